@@ -1,0 +1,2 @@
+//! `smolt-quantize`: converts and quantizes small language models.
+fn main() {}

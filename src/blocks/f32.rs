@@ -1,0 +1,26 @@
+//! F32: 1 element(s) per block of 4 bytes, one little-endian IEEE single.
+
+use super::{Block, BlockType};
+
+/// One F32 block.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct BlockF32 {
+    /// The value.
+    pub bits: [u8; 4],
+}
+
+const _: () = assert!(size_of::<BlockF32>() == 4);
+
+impl Block for BlockF32 {
+    const TYPE: BlockType = BlockType::F32;
+    const LEN: usize = 1;
+
+    fn encode(_values: &[f32]) -> Self {
+        unreachable!()
+    }
+
+    fn decode(&self, _out: &mut [f32]) {
+        unreachable!()
+    }
+}

@@ -1,0 +1,29 @@
+//! smolt: a runner for small language models (100M-500M parameters) on small computers.
+//!
+//! # Layers
+//!
+//! Each module uses only modules to its right; `tests/layering.rs` checks it.
+//!
+//! ```text
+//! cli -> eval -> generate -> model, text -> kernels -> runtime, gguf -> blocks
+//! ```
+//!
+//! * [`blocks`]: GGUF block formats, reference encode and decode.
+//! * [`gguf`]: reading and writing the container.
+//! * [`runtime`]: aligned buffers and the thread pool.
+//! * [`kernels`]: packed weights and the arithmetic, chosen once per instruction set.
+//! * [`model`]: families as data, memory plan, KV cache, the forward pass.
+//! * [`text`]: tokenizer and streaming detokenizer.
+//! * [`generate`]: sampling and the generation session.
+//! * [`eval`]: perplexity and benchmarks.
+//! * [`cli`]: the command line.
+
+pub mod blocks;
+pub mod cli;
+pub mod eval;
+pub mod generate;
+pub mod gguf;
+pub mod kernels;
+pub mod model;
+pub mod runtime;
+pub mod text;

@@ -1,0 +1,2 @@
+//! The `smolt` binary: arguments to command to exit code.
+fn main() {}
