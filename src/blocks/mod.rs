@@ -51,7 +51,7 @@ macro_rules! block_types {
     ($($variant:ident = $id:literal, $block:ident, $name:literal;)*) => {
         /// Storage type of a tensor. Discriminants are the type numbers of the GGUF container.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[expect(non_camel_case_types, missing_docs, reason = "the formats' own names")]
+        #[expect(missing_docs, reason = "the formats' own names")]
         #[repr(u32)]
         pub enum BlockType { $($variant = $id,)* }
 

@@ -1,1 +1,219 @@
-//! To be written.
+//! Packed weights and the arithmetic of the token path.
+//!
+//! # Design
+//!
+//! * [`scalar`](self) code is the specification. The kernels proper are written once in `generic` over the
+//!   few vector operations of `simd`, and each instruction set only provides those operations. Every set
+//!   returns the bits of the specification: lanes are rows, so no sum is ever split across lanes in an order
+//!   that depends on their number.
+//! * A [`Kernels`] table is chosen once, by [`Kernels::detect`]; the environment variable `SMOLT_ISA` forces
+//!   one. [`ALL`] lists what this build knows; the conformance suite walks that list.
+//! * Weights are packed once into the layout of the chosen set (see `layout`), activations are rounded to 8
+//!   bits per 32 columns (see `acts`).
+//! * [`ops`] runs whole stages on a thread pool; what it computes does not depend on the number of threads
+//!   or on how a prompt is cut, because each output element is computed by one thread in a fixed order.
+#![allow(unsafe_code, reason = "vector intrinsics and disjoint writes to a shared output")]
+
+mod acts;
+#[cfg(target_arch = "aarch64")]
+mod arm;
+#[cfg(test)]
+mod conformance;
+mod error;
+mod generic;
+mod layout;
+pub mod ops;
+mod scalar;
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use acts::{Acts, Forms};
+pub use error::KernelError;
+pub use layout::{BLOCK, PackedMatrix, PackedShape, Packing};
+
+use crate::blocks::BlockType;
+use acts::QuantSink;
+use generic::MatmulJob;
+
+/// The kernels of one instruction set.
+///
+/// The function pointers are `unsafe` to call: the processor must have the set, which holds for every table
+/// that [`Kernels::detect`] and [`Kernels::named`] return, and the arguments must fit each other, which
+/// [`ops`] checks.
+pub struct Kernels {
+    /// Name, also the value of `SMOLT_ISA` that forces it.
+    pub name: &'static str,
+    /// How weights are packed for it.
+    pub packing: Packing,
+    /// Tokens per tile of activations.
+    pub(crate) widest: usize,
+    pub(crate) is_available: fn() -> bool,
+    pub(crate) matmul: fn(BlockType) -> unsafe fn(&MatmulJob<'_>),
+    pub(crate) quantize: unsafe fn(&[f32], &mut QuantSink<'_>),
+    pub(crate) sum_squares: unsafe fn(&[f32]) -> f32,
+    pub(crate) scale_by: unsafe fn(&[f32], f32, &[f32], &mut [f32]),
+    pub(crate) softmax: unsafe fn(&mut [f32]) -> f32,
+    pub(crate) silu_mul: unsafe fn(&mut [f32], &[f32]),
+    pub(crate) scores: unsafe fn(&[f32], &[u16], usize, f32, &mut [f32], usize),
+    pub(crate) weighted: unsafe fn(&[f32], usize, &[u16], usize, &mut [f32]),
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernels").field("name", &self.name).field("packing", &self.packing).finish()
+    }
+}
+
+/// Declares the entry points of an instruction set, which carry its target features, and its table.
+macro_rules! entries {
+    ($isa:ident, $features:literal) => {
+        // SAFETY (for every function below): the features are enabled here and present by the contract of
+        // `Kernels`; all else is the callee's contract, passed on.
+        #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
+        #[allow(clippy::missing_safety_doc, reason = "the contract of `Kernels`")]
+        mod entry {
+            use super::$isa;
+            use crate::blocks::BlockType;
+            use crate::kernels::acts::QuantSink;
+            use crate::kernels::generic::{self, MatmulJob};
+
+            crate::kernels::entries!(@matmul $isa, $features,
+                f32 = floats::<generic::Single>, f16 = floats::<generic::Half>, bf16 = floats::<generic::Brain>,
+                q8_0 = quantized::<generic::Bytes>, iq4_nl = quantized::<generic::Table>,
+                q4_0 = quantized::<generic::Symmetric<false>>, q5_0 = quantized::<generic::Symmetric<true>>,
+                q4_1 = quantized::<generic::Affine<false>>, q5_1 = quantized::<generic::Affine<true>>,
+                q4_k = quantized::<generic::Super<false>>, q5_k = quantized::<generic::Super<true>>,
+                q6_k = quantized::<generic::SixBits>);
+
+            pub(super) fn matmul(block_type: BlockType) -> unsafe fn(&MatmulJob<'_>) {
+                match block_type {
+                    BlockType::F32 => f32,
+                    BlockType::F16 => f16,
+                    BlockType::BF16 => bf16,
+                    BlockType::Q8_0 => q8_0,
+                    BlockType::IQ4NL => iq4_nl,
+                    BlockType::Q4_0 => q4_0,
+                    BlockType::Q5_0 => q5_0,
+                    BlockType::Q4_1 => q4_1,
+                    BlockType::Q5_1 => q5_1,
+                    BlockType::Q4K => q4_k,
+                    BlockType::Q5K => q5_k,
+                    BlockType::Q6K => q6_k,
+                }
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn quantize(row: &[f32], sink: &mut QuantSink<'_>) {
+                unsafe { generic::quantize::<$isa>(row, sink) }
+            }
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn sum_squares(x: &[f32]) -> f32 {
+                unsafe { generic::sum_squares::<$isa>(x) }
+            }
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn scale_by(x: &[f32], scale: f32, weight: &[f32], out: &mut [f32]) {
+                unsafe { generic::scale_by::<$isa>(x, scale, weight, out) }
+            }
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn softmax(scores: &mut [f32]) -> f32 {
+                unsafe { generic::softmax::<$isa>(scores) }
+            }
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn silu_mul(gate: &mut [f32], up: &[f32]) {
+                unsafe { generic::silu_mul::<$isa>(gate, up) }
+            }
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn scores(
+                queries: &[f32], keys: &[u16], dim: usize, scale: f32, out: &mut [f32], stride: usize,
+            ) {
+                unsafe { generic::scores::<$isa>(queries, keys, dim, scale, out, stride) }
+            }
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn weighted(
+                weights: &[f32], stride: usize, values: &[u16], dim: usize, out: &mut [f32],
+            ) {
+                unsafe { generic::weighted::<$isa>(weights, stride, values, dim, out) }
+            }
+        }
+
+        /// The kernels of this instruction set.
+        pub(crate) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
+            name: $isa::NAME,
+            packing: crate::kernels::Packing {
+                lanes: <$isa as Simd>::LANES,
+                offset_bytes: <$isa as Simd>::BYTE_OFFSET != 0,
+            },
+            widest: <$isa as Simd>::WIDEST,
+            is_available: $isa::is_available,
+            matmul: entry::matmul,
+            quantize: entry::quantize,
+            sum_squares: entry::sum_squares,
+            scale_by: entry::scale_by,
+            softmax: entry::softmax,
+            silu_mul: entry::silu_mul,
+            scores: entry::scores,
+            weighted: entry::weighted,
+        };
+    };
+    (@matmul $isa:ident, $features:literal, $($name:ident = $kernel:ident::<$format:ty>),*) => {
+        $(
+            #[target_feature(enable = $features)]
+            unsafe fn $name(job: &MatmulJob<'_>) {
+                unsafe { generic::$kernel::<$isa, $format>(job) }
+            }
+        )*
+    };
+}
+pub(crate) use entries;
+
+/// Every instruction set this build knows, best first; the last is the specification.
+pub static ALL: &[&Kernels] = &[
+    #[cfg(target_arch = "x86_64")]
+    &x86::avx512vnni::KERNELS,
+    #[cfg(target_arch = "x86_64")]
+    &x86::avx2::KERNELS,
+    #[cfg(target_arch = "aarch64")]
+    &arm::dotprod::KERNELS,
+    #[cfg(target_arch = "aarch64")]
+    &arm::neon::KERNELS,
+    &scalar::KERNELS,
+];
+
+impl Kernels {
+    /// The best set this processor has, or the one `SMOLT_ISA` names.
+    ///
+    /// # Errors
+    /// If `SMOLT_ISA` names a set this build does not know or the processor does not have.
+    pub fn detect() -> Result<&'static Kernels, KernelError> {
+        match std::env::var("SMOLT_ISA") {
+            Ok(name) if !name.is_empty() => Self::named(&name),
+            _ => Ok(Self::available().next().unwrap_or(&scalar::KERNELS)),
+        }
+    }
+
+    /// The set with this name.
+    ///
+    /// # Errors
+    /// If this build does not know it or the processor does not have it.
+    pub fn named(name: &str) -> Result<&'static Kernels, KernelError> {
+        let names = |sets: &mut dyn Iterator<Item = &Kernels>| {
+            sets.map(|kernels| kernels.name).collect::<Vec<_>>().join(", ")
+        };
+        let found = ALL.iter().find(|kernels| kernels.name == name);
+        let found = found.ok_or_else(|| KernelError::UnknownIsa {
+            name: name.to_owned(),
+            known: names(&mut ALL.iter().copied()),
+        })?;
+        if !(found.is_available)() {
+            let available = names(&mut Self::available());
+            return Err(KernelError::MissingIsa { name: found.name, available });
+        }
+        Ok(found)
+    }
+
+    /// The sets this processor has, best first.
+    pub fn available() -> impl Iterator<Item = &'static Kernels> {
+        ALL.iter().copied().filter(|kernels| (kernels.is_available)())
+    }
+}

@@ -1,1 +1,13 @@
-//! To be written.
+//! Memory and threads.
+//!
+//! * [`Buffer`]: a page-aligned, zeroed, fixed-size array. Everything a run needs lives in a few of them,
+//!   sized by the memory plan before the first is allocated. Pages are committed when first touched.
+//! * [`Pool`]: persistent threads that run one closure at a time. A stage of the forward pass is one
+//!   [`Pool::run`]: it starts every part, takes part 0 itself and returns when all are done, so a stage is
+//!   one synchronisation point and borrowed data never outlives it.
+
+mod buffer;
+mod pool;
+
+pub use buffer::{AllocError, Buffer, page_rounded};
+pub use pool::{Part, Pool, split};

@@ -1,0 +1,475 @@
+//! Every kernel of every instruction set against the specification, bit for bit.
+//!
+//! The suite walks [`ALL`], so a set that is declared is tested. Sets the processor lacks are printed, and
+//! `SMOLT_REQUIRE_ISA=avx2,avx512vnni` makes their absence a failure.
+
+use super::acts::{Acts, Forms, QuantSink};
+use super::generic::MatmulJob;
+use super::ops::{Attention, Executor, Gated, Input, KvShape, Limits, Output, RmsNorm, Rotation};
+use super::layout::Planes;
+use super::*;
+use rand::{RngExt, SeedableRng};
+
+type Rng = rand::rngs::ChaCha8Rng;
+
+fn rng(seed: u64) -> Rng {
+    Rng::seed_from_u64(seed)
+}
+
+fn normal(rng: &mut Rng, len: usize) -> Vec<f32> {
+    (0..len).map(|_| (0..6).map(|_| rng.random_range(-1.0f32..1.0)).sum()).collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// The sets to test.
+fn sets() -> Vec<&'static Kernels> {
+    let missing: Vec<_> = ALL.iter().filter(|k| !(k.is_available)()).map(|k| k.name).collect();
+    if !missing.is_empty() {
+        eprintln!("NOT TESTED, this processor lacks: {}", missing.join(", "));
+    }
+    let required = std::env::var("SMOLT_REQUIRE_ISA").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        assert!(Kernels::named(name).is_ok(), "SMOLT_REQUIRE_ISA names {name}, which is not available");
+    }
+    Kernels::available().collect()
+}
+
+/// Random rows in native form: any codes, scales of either sign between 2^-14 and 1.
+fn random_rows(rng: &mut Rng, block_type: BlockType, rows: usize, cols: usize) -> Vec<u8> {
+    let mut bytes = vec![0u8; block_type.row_bytes(cols).unwrap() * rows];
+    rng.fill(&mut bytes[..]);
+    let mut half = |at: &mut [u8]| {
+        let value: f32 = rng.random_range(-1.0..1.0) * 2.0f32.powi(rng.random_range(-13..=0));
+        at.copy_from_slice(&half::f16::from_f32(value).to_le_bytes());
+    };
+    for block in bytes.chunks_exact_mut(block_type.block_bytes()) {
+        match block_type {
+            BlockType::F32 => {
+                let mut value = [0; 2];
+                half(&mut value);
+                block.copy_from_slice(&half::f16::from_le_bytes(value).to_f32().to_le_bytes());
+            }
+            BlockType::BF16 => {
+                let mut value = [0; 2];
+                half(&mut value);
+                let value = half::f16::from_le_bytes(value).to_f32();
+                block.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes());
+            }
+            BlockType::Q6K => half(&mut block[208..]),
+            BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4K | BlockType::Q5K => {
+                half(&mut block[..2]);
+                half(&mut block[2..4]);
+            }
+            _ => half(&mut block[..2]),
+        }
+    }
+    bytes
+}
+
+struct Case {
+    shape: PackedShape,
+    packed: Vec<u8>,
+    native: Vec<u8>,
+    x: Vec<f32>,
+    tokens: usize,
+}
+
+impl Case {
+    fn new(seed: u64, block_type: BlockType, packing: Packing, (rows, cols, tokens): (usize, usize, usize)) -> Self {
+        let mut rng = rng(seed);
+        let shape = PackedShape { block_type, rows, cols, packing };
+        let native = random_rows(&mut rng, block_type, rows, cols);
+        let mut packed = vec![0; shape.bytes()];
+        shape.pack_rows(&native, 0, &mut packed).unwrap();
+        let x = normal(&mut rng, tokens * cols);
+        Self { shape, packed, native, x, tokens }
+    }
+
+    fn matrix(&self) -> PackedMatrix<'_> {
+        PackedMatrix::new(self.shape, &self.packed)
+    }
+
+    fn acts(&self, kernels: &Kernels) -> Acts {
+        let forms = Forms::default().with(&self.shape);
+        let mut acts = Acts::new(self.tokens, self.shape.cols, forms, kernels.widest).unwrap();
+        let cols = self.shape.cols;
+        // SAFETY: only available sets are tested.
+        let quantize = |row: &[f32], sink: &mut QuantSink<'_>| unsafe { (kernels.quantize)(row, sink) };
+        acts.fill(self.tokens, cols, forms, &quantize, &|token, row| {
+            row.copy_from_slice(&self.x[token * cols..][..cols]);
+        });
+        acts
+    }
+
+    /// `[token][row]`, with a guard value after the end.
+    fn run(&self, kernels: &Kernels, accumulate: bool) -> Vec<f32> {
+        const GUARD: f32 = 12345.0;
+        let mut out = vec![0.5; self.tokens * self.shape.rows];
+        out.push(GUARD);
+        let acts = self.acts(kernels);
+        let job = MatmulJob {
+            weights: self.matrix(),
+            groups: 0..self.shape.groups(),
+            acts: &acts,
+            out: out.as_mut_ptr(),
+            out_stride: self.shape.rows,
+            accumulate,
+        };
+        // SAFETY: the set is available, and `out` has `tokens * rows` values.
+        unsafe { (kernels.matmul)(self.shape.block_type)(&job) };
+        assert_eq!(out.pop(), Some(GUARD));
+        out
+    }
+
+    fn specified(&self, kernels: &Kernels, accumulate: bool) -> Vec<f32> {
+        let acts = self.acts(kernels);
+        let start = if accumulate { 0.5 } else { 0.0 };
+        (0..self.tokens)
+            .flat_map(|token| (0..self.shape.rows).map(move |row| (token, row)))
+            .map(|(token, row)| start + scalar::dot(&self.matrix().row(row), &acts, token))
+            .collect()
+    }
+}
+
+fn shapes(block_type: BlockType) -> Vec<(usize, usize, usize)> {
+    let unit = block_type.block_len();
+    let mut shapes = vec![];
+    for rows in [1, 3, 4, 8, 15, 16, 17, 33] {
+        for blocks in [1, 2, 3] {
+            shapes.push((rows, unit.max(32) * blocks, 1));
+        }
+    }
+    for tokens in 2..=17 {
+        shapes.push((19, unit.max(32) * 2, tokens));
+    }
+    if unit == 1 {
+        shapes.extend([(5, 1, 1), (7, 31, 3), (16, 40, 9), (20, 77, 8)]);
+    }
+    shapes
+}
+
+#[test]
+fn matrix_products_equal_the_specification() {
+    for kernels in sets() {
+        for &block_type in BlockType::ALL {
+            for (i, shape) in shapes(block_type).into_iter().enumerate() {
+                let case = Case::new(i as u64, block_type, kernels.packing, shape);
+                for accumulate in [false, true] {
+                    let found = case.run(kernels, accumulate);
+                    let expected = case.specified(kernels, accumulate);
+                    let name = kernels.name;
+                    assert_eq!(bits(&found), bits(&expected), "{name} {block_type} {shape:?} {accumulate}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn all_sets_agree_bit_for_bit() {
+    for &block_type in BlockType::ALL {
+        let shape = (37, block_type.block_len().max(32) * 3, 11);
+        let reference = Case::new(7, block_type, scalar::KERNELS.packing, shape).run(&scalar::KERNELS, false);
+        for kernels in sets() {
+            let found = Case::new(7, block_type, kernels.packing, shape).run(kernels, false);
+            assert_eq!(bits(&found), bits(&reference), "{} {block_type}", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn extreme_codes_do_not_overflow() {
+    for kernels in sets() {
+        for &block_type in BlockType::ALL.iter().filter(|t| t.block_len() > 1) {
+            for fill in [0x00, 0x7F, 0x80, 0x88, 0xFF] {
+                for sign in [1.0, -1.0] {
+                    let mut case = Case::new(1, block_type, kernels.packing, (16, 256, 1));
+                    for block in case.native.chunks_exact_mut(block_type.block_bytes()) {
+                        let keep: Vec<u8> = block.to_vec();
+                        block.fill(fill);
+                        // The scales stay finite.
+                        let scales = if block_type == BlockType::Q6K { 208..210 } else { 0..2 };
+                        block[scales.clone()].copy_from_slice(&keep[scales]);
+                        if Planes::of(block_type).mins > 0 {
+                            block[2..4].copy_from_slice(&keep[2..4]);
+                        }
+                    }
+                    case.shape.pack_rows(&case.native.clone(), 0, &mut case.packed).unwrap();
+                    case.x.fill(sign * 3.0);
+                    let found = case.run(kernels, false);
+                    let expected = case.specified(kernels, false);
+                    assert_eq!(bits(&found), bits(&expected), "{} {block_type} {fill:#x}", kernels.name);
+                }
+            }
+        }
+    }
+}
+
+/// The specification itself against double precision on decoded weights and rounded activations.
+#[test]
+fn the_specification_is_the_dot_product() {
+    for &block_type in BlockType::ALL {
+        let case = Case::new(3, block_type, scalar::KERNELS.packing, (9, 512, 2));
+        let (rows, cols) = (case.shape.rows, case.shape.cols);
+        let mut weights = vec![0.0f32; rows * cols];
+        block_type.decode(&case.native, &mut weights);
+        let mut x = case.x.clone();
+        if block_type.block_len() > 1 {
+            for block in x.chunks_exact_mut(32) {
+                let max = block.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                block.iter_mut().for_each(|v| *v = (*v * (127.0 / max)).round_ties_even() * (max / 127.0));
+            }
+        }
+        let found = case.run(&scalar::KERNELS, false);
+        for token in 0..case.tokens {
+            for row in 0..rows {
+                let terms = (0..cols).map(|k| f64::from(weights[row * cols + k]) * f64::from(x[token * cols + k]));
+                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+                let error = (f64::from(found[token * rows + row]) - sum).abs();
+                // A rounding per block or column, each at most half an ulp of the partial sum.
+                assert!(error <= 3e-6 * size + 1e-12, "{block_type}: error {error} of {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn packing_keeps_every_weight() {
+    for kernels in sets() {
+        for &block_type in BlockType::ALL {
+            let cols = block_type.block_len().max(40);
+            let case = Case::new(5, block_type, kernels.packing, (21, cols - cols % block_type.block_len(), 1));
+            let cols = case.shape.cols;
+            let mut expected = vec![0.0f32; 21 * cols];
+            block_type.decode(&case.native, &mut expected);
+            for row in 0..21 {
+                let mut found = vec![0.0; cols];
+                case.matrix().decode_row(row, &mut found);
+                assert_eq!(found, expected[row * cols..][..cols], "{} {block_type} row {row}", kernels.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn packing_refuses_wrong_sizes() {
+    let shape = PackedShape { block_type: BlockType::Q4_0, rows: 4, cols: 64, packing: scalar::KERNELS.packing };
+    let mut packed = vec![0; shape.bytes()];
+    assert!(shape.pack_rows(&[0; 36 * 4], 0, &mut packed).is_ok());
+    assert!(shape.pack_rows(&[0; 36 * 4], 1, &mut packed).is_err());
+    assert!(shape.pack_rows(&[0; 35], 0, &mut packed).is_err());
+    assert!(shape.pack_rows(&[0; 36], 0, &mut packed[1..]).is_err());
+    let odd = PackedShape { cols: 33, ..shape };
+    assert!(odd.pack_rows(&[0; 36], 0, &mut packed).is_err());
+}
+
+#[test]
+fn vector_operations_equal_the_specification() {
+    let spec = &scalar::KERNELS;
+    for kernels in sets() {
+        for len in (0..70).chain([576, 1000]) {
+            let mut rng = rng(len as u64);
+            let (x, w) = (normal(&mut rng, len), normal(&mut rng, len));
+            let scores: Vec<f32> = x.iter().map(|v| v * 20.0).collect();
+            // SAFETY: only available sets are tested; slices have equal lengths.
+            let run = |k: &Kernels| unsafe {
+                let mut scaled = vec![0.0; len];
+                (k.scale_by)(&x, 0.37, &w, &mut scaled);
+                let mut gate = scores.clone();
+                (k.silu_mul)(&mut gate, &w);
+                let mut soft = scores.clone();
+                let sum = if len > 0 { (k.softmax)(&mut soft) } else { 0.0 };
+                [bits(&[(k.sum_squares)(&x), sum]), bits(&scaled), bits(&gate), bits(&soft)]
+            };
+            assert_eq!(run(kernels), run(spec), "{} length {len}", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn rounding_to_8_bits_equals_the_specification() {
+    for kernels in sets() {
+        for scale in [1.0, 1e-20, 1e-39, 0.0, 1e30] {
+            let x: Vec<f32> = normal(&mut rng(9), 320).iter().map(|v| v * scale).collect();
+            let acts = |k: &'static Kernels| {
+                let case = Case {
+                    shape: PackedShape { block_type: BlockType::Q8_0, rows: 1, cols: 160, packing: k.packing },
+                    packed: vec![],
+                    native: vec![],
+                    x: x.clone(),
+                    tokens: 2,
+                };
+                let acts = case.acts(k);
+                let mut tokens = vec![];
+                for tile in acts.tiles() {
+                    let (codes, scales) = acts.quantized(tile);
+                    for t in 0..tile.width {
+                        for b in 0..5 {
+                            let at = b * tile.width + t;
+                            tokens.push((codes[at * 32..][..32].to_vec(), scales[at]));
+                        }
+                    }
+                }
+                tokens
+            };
+            assert_eq!(acts(kernels), acts(&scalar::KERNELS), "{} scale {scale}", kernels.name);
+        }
+    }
+}
+
+#[test]
+fn exp_is_within_two_ulp() {
+    let mut worst = 0.0f64;
+    for i in -870_000..880_000 {
+        let x = i as f32 * 1e-4;
+        let (found, exact) = (scalar::exp(x), f64::from(x).exp());
+        let ulp = f64::from(f32::from_bits(found.to_bits() + 1) - found);
+        worst = worst.max((f64::from(found) - exact).abs() / ulp);
+    }
+    assert!(worst <= 2.0, "{worst} ulp");
+    assert!(scalar::exp(-1e9) > 0.0 && scalar::exp(1e9).is_finite());
+}
+
+const KV: KvShape = KvShape { heads: 3, dim: 20, positions: 50 };
+const HEADS: usize = 6;
+
+fn executor(kernels: &'static Kernels, threads: usize, tokens: usize) -> Executor {
+    let forms = Forms { codes: true, floats: true };
+    Executor::new(kernels, threads, &Limits { tokens, cols: 512, forms, kv: KV, heads: HEADS }).unwrap()
+}
+
+/// Attention over 41 positions, fed in chunks; returns all outputs.
+fn attend(executor: &mut Executor, chunks: &[usize]) -> Vec<f32> {
+    let mut rng = rng(11);
+    let total: usize = chunks.iter().sum();
+    let (q, kv) = (HEADS * KV.dim, KV.heads * KV.dim);
+    let (queries, new_keys, new_values) =
+        (normal(&mut rng, total * q), normal(&mut rng, total * kv), normal(&mut rng, total * kv));
+    let table: Vec<[f32; 2]> = (0..total * 8).map(|i| [(i as f32).cos(), (i as f32).sin()]).collect();
+    let (mut keys, mut values) = (vec![0; KV.keys()], vec![0x7E00; KV.values()]);
+    let mut out = vec![0.0; total * q];
+    let mut at = 0;
+    for &tokens in chunks {
+        let end = at + tokens;
+        executor.attend(&mut Attention {
+            queries: &queries[at * q..end * q],
+            new_keys: &new_keys[at * kv..end * kv],
+            new_values: &new_values[at * kv..end * kv],
+            rotation: Rotation { table: &table[at * 8..end * 8], pairs: 8, adjacent: true },
+            keys: &mut keys,
+            values: &mut values,
+            kv: KV,
+            heads: HEADS,
+            position: at,
+            scale: 0.2,
+            out: &mut out[at * q..end * q],
+        });
+        at = end;
+    }
+    out
+}
+
+#[test]
+fn attention_does_not_depend_on_set_threads_or_split() {
+    let reference = attend(&mut executor(&scalar::KERNELS, 1, 41), &[1; 41]);
+    assert!(reference.iter().all(|v| v.is_finite()));
+    for kernels in sets() {
+        for threads in 1..=4 {
+            let mut executor = executor(kernels, threads, 41);
+            for chunks in [&[41][..], &[1; 41], &[7, 1, 16, 17], &[40, 1], &[2, 3, 5, 31]] {
+                let found = attend(&mut executor, chunks);
+                assert_eq!(bits(&found), bits(&reference), "{} {threads} {chunks:?}", kernels.name);
+            }
+        }
+    }
+}
+
+/// Attention of the last token against a direct computation in double precision.
+#[test]
+fn attention_is_softmax_of_scores() {
+    let mut rng = rng(11);
+    let (q, kv, n, dim) = (HEADS * KV.dim, KV.heads * KV.dim, 41, KV.dim);
+    let (queries, mut keys, values) = (normal(&mut rng, n * q), normal(&mut rng, n * kv), normal(&mut rng, n * kv));
+    let rotate = |x: &mut [f32], token: usize| {
+        for i in 0..8 {
+            let (sin, cos) = ((token * 8 + i) as f32).sin_cos();
+            let (a, b) = (x[2 * i], x[2 * i + 1]);
+            (x[2 * i], x[2 * i + 1]) = (a * cos - b * sin, a * sin + b * cos);
+        }
+    };
+    for (i, key) in keys.chunks_exact_mut(dim).enumerate() {
+        rotate(key, i / KV.heads);
+    }
+    let found = attend(&mut executor(&scalar::KERNELS, 1, 41), &[41]);
+    for head in 0..HEADS {
+        let mut query = queries[(n - 1) * q + head * dim..][..dim].to_vec();
+        rotate(&mut query, n - 1);
+        let at = |p: usize| p * kv + head / 2 * dim;
+        let score = |p: usize| -> f64 { (0..dim).map(|d| f64::from(query[d] * keys[at(p) + d])).sum::<f64>() * 0.2 };
+        let weights: Vec<f64> = (0..n).map(|p| score(p).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for d in 0..dim {
+            let expected: f64 = (0..n).map(|p| weights[p] * f64::from(values[at(p) + d])).sum::<f64>() / total;
+            let found = f64::from(found[(n - 1) * q + head * dim + d]);
+            // Keys and values are stored as halves: 2^-11 relative each.
+            assert!((found - expected).abs() < 4e-3, "head {head} dim {d}: {found} {expected}");
+        }
+    }
+}
+
+/// Stages: a normed input times three matrices, and a gated stage, for any thread count and split.
+#[test]
+fn linear_stages_do_not_depend_on_set_threads_or_split() {
+    let run = |kernels: &'static Kernels, threads: usize, chunk: usize| {
+        let mut executor = executor(kernels, threads, chunk);
+        let cases = [BlockType::Q4_0, BlockType::Q8_0, BlockType::F16]
+            .map(|t| Case::new(2, t, kernels.packing, (if t == BlockType::F16 { 9 } else { 70 }, 64, 12)));
+        let weight = normal(&mut rng(4), 64);
+        let x = &cases[0].x;
+        let mut results = vec![vec![]; 4];
+        for rows in x.chunks(chunk * 64) {
+            let tokens = rows.len() / 64;
+            let input = Input { rows, dim: 64, norm: Some(RmsNorm { weight: &weight, eps: 1e-5 }) };
+            let mut out = cases.each_ref().map(|case| vec![0.25; tokens * case.shape.rows]);
+            let bias = normal(&mut rng(8), 70);
+            let [a, b, c] = &mut out;
+            let output = |i: usize, out| Output {
+                weights: cases[i].matrix(),
+                bias: (i == 1).then_some(&bias[..]),
+                out,
+                accumulate: i == 0,
+            };
+            executor.linear(&input, &mut [output(0, a), output(1, b), output(2, c)]);
+            let (mut hidden, mut up_out) = (vec![0.0; tokens * 70], vec![0.0; tokens * 70]);
+            executor.gated(&input, &mut Gated {
+                gate: cases[0].matrix(),
+                up: cases[1].matrix(),
+                bias: [None, Some(&bias)],
+                hidden: &mut hidden,
+                up_out: &mut up_out,
+            });
+            for (result, part) in results.iter_mut().zip(out.into_iter().chain([hidden])) {
+                result.extend(bits(&part));
+            }
+        }
+        results
+    };
+    let reference = run(&scalar::KERNELS, 1, 12);
+    for kernels in sets() {
+        for threads in 1..=4 {
+            for chunk in [12, 1, 5] {
+                assert!(run(kernels, threads, chunk) == reference, "{} {threads} {chunk}", kernels.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn forcing_a_set_by_name() {
+    assert_eq!(Kernels::named("scalar").unwrap().name, "scalar");
+    let error = Kernels::named("altivec").unwrap_err().to_string();
+    assert!(error.contains("altivec") && error.contains("scalar"), "{error}");
+}

@@ -1,0 +1,17 @@
+//! Errors of packing and kernel selection.
+
+use crate::blocks::BlockType;
+
+/// Why weights cannot be packed or a kernel set cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum KernelError {
+    #[error("{block_type} rows need a multiple of {} columns, found {cols}", block_type.block_len())]
+    Columns { block_type: BlockType, cols: usize },
+    #[error("weights have {found} bytes, expected up to {expected} in whole rows")]
+    Length { expected: usize, found: usize },
+    #[error("unknown instruction set {name:?} in SMOLT_ISA; this build knows: {known}")]
+    UnknownIsa { name: String, known: String },
+    #[error("this processor lacks {name} (asked for by SMOLT_ISA); it has: {available}")]
+    MissingIsa { name: &'static str, available: String },
+}

@@ -1,0 +1,454 @@
+//! The packed weight layout.
+//!
+//! Rows are packed in groups of `R` (the lanes of the instruction set: 16, 8 or 4) so that one vector holds
+//! the same columns of `R` rows, and every lane accumulates its own row. Columns are cut into blocks of 32.
+//! A group is a sequence of planes, each contiguous over all blocks of the group:
+//!
+//! ```text
+//! codes   [block][step][row][4]  bytes    4-bit: 4 steps, low nibble = column 4*step + j, high = that + 16
+//!                                         8-bit: 8 steps, column 4*step + j
+//!         [column][row]          floats   F32, F16, BF16
+//! high    [block][row][4]                 1 bit:  bit s of byte j is the fifth bit of column 4*s + j
+//!         [block][half][row][4]           2 bits: field f of byte j belongs to column 16*half + 4*f + j
+//! scales  [block][row]           f16      one per block; u8 for Q4_K, Q5_K;
+//!         [block][half][row]     i8       one per 16 columns for Q6_K
+//! mins    [block][row]           f16      u8 for Q4_K, Q5_K
+//! d       [block/8][row]         f16      K formats: scale of the scales
+//! dmin    [block/8][row]         f16      Q4_K, Q5_K: scale of the minima
+//! ```
+//!
+//! A native 4-bit block already pairs column `k` with `k + 16` in a byte, so packing is a transpose of
+//! 32-bit words. The packed form is as large as the file's (Q4_K and Q5_K: 4 bytes more per 256 weights,
+//! because their 6-bit scales are stored as bytes), plus rows of zeros that fill the last group.
+
+use super::error::KernelError;
+use crate::blocks::{self, Block, BlockType};
+
+/// Columns per block of the packed layout.
+pub const BLOCK: usize = 32;
+
+/// How an instruction set wants its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// Rows per group.
+    pub lanes: usize,
+    /// 8-bit codes are stored with 128 added, for instructions that multiply unsigned by signed bytes.
+    pub offset_bytes: bool,
+}
+
+/// Bytes per row and block of 32 columns in each plane; `supers` counts the f16 values per 256 columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Planes {
+    pub(crate) codes: usize,
+    pub(crate) high: usize,
+    pub(crate) scales: usize,
+    pub(crate) mins: usize,
+    pub(crate) supers: usize,
+}
+
+impl Planes {
+    pub(crate) const fn of(block_type: BlockType) -> Self {
+        let (codes, high, scales, mins, supers) = match block_type {
+            BlockType::F32 => (128, 0, 0, 0, 0),
+            BlockType::F16 | BlockType::BF16 => (64, 0, 0, 0, 0),
+            BlockType::Q8_0 => (32, 0, 2, 0, 0),
+            BlockType::Q4_0 | BlockType::IQ4NL => (16, 0, 2, 0, 0),
+            BlockType::Q4_1 => (16, 0, 2, 2, 0),
+            BlockType::Q5_0 => (16, 4, 2, 0, 0),
+            BlockType::Q5_1 => (16, 4, 2, 2, 0),
+            BlockType::Q4K => (16, 0, 1, 1, 2),
+            BlockType::Q5K => (16, 4, 1, 1, 2),
+            BlockType::Q6K => (16, 8, 2, 0, 1),
+        };
+        Self { codes, high, scales, mins, supers }
+    }
+}
+
+/// Byte offsets of the planes in one group of `lanes` rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    pub(crate) high: usize,
+    pub(crate) scales: usize,
+    pub(crate) mins: usize,
+    pub(crate) d: usize,
+    pub(crate) dmin: usize,
+    /// Bytes of the whole group, a multiple of 64.
+    pub(crate) group: usize,
+}
+
+impl Offsets {
+    /// For `lanes` rows of `blocks` blocks.
+    pub(crate) const fn new(planes: Planes, lanes: usize, blocks: usize) -> Self {
+        let high = blocks * planes.codes * lanes;
+        let scales = high + blocks * planes.high * lanes;
+        let mins = scales + blocks * planes.scales * lanes;
+        let d = mins + blocks * planes.mins * lanes;
+        let supers = blocks.div_ceil(8) * 2 * lanes;
+        let dmin = d + if planes.supers > 0 { supers } else { 0 };
+        let end = dmin + if planes.supers > 1 { supers } else { 0 };
+        Self { high, scales, mins, d, dmin, group: end.next_multiple_of(64) }
+    }
+}
+
+/// The shape of a packed matrix and where its parts lie: computed from the header alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedShape {
+    /// Storage type of the weights.
+    pub block_type: BlockType,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// Row grouping.
+    pub packing: Packing,
+}
+
+impl PackedShape {
+    /// Blocks of 32 columns per row; the last one is filled with zeros.
+    pub fn blocks(&self) -> usize {
+        self.cols.div_ceil(BLOCK)
+    }
+
+    /// Groups of rows.
+    pub fn groups(&self) -> usize {
+        self.rows.div_ceil(self.packing.lanes)
+    }
+
+    pub(crate) fn planes(&self) -> Planes {
+        Planes::of(self.block_type)
+    }
+
+    pub(crate) fn offsets(&self) -> Offsets {
+        Offsets::new(self.planes(), self.packing.lanes, self.blocks())
+    }
+
+    /// Bytes of one group.
+    pub fn group_bytes(&self) -> usize {
+        self.offsets().group
+    }
+
+    /// Bytes of the packed matrix, a multiple of 64.
+    pub fn bytes(&self) -> usize {
+        self.groups() * self.group_bytes()
+    }
+
+    /// Packs rows `first_row ..` from their native bytes into `packed`, the whole matrix's bytes.
+    ///
+    /// # Errors
+    /// If a length does not fit the shape.
+    pub fn pack_rows(&self, native: &[u8], first_row: usize, packed: &mut [u8]) -> Result<(), KernelError> {
+        let row_bytes = self.block_type.row_bytes(self.cols).filter(|&bytes| bytes > 0);
+        let row_bytes = row_bytes.ok_or(KernelError::Columns { block_type: self.block_type, cols: self.cols })?;
+        let rows = native.len() / row_bytes;
+        if native.len() % row_bytes != 0 || first_row + rows > self.rows || packed.len() != self.bytes() {
+            return Err(KernelError::Length { expected: row_bytes * self.rows, found: native.len() });
+        }
+        for (i, row) in native.chunks_exact(row_bytes).enumerate() {
+            let index = first_row + i;
+            let group = index / self.packing.lanes;
+            let bytes = &mut packed[group * self.group_bytes()..][..self.group_bytes()];
+            let mut sink = RowSink {
+                bytes,
+                offsets: self.offsets(),
+                packing: self.packing,
+                row: index % self.packing.lanes,
+            };
+            sink.pack(self.block_type, row);
+        }
+        Ok(())
+    }
+}
+
+/// Writes one row of a group.
+struct RowSink<'a> {
+    bytes: &'a mut [u8],
+    offsets: Offsets,
+    packing: Packing,
+    row: usize,
+}
+
+impl RowSink<'_> {
+    fn pack(&mut self, block_type: BlockType, native: &[u8]) {
+        match block_type {
+            BlockType::F32 => self.floats::<4>(native),
+            BlockType::F16 | BlockType::BF16 => self.floats::<2>(native),
+            BlockType::Q8_0 => self.each(native, |sink, b, block: &blocks::BlockQ8_0| {
+                sink.bytes8(b, &block.qs);
+                sink.scale(b, block.d);
+            }),
+            BlockType::Q4_0 => self.each(native, |sink, b, block: &blocks::BlockQ4_0| {
+                sink.nibbles(b, &block.qs);
+                sink.scale(b, block.d);
+            }),
+            BlockType::IQ4NL => self.each(native, |sink, b, block: &blocks::BlockIQ4NL| {
+                sink.nibbles(b, &block.qs);
+                sink.scale(b, block.d);
+            }),
+            BlockType::Q4_1 => self.each(native, |sink, b, block: &blocks::BlockQ4_1| {
+                sink.nibbles(b, &block.qs);
+                sink.scale(b, block.d);
+                sink.min(b, block.m);
+            }),
+            BlockType::Q5_0 => self.each(native, |sink, b, block: &blocks::BlockQ5_0| {
+                sink.nibbles(b, &block.qs);
+                sink.fifth_bits(b, u32::from_le_bytes(block.qh));
+                sink.scale(b, block.d);
+            }),
+            BlockType::Q5_1 => self.each(native, |sink, b, block: &blocks::BlockQ5_1| {
+                sink.nibbles(b, &block.qs);
+                sink.fifth_bits(b, u32::from_le_bytes(block.qh));
+                sink.scale(b, block.d);
+                sink.min(b, block.m);
+            }),
+            BlockType::Q4K => self.each(native, |sink, b, block: &blocks::BlockQ4K| {
+                sink.supers(b, block.d, block.dmin);
+                sink.k_blocks(b, &block.qs, &block.scales);
+            }),
+            BlockType::Q5K => self.each(native, |sink, b, block: &blocks::BlockQ5K| {
+                sink.supers(b, block.d, block.dmin);
+                sink.k_blocks(b, &block.qs, &block.scales);
+                for s in 0..8 {
+                    let bits = (0..32).fold(0, |bits, k| bits | u32::from(block.qh[k] >> s & 1) << k);
+                    sink.fifth_bits(8 * b + s, bits);
+                }
+            }),
+            BlockType::Q6K => self.each(native, |sink, b, block: &blocks::BlockQ6K| sink.q6_k(b, block)),
+        }
+    }
+
+    fn each<B: Block>(&mut self, native: &[u8], put: impl Fn(&mut Self, usize, &B)) {
+        for (b, block) in bytemuck::cast_slice::<u8, B>(native).iter().enumerate() {
+            put(self, b, block);
+        }
+    }
+
+    fn put<const N: usize>(&mut self, plane: usize, index: usize, value: [u8; N]) {
+        let at = plane + (index * self.packing.lanes + self.row) * N;
+        self.bytes[at..at + N].copy_from_slice(&value);
+    }
+
+    fn floats<const N: usize>(&mut self, native: &[u8]) {
+        for (column, value) in native.as_chunks::<N>().0.iter().enumerate() {
+            self.put(0, column, *value);
+        }
+    }
+
+    fn nibbles(&mut self, b: usize, qs: &[u8; 16]) {
+        for (step, word) in qs.as_chunks::<4>().0.iter().enumerate() {
+            self.put(0, 4 * b + step, *word);
+        }
+    }
+
+    fn bytes8(&mut self, b: usize, qs: &[i8; 32]) {
+        let offset = if self.packing.offset_bytes { 0x80 } else { 0 };
+        for (step, word) in qs.as_chunks::<4>().0.iter().enumerate() {
+            self.put(0, 8 * b + step, word.map(|q| q as u8 ^ offset));
+        }
+    }
+
+    /// `bits`: bit `k` is the fifth bit of column `k`.
+    fn fifth_bits(&mut self, b: usize, bits: u32) {
+        let every_fourth = |j: u32| {
+            let bits = bits >> j & 0x1111_1111;
+            let bits = (bits | bits >> 3) & 0x0303_0303;
+            let bits = (bits | bits >> 6) & 0x000F_000F;
+            (bits | bits >> 12) as u8
+        };
+        self.put(self.offsets.high, b, [0, 1, 2, 3].map(every_fourth));
+    }
+
+    fn scale(&mut self, b: usize, d: [u8; 2]) {
+        self.put(self.offsets.scales, b, d);
+    }
+
+    fn min(&mut self, b: usize, m: [u8; 2]) {
+        self.put(self.offsets.mins, b, m);
+    }
+
+    fn supers(&mut self, b: usize, d: [u8; 2], dmin: [u8; 2]) {
+        self.put(self.offsets.d, b, d);
+        self.put(self.offsets.dmin, b, dmin);
+    }
+
+    /// Codes, scales and minima of a Q4_K or Q5_K block: 64 columns per 32 bytes.
+    fn k_blocks(&mut self, b: usize, qs: &[u8; 128], scales: &[u8; 12]) {
+        for s in 0..8 {
+            let shift = 4 * (s % 2);
+            let half: &[u8] = &qs[s / 2 * 32..][..32];
+            let pair = |j: usize| (half[j] >> shift & 0x0F) | (half[j + 16] >> shift & 0x0F) << 4;
+            self.nibbles(8 * b + s, &std::array::from_fn(pair));
+            let (scale, min) = blocks::scale_min_k4(s, scales);
+            self.put(self.offsets.scales, 8 * b + s, [scale]);
+            self.put(self.offsets.mins, 8 * b + s, [min]);
+        }
+    }
+
+    fn q6_k(&mut self, b: usize, block: &blocks::BlockQ6K) {
+        self.put(self.offsets.d, b, block.d);
+        for s in 0..8 {
+            // 128 columns share 64 bytes of `ql` and 32 of `qh`; `s % 4` picks the quarter.
+            let (half, quarter) = (s / 4, s % 4);
+            let low = |k: usize| block.ql[half * 64 + quarter % 2 * 32 + k] >> (quarter / 2 * 4) & 0x0F;
+            let high = |k: usize| block.qh[half * 32 + k] >> (2 * quarter) & 3;
+            let target = 8 * b + s;
+            self.nibbles(target, &std::array::from_fn(|j| low(j) | low(j + 16) << 4));
+            for h in 0..2 {
+                let field = |j: usize| (0..4).fold(0, |byte, f| byte | high(16 * h + 4 * f + j) << (2 * f));
+                self.put::<4>(self.offsets.high, 2 * target + h, std::array::from_fn(field));
+                self.put(self.offsets.scales, 2 * target + h, [block.scales[2 * s + h] as u8]);
+            }
+        }
+    }
+}
+
+/// A packed matrix: shape and bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedMatrix<'a> {
+    shape: PackedShape,
+    bytes: &'a [u8],
+}
+
+impl<'a> PackedMatrix<'a> {
+    /// Views `bytes` as a matrix of this shape.
+    ///
+    /// # Panics
+    /// If the length is not [`PackedShape::bytes`].
+    pub fn new(shape: PackedShape, bytes: &'a [u8]) -> Self {
+        assert_eq!(bytes.len(), shape.bytes(), "packed bytes");
+        Self { shape, bytes }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> PackedShape {
+        self.shape
+    }
+
+    /// The bytes of groups `groups`.
+    pub(crate) fn groups(&self, groups: std::ops::Range<usize>) -> &'a [u8] {
+        let size = self.shape.group_bytes();
+        &self.bytes[groups.start * size..groups.end * size]
+    }
+
+    /// One row, for element access.
+    pub(crate) fn row(&self, index: usize) -> PackedRow<'a> {
+        let lanes = self.shape.packing.lanes;
+        PackedRow {
+            bytes: self.groups(index / lanes..index / lanes + 1),
+            offsets: self.shape.offsets(),
+            shape: self.shape,
+            row: index % lanes,
+        }
+    }
+
+    /// Decodes row `index` into `out` (`cols` values), bit for bit as [`BlockType::decode`] does.
+    pub fn decode_row(&self, index: usize, out: &mut [f32]) {
+        let row = self.row(index);
+        for (b, values) in out.chunks_mut(BLOCK).enumerate() {
+            row.decode_block(b, values);
+        }
+    }
+}
+
+/// Element access to a row of a packed matrix: what the layout means, one value at a time.
+pub(crate) struct PackedRow<'a> {
+    bytes: &'a [u8],
+    offsets: Offsets,
+    shape: PackedShape,
+    row: usize,
+}
+
+/// What 32 quantized weights mean: `w[k] = scale[k / 16] * code[k] + min`.
+pub(crate) struct Terms {
+    pub(crate) codes: [i32; BLOCK],
+    pub(crate) scales: [f32; 2],
+    pub(crate) min: f32,
+}
+
+impl PackedRow<'_> {
+    fn get<const N: usize>(&self, plane: usize, index: usize) -> [u8; N] {
+        let at = plane + (index * self.shape.packing.lanes + self.row) * N;
+        self.bytes[at..at + N].try_into().expect("slice of N bytes")
+    }
+
+    fn half(&self, plane: usize, index: usize) -> f32 {
+        half::f16::from_le_bytes(self.get(plane, index)).to_f32()
+    }
+
+    /// The weight in column `k` of a float matrix.
+    pub(crate) fn float(&self, k: usize) -> f32 {
+        match self.shape.block_type {
+            BlockType::F32 => f32::from_le_bytes(self.get(0, k)),
+            BlockType::BF16 => half::bf16::from_le_bytes(self.get(0, k)).to_f32(),
+            _ => self.half(0, k),
+        }
+    }
+
+    /// Whether the weights are floats.
+    pub(crate) fn is_float(&self) -> bool {
+        self.shape.planes().scales == 0
+    }
+
+    /// Whether the two halves of a block have scales of their own.
+    pub(crate) fn halves(&self) -> bool {
+        self.shape.block_type == BlockType::Q6K
+    }
+
+    /// Whether the format has a minimum.
+    pub(crate) fn has_min(&self) -> bool {
+        self.shape.planes().mins > 0
+    }
+
+    /// The terms of block `b` of a quantized matrix.
+    pub(crate) fn terms(&self, b: usize) -> Terms {
+        let Offsets { scales, mins, d, dmin, .. } = self.offsets;
+        let (scales, min) = match self.shape.block_type {
+            BlockType::Q4K | BlockType::Q5K => {
+                let [scale] = self.get(scales, b);
+                let [min] = self.get(mins, b);
+                let scale = self.half(d, b / 8) * f32::from(scale);
+                ([scale; 2], -(self.half(dmin, b / 8) * f32::from(min)))
+            }
+            BlockType::Q6K => {
+                let scale = |h: usize| self.half(d, b / 8) * f32::from(self.get::<1>(scales, 2 * b + h)[0] as i8);
+                ([scale(0), scale(1)], 0.0)
+            }
+            BlockType::Q4_1 | BlockType::Q5_1 => ([self.half(scales, b); 2], self.half(mins, b)),
+            _ => ([self.half(scales, b); 2], 0.0),
+        };
+        Terms { codes: std::array::from_fn(|k| self.code(b, k)), scales, min }
+    }
+
+    /// The signed code of column `k` of block `b`.
+    fn code(&self, b: usize, k: usize) -> i32 {
+        let high = self.offsets.high;
+        let (step, j) = (k % 16 / 4, k % 4);
+        let nibble = || i32::from(self.get::<4>(0, 4 * b + step)[j] >> (k / 16 * 4) & 0x0F);
+        let fifth = || i32::from(self.get::<4>(high, b)[j] >> (k / 4) & 1) << 4;
+        let top_two = || i32::from(self.get::<4>(high, 2 * b + k / 16)[j] >> (2 * step) & 3) << 4;
+        match self.shape.block_type {
+            BlockType::Q4_0 => nibble() - 8,
+            BlockType::IQ4NL => i32::from(blocks::IQ4_NL_VALUES[nibble() as usize]),
+            BlockType::Q4_1 | BlockType::Q4K => nibble(),
+            BlockType::Q5_0 => (nibble() | fifth()) - 16,
+            BlockType::Q5_1 | BlockType::Q5K => nibble() | fifth(),
+            BlockType::Q6K => (nibble() | top_two()) - 32,
+            _ => {
+                let offset = if self.shape.packing.offset_bytes { 0x80 } else { 0 };
+                i32::from((self.get::<4>(0, 8 * b + k / 4)[j] ^ offset) as i8)
+            }
+        }
+    }
+
+    fn decode_block(&self, b: usize, out: &mut [f32]) {
+        if self.is_float() {
+            for (k, value) in out.iter_mut().enumerate() {
+                *value = self.float(b * BLOCK + k);
+            }
+            return;
+        }
+        let terms = self.terms(b);
+        for (k, value) in out.iter_mut().enumerate() {
+            *value = terms.scales[k / 16] * terms.codes[k] as f32 + terms.min;
+        }
+    }
+}

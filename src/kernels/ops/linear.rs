@@ -1,0 +1,243 @@
+//! Linear layers: an input, perhaps normed, times one or several matrices.
+
+use super::{Executor, Scratch, Shared};
+use crate::kernels::acts::QuantSink;
+use crate::kernels::generic::MatmulJob;
+use crate::kernels::{Forms, Kernels, PackedMatrix, PackedShape};
+use crate::runtime::{Part, split};
+use std::ops::Range;
+
+/// Root-mean-square norm (Zhang and Sennrich 2019, arXiv 1910.07467): `x / sqrt(mean(x^2) + eps) * weight`.
+#[derive(Clone, Copy, Debug)]
+pub struct RmsNorm<'a> {
+    /// `[dim]`
+    pub weight: &'a [f32],
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+impl RmsNorm<'_> {
+    pub(super) fn apply(&self, kernels: &Kernels, x: &[f32], out: &mut [f32]) {
+        assert!(x.len() == self.weight.len() && x.len() == out.len());
+        // SAFETY: the lengths are equal, and `kernels` is available on this processor.
+        unsafe {
+            let mean = (kernels.sum_squares)(x) / x.len() as f32;
+            (kernels.scale_by)(x, 1.0 / (mean + self.eps).sqrt(), self.weight, out);
+        }
+    }
+}
+
+/// The input of a stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// `[token][dim]`
+    pub rows: &'a [f32],
+    /// Values per token.
+    pub dim: usize,
+    /// Applied to each row first.
+    pub norm: Option<RmsNorm<'a>>,
+}
+
+impl Input<'_> {
+    fn tokens(&self) -> usize {
+        self.rows.len() / self.dim
+    }
+
+    fn prepare(&self, kernels: &Kernels, scratch: &mut Scratch, forms: Forms) {
+        // SAFETY: the executor's kernels are available on this processor.
+        let quantize = |row: &[f32], sink: &mut QuantSink<'_>| unsafe { (kernels.quantize)(row, sink) };
+        scratch.acts.fill(self.tokens(), self.dim, forms, &quantize, &|token, row| {
+            let x = &self.rows[token * self.dim..][..self.dim];
+            match &self.norm {
+                Some(norm) => norm.apply(kernels, x, row),
+                None => row.copy_from_slice(x),
+            }
+        });
+    }
+}
+
+/// One matrix of a stage and where its product goes.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// `[row][dim]`
+    pub weights: PackedMatrix<'a>,
+    /// `[row]`
+    pub bias: Option<&'a [f32]>,
+    /// `[token][row]`
+    pub out: &'a mut [f32],
+    /// Add to `out` instead of replacing it.
+    pub accumulate: bool,
+}
+
+/// Most matrices that share the input of a stage.
+const MOST_OUTPUTS: usize = 3;
+
+/// A gated feed-forward stage: `hidden = silu(gate x) * (up x)`.
+#[derive(Debug)]
+pub struct Gated<'a> {
+    /// `[row][dim]`
+    pub gate: PackedMatrix<'a>,
+    /// `[row][dim]`
+    pub up: PackedMatrix<'a>,
+    /// `[row]` each, of gate and up.
+    pub bias: [Option<&'a [f32]>; 2],
+    /// `[token][row]`, the result.
+    pub hidden: &'a mut [f32],
+    /// `[token][row]`, scratch.
+    pub up_out: &'a mut [f32],
+}
+
+impl Forms {
+    /// Adds the form that matrices of this shape need.
+    #[must_use]
+    pub fn with(self, shape: &PackedShape) -> Self {
+        let float = shape.planes().scales == 0;
+        Self { codes: self.codes || !float, floats: self.floats || float }
+    }
+}
+
+/// A product whose output is shared by the parts of a stage.
+struct Target<'a> {
+    weights: PackedMatrix<'a>,
+    bias: Option<&'a [f32]>,
+    out: Shared<'a, f32>,
+    accumulate: bool,
+}
+
+impl<'a> Target<'a> {
+    fn new(output: &'a mut Output<'_>, input: &Input<'_>) -> Self {
+        Self::check(&output.weights, output.bias, output.out, input);
+        let Output { weights, bias, ref mut out, accumulate } = *output;
+        Self { weights, bias, out: Shared::new(out), accumulate }
+    }
+
+    fn check(weights: &PackedMatrix<'_>, bias: Option<&[f32]>, out: &[f32], input: &Input<'_>) {
+        let shape = weights.shape();
+        assert_eq!(shape.cols, input.dim, "columns and input");
+        assert_eq!(out.len(), shape.rows * input.tokens(), "output rows");
+        assert!(bias.is_none_or(|bias| bias.len() == shape.rows), "one bias per row");
+    }
+
+    /// Rows of a run of groups.
+    fn rows(&self, groups: &Range<usize>) -> Range<usize> {
+        let shape = self.weights.shape();
+        let lanes = shape.packing.lanes;
+        (groups.start * lanes).min(shape.rows)..(groups.end * lanes).min(shape.rows)
+    }
+
+    /// Computes the rows of `groups`.
+    ///
+    /// # Safety
+    /// No other thread uses these rows of the output.
+    unsafe fn compute(&self, kernels: &Kernels, groups: Range<usize>, scratch: &Scratch) {
+        let shape = self.weights.shape();
+        assert_eq!(scratch.acts.blocks(), shape.blocks());
+        let rows = self.rows(&groups);
+        let job = MatmulJob {
+            weights: self.weights,
+            groups,
+            acts: &scratch.acts,
+            out: self.out.start(),
+            out_stride: shape.rows,
+            accumulate: self.accumulate,
+        };
+        // SAFETY: `check` verified the output's size and the columns; the rows are ours by contract, and
+        // the kernels are available and the weights packed for them.
+        unsafe { (kernels.matmul)(shape.block_type)(&job) };
+        let Some(bias) = self.bias else { return };
+        for token in 0..scratch.acts.tokens() {
+            // SAFETY: the rows are ours by contract.
+            let out = unsafe { self.part(token, rows.clone()) };
+            for (out, bias) in out.iter_mut().zip(&bias[rows.clone()]) {
+                *out += bias;
+            }
+        }
+    }
+
+    /// # Safety
+    /// No other thread uses these rows of the output.
+    #[expect(clippy::mut_from_ref, reason = "the caller keeps rows disjoint")]
+    unsafe fn part(&self, token: usize, rows: Range<usize>) -> &mut [f32] {
+        let first = token * self.weights.shape().rows;
+        // SAFETY: the caller's contract.
+        unsafe { self.out.part(first + rows.start..first + rows.end) }
+    }
+}
+
+/// The groups of each target that belong to `part`: the targets' groups lie end to end and are cut into
+/// shares of equal bytes.
+fn share<'t, 'a>(
+    targets: &'t [Option<Target<'a>>],
+    part: Part,
+) -> impl Iterator<Item = (&'t Target<'a>, Range<usize>)> {
+    let total: usize = targets.iter().flatten().map(|target| target.weights.shape().bytes()).sum();
+    let mine = split(total, part);
+    let mut before = 0;
+    targets.iter().flatten().map(move |target| {
+        let shape = target.weights.shape();
+        let size = shape.group_bytes();
+        // A group belongs to the part in whose share it starts.
+        let first = |byte: usize| byte.saturating_sub(before).div_ceil(size).min(shape.groups());
+        let groups = first(mine.start)..first(mine.end);
+        before += shape.bytes();
+        (target, groups)
+    })
+}
+
+impl Executor {
+    fn forms<'a>(&self, shapes: impl Iterator<Item = &'a PackedMatrix<'a>>) -> Forms {
+        shapes.fold(Forms::default(), |forms, matrix| {
+            assert_eq!(matrix.shape().packing, self.kernels.packing, "packed for these kernels");
+            forms.with(&matrix.shape())
+        })
+    }
+
+    /// Multiplies the input by each matrix.
+    ///
+    /// # Panics
+    /// If shapes do not fit each other, or exceed the executor's limits.
+    pub fn linear(&mut self, input: &Input<'_>, outputs: &mut [Output<'_>]) {
+        let forms = self.forms(outputs.iter().map(|output| &output.weights));
+        assert!(outputs.len() <= MOST_OUTPUTS);
+        let mut outputs = outputs.iter_mut();
+        let targets: [Option<Target<'_>>; MOST_OUTPUTS] =
+            std::array::from_fn(|_| outputs.next().map(|output| Target::new(output, input)));
+        let kernels = self.kernels;
+        self.pool.run_with(&mut self.scratch, &|part, scratch| {
+            input.prepare(kernels, scratch, forms);
+            for (target, groups) in share(&targets, part) {
+                // SAFETY: shares of different parts are disjoint.
+                unsafe { target.compute(kernels, groups, scratch) };
+            }
+        });
+    }
+
+    /// Runs a gated feed-forward stage.
+    ///
+    /// # Panics
+    /// If shapes do not fit each other, or exceed the executor's limits.
+    pub fn gated(&mut self, input: &Input<'_>, stage: &mut Gated<'_>) {
+        let forms = self.forms([&stage.gate, &stage.up].into_iter());
+        assert_eq!(stage.gate.shape().rows, stage.up.shape().rows, "gate and up rows");
+        let [gate_bias, up_bias] = stage.bias;
+        let (hidden, up_out) = (&mut *stage.hidden, &mut *stage.up_out);
+        let mut gate = Output { weights: stage.gate, bias: gate_bias, out: hidden, accumulate: false };
+        let mut up = Output { weights: stage.up, bias: up_bias, out: up_out, accumulate: false };
+        let (gate, up) = (Target::new(&mut gate, input), Target::new(&mut up, input));
+        let kernels = self.kernels;
+        self.pool.run_with(&mut self.scratch, &|part, scratch| {
+            input.prepare(kernels, scratch, forms);
+            let groups = part.share(gate.weights.shape().groups());
+            let rows = gate.rows(&groups);
+            // SAFETY: shares of different parts are disjoint, and the kernels are available.
+            unsafe {
+                gate.compute(kernels, groups.clone(), scratch);
+                up.compute(kernels, groups, scratch);
+                for token in 0..input.tokens() {
+                    let gate = gate.part(token, rows.clone());
+                    (kernels.silu_mul)(gate, up.part(token, rows.clone()));
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,138 @@
+//! Stages of the forward pass on a thread pool.
+//!
+//! An [`Executor`] owns the threads, the chosen kernels and the working memory of each thread. A stage is one
+//! call: every thread prepares the input for itself (norm and rounding of a few hundred values cost less
+//! than a barrier), computes its fixed, contiguous share of the output rows and finishes them (bias,
+//! activation, residual). A transformer layer is five stages:
+//!
+//! ```text
+//! norm, q k v | rope, KV write, attention | output + residual | norm, gate up, activation | down + residual
+//! ```
+
+mod attention;
+mod linear;
+
+pub use attention::{Attention, KvShape, Rotation};
+pub use linear::{Gated, Input, Output, RmsNorm};
+
+use super::{Acts, Forms, Kernels};
+use crate::runtime::{AllocError, Buffer, Pool, page_rounded};
+use std::ops::Range;
+
+/// What the stages of a model need of each thread's working memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens per call.
+    pub tokens: usize,
+    /// Columns of the widest linear input.
+    pub cols: usize,
+    /// Forms of activations the model's matrices need.
+    pub forms: Forms,
+    /// Attention shape.
+    pub kv: KvShape,
+    /// Query heads.
+    pub heads: usize,
+}
+
+impl Limits {
+    fn queries(&self) -> usize {
+        attention::tile_tokens(self.heads / self.kv.heads) * (self.heads / self.kv.heads)
+    }
+
+    /// Bytes an [`Executor`] of `threads` threads allocates.
+    pub fn planned_bytes(&self, threads: usize) -> usize {
+        let (queries, kv) = (self.queries(), self.kv);
+        let per_thread = Acts::planned_bytes(self.tokens, self.cols, self.forms)
+            + page_rounded(queries * kv.padded_positions() * 4)
+            + page_rounded(queries * kv.dim * 4)
+            + page_rounded(queries * kv.padded_dim() * 4);
+        threads * per_thread
+    }
+}
+
+/// One thread's working memory.
+struct Scratch {
+    acts: Acts,
+    /// `[query][position]`
+    scores: Buffer<f32>,
+    /// `[query][dim]`
+    queries: Buffer<f32>,
+    /// `[query][padded dim]`
+    mixed: Buffer<f32>,
+}
+
+/// Threads, kernels and working memory.
+pub struct Executor {
+    kernels: &'static Kernels,
+    pool: Pool,
+    scratch: Vec<Scratch>,
+}
+
+impl Executor {
+    /// Starts `threads` threads (fewer if the system refuses) and allocates their working memory.
+    ///
+    /// # Errors
+    /// If memory cannot be had.
+    pub fn new(kernels: &'static Kernels, threads: usize, limits: &Limits) -> Result<Self, AllocError> {
+        let pool = Pool::new(threads.max(1));
+        let (queries, kv) = (limits.queries(), limits.kv);
+        let scratch = (0..pool.threads())
+            .map(|_| {
+                Ok(Scratch {
+                    acts: Acts::new(limits.tokens, limits.cols, limits.forms, kernels.widest)?,
+                    scores: Buffer::zeroed(queries * kv.padded_positions(), "attention scores")?,
+                    queries: Buffer::zeroed(queries * kv.dim, "attention queries")?,
+                    mixed: Buffer::zeroed(queries * kv.padded_dim(), "attention output")?,
+                })
+            })
+            .collect::<Result<_, AllocError>>()?;
+        Ok(Self { kernels, pool, scratch })
+    }
+
+    /// The kernels in use.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+}
+
+/// A slice whose disjoint parts are written by different threads.
+struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    borrow: std::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: access is through unsafe methods whose callers keep the parts disjoint.
+unsafe impl<T: Send + Sync> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: std::marker::PhantomData }
+    }
+
+    fn start(&self) -> *mut T {
+        self.start
+    }
+
+    /// # Safety
+    /// No thread writes `range` while the result lives.
+    unsafe fn read(&self, range: Range<usize>) -> &[T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: in bounds; not written by the caller's contract.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
+    }
+
+    /// # Safety
+    /// No other thread reads or writes `range` while the result lives.
+    #[expect(clippy::mut_from_ref, reason = "the caller keeps ranges disjoint")]
+    unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: in bounds; exclusive by the caller's contract.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}

@@ -1,0 +1,71 @@
+//! The few vector operations an instruction set provides; [`super::generic`] builds every kernel from them.
+//!
+//! All functions are `unsafe` for one reason, stated here once: the caller must be compiled with, and run
+//! on, a processor that has the instruction set, and pointers must be valid for the elements named. They
+//! are `#[inline(always)]` so that they melt into the entry points, which carry `#[target_feature]`.
+
+/// Vectors of one instruction set. `LANES` f32 or i32 values, or `4 * LANES` bytes (a dword per lane).
+#[expect(clippy::missing_safety_doc, reason = "one contract for all, in the module's text")]
+pub(crate) trait Simd: Copy {
+    /// Lanes, also the rows of a packed group; a divisor of 16.
+    const LANES: usize;
+    /// Tokens per tile: as many accumulators as the registers hold.
+    const WIDEST: usize;
+    /// 8-bit weight codes are stored with this added.
+    const BYTE_OFFSET: i32;
+    /// `LANES` f32 values.
+    type F: Copy;
+    /// `LANES` i32 values.
+    type I: Copy;
+    /// `4 * LANES` bytes.
+    type B: Copy;
+
+    unsafe fn splat(x: f32) -> Self::F;
+    unsafe fn load(p: *const f32) -> Self::F;
+    unsafe fn store(p: *mut f32, x: Self::F);
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The larger; `b` where `a` is not a number.
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
+    /// The smaller; `b` where `a` is not a number.
+    unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn abs(x: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    unsafe fn round(x: Self::F) -> Self::F;
+    /// `2^x` for an integral `x` in -126..=127.
+    unsafe fn exp2_integral(x: Self::F) -> Self::F;
+    /// `LANES` halves.
+    unsafe fn from_f16(p: *const u16) -> Self::F;
+    /// `LANES` bfloat16 values.
+    unsafe fn from_bf16(p: *const u16) -> Self::F;
+    /// `LANES` unsigned bytes.
+    unsafe fn from_u8(p: *const u8) -> Self::F;
+    /// `LANES` signed bytes.
+    unsafe fn from_i8(p: *const i8) -> Self::F;
+    unsafe fn from_i32(x: Self::I) -> Self::F;
+    /// Rounds integral values in -128..=127 to bytes and stores them; returns their sum.
+    unsafe fn store_i8(p: *mut i8, x: Self::F) -> i32;
+
+    /// Loads `4 * LANES` bytes.
+    unsafe fn bytes(p: *const u8) -> Self::B;
+    /// The low nibble of each byte.
+    unsafe fn low(x: Self::B) -> Self::B;
+    /// The high nibble of each byte.
+    unsafe fn high(x: Self::B) -> Self::B;
+    /// `codes` with bit `STEP` of each byte of `bits` added as 16.
+    unsafe fn with_bit<const STEP: u32>(codes: Self::B, bits: Self::B) -> Self::B;
+    /// `codes` with the two-bit field `FIELD` of each byte of `bits` added in units of 16.
+    unsafe fn with_field<const FIELD: u32>(codes: Self::B, bits: Self::B) -> Self::B;
+    /// `table[code]` in the form of stored 8-bit codes (that is, plus `BYTE_OFFSET`).
+    unsafe fn lookup(codes: Self::B, table: &[i8; 16]) -> Self::B;
+
+    /// Per lane, `start` plus the dot product of `N` dwords of unsigned codes below `2^BITS` (`BITS` is 4, 5
+    /// or 6) with `4 * N` activation codes, the same for all lanes.
+    unsafe fn dot<const BITS: u32, const N: usize>(codes: &[Self::B; N], acts: *const i8, start: i32) -> Self::I;
+    /// The same for stored 8-bit codes; the offset is not yet taken off.
+    unsafe fn dot_bytes<const N: usize>(codes: &[Self::B; N], acts: *const i8, start: i32) -> Self::I;
+}

@@ -1,0 +1,83 @@
+//! Fixed-size zeroed arrays in anonymous pages.
+
+use bytemuck::Pod;
+use memmap2::MmapMut;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+const PAGE: usize = 4096;
+
+/// Memory could not be had from the system.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot allocate {bytes} bytes for {purpose}: {source}; use a smaller context (-c) or model")]
+pub struct AllocError {
+    bytes: usize,
+    purpose: &'static str,
+    source: std::io::Error,
+}
+
+/// Bytes that a [`Buffer`] of `bytes` occupies: whole pages.
+pub const fn page_rounded(bytes: usize) -> usize {
+    bytes.next_multiple_of(PAGE)
+}
+
+/// A zeroed array of `T`, page aligned. Untouched pages take no physical memory.
+#[derive(Debug)]
+pub struct Buffer<T> {
+    pages: Option<MmapMut>,
+    len: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Pod> Buffer<T> {
+    /// Allocates `len` zeroed elements; `purpose` names them in the error.
+    pub fn zeroed(len: usize, purpose: &'static str) -> Result<Self, AllocError> {
+        let fail = |bytes, source| AllocError { bytes, purpose, source };
+        let bytes = len
+            .checked_mul(size_of::<T>())
+            .ok_or_else(|| fail(usize::MAX, std::io::ErrorKind::OutOfMemory.into()))?;
+        let pages = match bytes {
+            0 => None,
+            _ => Some(MmapMut::map_anon(bytes).map_err(|source| fail(bytes, source))?),
+        };
+        Ok(Self { pages, len, element: PhantomData })
+    }
+}
+
+impl<T: Pod> Deref for Buffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.pages.as_ref().map_or(&[], |pages| &bytemuck::cast_slice(&pages[..])[..self.len])
+    }
+}
+
+impl<T: Pod> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        let len = self.len;
+        self.pages.as_mut().map_or(&mut [], |pages| &mut bytemuck::cast_slice_mut(&mut pages[..])[..len])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_zeroed_aligned_and_writable() {
+        let mut buffer = Buffer::<f32>::zeroed(1000, "test").unwrap();
+        assert_eq!(buffer.len(), 1000);
+        assert!(buffer.iter().all(|&v| v == 0.0));
+        assert_eq!(buffer.as_ptr() as usize % 64, 0);
+        buffer[999] = 1.5;
+        assert_eq!(buffer[999], 1.5);
+    }
+
+    #[test]
+    fn empty_and_impossible_sizes() {
+        assert!(Buffer::<u16>::zeroed(0, "test").unwrap().is_empty());
+        let error = Buffer::<u64>::zeroed(usize::MAX, "the KV cache").unwrap_err();
+        assert!(error.to_string().contains("the KV cache"));
+        assert!(Buffer::<u8>::zeroed(1 << 60, "test").is_err());
+    }
+}
