@@ -9,7 +9,9 @@ pub enum TextError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// `tokenizer.ggml.model` names a kind of tokenizer that is not supported.
-    #[error("{file}: tokenizer.ggml.model is \"{found}\"; supported are \"gpt2\" (BPE) and \"llama\" (SentencePiece)")]
+    #[error(
+        "{file}: tokenizer.ggml.model is \"{found}\"; supported are \"gpt2\" (BPE) and \"llama\" (SentencePiece)"
+    )]
     UnknownModel {
         /// The file.
         file: String,
@@ -17,7 +19,9 @@ pub enum TextError {
         found: String,
     },
     /// A BPE file does not name its pre-tokenizer.
-    #[error("{file}: tokenizer.ggml.pre is missing, so the split of text into words is unknown; pass --pre NAME with one of: {known}")]
+    #[error(
+        "{file}: tokenizer.ggml.pre is missing, so the split of text into words is unknown; pass --pre NAME with one of: {known}"
+    )]
     MissingPre {
         /// The file.
         file: String,
@@ -25,7 +29,9 @@ pub enum TextError {
         known: String,
     },
     /// The pre-tokenizer named by the file or by the caller is not known.
-    #[error("{file}: pre-tokenizer \"{found}\" is not known; if it splits text like a known one, pass --pre NAME with one of: {known}")]
+    #[error(
+        "{file}: pre-tokenizer \"{found}\" is not known; if it splits text like a known one, pass --pre NAME with one of: {known}"
+    )]
     UnknownPre {
         /// The file.
         file: String,

@@ -35,7 +35,8 @@ pub fn planned_bytes(file: &GgufFile) -> u64 {
         blocks += allocation(bytes);
         pieces += bytes;
         cuts += (text.chars().count() as u64).saturating_sub(1);
-        if kind.is_some_and(|kind| kind == TokenKind::Control as i64 || kind == TokenKind::UserDefined as i64) {
+        if kind.is_some_and(|kind| kind == TokenKind::Control as i64 || kind == TokenKind::UserDefined as i64)
+        {
             added += bytes;
         }
     }

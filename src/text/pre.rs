@@ -32,10 +32,8 @@ struct Stage {
     spaces: bool,
 }
 
-const GPT2: Stage = Stage {
-    pattern: r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+",
-    spaces: true,
-};
+const GPT2: Stage =
+    Stage { pattern: r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+", spaces: true };
 const DIGIT: Stage = Stage { pattern: r"\p{N}", spaces: false };
 const LLAMA3: Stage = Stage {
     pattern: concat!(
@@ -213,7 +211,8 @@ fn split_stage<'t, E>(
     if text.is_empty() {
         return Ok(());
     }
-    let (Some((regex, later)), Some((cache, later_caches))) = (stages.split_first(), caches.split_first_mut())
+    let (Some((regex, later)), Some((cache, later_caches))) =
+        (stages.split_first(), caches.split_first_mut())
     else {
         return emit(text);
     };

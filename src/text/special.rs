@@ -55,13 +55,12 @@ impl SpecialIds {
         let eos = tokens.special_id(KEY_EOS)?.or_else(|| usual(2, TokenKind::Control));
         let unknown = tokens.special_id(KEY_UNKNOWN)?.or_else(|| usual(0, TokenKind::Unknown));
         let file = tokens.file;
-        let flag = |flag: &'static str, usual: bool, key: &'static str, id: Option<u32>| {
-            match (file.bool(flag)?, id) {
-                (Some(true), None) => {
-                    Err(TextError::MissingId { file: file.name().to_owned(), flag, key })
-                }
-                (stored, id) => Ok(stored.unwrap_or(usual) && id.is_some()),
-            }
+        let flag = |flag: &'static str, usual: bool, key: &'static str, id: Option<u32>| match (
+            file.bool(flag)?,
+            id,
+        ) {
+            (Some(true), None) => Err(TextError::MissingId { file: file.name().to_owned(), flag, key }),
+            (stored, id) => Ok(stored.unwrap_or(usual) && id.is_some()),
         };
         let add_bos = flag(KEY_ADD_BOS, rule.is_none_or(|rule| rule.add_bos), KEY_BOS, bos)?;
         let add_eos = flag(KEY_ADD_EOS, false, KEY_EOS, eos)?;

@@ -96,7 +96,10 @@ impl<'a> TokenList<'a> {
 
     /// Id, kind and text of every token, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, TokenKind, &'a str)> + '_ {
-        (0u32..).zip(self.kinds.iter().copied()).zip(self.texts.iter_str()).map(|((id, kind), text)| (id, kind, text))
+        (0u32..)
+            .zip(self.kinds.iter().copied())
+            .zip(self.texts.iter_str())
+            .map(|((id, kind), text)| (id, kind, text))
     }
 
     /// The scores of a SentencePiece vocabulary, one finite number per token.
