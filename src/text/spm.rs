@@ -21,7 +21,7 @@ pub(super) const SPACE: char = '▁';
 /// Bytes that may be hashed while cutting tokens in two; real vocabularies need less than a tenth.
 const MAX_CUT_BYTES: usize = 1 << 29;
 
-/// The merging model, and which of the 256 byte tokens exist.
+/// The merging model of a file; `unknown` stands for characters that have neither a token nor byte tokens.
 pub(super) fn model(tokens: &TokenList<'_>, unknown: Option<u32>) -> Result<BPE, TextError> {
     let merges = merges(tokens)?;
     let mut vocab = Vocab::with_capacity(tokens.len());

@@ -3,6 +3,7 @@
 use crate::gguf::{GgufFile, GgufWriter};
 use crate::text::bpe::BYTE_CHARS;
 use crate::text::{Detokenizer, TextError, TokenKind, Tokenizer, TokenizerOptions, planned_bytes};
+use crate::text::{MAX_ADDED_BYTES, MAX_TOKEN_BYTES};
 
 use super::{MARKED, PARSED, PLAIN, Tokens, build, encode, file};
 
@@ -264,61 +265,69 @@ fn broken(change: impl Fn(&mut Tokens), set: impl Fn(&mut GgufWriter), model: &s
     }
 }
 
+fn unchanged(_: &mut Tokens) {}
+
+fn as_is(_: &mut GgufWriter) {}
+
 #[test]
-fn contradictions_are_refused() {
-    let keep = |_: &mut Tokens| {};
-    let same = |_: &mut GgufWriter| {};
-    let merges = |merge: &'static str| {
-        move |writer: &mut GgufWriter| {
+fn merges_must_name_tokens() {
+    for merge in ["h", "h ", " ", "", "h  ", "h zz", "h h"] {
+        let set = |writer: &mut GgufWriter| {
             writer.set("tokenizer.ggml.merges", vec![merge.to_owned()]);
-        }
-    };
-    let id = |key: &'static str| {
-        move |writer: &mut GgufWriter| {
-            writer.set(key, 9999u32);
-        }
-    };
-    for merge in ["h", "h ", " ", "", "h  "] {
-        let error = broken(keep, merges(merge), "gpt2");
+        };
+        let error = broken(unchanged, set, "gpt2");
         assert!(matches!(error, TextError::BadMerge { index: 0, .. }), "{merge:?}: {error}");
     }
-    assert!(matches!(broken(keep, merges("h zz"), "gpt2"), TextError::BadMerge { .. }));
-    assert!(matches!(broken(keep, merges("h h"), "gpt2"), TextError::BadMerge { .. }));
-    for key in ["bos", "eos", "eot", "eom", "unknown"] {
-        let key = format!("tokenizer.ggml.{key}_token_id").leak();
-        assert!(matches!(broken(keep, id(key), "gpt2"), TextError::IdOutOfRange { id: 9999, .. }));
+}
+
+#[test]
+fn special_ids_must_be_in_the_vocabulary() {
+    for name in ["bos", "eos", "eot", "eom", "unknown"] {
+        let set = |writer: &mut GgufWriter| {
+            writer.set(format!("tokenizer.ggml.{name}_token_id"), 9999u32);
+        };
+        let error = broken(unchanged, set, "gpt2");
+        assert!(matches!(error, TextError::IdOutOfRange { id: 9999, .. }), "{name}: {error}");
     }
+}
+
+#[test]
+fn token_lists_must_be_consistent() {
     let twice = |tokens: &mut Tokens| {
         tokens.add("he", NORMAL, 0.0);
     };
-    let error = broken(twice, same, "gpt2");
+    let error = broken(twice, as_is, "gpt2");
     assert!(matches!(error, TextError::DuplicateToken { first: 256, second: 263, .. }), "{error}");
     let short = |tokens: &mut Tokens| {
         tokens.kinds.pop();
     };
-    assert!(matches!(broken(short, same, "gpt2"), TextError::WrongLength { .. }));
-    let long = |tokens: &mut Tokens| {
-        tokens.add(&"x".repeat(1025), NORMAL, 0.0);
-    };
-    assert!(matches!(broken(long, same, "gpt2"), TextError::OutOfBounds { .. }));
-    let empty = |tokens: &mut Tokens| *tokens = Tokens::default();
-    assert!(matches!(broken(empty, same, "gpt2"), TextError::OutOfBounds { .. }));
-    let added = |tokens: &mut Tokens| {
-        for index in 0..1100 {
-            tokens.add(&format!("{index:01000}"), USER, 0.0);
-        }
-    };
-    assert!(matches!(broken(added, same, "gpt2"), TextError::OutOfBounds { .. }));
+    assert!(matches!(broken(short, as_is, "gpt2"), TextError::WrongLength { .. }));
     let nan = |tokens: &mut Tokens| tokens.scores[7] = f32::NAN;
-    assert!(matches!(broken(nan, same, "llama"), TextError::BadScore { id: 7, .. }));
+    assert!(matches!(broken(nan, as_is, "llama"), TextError::BadScore { id: 7, .. }));
     for text in ["<0xZZ>", "<0x-1>", "<0x00>", "<0xab>", "<0x+1>"] {
         let byte = |tokens: &mut Tokens| {
             tokens.add(text, BYTE, 0.0);
         };
-        let error = broken(byte, same, "llama");
+        let error = broken(byte, as_is, "llama");
         let refused = matches!(error, TextError::BadByteToken { .. } | TextError::DuplicateToken { .. });
         assert!(refused, "{text}: {error}");
     }
+}
+
+#[test]
+fn sizes_are_capped() {
+    let empty = |tokens: &mut Tokens| *tokens = Tokens::default();
+    assert!(matches!(broken(empty, as_is, "gpt2"), TextError::OutOfBounds { .. }));
+    let long = |tokens: &mut Tokens| {
+        tokens.add(&"x".repeat(MAX_TOKEN_BYTES + 1), NORMAL, 0.0);
+    };
+    assert!(matches!(broken(long, as_is, "gpt2"), TextError::OutOfBounds { .. }));
+    let added = |tokens: &mut Tokens| {
+        for index in 0..=MAX_ADDED_BYTES / 1000 {
+            tokens.add(&format!("{index:01000}"), USER, 0.0);
+        }
+    };
+    assert!(matches!(broken(added, as_is, "gpt2"), TextError::OutOfBounds { .. }));
 }
 
 #[test]
