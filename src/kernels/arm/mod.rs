@@ -48,6 +48,23 @@ unsafe fn four_bytes(p: *const u8) -> uint8x8_t {
     unsafe { vcreate_u8(u64::from(p.cast::<u32>().read_unaligned())) }
 }
 
+/// `codes`, of which the compiler now knows nothing. Where it knows that codes are not negative it extends
+/// them to 16 bits ahead of the loop over tokens, and the multiplications that extend by themselves are lost.
+#[inline]
+#[target_feature(enable = "neon")]
+fn opaque(codes: int8x16_t) -> int8x16_t {
+    let mut codes = codes;
+    // SAFETY: there is no instruction.
+    unsafe {
+        std::arch::asm!(
+            "/* {codes:v} */",
+            codes = inout(vreg) codes,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    codes
+}
+
 /// Bytes shifted left by -3..=4, a constant where this is inlined: NEON's shifts by a register cost more.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -185,11 +202,11 @@ impl<D: Dot> Simd for Arm<D> {
     }
     #[inline(always)]
     unsafe fn low(x: int8x16_t) -> int8x16_t {
-        unsafe { vandq_s8(x, vdupq_n_s8(0x0F)) }
+        unsafe { opaque(vandq_s8(x, vdupq_n_s8(0x0F))) }
     }
     #[inline(always)]
     unsafe fn high(x: int8x16_t) -> int8x16_t {
-        unsafe { vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(x))) }
+        unsafe { opaque(vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(x)))) }
     }
     #[inline(always)]
     unsafe fn with_bit<const STEP: u32>(codes: int8x16_t, bits: int8x16_t) -> int8x16_t {
