@@ -94,7 +94,9 @@ unsafe fn unsigned_codes<S: Simd, const FIVE_BITS: bool>(codes: *const u8) -> [S
 #[inline(always)]
 unsafe fn dot<S: Simd, const FIVE_BITS: bool>(weights: &[S::B; 8], acts: *const i8, start: i32) -> S::I {
     // SAFETY: the caller's contract: 32 activations.
-    unsafe { if FIVE_BITS { S::dot::<5, 8>(weights, acts, start) } else { S::dot::<4, 8>(weights, acts, start) } }
+    unsafe {
+        if FIVE_BITS { S::dot::<5, 8>(weights, acts, start) } else { S::dot::<4, 8>(weights, acts, start) }
+    }
 }
 
 /// Q4_0 (zero 8) and, with `FIVE_BITS`, Q5_0 (zero 16): a half scale.
@@ -322,7 +324,12 @@ unsafe fn quantized_tile<S: Simd, W: Format<S>, const T: usize>(
 
 /// Writes a lane per row, or the lanes that are rows in the last group.
 #[inline(always)]
-unsafe fn store<S: Simd, const T: usize>(acc: &[S::F; T], job: &MatmulJob<'_>, tile: Tile, rows: Range<usize>) {
+unsafe fn store<S: Simd, const T: usize>(
+    acc: &[S::F; T],
+    job: &MatmulJob<'_>,
+    tile: Tile,
+    rows: Range<usize>,
+) {
     // SAFETY: the caller's contract: `out` has every row of `rows` for every token of the tile.
     unsafe {
         for (t, value) in acc.iter().enumerate() {
