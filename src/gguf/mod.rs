@@ -1,1 +1,50 @@
-//! To be written.
+//! The GGUF container, versions 2 and 3, little endian: a zero-copy reader and a streaming writer.
+//!
+//! # Design
+//!
+//! ```text
+//! source   the file's bytes: memory map, owned or static
+//! limits   the largest count or length accepted for each field
+//! parse    bytes -> checked header: key index, tensor table
+//! value    metadata types and their encoding
+//! tensor   name, shape and place of one tensor, with its checks
+//! reader   GgufFile: typed metadata, tensor data in place
+//! writer   GgufWriter: header, then streamed tensor data, atomically
+//! error    one variant per way a file can lie
+//! ```
+//!
+//! A file is untrusted. [`GgufFile::open`] checks every count, length, name, string, type, shape and offset
+//! against a named cap and against the bytes that are left, so that what it returns can be walked without
+//! failing. Only an index is kept in memory: strings, arrays and tensors are read in place.
+//!
+//! The writer passes the header it made through the same checks before it writes a byte.
+//!
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
+
+mod error;
+mod limits;
+mod parse;
+mod reader;
+mod source;
+mod tensor;
+mod value;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::error::{GgufError, Place};
+pub use self::limits::*;
+pub use self::reader::GgufFile;
+pub use self::tensor::TensorInfo;
+pub use self::value::{Array, Kind, OwnedValue, Value};
+pub use self::writer::GgufWriter;
+
+/// Key of the alignment of tensor data in bytes.
+pub const ALIGNMENT_KEY: &str = "general.alignment";
+/// Alignment of tensor data in bytes where [`ALIGNMENT_KEY`] is absent.
+pub const DEFAULT_ALIGNMENT: u32 = 32;
+
+const MAGIC: [u8; 4] = *b"GGUF";
+/// The version the writer produces.
+const VERSION: u32 = 3;

@@ -1,0 +1,254 @@
+//! An open file: typed metadata and tensor data, read in place.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use super::parse::{Entry, Header};
+use super::source::Source;
+use super::{Array, GgufError, Kind, TensorInfo, Value};
+
+/// An open and completely checked GGUF file.
+///
+/// Accessors by key give `Ok(None)` for an absent key and [`GgufError::WrongType`] for a value of another
+/// type. Integers of any width are accepted where they fit, floats of either width.
+pub struct GgufFile {
+    name: String,
+    source: Source,
+    header: Header,
+}
+
+impl GgufFile {
+    /// Maps a file into memory and checks it. The file must not be changed in place while it is open;
+    /// replacing it by a rename is safe.
+    ///
+    /// # Errors
+    /// If the path is missing, not a regular file or not readable, or the content is not valid GGUF.
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        Self::new(path.display().to_string(), Source::map(path)?)
+    }
+
+    /// Checks a file built into the program. `name` is for messages.
+    ///
+    /// # Errors
+    /// If the content is not valid GGUF.
+    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self, GgufError> {
+        Self::new(name.to_owned(), Source::Static(bytes))
+    }
+
+    /// Checks a file held in memory. `name` is for messages.
+    ///
+    /// # Errors
+    /// If the content is not valid GGUF.
+    pub fn from_vec(name: &str, bytes: Vec<u8>) -> Result<Self, GgufError> {
+        Self::new(name.to_owned(), Source::Owned(bytes))
+    }
+
+    fn new(name: String, source: Source) -> Result<Self, GgufError> {
+        let bytes = source.bytes();
+        let header = Header::parse(&name, bytes, bytes.len() as u64)?;
+        Ok(Self { name, source, header })
+    }
+
+    /// Path or given name, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Size of the file in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.source.bytes().len() as u64
+    }
+
+    /// The whole file, e.g. to compute a checksum.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.source.bytes()
+    }
+
+    /// GGUF version, 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.header.version
+    }
+
+    /// Alignment of tensor data in bytes, a power of two.
+    pub fn alignment(&self) -> u64 {
+        self.header.alignment
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<Value<'_>> {
+        let bytes = self.source.bytes();
+        let found = self.header.by_key.binary_search_by_key(&key, |i| self.entry(*i).key(bytes)).ok()?;
+        Some(self.entry(self.header.by_key[found]).value(bytes))
+    }
+
+    fn entry(&self, number: u32) -> &Entry {
+        &self.header.entries[number as usize]
+    }
+
+    /// All keys and values in file order.
+    pub fn metadata(&self) -> impl ExactSizeIterator<Item = (&str, Value<'_>)> {
+        let bytes = self.source.bytes();
+        self.header.entries.iter().map(move |entry| (entry.key(bytes), entry.value(bytes)))
+    }
+
+    /// All keys with the type and encoding of their values, to be copied.
+    pub(super) fn encoded_metadata(&self) -> impl Iterator<Item = (&str, Kind, &[u8])> {
+        let bytes = self.source.bytes();
+        self.header.entries.iter().map(move |entry| (entry.key(bytes), entry.kind(), entry.encoded(bytes)))
+    }
+
+    /// An integer that fits in 32 bits without sign.
+    ///
+    /// # Errors
+    /// [`GgufError::WrongType`]; here and in the accessors below.
+    pub fn u32(&self, key: &str) -> Result<Option<u32>, GgufError> {
+        self.typed(key, "an integer from 0 to 4294967295", |value| value.as_u32())
+    }
+
+    /// A float, rounded to 32 bits.
+    pub fn f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
+        self.typed(key, "a float", |value| value.as_f32())
+    }
+
+    /// A boolean.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>, GgufError> {
+        self.typed(key, "a bool", |value| value.as_bool())
+    }
+
+    /// Text.
+    pub fn str(&self, key: &str) -> Result<Option<&str>, GgufError> {
+        self.typed(key, "a string", |value| value.as_str())
+    }
+
+    /// An array of any element type.
+    pub fn array(&self, key: &str) -> Result<Option<Array<'_>>, GgufError> {
+        self.typed(key, "an array", |value| value.as_array())
+    }
+
+    /// An array of strings.
+    pub fn str_array(&self, key: &str) -> Result<Option<Array<'_>>, GgufError> {
+        self.array_of(key, "an array of strings", |kind| kind == Kind::Str)
+    }
+
+    /// An array of floats.
+    pub fn f32_array(&self, key: &str) -> Result<Option<Array<'_>>, GgufError> {
+        self.array_of(key, "an array of floats", |kind| matches!(kind, Kind::F32 | Kind::F64))
+    }
+
+    /// An array of integers or booleans.
+    pub fn integer_array(&self, key: &str) -> Result<Option<Array<'_>>, GgufError> {
+        self.array_of(key, "an array of integers", Kind::is_integer)
+    }
+
+    /// Like [`Self::u32`], but the key must be present.
+    ///
+    /// # Errors
+    /// [`GgufError::WrongType`] or [`GgufError::MissingKey`]; here and in the accessors below.
+    pub fn require_u32(&self, key: &str) -> Result<u32, GgufError> {
+        self.u32(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// Like [`Self::f32`], but the key must be present.
+    pub fn require_f32(&self, key: &str) -> Result<f32, GgufError> {
+        self.f32(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// Like [`Self::str`], but the key must be present.
+    pub fn require_str(&self, key: &str) -> Result<&str, GgufError> {
+        self.str(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// Like [`Self::str_array`], but the key must be present.
+    pub fn require_str_array(&self, key: &str) -> Result<Array<'_>, GgufError> {
+        self.str_array(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    fn missing(&self, key: &str) -> GgufError {
+        GgufError::MissingKey { file: self.name.clone(), key: key.to_owned() }
+    }
+
+    fn array_of(
+        &self,
+        key: &str,
+        expected: &'static str,
+        accepts: impl Fn(Kind) -> bool,
+    ) -> Result<Option<Array<'_>>, GgufError> {
+        self.typed(key, expected, |value| value.as_array().filter(|array| accepts(array.kind())))
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &'static str,
+        convert: impl Fn(Value<'a>) -> Option<T>,
+    ) -> Result<Option<T>, GgufError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let wrong = || GgufError::WrongType {
+            file: self.name.clone(),
+            key: key.to_owned(),
+            expected,
+            found: value.to_string(),
+        };
+        convert(value).map(Some).ok_or_else(wrong)
+    }
+
+    /// All tensors in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.header.tensors
+    }
+
+    /// The tensor with this name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let info = |i: &u32| &self.header.tensors[*i as usize];
+        let found = self.header.by_name.binary_search_by_key(&name, |i| info(i).name.as_str()).ok()?;
+        Some(info(&self.header.by_name[found]))
+    }
+
+    /// The data of a tensor: `tensor.bytes` bytes, row after row.
+    ///
+    /// # Panics
+    /// If `tensor` is not one of this file's and lies outside it.
+    pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
+        &self.source.bytes()[self.range(tensor)]
+    }
+
+    /// Lets pages that held a part of a tensor leave the resident set of a mapped file; they are read again
+    /// if they are touched later. `bytes` counts from the start of the tensor. Pages are dropped in grains of
+    /// 64 KiB up to `bytes.end`, the grain of `bytes.start` included, so that consecutive parts release all
+    /// that they passed. Does nothing for files in memory.
+    ///
+    /// # Panics
+    /// If `tensor` is not one of this file's and lies outside it.
+    pub fn release(&self, tensor: &TensorInfo, bytes: Range<usize>) {
+        let range = self.range(tensor);
+        let end = range.start.saturating_add(bytes.end).min(range.end);
+        let start = range.start.saturating_add(bytes.start).min(end);
+        self.source.release(start..end);
+    }
+
+    /// Lets all pages leave the resident set of a mapped file, see [`Self::release`].
+    pub fn release_all(&self) {
+        self.source.release(0..self.source.bytes().len());
+    }
+
+    /// Where a tensor lies in the file.
+    fn range(&self, tensor: &TensorInfo) -> Range<usize> {
+        let start = self.header.data_start.checked_add(tensor.offset);
+        let end = start.and_then(|start| start.checked_add(tensor.bytes));
+        match (start.map(usize::try_from), end.map(usize::try_from)) {
+            (Some(Ok(start)), Some(Ok(end))) if end <= self.source.bytes().len() => start..end,
+            _ => panic!("tensor {:?} is not one of {}", tensor.name, self.name),
+        }
+    }
+}
+
+impl fmt::Debug for GgufFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GgufFile")
+            .field("name", &self.name)
+            .field("keys", &self.header.entries.len())
+            .field("tensors", &self.header.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
