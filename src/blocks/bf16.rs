@@ -16,11 +16,12 @@ impl Block for BlockBF16 {
     const TYPE: BlockType = BlockType::BF16;
     const LEN: usize = 1;
 
-    fn encode(_values: &[f32]) -> Self {
-        unreachable!()
+    /// Rounds to nearest, ties to even. NaN stays a quiet NaN.
+    fn encode(values: &[f32]) -> Self {
+        Self { bits: half::bf16::from_f32(values[0]).to_le_bytes() }
     }
 
-    fn decode(&self, _out: &mut [f32]) {
-        unreachable!()
+    fn decode(&self, out: &mut [f32]) {
+        out[0] = f32::from_bits(u32::from(u16::from_le_bytes(self.bits)) << 16);
     }
 }

@@ -16,11 +16,12 @@ impl Block for BlockF32 {
     const TYPE: BlockType = BlockType::F32;
     const LEN: usize = 1;
 
-    fn encode(_values: &[f32]) -> Self {
-        unreachable!()
+    /// Copies the bits.
+    fn encode(values: &[f32]) -> Self {
+        Self { bits: values[0].to_le_bytes() }
     }
 
-    fn decode(&self, _out: &mut [f32]) {
-        unreachable!()
+    fn decode(&self, out: &mut [f32]) {
+        out[0] = f32::from_le_bytes(self.bits);
     }
 }

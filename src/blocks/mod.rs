@@ -4,13 +4,27 @@
 //! struct as it lies in the file, an assertion of its size, and a reference encoder and decoder. The
 //! structs hold little-endian byte arrays only, so that they have alignment 1 and can be viewed in place.
 //!
+//! # Encoding
+//!
+//! F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1 have one reference encoding, defined to the bit by the
+//! formats' owner (ggml): scales from the extreme values, codes rounded to nearest. `round` holds what they
+//! share, `pack` the bit layouts. Q4_K, Q5_K, Q6_K and IQ4_NL leave the choice of the scales to the encoder;
+//! `fit` describes our least-squares search, `k_affine` and `q6_k` what it becomes in a super-block. All
+//! encoders are deterministic, on every processor the same, and use no data but the values of the block.
+//!
+//! No input panics. Values that are not finite, or beyond the f16 scales of a format, are the caller's
+//! business to refuse; each encoder documents what it makes of them.
+//!
 //! Field names are those of the format's owner: `d` scale, `m`/`dmin` minimum, `qs` low code bits, `qh`
 //! high code bits, `scales` packed sub-block scales.
 
 mod bf16;
 mod f16;
 mod f32;
+mod fit;
 mod iq4_nl;
+mod k_affine;
+mod pack;
 mod q4_0;
 mod q4_1;
 mod q4_k;
@@ -19,14 +33,19 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod round;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::bf16::BlockBF16;
 pub use self::f16::BlockF16;
 pub use self::f32::BlockF32;
 pub use self::iq4_nl::{BlockIQ4NL, IQ4_NL_VALUES};
+pub use self::k_affine::scale_min_k4;
 pub use self::q4_0::BlockQ4_0;
 pub use self::q4_1::BlockQ4_1;
-pub use self::q4_k::{BlockQ4K, scale_min_k4};
+pub use self::q4_k::BlockQ4K;
 pub use self::q5_0::BlockQ5_0;
 pub use self::q5_1::BlockQ5_1;
 pub use self::q5_k::BlockQ5K;
@@ -40,10 +59,18 @@ pub trait Block: bytemuck::Pod {
     /// Elements per block.
     const LEN: usize;
 
-    /// Encodes [`Self::LEN`] values. The result is the format's reference encoding (round to nearest).
+    /// Encodes [`Self::LEN`] values, see the module for the choice of scales.
+    ///
+    /// # Panics
+    /// May panic on another number of values.
     fn encode(values: &[f32]) -> Self;
 
-    /// Decodes into [`Self::LEN`] values, bit for bit as the format's owner does.
+    /// Decodes into [`Self::LEN`] values, bit for bit as the format's owner does: products and sums are
+    /// rounded separately in f32, in the order of the formula. An infinite or NaN scale decodes to
+    /// infinities and NaN.
+    ///
+    /// # Panics
+    /// May panic on another number of values.
     fn decode(&self, out: &mut [f32]);
 }
 
@@ -121,7 +148,8 @@ impl BlockType {
 
     /// Bytes of a row of `cols` elements; `None` if it is not a whole number of blocks or overflows.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
-        (cols % self.block_len() == 0).then(|| (cols / self.block_len()).checked_mul(self.block_bytes()))?
+        cols.is_multiple_of(self.block_len())
+            .then(|| (cols / self.block_len()).checked_mul(self.block_bytes()))?
     }
 }
 

@@ -1,5 +1,7 @@
 //! Q4_0: 32 element(s) per block of 18 bytes, `w = d * (q - 8)`.
 
+use super::pack::{pack_4bit, read_f16, unpack_4bit, write_f16};
+use super::round::signed_codes;
 use super::{Block, BlockType};
 
 /// One Q4_0 block.
@@ -18,11 +20,16 @@ impl Block for BlockQ4_0 {
     const TYPE: BlockType = BlockType::Q4_0;
     const LEN: usize = 32;
 
-    fn encode(_values: &[f32]) -> Self {
-        unreachable!()
+    /// NaN gets the lowest code. An infinity, or a magnitude whose scale exceeds f16, makes the scale infinite.
+    fn encode(values: &[f32]) -> Self {
+        let (d, codes) = signed_codes(values, 8);
+        Self { d: write_f16(d), qs: pack_4bit(&codes) }
     }
 
-    fn decode(&self, _out: &mut [f32]) {
-        unreachable!()
+    fn decode(&self, out: &mut [f32]) {
+        let d = read_f16(self.d);
+        for (value, code) in out.iter_mut().zip(unpack_4bit(&self.qs)) {
+            *value = (f32::from(code) - 8.0) * d;
+        }
     }
 }

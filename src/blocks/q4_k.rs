@@ -1,18 +1,10 @@
 //! Q4_K: 256 element(s) per block of 144 bytes, `w = d * sc * q - dmin * m`.
+//!
+//! Scales and their search are those of [`super::k_affine`].
 
+use super::k_affine::AffineSuperBlock;
+use super::pack::{pack_nibbles, unpack_nibbles};
 use super::{Block, BlockType};
-
-/// Unpacks the 6-bit scale and minimum of sub-block `j` (0..8) from the 12 packed bytes.
-pub fn scale_min_k4(j: usize, scales: &[u8; 12]) -> (u8, u8) {
-    if j < 4 {
-        (scales[j] & 63, scales[j + 4] & 63)
-    } else {
-        (
-            (scales[j + 4] & 0x0F) | ((scales[j - 4] >> 6) << 4),
-            (scales[j + 4] >> 4) | ((scales[j] >> 6) << 4),
-        )
-    }
-}
 
 /// One Q4_K block.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -34,11 +26,33 @@ impl Block for BlockQ4K {
     const TYPE: BlockType = BlockType::Q4K;
     const LEN: usize = 256;
 
-    fn encode(_values: &[f32]) -> Self {
-        unreachable!()
+    /// NaN counts as 0, infinities as the largest f32; values beyond the format's range get the nearest value
+    /// inside.
+    fn encode(values: &[f32]) -> Self {
+        let AffineSuperBlock { d, dmin, scales, codes } = AffineSuperBlock::encode(values, 15);
+        Self { d, dmin, scales, qs: pack_sub_block_pairs(&codes) }
     }
 
-    fn decode(&self, _out: &mut [f32]) {
-        unreachable!()
+    fn decode(&self, out: &mut [f32]) {
+        let codes = unpack_sub_block_pairs(&self.qs);
+        AffineSuperBlock { d: self.d, dmin: self.dmin, scales: self.scales, codes }.decode(out);
     }
+}
+
+/// Packs nibbles: 32 bytes hold two sub-blocks, the first in the low, the second in the high nibbles.
+pub(super) fn pack_sub_block_pairs(codes: &[u8; 256]) -> [u8; 128] {
+    let mut qs = [0; 128];
+    for (codes, bytes) in codes.chunks_exact(64).zip(qs.chunks_exact_mut(32)) {
+        pack_nibbles(codes, bytes);
+    }
+    qs
+}
+
+/// Inverse of [`pack_sub_block_pairs`].
+pub(super) fn unpack_sub_block_pairs(qs: &[u8; 128]) -> [u8; 256] {
+    let mut codes = [0; 256];
+    for (codes, bytes) in codes.chunks_exact_mut(64).zip(qs.chunks_exact(32)) {
+        unpack_nibbles(bytes, codes);
+    }
+    codes
 }

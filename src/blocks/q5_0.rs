@@ -1,5 +1,7 @@
 //! Q5_0: 32 element(s) per block of 22 bytes, `w = d * (q - 16)`.
 
+use super::pack::{pack_5bit, read_f16, unpack_5bit, write_f16};
+use super::round::signed_codes;
 use super::{Block, BlockType};
 
 /// One Q5_0 block.
@@ -20,11 +22,17 @@ impl Block for BlockQ5_0 {
     const TYPE: BlockType = BlockType::Q5_0;
     const LEN: usize = 32;
 
-    fn encode(_values: &[f32]) -> Self {
-        unreachable!()
+    /// NaN gets the lowest code. An infinity, or a magnitude whose scale exceeds f16, makes the scale infinite.
+    fn encode(values: &[f32]) -> Self {
+        let (d, codes) = signed_codes(values, 16);
+        let (qh, qs) = pack_5bit(&codes);
+        Self { d: write_f16(d), qh, qs }
     }
 
-    fn decode(&self, _out: &mut [f32]) {
-        unreachable!()
+    fn decode(&self, out: &mut [f32]) {
+        let d = read_f16(self.d);
+        for (value, code) in out.iter_mut().zip(unpack_5bit(self.qh, &self.qs)) {
+            *value = (f32::from(code) - 16.0) * d;
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! Q5_K: 256 element(s) per block of 176 bytes, `w = d * sc * q - dmin * m`.
+//!
+//! Scales and their search are those of [`super::k_affine`].
 
+use super::k_affine::AffineSuperBlock;
+use super::q4_k::{pack_sub_block_pairs, unpack_sub_block_pairs};
 use super::{Block, BlockType};
 
 /// One Q5_K block.
@@ -24,11 +28,22 @@ impl Block for BlockQ5K {
     const TYPE: BlockType = BlockType::Q5K;
     const LEN: usize = 256;
 
-    fn encode(_values: &[f32]) -> Self {
-        unreachable!()
+    /// NaN counts as 0, infinities as the largest f32; values beyond the format's range get the nearest value
+    /// inside.
+    fn encode(values: &[f32]) -> Self {
+        let AffineSuperBlock { d, dmin, scales, codes } = AffineSuperBlock::encode(values, 31);
+        let mut qh = [0; 32];
+        for (i, code) in codes.iter().enumerate() {
+            qh[i % 32] |= (code >> 4) << (i / 32);
+        }
+        Self { d, dmin, scales, qh, qs: pack_sub_block_pairs(&codes) }
     }
 
-    fn decode(&self, _out: &mut [f32]) {
-        unreachable!()
+    fn decode(&self, out: &mut [f32]) {
+        let mut codes = unpack_sub_block_pairs(&self.qs);
+        for (i, code) in codes.iter_mut().enumerate() {
+            *code |= (self.qh[i % 32] >> (i / 32) & 1) << 4;
+        }
+        AffineSuperBlock { d: self.d, dmin: self.dmin, scales: self.scales, codes }.decode(out);
     }
 }
