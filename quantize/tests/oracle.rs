@@ -162,7 +162,8 @@ fn random_model(block_type: BlockType, factors: &[f32]) -> Vec<u8> {
     }
     let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(3);
     let bytes = writer.to_vec("random", |info, out| {
-        let normal = |rng: &mut rand::rngs::ChaCha8Rng| (0..6).map(|_| rng.random_range(-0.7f32..0.7)).sum::<f32>();
+        let normal =
+            |rng: &mut rand::rngs::ChaCha8Rng| (0..6).map(|_| rng.random_range(-0.7f32..0.7)).sum::<f32>();
         let scale = 1.0 / (info.cols() as f32).sqrt();
         let values: Vec<f32> = if info.name == "rope_freqs.weight" {
             factors.to_vec()
