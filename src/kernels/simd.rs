@@ -11,6 +11,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Tokens per tile: as many accumulators as the registers hold.
     const WIDEST: usize;
+    /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.
+    const VECTORS: usize;
     /// 8-bit weight codes are stored with this added.
     const BYTE_OFFSET: i32;
     /// `LANES` f32 values.

@@ -1,12 +1,36 @@
 //! Scores of queries against keys, and weighted sums of values.
+//!
+//! Both keep up to [`QUERIES`] queries times [`Simd::VECTORS`] vectors of results in registers, so that a
+//! key or value is loaded and converted once for all of them. How results are grouped changes none of them.
 
+use crate::kernels::acts::tiles;
 use crate::kernels::scalar::VIRTUAL;
 use crate::kernels::simd::Simd;
 
 /// Queries that share one pass over the keys or values.
 const QUERIES: usize = 4;
 
-/// [`scalar::scores`].
+/// Calls `$kernel::<S, queries, vectors>` with both counts as constants.
+macro_rules! by_counts {
+    ($queries:expr, $vectors:expr, $kernel:ident($($argument:expr),*)) => {
+        match ($queries, $vectors) {
+            (4, 4) => $kernel::<S, 4, 4>($($argument),*),
+            (4, 2) => $kernel::<S, 4, 2>($($argument),*),
+            (4, _) => $kernel::<S, 4, 1>($($argument),*),
+            (3, 4) => $kernel::<S, 3, 4>($($argument),*),
+            (3, 2) => $kernel::<S, 3, 2>($($argument),*),
+            (3, _) => $kernel::<S, 3, 1>($($argument),*),
+            (2, 4) => $kernel::<S, 2, 4>($($argument),*),
+            (2, 2) => $kernel::<S, 2, 2>($($argument),*),
+            (2, _) => $kernel::<S, 2, 1>($($argument),*),
+            (_, 4) => $kernel::<S, 1, 4>($($argument),*),
+            (_, 2) => $kernel::<S, 1, 2>($($argument),*),
+            (_, _) => $kernel::<S, 1, 1>($($argument),*),
+        }
+    };
+}
+
+/// [`crate::kernels::scalar::scores`].
 ///
 /// # Safety
 /// As for [`Simd`]; `keys` holds whole blocks of 16 positions, and `out` a row of `stride` floats with room
@@ -20,99 +44,114 @@ pub(crate) unsafe fn scores<S: Simd>(
     out: &mut [f32],
     stride: usize,
 ) {
+    let vectors = keys.len() / dim / S::LANES;
     for (queries, out) in queries.chunks(dim * QUERIES).zip(out.chunks_mut(stride * QUERIES)) {
-        for (b, block) in keys.chunks_exact(dim * VIRTUAL).enumerate() {
-            let out = out[b * VIRTUAL..].as_mut_ptr();
-            // SAFETY: the caller's contract; the count of queries is the constant chosen.
+        let (count, out) = (queries.len() / dim, out.as_mut_ptr());
+        for run in tiles(vectors, S::VECTORS) {
+            // SAFETY: the caller's contract; the counts are the constants chosen.
             unsafe {
-                match queries.len() / dim {
-                    4 => score_block::<S, 4>(queries, block, dim, scale, out, stride),
-                    3 => score_block::<S, 3>(queries, block, dim, scale, out, stride),
-                    2 => score_block::<S, 2>(queries, block, dim, scale, out, stride),
-                    _ => score_block::<S, 1>(queries, block, dim, scale, out, stride),
-                }
+                let out = out.add(run.start * S::LANES);
+                by_counts!(count, run.width, score(queries, (keys, run.start), dim, scale, out, stride));
             }
         }
     }
 }
 
+/// Scores of `Q` queries against `V` vectors of positions from vector `first` on.
 #[inline(always)]
-unsafe fn score_block<S: Simd, const Q: usize>(
+unsafe fn score<S: Simd, const Q: usize, const V: usize>(
     queries: &[f32],
-    block: &[u16],
+    (keys, first): (&[u16], usize),
     dim: usize,
     scale: f32,
     out: *mut f32,
     stride: usize,
 ) {
-    // SAFETY: the caller's contract: `Q` queries of `dim` values, `dim` columns of 16 keys, `Q` output rows.
+    let per_block = VIRTUAL / S::LANES;
+    // SAFETY: the caller's contract: `Q` queries of `dim` values, `V` vectors of keys per dimension, `Q`
+    // output rows.
     unsafe {
-        for i in (0..VIRTUAL).step_by(S::LANES) {
-            let mut acc = [S::splat(0.0); Q];
-            for d in 0..dim {
-                let key = S::from_f16(block.as_ptr().add(d * VIRTUAL + i));
-                for (q, acc) in acc.iter_mut().enumerate() {
-                    *acc = S::fma(key, S::splat(*queries.as_ptr().add(q * dim + d)), *acc);
+        let mut starts = [keys.as_ptr(); V];
+        for (v, start) in starts.iter_mut().enumerate() {
+            let vector = first + v;
+            *start = start.add(vector / per_block * VIRTUAL * dim + vector % per_block * S::LANES);
+        }
+        let mut acc = [[S::splat(0.0); V]; Q];
+        for d in 0..dim {
+            let mut key = [S::splat(0.0); V];
+            for v in 0..V {
+                key[v] = S::from_f16(starts[v].add(d * VIRTUAL));
+            }
+            for q in 0..Q {
+                let query = S::splat(*queries.as_ptr().add(q * dim + d));
+                for v in 0..V {
+                    acc[q][v] = S::fma(key[v], query, acc[q][v]);
                 }
             }
-            for (q, acc) in acc.iter().enumerate() {
-                S::store(out.add(q * stride + i), S::mul(*acc, S::splat(scale)));
+        }
+        for q in 0..Q {
+            for v in 0..V {
+                S::store(out.add(q * stride + v * S::LANES), S::mul(acc[q][v], S::splat(scale)));
             }
         }
     }
 }
 
-/// [`scalar::weighted`].
+/// [`crate::kernels::scalar::weighted`].
 ///
 /// # Safety
 /// As for [`Simd`]; `dim` is a multiple of 16 and `values` holds whole rows.
 #[inline(always)]
 pub(crate) unsafe fn weighted<S: Simd>(
     weights: &[f32],
-    weight_stride: usize,
+    stride: usize,
     values: &[u16],
     dim: usize,
     out: &mut [f32],
 ) {
-    for (out, weights) in out.chunks_mut(dim * QUERIES).zip(weights.chunks(weight_stride * QUERIES)) {
-        // SAFETY: the caller's contract; the count of queries is the constant chosen.
-        unsafe {
-            match out.len() / dim {
-                4 => weigh::<S, 4>(weights, weight_stride, values, dim, out),
-                3 => weigh::<S, 3>(weights, weight_stride, values, dim, out),
-                2 => weigh::<S, 2>(weights, weight_stride, values, dim, out),
-                _ => weigh::<S, 1>(weights, weight_stride, values, dim, out),
-            }
+    for (out, weights) in out.chunks_mut(dim * QUERIES).zip(weights.chunks(stride * QUERIES)) {
+        let count = out.len() / dim;
+        for run in tiles(dim / S::LANES, S::VECTORS) {
+            let first = run.start * S::LANES;
+            // SAFETY: the caller's contract; the counts are the constants chosen.
+            unsafe { by_counts!(count, run.width, weigh(weights, stride, values, dim, out, first)) }
         }
     }
 }
 
+/// Adds the weighted values of `V` vectors of dimensions from `first` on to `Q` outputs.
 #[inline(always)]
-unsafe fn weigh<S: Simd, const Q: usize>(
+unsafe fn weigh<S: Simd, const Q: usize, const V: usize>(
     weights: &[f32],
-    weight_stride: usize,
+    stride: usize,
     values: &[u16],
     dim: usize,
     out: &mut [f32],
+    first: usize,
 ) {
-    let positions = values.len() / dim;
-    // SAFETY: the caller's contract: `Q` rows of weights and outputs, `positions` rows of values.
+    // SAFETY: the caller's contract: `Q` rows of weights and outputs, whole rows of values.
     unsafe {
-        for d in (0..dim).step_by(VIRTUAL) {
-            for i in (d..d + VIRTUAL).step_by(S::LANES) {
-                let mut acc = [S::splat(0.0); Q];
-                for (q, acc) in acc.iter_mut().enumerate() {
-                    *acc = S::load(out.as_ptr().add(q * dim + i));
+        let mut acc = [[S::splat(0.0); V]; Q];
+        for q in 0..Q {
+            for v in 0..V {
+                acc[q][v] = S::load(out.as_ptr().add(q * dim + first + v * S::LANES));
+            }
+        }
+        for p in 0..values.len() / dim {
+            let mut value = [S::splat(0.0); V];
+            for v in 0..V {
+                value[v] = S::from_f16(values.as_ptr().add(p * dim + first + v * S::LANES));
+            }
+            for q in 0..Q {
+                let weight = S::splat(*weights.as_ptr().add(q * stride + p));
+                for v in 0..V {
+                    acc[q][v] = S::fma(value[v], weight, acc[q][v]);
                 }
-                for p in 0..positions {
-                    let value = S::from_f16(values.as_ptr().add(p * dim + i));
-                    for (q, acc) in acc.iter_mut().enumerate() {
-                        *acc = S::fma(value, S::splat(*weights.as_ptr().add(q * weight_stride + p)), *acc);
-                    }
-                }
-                for (q, acc) in acc.iter().enumerate() {
-                    S::store(out.as_mut_ptr().add(q * dim + i), *acc);
-                }
+            }
+        }
+        for q in 0..Q {
+            for v in 0..V {
+                S::store(out.as_mut_ptr().add(q * dim + first + v * S::LANES), acc[q][v]);
             }
         }
     }

@@ -5,6 +5,7 @@
 //! to bytes and used for every token of the tile. Symmetric formats store unsigned codes; their zero point
 //! enters as the start value of the integer sum, `-zero * sum(activations)`, so unpacking needs no
 //! subtraction.
+#![expect(clippy::needless_range_loop, reason = "an index walks several arrays at once")]
 
 mod attention;
 mod formats;
