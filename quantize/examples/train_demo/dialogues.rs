@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn held_out_requests_are_not_made_in_training() {
-        let trained: HashSet<String> = training(1, 50_000).iter().map(|d| words(&d.prompt)).collect();
+        let trained: HashSet<String> = training(1, 30_000).iter().map(|d| words(&d.prompt)).collect();
         for dialogue in held_out() {
             assert!(!trained.contains(&words(&dialogue.prompt)), "{}", dialogue.prompt);
         }
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn held_out_values_are_all_seen_in_training() {
-        let trained: HashSet<_> = training(1, 50_000).iter().flat_map(key_values).collect();
+        let trained: HashSet<_> = training(1, 30_000).iter().flat_map(key_values).collect();
         for dialogue in held_out() {
             for value in key_values(&dialogue) {
                 assert!(trained.contains(&value), "{value:?}");
