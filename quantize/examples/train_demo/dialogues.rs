@@ -16,7 +16,7 @@
 //! {"action":"door","door":DOOR,"state":"locked"|"unlocked"}
 //! ```
 //!
-//! `ROOM` and `DOOR` are the fillers of these slots in `phrases`, with `_` for spaces. Other replies have no
+//! `ROOM` and `DOOR` are the fillers of these slots in `phrases::slots`, with `_` for spaces. Other replies have no
 //! action line.
 //!
 //! # Phrases
@@ -27,7 +27,7 @@
 use rand::{Rng, RngExt, SeedableRng, rngs::ChaCha8Rng, seq::IndexedRandom};
 use serde::Serialize;
 
-use crate::phrases::{HOME, Intent, KIOSK, SLOTS};
+use crate::phrases::{Intent, SLOTS, intents};
 
 /// A request and its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ const NUMBER_WORDS: &[(&str, u32)] = &[
 /// Draws `count` training dialogues. The same seed gives the same dialogues.
 pub(crate) fn training(seed: u64, count: usize) -> Vec<Dialogue> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let intents: Vec<&Intent> = HOME.iter().chain(KIOSK).collect();
+    let intents: Vec<&Intent> = intents().collect();
     let draw = |_| {
         let intent = intents.choose_weighted(&mut rng, |intent| intent.weight);
         let intent = intent.expect("the weights are positive");
@@ -104,7 +104,7 @@ pub(crate) fn training(seed: u64, count: usize) -> Vec<Dialogue> {
 pub(crate) fn held_out() -> Vec<Dialogue> {
     let mut rng = ChaCha8Rng::seed_from_u64(HELD_OUT_SEED);
     let mut all: Vec<Dialogue> = Vec::new();
-    for intent in HOME.iter().chain(KIOSK) {
+    for intent in intents() {
         let wanted = if intent.action.is_some() { PER_HELD_OUT.0 } else { PER_HELD_OUT.1 };
         for phrase in intent.held_out {
             all.extend((0..wanted).map(|_| dialogue(&mut rng, intent, phrase)));
@@ -206,17 +206,16 @@ impl Filled {
     }
 
     fn draw(&mut self, rng: &mut impl Rng, name: &str) {
-        let row = SLOTS.iter().find(|(first, second, _)| *first == name || *second == Some(name));
-        let Some((first, second, fillers)) = row else {
+        let Some(slot) = SLOTS.iter().find(|slot| slot.name == name || slot.second == Some(name)) else {
             let (said, named) = numeric(rng, name);
             return self.0.push((name.to_owned(), said, named));
         };
-        let filler = fillers.choose(rng).expect("every slot has fillers");
+        let filler = slot.fillers.choose(rng).expect("every slot has fillers");
         let (said, named) = (filler.said.to_owned(), filler.named.to_owned());
-        match second {
+        match slot.second {
             Some(second) => {
-                self.0.push(((*first).to_owned(), said.clone(), said));
-                self.0.push(((*second).to_owned(), named.clone(), named));
+                self.0.push((slot.name.to_owned(), said.clone(), said));
+                self.0.push((second.to_owned(), named.clone(), named));
             }
             None => self.0.push((name.to_owned(), said, named)),
         }
@@ -296,8 +295,8 @@ mod tests {
 
     #[test]
     fn held_out_phrases_are_not_trained_on() {
-        let trained: HashSet<_> = HOME.iter().chain(KIOSK).flat_map(|intent| intent.train).collect();
-        for intent in HOME.iter().chain(KIOSK) {
+        let trained: HashSet<_> = intents().flat_map(|intent| intent.train).collect();
+        for intent in intents() {
             assert!(!intent.held_out.is_empty(), "{}", intent.name);
             for phrase in intent.held_out {
                 assert!(!trained.contains(phrase), "{}: {phrase}", intent.name);
@@ -309,7 +308,7 @@ mod tests {
 
     #[test]
     fn held_out_requests_are_not_made_in_training() {
-        let trained: HashSet<String> = training(1, 50_000).iter().map(|d| words(&d.prompt)).collect();
+        let trained: HashSet<String> = training(1, 30_000).iter().map(|d| words(&d.prompt)).collect();
         for dialogue in held_out() {
             assert!(!trained.contains(&words(&dialogue.prompt)), "{}", dialogue.prompt);
         }
@@ -317,7 +316,7 @@ mod tests {
 
     #[test]
     fn held_out_values_are_all_seen_in_training() {
-        let trained: HashSet<_> = training(1, 50_000).iter().flat_map(key_values).collect();
+        let trained: HashSet<_> = training(1, 30_000).iter().flat_map(key_values).collect();
         for dialogue in held_out() {
             for value in key_values(&dialogue) {
                 assert!(trained.contains(&value), "{value:?}");
