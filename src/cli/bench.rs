@@ -1,123 +1,131 @@
 //! `smolt bench`: how fast a model runs.
 
-use super::{CliError, open};
-use crate::eval::bench::{BenchOptions, Subject, Test, bench};
-use crate::eval::report::Report;
-use crate::eval::synthetic::Synthetic;
-use crate::gguf::GgufFile;
-use crate::kernels::Kernels;
-use crate::model::Model;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Measures tokens per second, the memory's read bandwidth and the peak memory.
-///
-/// Like llama-bench: random tokens, neither tokenization nor sampling, logits of a prompt for its last token
-/// only. Each test runs once to warm up. Every length, depth and number of threads is combined.
-#[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("subject").required(true))]
-pub struct Args {
-    /// The model, a GGUF file.
-    #[arg(short, long, value_name = "MODEL", group = "subject")]
-    model: Option<PathBuf>,
-    /// Random weights in the shape of a real model, e.g. smollm2-135m:q4_0.
-    #[arg(long, value_name = "SHAPE:TYPE", group = "subject")]
+use super::args::{ModelArgs, ResourceArgs};
+use super::error::{CliError, Exit};
+use super::{load, output};
+use crate::eval::bench::{BenchOptions, MAX_THREADS, Subject, Test, bench};
+use crate::eval::synthetic::Synthetic;
+use crate::gguf::GgufFile;
+use crate::kernels::Kernels;
+use crate::model::{Model, Spec};
+
+/// Arguments of `smolt bench`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+As in llama-bench, tokens are random, neither tokenization nor sampling is included, and a prompt gets logits
+for its last token only. Each test runs once to warm up. Every length is combined with every depth and number
+of threads. The bandwidth column is the share that a test takes of what the memory gives to a plain sum.
+
+Examples:
+  smolt bench -m model.gguf -p 128,512 -n 64 -t 1,2 -r 7
+  smolt bench --synthetic smollm2-135m:q4_0 -p 0 -n 32 -d 0,1024 --json")]
+pub struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Random weights in the shape of a known model
+    #[arg(long, value_name = "SHAPE:TYPE", conflicts_with = "model")]
     synthetic: Option<Synthetic>,
-    /// Lengths of prompts to read; 0 for none.
-    #[arg(short, long, value_name = "TOKENS", value_delimiter = ',', default_value = "128,512")]
+
+    /// Lengths of prompts to read; 0 for none
+    #[arg(short, long, value_name = "N", value_delimiter = ',', default_value = "128,512")]
     prompt: Vec<usize>,
-    /// Numbers of tokens to write; 0 for none.
-    #[arg(short = 'n', long, value_name = "TOKENS", value_delimiter = ',', default_value = "64")]
-    generate: Vec<usize>,
-    /// Tokens in the context before each test.
-    #[arg(short, long, value_name = "TOKENS", value_delimiter = ',', default_value = "0")]
+
+    /// Numbers of tokens to generate; 0 for none
+    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "64")]
+    tokens: Vec<usize>,
+
+    /// Tokens in the context before each test
+    #[arg(short, long, value_name = "N", value_delimiter = ',', default_value = "0")]
     depth: Vec<usize>,
-    /// Numbers of threads; all processors if not given.
-    #[arg(short, long, value_name = "N", value_delimiter = ',')]
-    threads: Vec<usize>,
-    /// Timed runs of each test.
+
+    /// Numbers of threads [default: one per processor, at most 4]
+    #[arg(short, long, value_name = "N", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS as i64))]
+    threads: Vec<u32>,
+
+    /// Timed runs of each test
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
-    /// Positions of the KV cache; as many as the tests need if not given.
-    #[arg(short, long, value_name = "TOKENS")]
+
+    /// Tokens that the context holds [default: what the tests need]
+    #[arg(short, long, value_name = "N")]
     context: Option<usize>,
-    /// Print the results as JSON.
+
+    /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     json: bool,
-    /// Print the results as comma-separated values.
+
+    /// Print comma-separated values
     #[arg(long)]
     csv: bool,
 }
 
-/// Runs the command. `started` is the earliest time the process knows.
-///
-/// # Errors
-/// If the model cannot be read or run, or the options make no sense.
-pub fn run(args: &Args, started: Instant) -> Result<(), CliError> {
-    let synthetic = args.synthetic.as_ref().map(Temporary::write).transpose()?;
-    // Building a model is no part of starting one.
-    let started = if synthetic.is_some() { Instant::now() } else { started };
-    let opened = Instant::now();
-    let file = match (synthetic, &args.model) {
-        (Some(temporary), _) => temporary.open()?,
-        (None, Some(path)) => open(path)?,
-        (None, None) => return Err(CliError::NoModel),
+/// Loads, measures, reports.
+pub(super) fn execute(args: &BenchArgs) -> Result<Exit, CliError> {
+    let kernels = Kernels::detect()?;
+    let temporary = args.synthetic.as_ref().map(Temporary::write).transpose()?;
+    // Making up a model is no part of starting one.
+    let started = Instant::now();
+    let file = match &temporary {
+        Some(temporary) => GgufFile::open(&temporary.0)?,
+        None => load::open(&args.model)?,
     };
-    let model = Arc::new(Model::load(&file, Kernels::detect()?)?);
-    let subject = Subject { file: &file, model, started, load: opened.elapsed() };
-    let threads =
-        if args.threads.is_empty() { vec![super::default_threads()] } else { args.threads.clone() };
-    let options = BenchOptions {
+    let options = options(args, &Spec::read(&file)?);
+    options.check()?;
+    let model = Arc::new(Model::load(&file, kernels)?);
+    let name = args.synthetic.map_or(file.name().to_owned(), |model| format!("{}:{}", model.shape.name, model.recipe));
+    let subject = Subject { file: &file, name, model, started, load: started.elapsed() };
+    let is_watched = io::stderr().is_terminal();
+    let report = bench(&subject, &options, &mut |test: &Test, threads| {
+        if is_watched {
+            let _ = write!(io::stderr(), "\r\x1b[K{test}, threads: {threads}");
+        }
+    });
+    if is_watched {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    let report = report?;
+    if args.json {
+        output::write_json(&report)?;
+    } else {
+        let text = if args.csv { report.to_csv() } else { report.to_string() };
+        output::write(text.as_bytes())?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn options(args: &BenchArgs, spec: &Spec) -> BenchOptions {
+    let mut threads: Vec<usize> = args.threads.iter().map(|&n| n as usize).collect();
+    if threads.is_empty() {
+        let usual = ResourceArgs { context: None, threads: None, max_memory: None };
+        threads.push(usual.resolve(spec, 1).threads);
+    }
+    BenchOptions {
         prompts: args.prompt.clone(),
-        generate: args.generate.clone(),
+        generate: args.tokens.clone(),
         depths: args.depth.clone(),
         threads,
         repetitions: args.repetitions,
         context: args.context,
-    };
-    let is_watched = std::io::stderr().is_terminal();
-    let mut progress = |test: &Test, threads: usize| {
-        if is_watched {
-            eprint!("\r\x1b[K{test} with {threads} threads");
-        }
-    };
-    let report = bench(&subject, &options, &mut progress);
-    if is_watched {
-        eprint!("\r\x1b[K");
     }
-    print(&report?, args)
 }
 
-fn print(report: &Report, args: &Args) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut out, report)?;
-        writeln!(out)?;
-    } else if args.csv {
-        write!(out, "{}", report.to_csv())?;
-    } else {
-        write!(out, "{report}")?;
-    }
-    Ok(())
-}
-
-/// A file that is removed. A synthetic model is measured from a file as any other, so that its bytes do not
-/// count as memory.
+/// A file that is removed in the end. A made-up model is measured from a file like any other, so that its
+/// bytes do not count as the program's memory.
 struct Temporary(PathBuf);
 
 impl Temporary {
     fn write(model: &Synthetic) -> Result<Self, CliError> {
-        let path = std::env::temp_dir().join(format!("smolt-bench-{}.gguf", std::process::id()));
-        let temporary = Self(path);
+        let name = format!("smolt-bench-{}.gguf", std::process::id());
+        let temporary = Self(std::env::temp_dir().join(name));
         model.write_to(&temporary.0)?;
         Ok(temporary)
-    }
-
-    /// The file stays readable without its name.
-    fn open(self) -> Result<GgufFile, CliError> {
-        open(&self.0)
     }
 }
 

@@ -1,47 +1,59 @@
 //! `smolt perplexity`: how well a model predicts a text.
 
-use super::{CliError, open};
-use crate::eval::perplexity::{CHUNK, Corpus, Perplexity, PerplexityOptions, perplexity};
-use crate::kernels::Kernels;
-use crate::model::{Model, RunOptions, Runner};
-use crate::text::{Tokenizer, TokenizerOptions};
-use serde::Serialize;
-use std::io::{IsTerminal, Read, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
+use super::args::{ModelArgs, ResourceArgs};
+use super::error::{CliError, Exit};
+use super::memory::MemoryPlan;
+use super::{input, load, output};
+use crate::eval::bench::MAX_THREADS;
+use crate::eval::perplexity::{CHUNK, Corpus, Perplexity, PerplexityOptions, perplexity};
+use crate::model::{Model, Runner};
+
 /// Tokens whose logits are computed together.
 const LOGIT_ROWS: usize = 8;
-/// Longest text.
-const MAX_TEXT_BYTES: u64 = 1 << 30;
+/// Most bytes of text.
+const MAX_TEXT_BYTES: usize = 256 << 20;
+/// The argument that stands for standard input.
+const STDIN: &str = "-";
 
-/// Measures how well a model predicts a text; lower is better.
-///
-/// The protocol is llama-perplexity's default one: chunks of 512 tokens that do not overlap, of which the
-/// second half is scored. Perplexities compare only between files with the same vocabulary, on the same
-/// text and with the same chunks.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The model, a GGUF file.
-    #[arg(short, long, value_name = "MODEL")]
-    model: PathBuf,
-    /// The text, in UTF-8; - reads standard input.
+/// Arguments of `smolt perplexity`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Lower is better. The protocol is the default one of llama.cpp's llama-perplexity: chunks of 512 tokens that do
+not overlap, of which the second half is scored. Figures compare only for the same text, the same chunks and
+the same vocabulary.
+
+Example:
+  smolt perplexity -m model.gguf wiki.test.raw --chunks 100")]
+pub struct PerplexityArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Text file; - for standard input
     #[arg(value_name = "FILE")]
     text: PathBuf,
-    /// Tokens of a chunk.
-    #[arg(short, long, value_name = "TOKENS", default_value_t = CHUNK)]
+
+    /// Tokens of a chunk
+    #[arg(short, long, value_name = "N", default_value_t = CHUNK)]
     context: usize,
-    /// Read at most this many chunks.
+
+    /// Read at most this many chunks
     #[arg(long, value_name = "N")]
     chunks: Option<usize>,
-    /// Threads; all processors if not given.
-    #[arg(short, long, value_name = "N")]
-    threads: Option<usize>,
-    /// Pre-tokenizer, where the file names none or an unknown one.
-    #[arg(long, value_name = "NAME")]
-    pre: Option<String>,
-    /// Print the result as JSON.
+
+    /// Threads [default: one per processor, at most 4]
+    #[arg(short, long, value_name = "N", env = "SMOLT_THREADS",
+          value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS as i64))]
+    threads: Option<i64>,
+
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -56,33 +68,28 @@ struct Report<'a> {
     threads: usize,
     isa: &'static str,
     model: ModelInfo<'a>,
-    text: String,
 }
 
 #[derive(Serialize)]
 struct ModelInfo<'a> {
-    name: &'a str,
+    name: String,
+    file: &'a str,
     bytes: u64,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// If the model or the text cannot be read, or the text is too short.
-pub fn run(args: &Args) -> Result<(), CliError> {
-    let file = open(&args.model)?;
-    let text = read_text(&args.text)?;
-    let tokenizer = Tokenizer::from_gguf(&file, TokenizerOptions { pre: args.pre.clone() })?;
-    let corpus = Corpus::new(&tokenizer, &text)?;
-    drop((tokenizer, text));
+/// Reads, measures, reports.
+pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
+    let resources = ResourceArgs { context: Some(args.context), threads: args.threads, max_memory: None };
+    let mut planned = load::plan(&args.model, &resources)?;
+    planned.options.logit_rows = LOGIT_ROWS;
+    planned.memory = MemoryPlan::new(&planned.file, planned.kernels, &planned.options)?;
     let options = PerplexityOptions { n_ctx: args.context, chunks: args.chunks };
+    let corpus = Corpus::new(&load::tokenizer(&planned.file, &args.model)?, &read_text(&args.text)?)?;
     options.check(corpus.tokens.len())?;
-    let model = Arc::new(Model::load(&file, Kernels::detect()?)?);
-    let threads = args.threads.unwrap_or_else(super::default_threads);
-    let run = RunOptions { context: args.context, threads, logit_rows: LOGIT_ROWS };
-    let mut runner = Runner::new(model, &run)?;
+    let model = Arc::new(Model::load(&planned.file, planned.kernels)?);
+    let mut runner = Runner::new(model, &planned.options)?;
     let start = Instant::now();
-    let mut progress = Progress::new(start);
+    let progress = Progress { start, is_shown: io::stderr().is_terminal() };
     let result =
         perplexity(&mut runner, &corpus, &options, &mut |so_far, chunks| progress.show(so_far, chunks));
     progress.clear();
@@ -92,63 +99,55 @@ pub fn run(args: &Args) -> Result<(), CliError> {
         seconds,
         tokens_s: (result.chunks * result.n_ctx) as f64 / seconds,
         threads: runner.threads(),
-        isa: runner.model().kernels().name,
-        model: ModelInfo { name: file.name(), bytes: file.file_bytes() },
-        text: args.text.display().to_string(),
+        isa: planned.kernels.name,
+        model: ModelInfo {
+            name: planned.name(),
+            file: planned.file.name(),
+            bytes: planned.file.file_bytes(),
+        },
     };
-    print(&report, args.json)
+    if args.json { output::write_json(&report)? } else { output::write(show(&report).as_bytes())? }
+    Ok(Exit::Ok)
 }
 
-fn print(report: &Report<'_>, json: bool) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer(&mut out, report)?;
-        writeln!(out)?;
-    } else {
-        let Perplexity { ppl, stderr, chunks, scored_tokens, n_ctx } = report.result;
-        let stderr = stderr.map_or(String::new(), |stderr| format!(" +/- {stderr:.4}"));
-        writeln!(out, "PPL {ppl:.4}{stderr}, {scored_tokens} tokens scored in {chunks} chunks of {n_ctx}")?;
-        writeln!(out, "{:.1} s, {:.0} tokens/s with {} threads", report.seconds, report.tokens_s, report.threads)?;
-    }
-    Ok(())
+fn show(report: &Report<'_>) -> String {
+    let Perplexity { ppl, stderr, chunks, scored_tokens, n_ctx } = report.result;
+    let stderr = stderr.map_or(String::new(), |stderr| format!(" +/- {stderr:.4}"));
+    format!(
+        "perplexity {ppl:.4}{stderr}\n{scored_tokens} tokens scored in {chunks} chunks of {n_ctx}, {:.1} s, {:.0} tokens/s\n",
+        report.seconds, report.tokens_s
+    )
 }
 
 fn read_text(path: &Path) -> Result<String, CliError> {
-    let fail = |source| CliError::ReadText { path: path.display().to_string(), source };
-    let reader: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin().lock())
-    } else {
-        Box::new(std::fs::File::open(path).map_err(fail)?)
-    };
-    let mut text = String::new();
-    let bytes = reader.take(MAX_TEXT_BYTES + 1).read_to_string(&mut text).map_err(fail)?;
-    if bytes as u64 > MAX_TEXT_BYTES {
-        return Err(fail(std::io::ErrorKind::FileTooLarge.into()));
+    if path == Path::new(STDIN) {
+        return input::read_text(MAX_TEXT_BYTES);
     }
-    Ok(text)
+    let fail = |source| CliError::ReadText { file: path.display().to_string(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(fail)?;
+    let bytes = file.take(MAX_TEXT_BYTES as u64 + 1).read_to_string(&mut text).map_err(fail)?;
+    if bytes > MAX_TEXT_BYTES { Err(fail(io::ErrorKind::FileTooLarge.into())) } else { Ok(text) }
 }
 
-/// One line on standard error that is rewritten, if a person is watching.
+/// One line on standard error that is rewritten, if a person sees it.
 struct Progress {
     start: Instant,
     is_shown: bool,
 }
 
 impl Progress {
-    fn new(start: Instant) -> Self {
-        Self { start, is_shown: std::io::stderr().is_terminal() }
-    }
-
     fn show(&self, so_far: &Perplexity, chunks: usize) {
         if self.is_shown {
             let left = remaining(self.start.elapsed(), so_far.chunks, chunks).as_secs();
-            eprint!("\r\x1b[Kchunk {} of {chunks}, PPL {:.3}, {left} s left", so_far.chunks, so_far.ppl);
+            let (done, ppl) = (so_far.chunks, so_far.ppl);
+            let _ = write!(io::stderr(), "\r\x1b[Kchunk {done} of {chunks}, perplexity {ppl:.3}, {left} s left");
         }
     }
 
-    fn clear(&mut self) {
+    fn clear(&self) {
         if self.is_shown {
-            eprint!("\r\x1b[K");
+            let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -90,7 +90,12 @@ impl BenchOptions {
         tests
     }
 
-    fn check(&self, tests: &[Test]) -> Result<(), EvalError> {
+    /// Whether this can be measured.
+    ///
+    /// # Errors
+    /// If there is nothing to do or a number is out of range.
+    pub fn check(&self) -> Result<(), EvalError> {
+        let tests = self.tests();
         let check = |what, found, least, most| {
             if (least..=most).contains(&found) {
                 Ok(())
@@ -114,9 +119,11 @@ impl BenchOptions {
 pub struct Subject<'a> {
     /// The file.
     pub file: &'a GgufFile,
+    /// What to call it.
+    pub name: String,
     /// The model loaded from it.
     pub model: Arc<Model>,
-    /// When the process started, or the earliest time known.
+    /// When the command started.
     pub started: Instant,
     /// How long loading took, opening the file included.
     pub load: Duration,
@@ -161,7 +168,7 @@ pub fn bench(
     progress: &mut dyn FnMut(&Test, usize),
 ) -> Result<Report, EvalError> {
     let tests = options.tests();
-    options.check(&tests)?;
+    options.check()?;
     let needed = tests.iter().map(|test| test.depth + test.tokens).max().unwrap_or(1).max(FIRST_PROMPT);
     let context = options.context.unwrap_or(needed);
     if context < needed {
@@ -192,7 +199,7 @@ pub fn bench(
         Row::new(&test, threads, samples, &traffic, bandwidth)
     };
     Ok(Report {
-        model: subject.file.name().to_owned(),
+        model: subject.name.clone(),
         isa: subject.model.kernels().name,
         model_bytes: subject.file.file_bytes(),
         weight_bytes_per_token: traffic.weights,
@@ -316,8 +323,8 @@ mod tests {
 
     #[test]
     fn options_out_of_range_are_refused() {
-        let fail = |options: BenchOptions| options.check(&options.tests()).unwrap_err().to_string();
-        assert!(options().check(&options().tests()).is_ok());
+        let fail = |options: BenchOptions| options.check().unwrap_err().to_string();
+        assert!(options().check().is_ok());
         assert!(fail(BenchOptions { repetitions: 0, ..options() }).contains("-r"));
         assert!(fail(BenchOptions { threads: vec![1, 0], ..options() }).contains("-t"));
         assert!(fail(BenchOptions { threads: vec![], ..options() }).contains("nothing to measure"));
