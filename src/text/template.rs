@@ -145,8 +145,7 @@ impl ChatTemplate {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(TemplateError::TooLarge { found: source.len(), limit: MAX_TEMPLATE_BYTES });
         }
-        let piece =
-            |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode_lossy(&[id], false));
+        let piece = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode_lossy(&[id], false));
         Ok(ChatTemplate {
             environment: environment(source)?,
             source: source.into(),
@@ -208,7 +207,11 @@ impl ChatTemplate {
     }
 
     /// The rendered text without marks, and where in it the messages lie.
-    fn attempt(&self, messages: &[Message], marks: Marks) -> Result<(String, Vec<Range<usize>>), TemplateError> {
+    fn attempt(
+        &self,
+        messages: &[Message],
+        marks: Marks,
+    ) -> Result<(String, Vec<Range<usize>>), TemplateError> {
         let values: Vec<Value> = messages
             .iter()
             .map(|message| context! { role => message.role.name(), content => marks.put(&message.content) })
@@ -379,10 +382,21 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 /// `days` count from 1970-01-01.
 fn strftime(format: &str, days: u64) -> Option<String> {
     const MONTHS: [&str; 12] = [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-        "November", "December",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
     ];
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let (mut year, mut day) = (1970, days);
     while day >= 365 + u64::from(is_leap(year)) {
         day -= 365 + u64::from(is_leap(year));
@@ -397,7 +411,12 @@ fn strftime(format: &str, days: u64) -> Option<String> {
     let mut out = String::new();
     let mut chars = format.chars();
     while let Some(c) = chars.next() {
-        match if c == '%' { chars.next()? } else { out.push(c); continue } {
+        match if c == '%' {
+            chars.next()?
+        } else {
+            out.push(c);
+            continue;
+        } {
             'Y' => out.push_str(&year.to_string()),
             'm' => out.push_str(&format!("{:02}", month + 1)),
             'd' => out.push_str(&format!("{:02}", day + 1)),
@@ -412,9 +431,16 @@ fn strftime(format: &str, days: u64) -> Option<String> {
 
 /// The methods of Python's strings, lists and dictionaries. Those whose result may be much larger than their
 /// input go through the filters of the same name, which count its bytes beforehand.
-fn python_method(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+fn python_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     match (value.as_str(), method, args) {
-        (Some(_), "replace", [old, new]) => state.apply_filter("replace", &[value.clone(), old.clone(), new.clone()]),
+        (Some(_), "replace", [old, new]) => {
+            state.apply_filter("replace", &[value.clone(), old.clone(), new.clone()])
+        }
         (Some(_), "join", [items]) => state.apply_filter("join", &[items.clone(), value.clone()]),
         (Some(_), "replace" | "join" | "format", _) => Err(Error::from(ErrorKind::UnknownMethod)),
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
@@ -468,7 +494,8 @@ mod tests {
         writer.set("tokenizer.ggml.bos_token_id", START).set("tokenizer.ggml.eos_token_id", END);
         writer.set("tokenizer.ggml.add_bos_token", add_bos);
         let bytes = writer.to_vec("test", |_, _| Ok(())).unwrap();
-        Tokenizer::from_gguf(&GgufFile::from_vec("test", bytes).unwrap(), TokenizerOptions::default()).unwrap()
+        Tokenizer::from_gguf(&GgufFile::from_vec("test", bytes).unwrap(), TokenizerOptions::default())
+            .unwrap()
     }
 
     fn chatml() -> Tokenizer {
@@ -602,7 +629,8 @@ mod tests {
         let formatting = "{{ '{:999999999}'.format(1) }}".to_owned();
         for source in [endless, loops, doubling, replacing, joining, padding, formatting] {
             let result = rendered(&source, &[(Role::User, "a")]);
-            let stopped = matches!(result, Err(TemplateError::OutOfFuel { .. } | TemplateError::Render { .. }));
+            let stopped =
+                matches!(result, Err(TemplateError::OutOfFuel { .. } | TemplateError::Render { .. }));
             assert!(stopped, "{}", &source[..source.len().min(80)]);
         }
     }
