@@ -13,7 +13,9 @@ pub enum GenerateError {
     Option(#[from] OptionError),
     #[error("the prompt is empty; give at least one token")]
     EmptyPrompt,
-    #[error("the prompt has {tokens} tokens, the context holds {context}; shorten it or give a larger context")]
+    #[error(
+        "the prompt has {tokens} tokens, the context holds {context}; shorten it or give a larger context"
+    )]
     PromptTooLong { tokens: usize, context: usize },
     /// NaN or positive infinity.
     #[error("the logits are not finite (token {token}): the model file may be damaged, fetch it again")]

@@ -8,7 +8,8 @@ use super::{GenerateError, OptionError};
 pub const MAX_LOGPROBS: usize = 100;
 
 /// Bytes that [`Logprobs`] reserve at most.
-pub(super) const LOGPROB_BYTES: usize = MAX_LOGPROBS * (2 * size_of::<Candidate>() + size_of::<TokenLogprob>());
+pub(super) const LOGPROB_BYTES: usize =
+    MAX_LOGPROBS * (2 * size_of::<Candidate>() + size_of::<TokenLogprob>());
 
 /// A token and its natural log-probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,7 +67,9 @@ impl Logprobs {
         self.candidates.take_top(logits, count);
         self.top.clear();
         let top = self.candidates.as_slice().iter();
-        self.top.extend(top.map(|candidate| TokenLogprob { id: candidate.id, logprob: logprob(candidate.logit) }));
+        self.top.extend(
+            top.map(|candidate| TokenLogprob { id: candidate.id, logprob: logprob(candidate.logit) }),
+        );
         Ok(())
     }
 

@@ -92,7 +92,12 @@ impl Sampler {
         changed.clear();
         changed.extend_from_slice(logits);
         if self.options.penalizes() {
-            penalize(logits, changed, recent(history, self.options.repeat_last_n), self.options.repeat_penalty);
+            penalize(
+                logits,
+                changed,
+                recent(history, self.options.repeat_last_n),
+                self.options.repeat_penalty,
+            );
         }
         if let Some(filter) = filter {
             filter.apply(changed).map_err(GenerateError::Filter)?;

@@ -68,6 +68,8 @@ struct FakeModel {
     fed: Cell<usize>,
     /// Positions below this cannot be cut off one by one: cutting there forgets everything.
     indivisible: usize,
+    /// Called after every tile with the tokens now in the cache.
+    after_tile: Box<dyn Fn(usize)>,
 }
 
 const TILE: usize = 4;
@@ -81,6 +83,7 @@ impl FakeModel {
             rule: Box::new(rule),
             fed: Cell::new(0),
             indivisible: 0,
+            after_tile: Box::new(|_| ()),
         }
     }
 
@@ -146,6 +149,7 @@ impl LanguageModel for FakeModel {
             }
             self.history.extend_from_slice(tile);
             self.fed.set(self.fed.get() + tile.len());
+            (self.after_tile)(self.history.len());
         }
         (self.rule)(&self.history, &mut self.logits);
         Ok(&self.logits)

@@ -3,9 +3,7 @@
 use crate::generate::candidates::{Candidates, Cuts};
 use crate::generate::logits::{Peak, exp, weight_sum};
 use crate::generate::logprobs::Logprobs;
-use crate::generate::{
-    FilterError, GenerateError, LogitFilter, MAX_LOGPROBS, Sampler, SamplerOptions,
-};
+use crate::generate::{FilterError, GenerateError, LogitFilter, MAX_LOGPROBS, Sampler, SamplerOptions};
 
 use super::mix;
 
@@ -94,7 +92,11 @@ fn filters_keep_what_a_full_sort_keeps() {
                     for min_p in [0.0, 0.0513, 0.71, 1.0] {
                         let options = SamplerOptions { top_k, top_p, min_p, ..PLAIN };
                         let expected = reference(&logits, &options);
-                        assert_eq!(kept(&logits, &options), expected, "{count} logits, seed {seed}, {options:?}");
+                        assert_eq!(
+                            kept(&logits, &options),
+                            expected,
+                            "{count} logits, seed {seed}, {options:?}"
+                        );
                         cases += 1;
                     }
                 }
@@ -154,7 +156,8 @@ fn chi_square(drawn: &[u32], probabilities: &[f64]) -> (f64, usize) {
 fn draws_follow_the_distribution() {
     // 31 tokens at full range, and more than a block of the walk over all logits.
     let few: Vec<f32> = (0..31u8).map(|i| f32::from(i % 8) / 3.0).collect();
-    let mut many: Vec<f32> = (0..1100u32).map(|i| if i % 40 == 0 { (i % 7) as f32 / 4.0 } else { f32::NEG_INFINITY }).collect();
+    let mut many: Vec<f32> =
+        (0..1100u32).map(|i| if i % 40 == 0 { (i % 7) as f32 / 4.0 } else { f32::NEG_INFINITY }).collect();
     many[1099] = 0.5;
     for logits in [few, many] {
         for (temperature, top_k) in [(1.0, 0), (0.5, 0), (2.0, 0), (1.0, 20), (0.7, 12)] {
@@ -163,17 +166,22 @@ fn draws_follow_the_distribution() {
             let tempered: Vec<f64> = (0u32..)
                 .zip(&logits)
                 .map(|(id, logit)| {
-                    if kept.contains(&id) { f64::from(*logit) / f64::from(temperature) } else { f64::NEG_INFINITY }
+                    if kept.contains(&id) {
+                        f64::from(*logit) / f64::from(temperature)
+                    } else {
+                        f64::NEG_INFINITY
+                    }
                 })
                 .collect();
-            let (statistic, cells) = chi_square(&draws(&logits, &options, 40_000), &softmax(&tempered));
+            let drawn = draws(&logits, &options, 20_000);
+            let (statistic, cells) = chi_square(&drawn, &softmax(&tempered));
             // Mean n, variance 2n: five deviations above the mean for n degrees of freedom.
             let n = (cells - 1) as f64;
             let bound = n + 5.0 * (2.0 * n).sqrt();
             assert!(statistic < bound, "{options:?}: {statistic} >= {bound}");
             // The test has power: at another temperature the same draws are far off.
-            let hotter: Vec<f64> = tempered.iter().map(|logit| logit * 0.8).collect();
-            let (off, _) = chi_square(&draws(&logits, &options, 40_000), &softmax(&hotter));
+            let hotter: Vec<f64> = tempered.iter().map(|logit| logit * 0.5).collect();
+            let (off, _) = chi_square(&drawn, &softmax(&hotter));
             assert!(off > bound, "{options:?}: {off} <= {bound}");
         }
     }
@@ -190,17 +198,16 @@ fn seeds_reproduce_and_differ() {
     }
 }
 
-/// ChaCha12 with key (7, 0, ...) and the order of sums are part of the contract: these tokens never change.
+/// ChaCha12 with key (7, 0, ...) is part of the contract. The tokens were computed by another implementation,
+/// of the cipher (RFC 8439 with 12 rounds, 64-bit counter) and of the steps, in Python.
 #[test]
 fn a_seed_gives_the_same_tokens_for_ever() {
     let logits: Vec<f32> = (0..1000u32).map(|i| (i * 37 % 101) as f32 / 25.0).collect();
     let plain = draws(&logits, &SamplerOptions { seed: 7, ..PLAIN }, 8);
     let usual = draws(&logits, &SamplerOptions { seed: 7, ..SamplerOptions::default() }, 8);
-    assert_eq!((plain, usual), (PLAIN_TOKENS.to_vec(), USUAL_TOKENS.to_vec()));
+    assert_eq!(plain, [830, 924, 57, 535, 685, 697, 545, 767]);
+    assert_eq!(usual, [19, 423, 131, 969, 595, 595, 969, 898]);
 }
-
-const PLAIN_TOKENS: [u32; 8] = [0; 8];
-const USUAL_TOKENS: [u32; 8] = [0; 8];
 
 #[test]
 fn greedy_takes_the_first_of_the_most_likely() {
@@ -227,11 +234,20 @@ fn invalid_options_are_named() {
     let bad = |options: SamplerOptions| Sampler::new(8).start(&options, false).unwrap_err().to_string();
     let o = SamplerOptions::default;
     assert_eq!(bad(SamplerOptions { temperature: -0.5, ..o() }), "temperature is -0.5, allowed is 0 to 10");
-    assert_eq!(bad(SamplerOptions { temperature: f32::NAN, ..o() }), "temperature is NaN, allowed is 0 to 10");
+    assert_eq!(
+        bad(SamplerOptions { temperature: f32::NAN, ..o() }),
+        "temperature is NaN, allowed is 0 to 10"
+    );
     assert_eq!(bad(SamplerOptions { top_p: 1.5, ..o() }), "top_p is 1.5, allowed is 0 to 1");
     assert_eq!(bad(SamplerOptions { min_p: -0.1, ..o() }), "min_p is -0.1, allowed is 0 to 1");
-    assert_eq!(bad(SamplerOptions { repeat_penalty: 0.0, ..o() }), "repeat_penalty is 0, allowed is 0.01 to 100");
-    assert_eq!(bad(SamplerOptions { repeat_penalty: f32::INFINITY, ..o() }), "repeat_penalty is inf, allowed is 0.01 to 100");
+    assert_eq!(
+        bad(SamplerOptions { repeat_penalty: 0.0, ..o() }),
+        "repeat_penalty is 0, allowed is 0.01 to 100"
+    );
+    assert_eq!(
+        bad(SamplerOptions { repeat_penalty: f32::INFINITY, ..o() }),
+        "repeat_penalty is inf, allowed is 0.01 to 100"
+    );
 }
 
 #[test]
@@ -303,9 +319,15 @@ impl LogitFilter for Allow {
 #[test]
 fn a_filter_is_obeyed_by_every_way_of_choosing() {
     let logits = random_logits(300, 4);
-    let allowed: Vec<u32> = (0u32..300).filter(|id| logits[*id as usize] < -2.0 && logits[*id as usize].is_finite()).collect();
+    let allowed: Vec<u32> =
+        (0u32..300).filter(|id| logits[*id as usize] < -2.0 && logits[*id as usize].is_finite()).collect();
     assert!(allowed.len() > 20);
-    for options in [SamplerOptions::greedy(), SamplerOptions::default(), PLAIN, SamplerOptions { top_p: 0.5, repeat_penalty: 1.3, ..PLAIN }] {
+    for options in [
+        SamplerOptions::greedy(),
+        SamplerOptions::default(),
+        PLAIN,
+        SamplerOptions { top_p: 0.5, repeat_penalty: 1.3, ..PLAIN },
+    ] {
         let mut sampler = Sampler::new(300);
         sampler.start(&options, true).unwrap();
         let mut filter = Allow { allowed: allowed.clone(), fails: false };
