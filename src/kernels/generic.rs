@@ -7,10 +7,10 @@
 //! subtraction.
 
 use super::acts::{ActScale, Acts, QuantSink, Tile};
-use super::layout::{BLOCK, Offsets, PackedMatrix};
+use super::layout::{BLOCK, Offsets, PackedMatrix, Planes};
 use super::scalar::{self, VIRTUAL};
 use super::simd::Simd;
-use crate::blocks::IQ4_NL_VALUES;
+use crate::blocks::{BlockType, IQ4_NL_VALUES};
 use std::ops::Range;
 
 /// One part's share of a matrix product.
@@ -29,23 +29,27 @@ pub(crate) struct MatmulJob<'a> {
     pub(crate) accumulate: bool,
 }
 
-/// The planes of one group.
+/// A block of a group, and the values it shares with seven others in the K formats.
 #[derive(Clone, Copy)]
-pub(crate) struct Group {
-    base: *const u8,
-    offsets: Offsets,
+pub(crate) struct PackedBlock {
+    start: *const u8,
+    supers: *const u8,
 }
 
 /// How a quantized format's blocks are unpacked and scaled. Implementations hold no data.
 pub(crate) trait Format<S: Simd> {
-    /// Adds block `b` of the group to the accumulator of each token of a tile of `T`: `codes` and `scales`
-    /// are those of the block.
+    /// A type with this format's planes.
+    const TYPE: BlockType;
+    /// Where the planes lie.
+    const AT: Offsets = Offsets::new(Planes::of(Self::TYPE), S::LANES);
+
+    /// Adds a block to the accumulator of each token of a tile of `T`: `codes` and `scales` are the
+    /// activations of the same 32 columns.
     ///
     /// # Safety
-    /// As for [`Simd`]; `group` has block `b` in this format, and the tile has `T` tokens.
-    unsafe fn block<const T: usize>(
-        group: Group,
-        b: usize,
+    /// As for [`Simd`]; the block is in this format, and the tile has `T` tokens.
+    unsafe fn add<const T: usize>(
+        block: PackedBlock,
         codes: *const i8,
         scales: *const ActScale,
         acc: &mut [S::F; T],
@@ -54,24 +58,26 @@ pub(crate) trait Format<S: Simd> {
 
 /// Eight dwords of low and high nibbles: columns 0..16, then 16..32.
 #[inline(always)]
-unsafe fn nibbles<S: Simd>(group: Group, b: usize) -> [S::B; 8] {
-    // SAFETY: the caller's contract: the codes plane has four dwords per lane for block `b`.
+unsafe fn nibbles<S: Simd>(codes: *const u8) -> [S::B; 8] {
+    // SAFETY: the caller's contract: four dwords per lane.
     unsafe {
-        let base = group.base.add(b * 16 * S::LANES);
-        let packed: [S::B; 4] = [0, 1, 2, 3].map(|i| S::bytes(base.add(i * 4 * S::LANES)));
+        let packed: [S::B; 4] = [0, 1, 2, 3].map(|i| S::bytes(codes.add(i * 4 * S::LANES)));
         let low = packed.map(|x| S::low(x));
         let high = packed.map(|x| S::high(x));
         [low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]]
     }
 }
 
-/// [`nibbles`] with the fifth bits of the high plane.
+/// [`nibbles`], with the fifth bits of the plane behind them if there is one.
 #[inline(always)]
-unsafe fn five_bits<S: Simd>(group: Group, b: usize) -> [S::B; 8] {
-    // SAFETY: the caller's contract: the high plane has one dword per lane for block `b`.
+unsafe fn unsigned_codes<S: Simd, const FIVE_BITS: bool>(codes: *const u8) -> [S::B; 8] {
+    // SAFETY: the caller's contract: four dwords per lane, and one more with `FIVE_BITS`.
     unsafe {
-        let c = nibbles::<S>(group, b);
-        let bits = S::bytes(group.base.add(group.offsets.high + b * 4 * S::LANES));
+        let c = nibbles::<S>(codes);
+        if !FIVE_BITS {
+            return c;
+        }
+        let bits = S::bytes(codes.add(16 * S::LANES));
         [
             S::with_bit::<0>(c[0], bits),
             S::with_bit::<1>(c[1], bits),
@@ -85,12 +91,18 @@ unsafe fn five_bits<S: Simd>(group: Group, b: usize) -> [S::B; 8] {
     }
 }
 
-/// Q4_0 (zero 8) and Q5_0 (`HIGH`, zero 16): a half scale.
-pub(crate) struct Symmetric<const HIGH: bool>;
-/// Q4_1 and Q5_1 (`HIGH`): a half scale and a half minimum.
-pub(crate) struct Affine<const HIGH: bool>;
-/// Q4_K and Q5_K (`HIGH`): byte scales and minima under two halves per 256 columns.
-pub(crate) struct Super<const HIGH: bool>;
+#[inline(always)]
+unsafe fn dot<S: Simd, const FIVE_BITS: bool>(weights: &[S::B; 8], acts: *const i8, start: i32) -> S::I {
+    // SAFETY: the caller's contract: 32 activations.
+    unsafe { if FIVE_BITS { S::dot::<5, 8>(weights, acts, start) } else { S::dot::<4, 8>(weights, acts, start) } }
+}
+
+/// Q4_0 (zero 8) and, with `FIVE_BITS`, Q5_0 (zero 16): a half scale.
+pub(crate) struct Symmetric<const FIVE_BITS: bool>;
+/// Q4_1 and Q5_1: a half scale and a half minimum.
+pub(crate) struct Affine<const FIVE_BITS: bool>;
+/// Q4_K and Q5_K: byte scales and minima under two halves per 256 columns.
+pub(crate) struct Super<const FIVE_BITS: bool>;
 /// Q6_K: six bits, a signed byte scale per 16 columns under a half per 256.
 pub(crate) struct SixBits;
 /// Q8_0: bytes and a half scale.
@@ -98,43 +110,34 @@ pub(crate) struct Bytes;
 /// IQ4_NL: nibbles index a table; a half scale.
 pub(crate) struct Table;
 
-#[inline(always)]
-unsafe fn half_scale<S: Simd>(group: Group, plane: usize, index: usize) -> S::F {
-    // SAFETY: the caller's contract: the plane has `LANES` halves at `index`.
-    unsafe { S::from_f16(group.base.add(plane + index * 2 * S::LANES).cast()) }
-}
+impl<S: Simd, const FIVE_BITS: bool> Format<S> for Symmetric<FIVE_BITS> {
+    const TYPE: BlockType = if FIVE_BITS { BlockType::Q5_0 } else { BlockType::Q4_0 };
 
-impl<S: Simd, const HIGH: bool> Format<S> for Symmetric<HIGH> {
     #[inline(always)]
-    unsafe fn block<const T: usize>(
-        group: Group,
-        b: usize,
+    unsafe fn add<const T: usize>(
+        block: PackedBlock,
         codes: *const i8,
         scales: *const ActScale,
         acc: &mut [S::F; T],
     ) {
-        // SAFETY: the caller's contract covers every plane of block `b` and `T` tokens.
+        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
         unsafe {
-            let weights = if HIGH { five_bits::<S>(group, b) } else { nibbles::<S>(group, b) };
-            let d = half_scale::<S>(group, group.offsets.scales, b);
+            let at = <Self as Format<S>>::AT;
+            let weights = unsigned_codes::<S, FIVE_BITS>(block.start);
+            let d = S::from_f16(block.start.add(at.scales).cast());
+            let zero = if FIVE_BITS { 16 } else { 8 };
             for t in 0..T {
                 let scale = &*scales.add(t);
-                let zero = if HIGH { 16 } else { 8 };
-                let start = -zero * scale.sum;
-                let sum = if HIGH {
-                    S::dot::<5, 8>(&weights, codes.add(t * BLOCK), start)
-                } else {
-                    S::dot::<4, 8>(&weights, codes.add(t * BLOCK), start)
-                };
+                let sum = dot::<S, FIVE_BITS>(&weights, codes.add(t * BLOCK), -zero * scale.sum);
                 acc[t] = S::fma(S::from_i32(sum), S::mul(d, S::splat(scale.d)), acc[t]);
             }
         }
     }
 }
 
-/// Adds unsigned codes of four or five bits with a scale and a minimum per row.
+/// Adds unsigned codes with a scale and a minimum per row.
 #[inline(always)]
-unsafe fn add_affine<S: Simd, const HIGH: bool, const T: usize>(
+unsafe fn add_affine<S: Simd, const FIVE_BITS: bool, const T: usize>(
     weights: &[S::B; 8],
     (d, m): (S::F, S::F),
     codes: *const i8,
@@ -145,83 +148,82 @@ unsafe fn add_affine<S: Simd, const HIGH: bool, const T: usize>(
     unsafe {
         for t in 0..T {
             let scale = &*scales.add(t);
-            let sum = if HIGH {
-                S::dot::<5, 8>(weights, codes.add(t * BLOCK), 0)
-            } else {
-                S::dot::<4, 8>(weights, codes.add(t * BLOCK), 0)
-            };
+            let sum = dot::<S, FIVE_BITS>(weights, codes.add(t * BLOCK), 0);
             acc[t] = S::fma(S::from_i32(sum), S::mul(d, S::splat(scale.d)), acc[t]);
             acc[t] = S::fma(m, S::splat(scale.ds), acc[t]);
         }
     }
 }
 
-impl<S: Simd, const HIGH: bool> Format<S> for Affine<HIGH> {
+impl<S: Simd, const FIVE_BITS: bool> Format<S> for Affine<FIVE_BITS> {
+    const TYPE: BlockType = if FIVE_BITS { BlockType::Q5_1 } else { BlockType::Q4_1 };
+
     #[inline(always)]
-    unsafe fn block<const T: usize>(
-        group: Group,
-        b: usize,
+    unsafe fn add<const T: usize>(
+        block: PackedBlock,
         codes: *const i8,
         scales: *const ActScale,
         acc: &mut [S::F; T],
     ) {
-        // SAFETY: the caller's contract covers every plane of block `b` and `T` tokens.
+        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
         unsafe {
-            let weights = if HIGH { five_bits::<S>(group, b) } else { nibbles::<S>(group, b) };
-            let d = half_scale::<S>(group, group.offsets.scales, b);
-            let m = half_scale::<S>(group, group.offsets.mins, b);
-            add_affine::<S, HIGH, T>(&weights, (d, m), codes, scales, acc);
+            let at = <Self as Format<S>>::AT;
+            let weights = unsigned_codes::<S, FIVE_BITS>(block.start);
+            let d = S::from_f16(block.start.add(at.scales).cast());
+            let m = S::from_f16(block.start.add(at.mins).cast());
+            add_affine::<S, FIVE_BITS, T>(&weights, (d, m), codes, scales, acc);
         }
     }
 }
 
-impl<S: Simd, const HIGH: bool> Format<S> for Super<HIGH> {
+impl<S: Simd, const FIVE_BITS: bool> Format<S> for Super<FIVE_BITS> {
+    const TYPE: BlockType = if FIVE_BITS { BlockType::Q5K } else { BlockType::Q4K };
+
     #[inline(always)]
-    unsafe fn block<const T: usize>(
-        group: Group,
-        b: usize,
+    unsafe fn add<const T: usize>(
+        block: PackedBlock,
         codes: *const i8,
         scales: *const ActScale,
         acc: &mut [S::F; T],
     ) {
-        // SAFETY: the caller's contract covers every plane of block `b` and `T` tokens.
+        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
         unsafe {
-            let weights = if HIGH { five_bits::<S>(group, b) } else { nibbles::<S>(group, b) };
-            let byte = |plane: usize| S::from_u8(group.base.add(plane + b * S::LANES));
-            let d = half_scale::<S>(group, group.offsets.d, b / 8);
-            let dmin = half_scale::<S>(group, group.offsets.dmin, b / 8);
-            let d = S::mul(d, byte(group.offsets.scales));
-            let m = S::mul(dmin, byte(group.offsets.mins));
+            let at = <Self as Format<S>>::AT;
+            let weights = unsigned_codes::<S, FIVE_BITS>(block.start);
+            let d = S::from_f16(block.supers.cast());
+            let dmin = S::from_f16(block.supers.add(at.dmin).cast());
+            let d = S::mul(d, S::from_u8(block.start.add(at.scales)));
+            let m = S::mul(dmin, S::from_u8(block.start.add(at.mins)));
             let m = S::mul(m, S::splat(-1.0));
-            add_affine::<S, HIGH, T>(&weights, (d, m), codes, scales, acc);
+            add_affine::<S, FIVE_BITS, T>(&weights, (d, m), codes, scales, acc);
         }
     }
 }
 
 impl<S: Simd> Format<S> for SixBits {
+    const TYPE: BlockType = BlockType::Q6K;
+
     #[inline(always)]
-    unsafe fn block<const T: usize>(
-        group: Group,
-        b: usize,
+    unsafe fn add<const T: usize>(
+        block: PackedBlock,
         codes: *const i8,
         scales: *const ActScale,
         acc: &mut [S::F; T],
     ) {
-        // SAFETY: the caller's contract covers every plane of block `b` and `T` tokens.
+        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
         unsafe {
-            let c = nibbles::<S>(group, b);
-            let d = half_scale::<S>(group, group.offsets.d, b / 8);
+            let at = <Self as Format<S>>::AT;
+            let c = nibbles::<S>(block.start);
+            let d = S::from_f16(block.supers.cast());
             for half in 0..2 {
-                let index = 2 * b + half;
-                let bits = S::bytes(group.base.add(group.offsets.high + index * 4 * S::LANES));
+                let bits = S::bytes(block.start.add(at.high + half * 4 * S::LANES));
                 let weights = [
                     S::with_field::<0>(c[4 * half], bits),
                     S::with_field::<1>(c[4 * half + 1], bits),
                     S::with_field::<2>(c[4 * half + 2], bits),
                     S::with_field::<3>(c[4 * half + 3], bits),
                 ];
-                let scale = group.base.add(group.offsets.scales + index * S::LANES);
-                let dw = S::mul(d, S::from_i8(scale.cast()));
+                let dw = S::mul(d, S::from_i8(block.start.add(at.scales + half * S::LANES).cast()));
                 for t in 0..T {
                     let scale = &*scales.add(t);
                     let sum = if half == 0 { scale.first } else { scale.sum - scale.first };
@@ -254,38 +256,41 @@ unsafe fn add_bytes<S: Simd, const T: usize>(
 }
 
 impl<S: Simd> Format<S> for Bytes {
+    const TYPE: BlockType = BlockType::Q8_0;
+
     #[inline(always)]
-    unsafe fn block<const T: usize>(
-        group: Group,
-        b: usize,
+    unsafe fn add<const T: usize>(
+        block: PackedBlock,
         codes: *const i8,
         scales: *const ActScale,
         acc: &mut [S::F; T],
     ) {
-        // SAFETY: the caller's contract covers every plane of block `b` and `T` tokens.
+        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
         unsafe {
-            let base = group.base.add(b * 32 * S::LANES);
+            let at = <Self as Format<S>>::AT;
             let weights: [S::B; 8] =
-                [0, 1, 2, 3, 4, 5, 6, 7].map(|i| S::bytes(base.add(i * 4 * S::LANES)));
-            let d = half_scale::<S>(group, group.offsets.scales, b);
+                [0, 1, 2, 3, 4, 5, 6, 7].map(|i| S::bytes(block.start.add(i * 4 * S::LANES)));
+            let d = S::from_f16(block.start.add(at.scales).cast());
             add_bytes::<S, T>(&weights, d, codes, scales, acc);
         }
     }
 }
 
 impl<S: Simd> Format<S> for Table {
+    const TYPE: BlockType = BlockType::IQ4NL;
+
     #[inline(always)]
-    unsafe fn block<const T: usize>(
-        group: Group,
-        b: usize,
+    unsafe fn add<const T: usize>(
+        block: PackedBlock,
         codes: *const i8,
         scales: *const ActScale,
         acc: &mut [S::F; T],
     ) {
-        // SAFETY: the caller's contract covers every plane of block `b` and `T` tokens.
+        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
         unsafe {
-            let weights = nibbles::<S>(group, b).map(|c| S::lookup(c, &IQ4_NL_VALUES));
-            let d = half_scale::<S>(group, group.offsets.scales, b);
+            let at = <Self as Format<S>>::AT;
+            let weights = nibbles::<S>(block.start).map(|c| S::lookup(c, &IQ4_NL_VALUES));
+            let d = S::from_f16(block.start.add(at.scales).cast());
             add_bytes::<S, T>(&weights, d, codes, scales, acc);
         }
     }
@@ -294,7 +299,7 @@ impl<S: Simd> Format<S> for Table {
 /// A run of tokens of width `T` against one group of quantized weights.
 #[inline(always)]
 unsafe fn quantized_tile<S: Simd, W: Format<S>, const T: usize>(
-    group: Group,
+    group: *const u8,
     job: &MatmulJob<'_>,
     tile: Tile,
     rows: Range<usize>,
@@ -305,7 +310,11 @@ unsafe fn quantized_tile<S: Simd, W: Format<S>, const T: usize>(
         let (codes, scales) = (codes.as_ptr(), scales.as_ptr());
         let mut acc = [S::splat(0.0); T];
         for b in 0..job.acts.blocks() {
-            W::block::<T>(group, b, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc);
+            let block = PackedBlock {
+                start: group.add(W::AT.block_start(b)),
+                supers: group.add(W::AT.super_start(b)),
+            };
+            W::add::<T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc);
         }
         store::<S, T>(&acc, job, tile, rows);
     }
@@ -345,13 +354,13 @@ macro_rules! by_width {
     };
 }
 
-/// The groups of a job as (planes, rows).
-fn groups<'a>(job: &'a MatmulJob<'_>, lanes: usize) -> impl Iterator<Item = (Group, Range<usize>)> + 'a {
+/// The groups of a job and their rows.
+fn groups<'a>(job: &'a MatmulJob<'_>, lanes: usize) -> impl Iterator<Item = (*const u8, Range<usize>)> + 'a {
     let shape = job.weights.shape();
-    let (offsets, bytes) = (shape.offsets(), job.weights.groups(job.groups.clone()));
-    bytes.chunks_exact(offsets.group).zip(job.groups.clone()).map(move |(bytes, index)| {
+    let bytes = job.weights.groups(job.groups.clone()).chunks_exact(shape.group_bytes());
+    bytes.zip(job.groups.clone()).map(move |(bytes, index)| {
         let first = index * lanes;
-        (Group { base: bytes.as_ptr(), offsets }, first..shape.rows.min(first + lanes))
+        (bytes.as_ptr(), first..shape.rows.min(first + lanes))
     })
 }
 
@@ -417,7 +426,7 @@ impl<S: Simd> FloatFormat<S> for Brain {
 
 #[inline(always)]
 unsafe fn float_tile<S: Simd, W: FloatFormat<S>, const T: usize>(
-    group: Group,
+    group: *const u8,
     job: &MatmulJob<'_>,
     tile: Tile,
     rows: Range<usize>,
@@ -427,7 +436,7 @@ unsafe fn float_tile<S: Simd, W: FloatFormat<S>, const T: usize>(
         let floats = job.acts.floats(tile).as_ptr();
         let mut acc = [[S::splat(0.0); T]; 2];
         for k in 0..job.acts.blocks() * BLOCK {
-            let weights = W::load(group.base.add(k * W::BYTES * S::LANES));
+            let weights = W::load(group.add(k * W::BYTES * S::LANES));
             for t in 0..T {
                 let x = S::splat(*floats.add(k * T + t));
                 acc[k % 2][t] = S::fma(weights, x, acc[k % 2][t]);
