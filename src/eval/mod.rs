@@ -7,6 +7,7 @@
 //! bench        tests of reading a prompt and writing tokens, timed
 //!   report     what was measured, as a table, JSON or CSV
 //!   probe      read bandwidth of the memory, peak memory of the process
+//! synthetic    models with random weights in the shapes of real ones
 //! stats        median, spread, log-softmax, mean with its standard error
 //! error        everything that can go wrong
 //! ```
@@ -19,5 +20,6 @@ pub mod perplexity;
 pub mod probe;
 pub mod report;
 pub mod stats;
+pub mod synthetic;
 
 pub use error::EvalError;
