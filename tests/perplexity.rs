@@ -11,6 +11,10 @@ use std::sync::Arc;
 /// Set to measure every file on both texts, which takes minutes without optimisation.
 const FULL: &str = "SMOLT_FULL_PERPLEXITY";
 
+/// Text, chunks, type and llama.cpp's perplexity, for a test that runs always; the figure is from
+/// llama-cpp-python 0.3.36 with the same protocol.
+const SHORT: (&str, Option<usize>, &str, f64) = ("eval-speeches", Some(20), "Q4_0", 113.415_293);
+
 /// llama.cpp's figures: text, chunks of 512 tokens it holds or has been cut to, type, perplexity.
 const FIGURES: &[(&str, Option<usize>, &str, f64)] = &[
     ("eval-reviews", Some(120), "f16", 117.268),
@@ -51,7 +55,7 @@ fn compare(text: &str, chunks: Option<usize>, kind: &str, expected: f64) {
 
 #[test]
 fn a_quantized_file_has_the_perplexity_that_llama_cpp_finds() {
-    let (text, chunks, kind, expected) = FIGURES[5];
+    let (text, chunks, kind, expected) = SHORT;
     compare(text, chunks, kind, expected);
 }
 

@@ -79,7 +79,9 @@ pub(super) fn execute(args: &BenchArgs) -> Result<Exit, CliError> {
     let options = options(args, &Spec::read(&file)?);
     options.check()?;
     let model = Arc::new(Model::load(&file, kernels)?);
-    let name = args.synthetic.map_or(file.name().to_owned(), |model| format!("{}:{}", model.shape.name, model.recipe));
+    let name = args
+        .synthetic
+        .map_or(file.name().to_owned(), |model| format!("{}:{}", model.shape.name, model.recipe));
     let subject = Subject { file: &file, name, model, started, load: started.elapsed() };
     let is_watched = io::stderr().is_terminal();
     let report = bench(&subject, &options, &mut |test: &Test, threads| {

@@ -106,7 +106,11 @@ pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
             bytes: planned.file.file_bytes(),
         },
     };
-    if args.json { output::write_json(&report)? } else { output::write(show(&report).as_bytes())? }
+    if args.json {
+        output::write_json(&report)?
+    } else {
+        output::write(show(&report).as_bytes())?
+    }
     Ok(Exit::Ok)
 }
 
@@ -141,7 +145,8 @@ impl Progress {
         if self.is_shown {
             let left = remaining(self.start.elapsed(), so_far.chunks, chunks).as_secs();
             let (done, ppl) = (so_far.chunks, so_far.ppl);
-            let _ = write!(io::stderr(), "\r\x1b[Kchunk {done} of {chunks}, perplexity {ppl:.3}, {left} s left");
+            let _ =
+                write!(io::stderr(), "\r\x1b[Kchunk {done} of {chunks}, perplexity {ppl:.3}, {left} s left");
         }
     }
 
