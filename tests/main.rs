@@ -1,5 +1,7 @@
 //! The integration tests, one module per surface, in one binary.
 
+mod cli;
 mod layering;
+mod perplexity;
 mod shared;
 mod trained;

@@ -1,1 +1,98 @@
-//! To be written.
+//! The command line.
+//!
+//! # Design
+//!
+//! A command is a module with its arguments (a [`clap::Args`] struct, raw values as typed) and a function
+//! `execute(&Args) -> Result<Exit, CliError>`. It resolves the arguments against the model file, does the
+//! work with the layers below and says how the process ends. To add one, copy `tokenize` and add a variant to
+//! [`Command`] and a line to [`execute`].
+//!
+//! ```text
+//! run, plan, tokenize, bench, perplexity   one command each
+//! args                  arguments that commands share
+//! load                  from arguments to a memory plan, then to a session
+//! memory                sizes as people write them, the plan of all memory
+//! input, output         standard input and output
+//! interrupt             Ctrl-C
+//! demo                  the built-in model
+//! error                 everything that can go wrong, with its exit code and a hint
+//! ```
+//!
+//! # Exit codes
+//!
+//! See [`Exit`]. A reader that closes standard output early, as `head` does, is no error: the command ends at
+//! once, says nothing and exits with 0.
+//!
+//! Answers go to standard output, everything else to standard error.
+
+mod args;
+mod bench;
+mod demo;
+mod error;
+mod input;
+mod interrupt;
+mod load;
+mod memory;
+mod output;
+mod perplexity;
+mod plan;
+mod run;
+mod tokenize;
+
+pub use error::{CliError, Exit};
+
+const EXAMPLES: &str = "\
+Examples:
+  smolt run \"Turn on the kitchen lights\"
+  smolt run -m model.gguf --system \"Answer in one sentence.\" \"Why is the sky blue?\"
+  smolt run -m model.gguf \"Summarize this:\" < letter.txt > summary.txt
+  smolt plan -m model.gguf -c 2048 --max-memory 200M
+  echo \"Hello world\" | smolt tokenize -m model.gguf
+
+Exit codes:
+  0 done    1 failed    2 wrong usage    3 model missing or unreadable
+  4 does not fit into memory or context    130 interrupted
+
+Options with a variable in brackets may be set in the environment.";
+
+/// The program's arguments.
+#[derive(Debug, clap::Parser)]
+#[command(name = "smolt", version, about = "Runs small language models on small computers", after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Answer a prompt
+    Run(Box<run::RunArgs>),
+    /// Show how much memory a model needs, before loading it
+    Plan(plan::PlanArgs),
+    /// Turn text into token ids, or back
+    Tokenize(tokenize::TokenizeArgs),
+    /// Measure how well a model predicts a text
+    Perplexity(perplexity::PerplexityArgs),
+    /// Measure speed and memory
+    Bench(bench::BenchArgs),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever kept the command from its end.
+pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
+    let result = match &cli.command {
+        Command::Run(args) => run::execute(args),
+        Command::Plan(args) => plan::execute(args),
+        Command::Tokenize(args) => tokenize::execute(args),
+        Command::Perplexity(args) => perplexity::execute(args),
+        Command::Bench(args) => bench::execute(args),
+    };
+    match result {
+        Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        result => result,
+    }
+}

@@ -11,6 +11,7 @@
 //!   bpe       byte-level BPE: vocabulary and merges as stored
 //!   spm       SentencePiece: merges derived from the scores
 //! detok       Detokenizer: streaming, never splits a character
+//! template    chat templates, in which user text stays text
 //! plan        memory of a tokenizer, from the header
 //! error       everything that can be wrong
 //! ```
@@ -34,6 +35,7 @@ mod plan;
 mod pre;
 mod special;
 mod spm;
+mod template;
 mod tokenizer;
 mod vocab;
 
@@ -44,5 +46,6 @@ pub use self::bpe::BYTE_CHARS;
 pub use self::detok::Detokenizer;
 pub use self::error::TextError;
 pub use self::plan::planned_bytes;
+pub use self::template::{ChatTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Role, Segment, TemplateError};
 pub use self::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};
 pub use self::vocab::{MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};

@@ -1,0 +1,61 @@
+//! Arguments that commands share.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::model::{MAX_CONTEXT, RunOptions, Spec};
+
+use super::memory::parse_bytes;
+
+/// Longest context taken without being asked for.
+const DEFAULT_CONTEXT: usize = 2048;
+/// Most threads taken without being asked for: small models gain little from more.
+const DEFAULT_THREADS: usize = 4;
+/// Most threads.
+const MAX_THREADS: i64 = 256;
+
+/// Which model.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ModelArgs {
+    /// Model in GGUF format; without it, the built-in demo model
+    #[arg(short, long, value_name = "FILE", env = "SMOLT_MODEL")]
+    pub model: Option<PathBuf>,
+
+    /// Pre-tokenizer, if the file names none or an unknown one
+    #[arg(long, value_name = "NAME", env = "SMOLT_PRE")]
+    pub pre: Option<String>,
+}
+
+/// What a run may take of the computer.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ResourceArgs {
+    /// Tokens that prompt and answer may have together [default: what the model was trained for, at most 2048]
+    #[arg(short, long, value_name = "N", env = "SMOLT_CONTEXT", value_parser = context)]
+    pub context: Option<usize>,
+
+    /// Threads [default: one per processor, at most 4]
+    #[arg(short, long, value_name = "N", env = "SMOLT_THREADS",
+          value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS))]
+    pub threads: Option<i64>,
+
+    /// Refuse to start if more memory is needed, e.g. 200M (K, M, G: powers of 1024)
+    #[arg(long, value_name = "SIZE", env = "SMOLT_MAX_MEMORY", value_parser = parse_bytes)]
+    pub max_memory: Option<u64>,
+}
+
+fn context(text: &str) -> Result<usize, String> {
+    let value = text.parse().ok().filter(|n| (1..=MAX_CONTEXT).contains(n));
+    value.ok_or_else(|| format!("not a number from 1 to {MAX_CONTEXT}"))
+}
+
+impl ResourceArgs {
+    /// Fills in what was not given. `logit_rows` as in [`RunOptions`].
+    pub(super) fn resolve(&self, spec: &Spec, logit_rows: usize) -> RunOptions {
+        let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        RunOptions {
+            context: self.context.unwrap_or(spec.trained_context.min(DEFAULT_CONTEXT)),
+            threads: self.threads.map_or_else(|| processors().min(DEFAULT_THREADS), |n| n as usize),
+            logit_rows,
+        }
+    }
+}

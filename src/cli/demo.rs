@@ -1,0 +1,16 @@
+//! The model that is part of the program.
+
+use crate::gguf::{GgufError, GgufFile};
+
+/// How messages call it.
+pub(super) const NAME: &str = "the built-in demo model";
+
+static BYTES: &[u8] = include_bytes!("demo.gguf");
+
+/// Opens it.
+///
+/// # Errors
+/// Only if the program was built with a damaged file.
+pub(super) fn open() -> Result<GgufFile, GgufError> {
+    GgufFile::from_static(NAME, BYTES)
+}

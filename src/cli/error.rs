@@ -1,0 +1,155 @@
+//! What can go wrong, the exit code it gives and what to do about it.
+
+use std::io;
+
+use crate::eval::EvalError;
+use crate::generate::GenerateError;
+use crate::gguf::GgufError;
+use crate::kernels::KernelError;
+use crate::model::ModelError;
+use crate::text::{TemplateError, TextError};
+
+use super::memory::show_bytes;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// It failed while running; also if weights turn out to be damaged.
+    Runtime = 1,
+    /// Arguments or input that make no sense.
+    Usage = 2,
+    /// The model is missing, unreadable or not supported.
+    Model = 3,
+    /// It does not fit into the memory there is or is allowed, or into the context.
+    DoesNotFit = 4,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+/// Why a command could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum CliError {
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Text(#[from] TextError),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]
+    Vocabulary { file: String, tokens: usize, rows: usize },
+    #[error("{file} needs {} with a context of {context}, more than the {} allowed", show_bytes(*.needed), show_bytes(*.limit))]
+    DoesNotFit { file: String, needed: u64, limit: u64, context: usize, largest: Option<usize> },
+    #[error("there is no prompt")]
+    NoPrompt,
+    #[error("standard input is not UTF-8 text: wrong byte at offset {offset}")]
+    InputNotUtf8 { offset: usize },
+    #[error("standard input is longer than {limit} bytes")]
+    InputTooLong { limit: usize },
+    #[error("cannot read standard input")]
+    Input(#[source] io::Error),
+    #[error("cannot read the text {file}")]
+    ReadText { file: String, source: io::Error },
+    #[error("{found:?} is not a token id; the vocabulary has {tokens} tokens")]
+    BadId { found: String, tokens: usize },
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    #[error("cannot catch Ctrl-C")]
+    Interrupt(#[source] ctrlc::Error),
+}
+
+impl CliError {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Gguf(_) | Self::Vocabulary { .. } => Exit::Model,
+            Self::Model(error) => model_exit(error),
+            Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
+            Self::Generate(error) => generate_exit(error),
+            Self::Eval(error) => eval_exit(error),
+            Self::DoesNotFit { .. } => Exit::DoesNotFit,
+            Self::Kernel(_)
+            | Self::NoPrompt
+            | Self::InputNotUtf8 { .. }
+            | Self::InputTooLong { .. }
+            | Self::ReadText { .. }
+            | Self::BadId { .. } => Exit::Usage,
+            Self::Template(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => Exit::Runtime,
+        }
+    }
+
+    /// What to do next, where the message does not say it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::DoesNotFit { largest: Some(context), .. } => {
+                return Some(format!("a context of {context} fits: -c {context}"));
+            }
+            Self::DoesNotFit { .. } => "use a smaller model or a stronger quantization",
+            Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",
+            Self::InputNotUtf8 { .. } => "convert it first, e.g. with iconv -t UTF-8",
+            Self::InputTooLong { .. } => "split it",
+            Self::ReadText { .. } => "it must be a file of UTF-8 text of at most 256 MiB",
+            Self::Template(TemplateError::Text(_)) => return None,
+            Self::Template(_) => "--raw runs without the chat template",
+            Self::Generate(GenerateError::PromptTooLong { .. }) => "-c N sets the context",
+            Self::Model(ModelError::UnknownArchitecture { .. } | ModelError::TensorShape { .. }) => {
+                "see smolt plan --help for what can be read, or convert another model"
+            }
+            Self::Model(ModelError::MissingTensor { .. } | ModelError::NotFinite { .. }) => {
+                "fetch or convert the model again"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn model_exit(error: &ModelError) -> Exit {
+    match error {
+        ModelError::Alloc(_) | ModelError::ContextFull { .. } => Exit::DoesNotFit,
+        ModelError::ContextSize { .. } => Exit::Usage,
+        ModelError::NotFinite { .. }
+        | ModelError::TokenOutOfRange { .. }
+        | ModelError::NoTokens
+        | ModelError::Cancelled => Exit::Runtime,
+        _ => Exit::Model,
+    }
+}
+
+fn text_exit(error: &TextError) -> Exit {
+    match error {
+        TextError::NoTokenForByte { .. } | TextError::NoTokenForChar { .. } => Exit::Runtime,
+        _ => Exit::Model,
+    }
+}
+
+fn generate_exit(error: &GenerateError) -> Exit {
+    match error {
+        GenerateError::Option(_) | GenerateError::EmptyPrompt => Exit::Usage,
+        GenerateError::PromptTooLong { .. } => Exit::DoesNotFit,
+        GenerateError::Model(error) => model_exit(error),
+        _ => Exit::Runtime,
+    }
+}
+
+fn eval_exit(error: &EvalError) -> Exit {
+    match error {
+        EvalError::Model(error) => model_exit(error),
+        EvalError::Text(error) => text_exit(error),
+        EvalError::Alloc(_) => Exit::DoesNotFit,
+        EvalError::NotFinite { .. } => Exit::Runtime,
+        _ => Exit::Usage,
+    }
+}

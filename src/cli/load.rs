@@ -1,0 +1,107 @@
+//! From arguments to a session: open, plan, refuse what does not fit, then load.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::args::{ModelArgs, ResourceArgs};
+use super::demo;
+use super::error::CliError;
+use super::memory::MemoryPlan;
+use super::output::note;
+use crate::generate::Session;
+use crate::gguf::GgufFile;
+use crate::kernels::Kernels;
+use crate::model::{Model, RunOptions, Runner, Spec};
+use crate::text::{Tokenizer, TokenizerOptions};
+
+/// A model file, resolved options and what they will take; nothing is loaded yet.
+pub(super) struct Planned {
+    pub(super) file: GgufFile,
+    pub(super) kernels: &'static Kernels,
+    pub(super) spec: Spec,
+    pub(super) options: RunOptions,
+    pub(super) memory: MemoryPlan,
+}
+
+/// A loaded model, ready to answer.
+pub(super) struct Loaded {
+    pub(super) session: Session<Runner>,
+    /// From opening the file to here.
+    pub(super) time: Duration,
+}
+
+/// Opens the model, or the built-in one, which it says.
+///
+/// # Errors
+/// If the file is missing or not valid GGUF.
+pub(super) fn open(args: &ModelArgs) -> Result<GgufFile, CliError> {
+    match &args.model {
+        Some(path) => Ok(GgufFile::open(path)?),
+        None => {
+            note(format_args!("using {}; name another with -m FILE", demo::NAME));
+            Ok(demo::open()?)
+        }
+    }
+}
+
+/// Resolves the options and plans the memory of generating with the model.
+///
+/// # Errors
+/// If the file holds no model that can be run.
+pub(super) fn plan(args: &ModelArgs, resources: &ResourceArgs) -> Result<Planned, CliError> {
+    let kernels = Kernels::detect()?;
+    let file = open(args)?;
+    let spec = Spec::read(&file)?;
+    let options = resources.resolve(&spec, 1);
+    if options.context > spec.trained_context {
+        note(format_args!(
+            "a context of {} is more than the {} tokens the model was trained for; late answers may be poor",
+            options.context, spec.trained_context
+        ));
+    }
+    let memory = MemoryPlan::new(&file, kernels, &options)?;
+    Ok(Planned { file, kernels, spec, options, memory })
+}
+
+/// Rebuilds the tokenizer of the file.
+///
+/// # Errors
+/// If it is not complete or not supported.
+pub(super) fn tokenizer(file: &GgufFile, args: &ModelArgs) -> Result<Tokenizer, CliError> {
+    Ok(Tokenizer::from_gguf(file, TokenizerOptions { pre: args.pre.clone() })?)
+}
+
+impl Planned {
+    /// Refuses to go on if the plan is above `limit`.
+    ///
+    /// # Errors
+    /// [`CliError::DoesNotFit`].
+    pub(super) fn check(&self, limit: Option<u64>) -> Result<(), CliError> {
+        self.memory.check(limit, &self.file, self.kernels, &self.options)
+    }
+
+    /// Loads tokenizer and weights and allocates all that was planned. `started` is when the file was opened.
+    ///
+    /// # Errors
+    /// If the file is damaged or memory cannot be had.
+    pub(super) fn load(&self, args: &ModelArgs, started: Instant) -> Result<Loaded, CliError> {
+        let tokenizer = tokenizer(&self.file, args)?;
+        let (tokens, rows) = (tokenizer.vocab_size(), self.spec.vocab);
+        if tokens > rows {
+            return Err(CliError::Vocabulary { file: self.file.name().to_owned(), tokens, rows });
+        }
+        let model = Arc::new(Model::load(&self.file, self.kernels)?);
+        let runner = Runner::new(model, &self.options)?;
+        let session = Session::new(runner, Arc::new(tokenizer));
+        Ok(Loaded { session, time: started.elapsed() })
+    }
+
+    /// What the model is called: `general.name`, else the file's name.
+    pub(super) fn name(&self) -> String {
+        let named = self.file.str("general.name").ok().flatten().filter(|name| !name.trim().is_empty());
+        let stem = || Path::new(self.file.name()).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = named.map(str::to_owned).or_else(stem).unwrap_or_default();
+        name.chars().filter(|c| !c.is_control()).collect()
+    }
+}

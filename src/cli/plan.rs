@@ -1,0 +1,95 @@
+//! `smolt plan`: what a model needs, before loading it.
+
+use serde::Serialize;
+
+use super::args::{ModelArgs, ResourceArgs};
+use super::error::{CliError, Exit};
+use super::load::{self, Planned};
+use super::memory::{MemoryPlan, show_bytes};
+use super::output;
+
+/// Arguments of `smolt plan`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Supported are GGUF files of the Llama family (architecture \"llama\") in F32, F16, BF16, Q8_0, Q4_0, Q4_1,
+Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and IQ4_NL. With --max-memory the exit code is 4 if the model does not fit.
+
+Example:
+  smolt plan -m model.gguf -c 2048 --max-memory 200M")]
+pub struct PlanArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    resources: ResourceArgs,
+
+    /// Print one line of JSON; sizes are in bytes
+    #[arg(long)]
+    json: bool,
+}
+
+/// The plan in machine-readable form.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    architecture: &'static str,
+    file_bytes: u64,
+    #[serde(flatten)]
+    memory: MemoryPlan,
+    context: usize,
+    trained_context: usize,
+    threads: usize,
+    isa: &'static str,
+}
+
+impl Report {
+    fn new(planned: &Planned) -> Report {
+        Report {
+            model: planned.name(),
+            architecture: planned.spec.family.architecture,
+            file_bytes: planned.file.file_bytes(),
+            memory: planned.memory,
+            context: planned.options.context,
+            trained_context: planned.spec.trained_context,
+            threads: planned.options.threads,
+            isa: planned.kernels.name,
+        }
+    }
+
+    fn table(&self) -> String {
+        let memory = &self.memory;
+        let mut table = format!(
+            "model      {} ({}, {} in the file)\nkernels    {}, {} threads\ncontext    {} of {} trained\n\n",
+            self.model,
+            self.architecture,
+            show_bytes(self.file_bytes),
+            self.isa,
+            self.threads,
+            self.context,
+            self.trained_context,
+        );
+        for (purpose, bytes) in [
+            ("weights", memory.weights),
+            ("KV cache", memory.kv_cache),
+            ("scratch", memory.scratch),
+            ("tokenizer", memory.tokenizer),
+            ("total", memory.total),
+        ] {
+            table += &format!("{purpose:<10} {bytes:>14} bytes {:>12}\n", show_bytes(bytes));
+        }
+        table
+    }
+}
+
+/// Prints the plan, then refuses it if it is above the limit.
+pub(super) fn execute(args: &PlanArgs) -> Result<Exit, CliError> {
+    let planned = load::plan(&args.model, &args.resources)?;
+    let report = Report::new(&planned);
+    if args.json {
+        output::write_json(&report)?;
+    } else {
+        output::write(report.table().as_bytes())?;
+    }
+    planned.check(args.resources.max_memory)?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,282 @@
+//! `smolt run`: one prompt, one answer.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::args::{ModelArgs, ResourceArgs};
+use super::error::{CliError, Exit};
+use super::load::{self, Loaded, Planned};
+use super::memory::{peak_rss, show_bytes};
+use super::output::{self, Answer, note};
+use super::{input, interrupt};
+use crate::generate::{FinishReason, Outcome, Request, SamplerOptions, Timings};
+use crate::gguf::{GgufError, GgufFile};
+use crate::model::LanguageModel;
+use crate::text::{ChatTemplate, EncodeOptions, MAX_MESSAGE_BYTES, Message, Role, Tokenizer};
+
+/// Arguments of `smolt run`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+The prompt is the argument followed by standard input; standard input is read unless it is a terminal. Only
+the answer goes to standard output.
+
+Examples:
+  smolt run \"Turn on the kitchen lights\"
+  smolt run -m model.gguf \"Summarize this:\" < letter.txt > summary.txt
+  smolt run -m base.gguf --raw -n 50 --temp 0 \"Once upon a time\"
+  smolt run -m model.gguf --json \"Why is the sky blue?\" | jq -r .text")]
+pub struct RunArgs {
+    /// What to answer; - for standard input
+    prompt: Option<String>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    resources: ResourceArgs,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+
+    /// What the model is told before the prompt
+    #[arg(long, value_name = "TEXT", env = "SMOLT_SYSTEM", conflicts_with = "raw")]
+    system: Option<String>,
+
+    /// Give the prompt to the model as it is: no chat template, and control tokens in it count
+    #[arg(long)]
+    raw: bool,
+
+    /// Tokens to generate at most [default: as many as the context holds]
+    #[arg(short = 'n', long, value_name = "N", env = "SMOLT_MAX_TOKENS")]
+    max_tokens: Option<usize>,
+
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+
+    /// Report times and memory on standard error
+    #[arg(long)]
+    stats: bool,
+
+    /// Print one line of JSON at the end instead of the answer
+    #[arg(long)]
+    json: bool,
+}
+
+/// How tokens are chosen. What is not given comes from the file (general.sampling.*), else from the defaults.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Sampling")]
+struct SamplingArgs {
+    /// Temperature; 0 always takes the most likely token [default: 0.7, demo model 0]
+    #[arg(long, value_name = "T", env = "SMOLT_TEMP", allow_negative_numbers = true)]
+    temp: Option<f32>,
+
+    /// Choose among the N most likely tokens; 0 for all [default: 40]
+    #[arg(long, value_name = "N", env = "SMOLT_TOP_K")]
+    top_k: Option<usize>,
+
+    /// Choose among the most likely tokens that together have probability P [default: 0.9]
+    #[arg(long, value_name = "P", env = "SMOLT_TOP_P", allow_negative_numbers = true)]
+    top_p: Option<f32>,
+
+    /// Drop tokens less likely than P times the most likely one [default: 0.05]
+    #[arg(long, value_name = "P", env = "SMOLT_MIN_P", allow_negative_numbers = true)]
+    min_p: Option<f32>,
+
+    /// Divide the logits of recent tokens by this [default: 1]
+    #[arg(long, value_name = "X", env = "SMOLT_REPEAT_PENALTY", allow_negative_numbers = true)]
+    repeat_penalty: Option<f32>,
+
+    /// Equal seeds give equal answers [default: random]
+    #[arg(long, value_name = "N", env = "SMOLT_SEED")]
+    seed: Option<u64>,
+}
+
+impl SamplingArgs {
+    fn resolve(&self, file: &GgufFile, is_demo: bool) -> Result<SamplerOptions, GgufError> {
+        let stored = |key: &str| file.f32(&format!("general.sampling.{key}"));
+        let temperature = if is_demo { 0.0 } else { 0.7 };
+        let top_k = file.u32("general.sampling.top_k")?.map(|k| k as usize);
+        Ok(SamplerOptions {
+            temperature: self.temp.or(stored("temp")?).unwrap_or(temperature),
+            top_k: self.top_k.or(top_k).unwrap_or(40),
+            top_p: self.top_p.or(stored("top_p")?).unwrap_or(0.9),
+            min_p: self.min_p.or(stored("min_p")?).unwrap_or(0.05),
+            repeat_penalty: self.repeat_penalty.or(stored("penalty_repeat")?).unwrap_or(1.0),
+            seed: self.seed.unwrap_or_else(random_seed),
+            ..SamplerOptions::default()
+        })
+    }
+}
+
+/// Below 2^32, so that it survives readers of JSON that know only doubles.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 32
+}
+
+/// Loads the model and answers the prompt.
+pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
+    let prompt = input::prompt(args.prompt.as_deref(), MAX_MESSAGE_BYTES)?;
+    let started = Instant::now();
+    let planned = load::plan(&args.model, &args.resources)?;
+    let sampler = args.sampling.resolve(&planned.file, args.model.model.is_none())?;
+    sampler.validate().map_err(crate::generate::GenerateError::from)?;
+    planned.check(args.resources.max_memory)?;
+    let mut loaded = planned.load(&args.model, started)?;
+    let tokens = encode(args, &prompt, loaded.session.tokenizer())?;
+    let seed = sampler.seed;
+    let outcome = answer(args, &tokens, sampler, &mut loaded)?;
+    let report = Report::new(&planned, &loaded, &outcome, seed);
+    if args.json {
+        output::write_json(&report)?;
+    }
+    if outcome.finish == FinishReason::Context {
+        note("the context is full; -c N gives a larger one");
+    }
+    if args.stats {
+        note(format_args!("statistics\n{}", stats(&report, &planned, &loaded)));
+    }
+    Ok(if outcome.finish == FinishReason::Cancelled { Exit::Interrupted } else { Exit::Ok })
+}
+
+/// The prompt as token ids.
+fn encode(args: &RunArgs, prompt: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, CliError> {
+    let mut tokens = vec![];
+    let template = if args.raw { None } else { ChatTemplate::of(tokenizer)? };
+    let system = args.system.as_deref().filter(|system| !system.trim().is_empty());
+    if let Some(template) = template {
+        let system = system.map(|text| Message::new(Role::System, text));
+        let messages: Vec<Message> = system.into_iter().chain([Message::new(Role::User, prompt)]).collect();
+        template.encode(tokenizer, &messages, &mut tokens)?;
+        return Ok(tokens);
+    }
+    if !args.raw {
+        note("the model has no chat template; it continues the prompt as it is (--raw expects that)");
+    }
+    let joined = system.map(|system| format!("{system}\n\n{prompt}"));
+    let options = EncodeOptions { add_special: false, parse_special: args.raw };
+    tokenizer.encode(joined.as_deref().unwrap_or(prompt), options, &mut tokens)?;
+    if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
+        && tokens.first() != Some(&bos)
+    {
+        tokens.insert(0, bos);
+    }
+    Ok(tokens)
+}
+
+/// Generates; without `--json` the answer is printed as it comes.
+fn answer(
+    args: &RunArgs,
+    tokens: &[u32],
+    sampler: SamplerOptions,
+    loaded: &mut Loaded,
+) -> Result<Outcome, CliError> {
+    let cancel = interrupt::cancel_on_interrupt()?;
+    let mut request = Request::new(tokens);
+    request.max_tokens = args.max_tokens;
+    request.sampler = sampler;
+    request.stop = &args.stop;
+    request.cancel = Some(&cancel);
+    let mut printed = Answer::new();
+    let mut failure = None;
+    let outcome = loaded.session.generate(request, &mut |event| {
+        if args.json {
+            return ControlFlow::Continue(());
+        }
+        match printed.push(event.text) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    printed.finish()?;
+    Ok(outcome?)
+}
+
+/// The answer in machine-readable form.
+#[derive(Serialize)]
+struct Report<'a> {
+    text: &'a str,
+    tokens: usize,
+    prompt_tokens: usize,
+    finish_reason: &'static str,
+    seed: u64,
+    timings: TimingReport,
+    memory: MemoryReport,
+    model: ModelReport,
+}
+
+#[derive(Serialize)]
+struct TimingReport {
+    load_ms: f64,
+    /// From the start of the request, the model being loaded.
+    ttft_ms: Option<f64>,
+    prompt_tok_s: Option<f64>,
+    decode_tok_s: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct MemoryReport {
+    planned_bytes: u64,
+    peak_rss_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ModelReport {
+    name: String,
+}
+
+impl<'a> Report<'a> {
+    fn new(planned: &Planned, loaded: &Loaded, outcome: &'a Outcome, seed: u64) -> Report<'a> {
+        let timings: &Timings = &outcome.timings;
+        Report {
+            text: &outcome.text,
+            tokens: outcome.tokens.len(),
+            prompt_tokens: outcome.prompt_tokens,
+            finish_reason: outcome.finish.name(),
+            seed,
+            timings: TimingReport {
+                load_ms: milliseconds(loaded.time),
+                ttft_ms: timings.first_token.map(milliseconds),
+                prompt_tok_s: timings.prompt_tokens_per_second(),
+                decode_tok_s: timings.decode_tokens_per_second(),
+            },
+            memory: MemoryReport { planned_bytes: planned.memory.total, peak_rss_bytes: peak_rss() },
+            model: ModelReport { name: planned.name() },
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The report for people.
+fn stats(report: &Report<'_>, planned: &Planned, loaded: &Loaded) -> String {
+    let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1} tok/s"));
+    let Report { timings, memory, .. } = report;
+    let peak = memory.peak_rss_bytes.map_or("unknown".to_owned(), show_bytes);
+    let runner = loaded.session.model();
+    [
+        format!("  model    {}, loaded in {:.0} ms", report.model.name, timings.load_ms),
+        format!("  prompt   {} tokens, {}", report.prompt_tokens, rate(timings.prompt_tok_s)),
+        format!(
+            "  first    {}",
+            timings.ttft_ms.map_or("-".to_owned(), |ms| format!("token after {ms:.0} ms"))
+        ),
+        format!("  decode   {} tokens, {}", report.tokens, rate(timings.decode_tok_s)),
+        format!("  context  {} of {} used", runner.position(), runner.context()),
+        format!("  memory   {} planned, {peak} peak", show_bytes(memory.planned_bytes)),
+        format!("  kernels  {}, {} threads", planned.kernels.name, runner.threads()),
+        format!("  ended    {}, seed {}", report.finish_reason, report.seed),
+    ]
+    .join("\n")
+}
