@@ -66,7 +66,12 @@ fn logits_do_not_depend_on_threads_or_split() {
             let mut at = 0;
             let mut logits = vec![];
             for &n in chunks {
-                logits = runner.feed(&tokens[at..at + n], &|| false).unwrap().iter().map(|v| v.to_bits()).collect();
+                logits = runner
+                    .feed(&tokens[at..at + n], &|| false)
+                    .unwrap()
+                    .iter()
+                    .map(|v| v.to_bits())
+                    .collect();
                 at += n;
             }
             assert_eq!(at, tokens.len());
