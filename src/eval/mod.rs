@@ -1,1 +1,3 @@
-//! To be written.
+//! Perplexity and benchmarks.
+
+pub mod synthetic;

@@ -1,1 +1,50 @@
-//! To be written.
+//! From a prompt to text: sampling, stop rules and the session that every surface uses.
+//!
+//! # Design
+//!
+//! ```text
+//! session      Session: one model and what is in its cache; the loop
+//!   sampler    Sampler: from logits to a token
+//!     options      SamplerOptions and their ranges
+//!     candidates   the most likely tokens, in order, and the filters that cut them
+//!     logits       maximum, softmax sums, drawing
+//!   filter     LogitFilter: a rule of the caller's on what may come next
+//!   logprobs   log-probabilities of the chosen and the most likely tokens
+//!   stop       text held back while it may become a stop string
+//!   cancel     CancelHandle: stops a session from another thread
+//!   metrics    Timings
+//! error        everything that can go wrong
+//! ```
+//!
+//! A token costs one call of [`LanguageModel::feed`](crate::model::LanguageModel::feed) and no memory: every
+//! buffer is reserved when a session is made or a request starts. Text is detokenized as it comes; an
+//! incomplete character and anything that may become a stop string is held back.
+//!
+//! Equal requests give equal tokens on every platform, given equal logits: random numbers come from ChaCha12
+//! with the seed as its key, exponentials and sums are computed here in one fixed order, and ties go to the
+//! lowest id.
+
+mod cancel;
+mod candidates;
+mod error;
+mod filter;
+mod logits;
+mod logprobs;
+mod metrics;
+mod options;
+mod sampler;
+mod session;
+mod stop;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::cancel::CancelHandle;
+pub use self::error::GenerateError;
+pub use self::filter::{FilterError, LogitFilter};
+pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
+pub use self::metrics::Timings;
+pub use self::options::{OptionError, SamplerOptions};
+pub use self::sampler::Sampler;
+pub use self::session::{FinishReason, Outcome, Request, Session, TokenEvent, planned_bytes};
+pub use self::stop::{MAX_STOP_BYTES, MAX_STOPS};

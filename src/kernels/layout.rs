@@ -2,19 +2,19 @@
 //!
 //! Rows are packed in groups of `R` (the lanes of the instruction set: 16, 8 or 4) so that one vector holds
 //! the same columns of `R` rows, and every lane accumulates its own row. Columns are cut into blocks of 32.
-//! A group is a sequence of planes, each contiguous over all blocks of the group:
+//! A group is a sequence of blocks, so that a matrix-vector product reads memory as one stream; in the K
+//! formats the halves shared by 256 columns stand before every eighth block:
 //!
 //! ```text
-//! codes   [block][step][row][4]  bytes    4-bit: 4 steps, low nibble = column 4*step + j, high = that + 16
+//! group   [block / 8] of d, dmin [row] f16 (K formats only) and 8 blocks
+//! block   codes   [step][row][4]  bytes   4-bit: 4 steps, low nibble = column 4*step + j, high = that + 16
 //!                                         8-bit: 8 steps, column 4*step + j
-//!         [column][row]          floats   F32, F16, BF16
-//! high    [block][row][4]                 1 bit:  bit s of byte j is the fifth bit of column 4*s + j
-//!         [block][half][row][4]           2 bits: field f of byte j belongs to column 16*half + 4*f + j
-//! scales  [block][row]           f16      one per block; u8 for Q4_K, Q5_K;
-//!         [block][half][row]     i8       one per 16 columns for Q6_K
-//! mins    [block][row]           f16      u8 for Q4_K, Q5_K
-//! d       [block/8][row]         f16      K formats: scale of the scales
-//! dmin    [block/8][row]         f16      Q4_K, Q5_K: scale of the minima
+//!                 [column][row]   floats  F32, F16, BF16
+//!         high    [row][4]                1 bit:  bit s of byte j is the fifth bit of column 4*s + j
+//!                 [half][row][4]          2 bits: field f of byte j belongs to column 16*half + 4*f + j
+//!         scales  [row]           f16     u8 for Q4_K, Q5_K;
+//!                 [half][row]     i8      one per 16 columns for Q6_K
+//!         mins    [row]           f16     u8 for Q4_K, Q5_K
 //! ```
 //!
 //! A native 4-bit block already pairs column `k` with `k + 16` in a byte, so packing is a transpose of
@@ -64,29 +64,38 @@ impl Planes {
     }
 }
 
-/// Byte offsets of the planes in one group of `lanes` rows.
+/// Byte offsets in a group of `lanes` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offsets {
+    /// Planes, from the start of a block.
     pub(crate) high: usize,
     pub(crate) scales: usize,
     pub(crate) mins: usize,
-    pub(crate) d: usize,
+    /// Bytes of a block.
+    pub(crate) block: usize,
+    /// `dmin`, from the start of the values shared by eight blocks.
     pub(crate) dmin: usize,
-    /// Bytes of the whole group, a multiple of 64.
-    pub(crate) group: usize,
+    /// Bytes of the values shared by eight blocks.
+    pub(crate) supers: usize,
 }
 
 impl Offsets {
-    /// For `lanes` rows of `blocks` blocks.
-    pub(crate) const fn new(planes: Planes, lanes: usize, blocks: usize) -> Self {
-        let high = blocks * planes.codes * lanes;
-        let scales = high + blocks * planes.high * lanes;
-        let mins = scales + blocks * planes.scales * lanes;
-        let d = mins + blocks * planes.mins * lanes;
-        let supers = blocks.div_ceil(8) * 2 * lanes;
-        let dmin = d + if planes.supers > 0 { supers } else { 0 };
-        let end = dmin + if planes.supers > 1 { supers } else { 0 };
-        Self { high, scales, mins, d, dmin, group: end.next_multiple_of(64) }
+    pub(crate) const fn new(planes: Planes, lanes: usize) -> Self {
+        let high = planes.codes * lanes;
+        let scales = high + planes.high * lanes;
+        let mins = scales + planes.scales * lanes;
+        let block = mins + planes.mins * lanes;
+        Self { high, scales, mins, block, dmin: 2 * lanes, supers: planes.supers * 2 * lanes }
+    }
+
+    /// Start of block `b` in the group.
+    pub(crate) const fn block_start(&self, b: usize) -> usize {
+        b * self.block + (b / 8 + 1) * self.supers
+    }
+
+    /// Start of the values shared by the eight blocks of which `b` is one.
+    pub(crate) const fn super_start(&self, b: usize) -> usize {
+        b / 8 * (8 * self.block + self.supers)
     }
 }
 
@@ -119,12 +128,14 @@ impl PackedShape {
     }
 
     pub(crate) fn offsets(&self) -> Offsets {
-        Offsets::new(self.planes(), self.packing.lanes, self.blocks())
+        Offsets::new(self.planes(), self.packing.lanes)
     }
 
-    /// Bytes of one group.
+    /// Bytes of one group, a multiple of 64.
     pub fn group_bytes(&self) -> usize {
-        self.offsets().group
+        let offsets = self.offsets();
+        let supers = if offsets.supers == 0 { 0 } else { self.blocks().div_ceil(8) * offsets.supers };
+        (self.blocks() * offsets.block + supers).next_multiple_of(64)
     }
 
     /// Bytes of the packed matrix, a multiple of 64.
@@ -138,7 +149,8 @@ impl PackedShape {
     /// If a length does not fit the shape.
     pub fn pack_rows(&self, native: &[u8], first_row: usize, packed: &mut [u8]) -> Result<(), KernelError> {
         let row_bytes = self.block_type.row_bytes(self.cols).filter(|&bytes| bytes > 0);
-        let row_bytes = row_bytes.ok_or(KernelError::Columns { block_type: self.block_type, cols: self.cols })?;
+        let row_bytes =
+            row_bytes.ok_or(KernelError::Columns { block_type: self.block_type, cols: self.cols })?;
         let rows = native.len() / row_bytes;
         if native.len() % row_bytes != 0 || first_row + rows > self.rows || packed.len() != self.bytes() {
             return Err(KernelError::Length { expected: row_bytes * self.rows, found: native.len() });
@@ -222,9 +234,14 @@ impl RowSink<'_> {
         }
     }
 
+    /// Writes element `index` of this row's column of a plane that starts at `plane`.
     fn put<const N: usize>(&mut self, plane: usize, index: usize, value: [u8; N]) {
         let at = plane + (index * self.packing.lanes + self.row) * N;
         self.bytes[at..at + N].copy_from_slice(&value);
+    }
+
+    fn block(&self, b: usize) -> usize {
+        self.offsets.block_start(b)
     }
 
     fn floats<const N: usize>(&mut self, native: &[u8]) {
@@ -235,14 +252,14 @@ impl RowSink<'_> {
 
     fn nibbles(&mut self, b: usize, qs: &[u8; 16]) {
         for (step, word) in qs.as_chunks::<4>().0.iter().enumerate() {
-            self.put(0, 4 * b + step, *word);
+            self.put(self.block(b), step, *word);
         }
     }
 
     fn bytes8(&mut self, b: usize, qs: &[i8; 32]) {
         let offset = if self.packing.offset_bytes { 0x80 } else { 0 };
         for (step, word) in qs.as_chunks::<4>().0.iter().enumerate() {
-            self.put(0, 8 * b + step, word.map(|q| q as u8 ^ offset));
+            self.put(self.block(b), step, word.map(|q| q as u8 ^ offset));
         }
     }
 
@@ -254,20 +271,22 @@ impl RowSink<'_> {
             let bits = (bits | bits >> 6) & 0x000F_000F;
             (bits | bits >> 12) as u8
         };
-        self.put(self.offsets.high, b, [0, 1, 2, 3].map(every_fourth));
+        self.put(self.block(b) + self.offsets.high, 0, [0, 1, 2, 3].map(every_fourth));
     }
 
     fn scale(&mut self, b: usize, d: [u8; 2]) {
-        self.put(self.offsets.scales, b, d);
+        self.put(self.block(b) + self.offsets.scales, 0, d);
     }
 
     fn min(&mut self, b: usize, m: [u8; 2]) {
-        self.put(self.offsets.mins, b, m);
+        self.put(self.block(b) + self.offsets.mins, 0, m);
     }
 
-    fn supers(&mut self, b: usize, d: [u8; 2], dmin: [u8; 2]) {
-        self.put(self.offsets.d, b, d);
-        self.put(self.offsets.dmin, b, dmin);
+    /// Writes what eight blocks share; `index` counts blocks of 256 columns.
+    fn supers(&mut self, index: usize, d: [u8; 2], dmin: [u8; 2]) {
+        let start = self.offsets.super_start(8 * index);
+        self.put(start, 0, d);
+        self.put(start + self.offsets.dmin, 0, dmin);
     }
 
     /// Codes, scales and minima of a Q4_K or Q5_K block: 64 columns per 32 bytes.
@@ -278,13 +297,14 @@ impl RowSink<'_> {
             let pair = |j: usize| (half[j] >> shift & 0x0F) | (half[j + 16] >> shift & 0x0F) << 4;
             self.nibbles(8 * b + s, &std::array::from_fn(pair));
             let (scale, min) = blocks::scale_min_k4(s, scales);
-            self.put(self.offsets.scales, 8 * b + s, [scale]);
-            self.put(self.offsets.mins, 8 * b + s, [min]);
+            let block = self.block(8 * b + s);
+            self.put(block + self.offsets.scales, 0, [scale]);
+            self.put(block + self.offsets.mins, 0, [min]);
         }
     }
 
     fn q6_k(&mut self, b: usize, block: &blocks::BlockQ6K) {
-        self.put(self.offsets.d, b, block.d);
+        self.put(self.offsets.super_start(8 * b), 0, block.d);
         for s in 0..8 {
             // 128 columns share 64 bytes of `ql` and 32 of `qh`; `s % 4` picks the quarter.
             let (half, quarter) = (s / 4, s % 4);
@@ -294,8 +314,9 @@ impl RowSink<'_> {
             self.nibbles(target, &std::array::from_fn(|j| low(j) | low(j + 16) << 4));
             for h in 0..2 {
                 let field = |j: usize| (0..4).fold(0, |byte, f| byte | high(16 * h + 4 * f + j) << (2 * f));
-                self.put::<4>(self.offsets.high, 2 * target + h, std::array::from_fn(field));
-                self.put(self.offsets.scales, 2 * target + h, [block.scales[2 * s + h] as u8]);
+                let start = self.block(target);
+                self.put::<4>(start + self.offsets.high, h, std::array::from_fn(field));
+                self.put(start + self.offsets.scales, h, [block.scales[2 * s + h] as u8]);
             }
         }
     }
@@ -400,31 +421,33 @@ impl PackedRow<'_> {
 
     /// The terms of block `b` of a quantized matrix.
     pub(crate) fn terms(&self, b: usize) -> Terms {
-        let Offsets { scales, mins, d, dmin, .. } = self.offsets;
+        let (block, supers) = (self.offsets.block_start(b), self.offsets.super_start(b));
+        let (scales, mins, dmin) =
+            (block + self.offsets.scales, block + self.offsets.mins, supers + self.offsets.dmin);
         let (scales, min) = match self.shape.block_type {
             BlockType::Q4K | BlockType::Q5K => {
-                let [scale] = self.get(scales, b);
-                let [min] = self.get(mins, b);
-                let scale = self.half(d, b / 8) * f32::from(scale);
-                ([scale; 2], -(self.half(dmin, b / 8) * f32::from(min)))
+                let [scale] = self.get(scales, 0);
+                let [min] = self.get(mins, 0);
+                let scale = self.half(supers, 0) * f32::from(scale);
+                ([scale; 2], -(self.half(dmin, 0) * f32::from(min)))
             }
             BlockType::Q6K => {
-                let scale = |h: usize| self.half(d, b / 8) * f32::from(self.get::<1>(scales, 2 * b + h)[0] as i8);
+                let scale = |h: usize| self.half(supers, 0) * f32::from(self.get::<1>(scales, h)[0] as i8);
                 ([scale(0), scale(1)], 0.0)
             }
-            BlockType::Q4_1 | BlockType::Q5_1 => ([self.half(scales, b); 2], self.half(mins, b)),
-            _ => ([self.half(scales, b); 2], 0.0),
+            BlockType::Q4_1 | BlockType::Q5_1 => ([self.half(scales, 0); 2], self.half(mins, 0)),
+            _ => ([self.half(scales, 0); 2], 0.0),
         };
-        Terms { codes: std::array::from_fn(|k| self.code(b, k)), scales, min }
+        Terms { codes: std::array::from_fn(|k| self.code(block, k)), scales, min }
     }
 
-    /// The signed code of column `k` of block `b`.
-    fn code(&self, b: usize, k: usize) -> i32 {
-        let high = self.offsets.high;
+    /// The signed code of column `k` of the block that starts at `block`.
+    fn code(&self, block: usize, k: usize) -> i32 {
+        let high = block + self.offsets.high;
         let (step, j) = (k % 16 / 4, k % 4);
-        let nibble = || i32::from(self.get::<4>(0, 4 * b + step)[j] >> (k / 16 * 4) & 0x0F);
-        let fifth = || i32::from(self.get::<4>(high, b)[j] >> (k / 4) & 1) << 4;
-        let top_two = || i32::from(self.get::<4>(high, 2 * b + k / 16)[j] >> (2 * step) & 3) << 4;
+        let nibble = || i32::from(self.get::<4>(block, step)[j] >> (k / 16 * 4) & 0x0F);
+        let fifth = || i32::from(self.get::<4>(high, 0)[j] >> (k / 4) & 1) << 4;
+        let top_two = || i32::from(self.get::<4>(high, k / 16)[j] >> (2 * step) & 3) << 4;
         match self.shape.block_type {
             BlockType::Q4_0 => nibble() - 8,
             BlockType::IQ4NL => i32::from(blocks::IQ4_NL_VALUES[nibble() as usize]),
@@ -434,7 +457,7 @@ impl PackedRow<'_> {
             BlockType::Q6K => (nibble() | top_two()) - 32,
             _ => {
                 let offset = if self.shape.packing.offset_bytes { 0x80 } else { 0 };
-                i32::from((self.get::<4>(0, 8 * b + k / 4)[j] ^ offset) as i8)
+                i32::from((self.get::<4>(block, k / 4)[j] ^ offset) as i8)
             }
         }
     }

@@ -1,1 +1,46 @@
-//! To be written.
+//! Models: what a family is, what a file holds, and the forward pass.
+//!
+//! * `families`: a row of data per family; no code knows a family by name.
+//! * [`Spec`]: a model's shape, from the header.
+//! * [`Plan`]: the memory a run takes, from the header.
+//! * [`Model`]: the packed weights.
+//! * [`Runner`]: a model with its KV cache, working memory and threads; the one forward pass.
+//! * [`LanguageModel`]: what generation and scoring need of a runner, so that tests can use another.
+
+mod error;
+mod families;
+mod plan;
+mod rope;
+mod runner;
+mod spec;
+mod weights;
+
+pub use error::ModelError;
+pub use families::{FAMILIES, Family, RotaryPairs};
+pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
+pub use runner::{Model, Runner};
+pub use spec::{Rope, Spec};
+
+/// A causal language model with a cache of the tokens it has read.
+pub trait LanguageModel {
+    /// Positions in the cache.
+    fn context(&self) -> usize;
+
+    /// Number of tokens in the vocabulary.
+    fn vocab_size(&self) -> usize;
+
+    /// Tokens in the cache.
+    fn position(&self) -> usize;
+
+    /// Forgets the tokens from `position` on; no effect if there are fewer.
+    fn truncate(&mut self, position: usize);
+
+    /// Reads tokens and returns the logits after the last, `[vocab]`. Long input is read in tiles; between
+    /// them `cancel` is asked.
+    ///
+    /// # Errors
+    /// If there are no tokens, they do not fit, an id is out of range ([`ModelError::ContextFull`] and the
+    /// others leave the cache as it was), or `cancel` said so ([`ModelError::Cancelled`]: the tiles read
+    /// before stay in the cache).
+    fn feed(&mut self, tokens: &[u32], cancel: &dyn Fn() -> bool) -> Result<&[f32], ModelError>;
+}

@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 const PAGE: usize = 4096;
+/// Buffers from this size on ask for huge pages.
+const HUGE: usize = 8 << 20;
 
 /// Memory could not be had from the system.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +40,20 @@ impl<T: Pod> Buffer<T> {
             .ok_or_else(|| fail(usize::MAX, std::io::ErrorKind::OutOfMemory.into()))?;
         let pages = match bytes {
             0 => None,
-            _ => Some(MmapMut::map_anon(bytes).map_err(|source| fail(bytes, source))?),
+            _ => Some(map(bytes).map_err(|source| fail(bytes, source))?),
         };
         Ok(Self { pages, len, element: PhantomData })
     }
+}
+
+fn map(bytes: usize) -> std::io::Result<MmapMut> {
+    let pages = MmapMut::map_anon(bytes)?;
+    // Fewer page walks on weights; not every system has huge pages, and nothing depends on them.
+    #[cfg(target_os = "linux")]
+    if bytes >= HUGE {
+        let _ = pages.advise(memmap2::Advice::HugePage);
+    }
+    Ok(pages)
 }
 
 impl<T: Pod> Deref for Buffer<T> {

@@ -1,1 +1,48 @@
-//! To be written.
+//! Text to token ids and back, with the tokenizer rebuilt from the metadata of a GGUF file.
+//!
+//! # Design
+//!
+//! ```text
+//! tokenizer   Tokenizer: encode, decode, ids with a meaning
+//!   vocab     token list checked against the file; the bytes of every token in one table
+//!   special   start, end, unknown and all end-of-generation ids
+//!   added     control and user-defined tokens, found before anything else
+//!   pre       pre-tokenizers of BPE families, as rows of data
+//!   bpe       byte-level BPE: vocabulary and merges as stored
+//!   spm       SentencePiece: merges derived from the scores
+//! detok       Detokenizer: streaming, never splits a character
+//! plan        memory of a tokenizer, from the header
+//! error       everything that can be wrong
+//! ```
+//!
+//! Encoding takes three steps: added tokens are cut out, the text between them is cut into words
+//! (BPE) or written with `▁` for spaces (SentencePiece), and each word is merged by the `tokenizers` crate's
+//! BPE model, which keeps a heap of candidate merges and so takes n log n steps for any text. Decoding joins
+//! the pieces of the table; the crate is not involved.
+//!
+//! Control tokens are not part of the merging vocabulary. With `parse_special` off there is no path from
+//! text to their ids.
+//!
+//! What is never guessed: the pre-tokenizer of a BPE file. The wrong one changes ids without any error, so a
+//! missing or unknown name is refused and the caller may give one.
+
+mod added;
+mod bpe;
+mod detok;
+mod error;
+mod plan;
+mod pre;
+mod special;
+mod spm;
+mod tokenizer;
+mod vocab;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::bpe::BYTE_CHARS;
+pub use self::detok::Detokenizer;
+pub use self::error::TextError;
+pub use self::plan::planned_bytes;
+pub use self::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};
+pub use self::vocab::{MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::GgufFile;
+use super::super::{GgufFile, GgufWriter};
 
 fn shared() -> PathBuf {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
@@ -51,5 +51,19 @@ fn vocabularies_open() {
         assert!(tokens.len() > 1000, "{}", file.name());
         let kinds = file.integer_array("tokenizer.ggml.token_type").unwrap().unwrap();
         assert_eq!(kinds.iter_i64().count(), tokens.len(), "{}", file.name());
+    }
+}
+
+#[test]
+fn a_copy_of_a_llama_cpp_model_has_the_same_bytes() {
+    let Some(files) = open_all(&shared().join("models/s288/gguf")) else { return };
+    for file in files {
+        let mut writer = GgufWriter::new();
+        writer.copy_metadata(&file, |_| true);
+        for info in file.tensors() {
+            writer.add_tensor(&info.name, &info.shape, info.block_type);
+        }
+        let copy = writer.to_vec("copy", |info, out| out.write_all(file.data(info))).unwrap();
+        assert!(copy == file.as_bytes(), "{}", file.name());
     }
 }

@@ -14,7 +14,9 @@ impl Avx2 {
 
     /// Whether the processor has everything used here.
     pub(crate) fn is_available() -> bool {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
     }
 }
 
@@ -176,7 +178,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn dot<const BITS: u32, const N: usize>(codes: &[__m256i; N], acts: *const i8, start: i32) -> __m256i {
+    unsafe fn dot<const BITS: u32, const N: usize>(
+        codes: &[__m256i; N],
+        acts: *const i8,
+        start: i32,
+    ) -> __m256i {
         unsafe {
             // Sums of this many pairs stay within 16 bits: 8 * 3810, 4 * 7874, 2 * 16002.
             let run = 128 >> BITS;

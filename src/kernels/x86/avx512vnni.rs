@@ -178,7 +178,11 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn dot<const BITS: u32, const N: usize>(codes: &[__m512i; N], acts: *const i8, start: i32) -> __m512i {
+    unsafe fn dot<const BITS: u32, const N: usize>(
+        codes: &[__m512i; N],
+        acts: *const i8,
+        start: i32,
+    ) -> __m512i {
         unsafe { dot(codes, acts, start) }
     }
     #[inline(always)]

@@ -1,0 +1,139 @@
+//! The most likely tokens, in order, and the filters that cut them.
+
+use std::cmp::Ordering;
+
+use super::logits::{Peak, pick, weight, weight_sum};
+
+/// Logarithm units by which a floor is lowered, so that rounding in it never loses a token. What it lets
+/// through is cut exactly afterwards.
+const FLOOR_MARGIN: f64 = 0.01;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) id: u32,
+    pub(super) logit: f32,
+}
+
+/// More likely first, of equal logits the lower id first. Logits are not NaN.
+fn order(a: &Candidate, b: &Candidate) -> Ordering {
+    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
+}
+
+/// The cuts by probability; 1 and 0 cut nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cuts {
+    pub(super) top_p: f32,
+    pub(super) min_p: f32,
+}
+
+/// Tokens that are still in question, the most likely first.
+///
+/// Holds at most twice the wanted number, not the vocabulary.
+#[derive(Debug, Default)]
+pub(super) struct Candidates(Vec<Candidate>);
+
+impl Candidates {
+    /// Reserves memory for [`Candidates::take_top`] with this `count`.
+    pub(super) fn reserve_top(&mut self, count: usize, vocab_size: usize) {
+        self.reserve(count.saturating_mul(2).min(vocab_size));
+    }
+
+    /// Reserves memory for `count` candidates.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.0.clear();
+        self.0.reserve_exact(count);
+    }
+
+    pub(super) fn as_slice(&self) -> &[Candidate] {
+        &self.0
+    }
+
+    /// Takes the `count` most likely tokens that are not masked.
+    pub(super) fn take_top(&mut self, logits: &[f32], count: usize) {
+        let list = &mut self.0;
+        list.clear();
+        if count == 0 {
+            return;
+        }
+        // Ids ascend, so a later token must be strictly more likely than the last one kept.
+        let mut floor = f32::NEG_INFINITY;
+        for (id, &logit) in (0u32..).zip(logits) {
+            if logit > floor {
+                list.push(Candidate { id, logit });
+                if list.len() == count.saturating_mul(2) {
+                    floor = keep_best(list, count);
+                }
+            }
+        }
+        if list.len() > count {
+            keep_best(list, count);
+        }
+        list.sort_unstable_by(order);
+    }
+
+    /// Applies `cuts` to the tokens taken by [`Candidates::take_top`].
+    pub(super) fn cut(&mut self, cuts: Cuts, peak: Peak) {
+        let total = self.0.iter().map(|candidate| weight_of(candidate, peak)).sum();
+        self.cut_sorted(cuts, peak, total);
+    }
+
+    /// Takes the tokens of all `logits` that `cuts` leave.
+    ///
+    /// Tokens that together hold less than the share `top_p` leaves out are all left out; each of those
+    /// less likely than that share over the size of the vocabulary is one of them, so only the others are
+    /// sorted.
+    pub(super) fn take_cut(&mut self, logits: &[f32], cuts: Cuts, peak: Peak) {
+        let mut floor = f64::from(cuts.min_p);
+        let mut total = 0.0;
+        if cuts.top_p < 1.0 {
+            total = weight_sum(logits, peak.logit, 1.0);
+            let outside = (1.0 - f64::from(cuts.top_p)) * total;
+            floor = floor.max(outside / logits.len() as f64);
+        }
+        // The logarithm of 0 is negative infinity: nothing is below it.
+        let floor = (f64::from(peak.logit) + floor.ln() - FLOOR_MARGIN) as f32;
+        self.0.clear();
+        let ids = (0u32..).zip(logits).filter(|(_, logit)| **logit >= floor && logit.is_finite());
+        self.0.extend(ids.map(|(id, &logit)| Candidate { id, logit }));
+        self.0.sort_unstable_by(order);
+        self.cut_sorted(cuts, peak, total);
+    }
+
+    /// `total` is the weight of all tokens that `top_p` is a share of.
+    fn cut_sorted(&mut self, cuts: Cuts, peak: Peak, total: f64) {
+        let list = &mut self.0;
+        let mut kept = list.len();
+        if cuts.top_p < 1.0 {
+            let wanted = f64::from(cuts.top_p) * total;
+            let mut sum = 0.0;
+            let reaches = |candidate: &Candidate| {
+                sum += weight_of(candidate, peak);
+                sum >= wanted
+            };
+            kept = list.iter().position(reaches).map_or(kept, |last| last + 1);
+        }
+        let least = f64::from(cuts.min_p);
+        kept = kept.min(list.partition_point(|candidate| weight_of(candidate, peak) >= least));
+        list.truncate(kept.max(1));
+    }
+
+    /// Draws an id at `temperature` with `unit`, uniform in `[0, 1)`.
+    pub(super) fn draw(&self, peak: Peak, temperature: f32, unit: f64) -> u32 {
+        let weights = self.0.iter().map(|c| (c.id, weight(c.logit, peak.logit, temperature)));
+        let total: f64 = weights.clone().map(|(_, weight)| f64::from(weight)).sum();
+        pick(weights, unit * total).unwrap_or(peak.id)
+    }
+}
+
+/// Probability relative to the most likely token, at temperature 1.
+fn weight_of(candidate: &Candidate, peak: Peak) -> f64 {
+    f64::from(weight(candidate.logit, peak.logit, 1.0))
+}
+
+/// Keeps the best `count` in any order and returns the lowest logit kept. `count` is from 1 to the length.
+fn keep_best(list: &mut Vec<Candidate>, count: usize) -> f32 {
+    let (_, last, _) = list.select_nth_unstable_by(count - 1, order);
+    let floor = last.logit;
+    list.truncate(count);
+    floor
+}

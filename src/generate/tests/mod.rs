@@ -1,0 +1,165 @@
+//! A model whose logits are a function of its history, and a vocabulary small enough to read.
+
+mod sampling;
+mod sessions;
+mod stops;
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crate::gguf::{GgufFile, GgufWriter};
+use crate::model::{LanguageModel, ModelError};
+use crate::text::{TokenKind, Tokenizer, TokenizerOptions};
+
+use super::{Request, SamplerOptions, Session};
+
+/// The end token of [`tokenizer`].
+const END: u32 = 2;
+/// Words of [`tokenizer`]; their ids start at [`FIRST_WORD`].
+const WORDS: [&str; 8] = ["The", " cat", " sat", " ST", "OP", "P!", "\n", " STOPPING"];
+const FIRST_WORD: u32 = 259;
+const VOCAB: usize = FIRST_WORD as usize + WORDS.len();
+
+/// Unknown, start and end token, a token for every byte, and [`WORDS`].
+fn tokenizer() -> Arc<Tokenizer> {
+    let mut texts: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
+    let mut kinds = vec![TokenKind::Unknown as i32, TokenKind::Control as i32, TokenKind::Control as i32];
+    for byte in 0..=255u8 {
+        texts.push(format!("<0x{byte:02X}>"));
+        kinds.push(TokenKind::Byte as i32);
+    }
+    for word in WORDS {
+        texts.push(word.replace(' ', "\u{2581}"));
+        kinds.push(TokenKind::Normal as i32);
+    }
+    assert_eq!(texts.len(), VOCAB);
+    let mut writer = GgufWriter::new();
+    writer.set("tokenizer.ggml.model", "llama");
+    writer.set("tokenizer.ggml.scores", vec![0.0f32; texts.len()]);
+    writer.set("tokenizer.ggml.tokens", texts);
+    writer.set("tokenizer.ggml.token_type", kinds);
+    writer.set("tokenizer.ggml.add_space_prefix", false);
+    let bytes = writer.to_vec("tiny", |_, _| Ok(())).unwrap();
+    let file = GgufFile::from_vec("tiny", bytes).unwrap();
+    Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap())
+}
+
+fn byte(value: u8) -> u32 {
+    3 + u32::from(value)
+}
+
+fn bytes(text: &str) -> Vec<u32> {
+    text.bytes().map(byte).collect()
+}
+
+fn word(text: &str) -> u32 {
+    FIRST_WORD + WORDS.iter().position(|word| *word == text).unwrap() as u32
+}
+
+type Rule = Box<dyn Fn(&[u32], &mut [f32])>;
+
+/// Feeds in tiles of [`TILE`] tokens; its logits are `rule(history)`.
+struct FakeModel {
+    context: usize,
+    history: Vec<u32>,
+    logits: Vec<f32>,
+    rule: Rule,
+    /// Tokens fed since it was made.
+    fed: Cell<usize>,
+    /// Positions below this cannot be cut off one by one: cutting there forgets everything.
+    indivisible: usize,
+    /// Called after every tile with the tokens now in the cache.
+    after_tile: Box<dyn Fn(usize)>,
+}
+
+const TILE: usize = 4;
+
+impl FakeModel {
+    fn new(context: usize, rule: impl Fn(&[u32], &mut [f32]) + 'static) -> FakeModel {
+        FakeModel {
+            context,
+            history: Vec::new(),
+            logits: vec![0.0; VOCAB],
+            rule: Box::new(rule),
+            fed: Cell::new(0),
+            indivisible: 0,
+            after_tile: Box::new(|_| ()),
+        }
+    }
+
+    /// Says `script` after a prompt of `prompt` tokens, then the end token.
+    fn scripted(context: usize, prompt: usize, script: Vec<u32>) -> FakeModel {
+        FakeModel::new(context, move |history, logits| {
+            let next = history.len().checked_sub(prompt).and_then(|at| script.get(at));
+            logits.fill(-5.0);
+            logits[*next.unwrap_or(&END) as usize] = 5.0;
+        })
+    }
+
+    /// Logits between -4 and 4 from a hash of the history; the end token never comes.
+    fn hashed(context: usize) -> FakeModel {
+        FakeModel::new(context, |history, logits| {
+            let mut state = history.iter().fold(1469, |hash, id| mix(hash ^ u64::from(*id)));
+            for logit in logits.iter_mut() {
+                state = mix(state);
+                *logit = (state >> 40) as f32 / (1 << 21) as f32 - 4.0;
+            }
+            logits[END as usize] = f32::NEG_INFINITY;
+        })
+    }
+}
+
+/// One step of SplitMix64.
+fn mix(state: u64) -> u64 {
+    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+impl LanguageModel for FakeModel {
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.logits.len()
+    }
+
+    fn position(&self) -> usize {
+        self.history.len()
+    }
+
+    fn truncate(&mut self, position: usize) {
+        self.history.truncate(if position < self.indivisible { 0 } else { position });
+    }
+
+    fn feed(&mut self, tokens: &[u32], cancel: &dyn Fn() -> bool) -> Result<&[f32], ModelError> {
+        assert!(!tokens.is_empty());
+        let needed = self.history.len() + tokens.len();
+        if needed > self.context {
+            return Err(ModelError::ContextFull { needed, context: self.context });
+        }
+        if let Some(&token) = tokens.iter().find(|id| **id as usize >= VOCAB) {
+            return Err(ModelError::TokenOutOfRange { token, vocab: VOCAB });
+        }
+        for tile in tokens.chunks(TILE) {
+            if cancel() {
+                return Err(ModelError::Cancelled);
+            }
+            self.history.extend_from_slice(tile);
+            self.fed.set(self.fed.get() + tile.len());
+            (self.after_tile)(self.history.len());
+        }
+        (self.rule)(&self.history, &mut self.logits);
+        Ok(&self.logits)
+    }
+}
+
+fn session(model: FakeModel) -> Session<FakeModel> {
+    Session::new(model, tokenizer())
+}
+
+fn greedy(prompt: &[u32]) -> Request<'_> {
+    Request { sampler: SamplerOptions::greedy(), ..Request::new(prompt) }
+}

@@ -1,0 +1,47 @@
+//! Tables of rotary angles.
+//!
+//! Pair `i` of a head turns by `position * base^(-i / pairs)` (Su et al. 2021, arXiv 2104.09864). Linear
+//! scaling divides the positions (Chen et al. 2023, arXiv 2306.15595); Llama 3's scaling divides each
+//! frequency by a factor stored in the file.
+
+use super::spec::Rope;
+use crate::runtime::{AllocError, Buffer};
+
+/// Angles of a tile of tokens.
+#[derive(Debug)]
+pub(super) struct RopeTable {
+    /// Radians per position, `[pair]`.
+    frequencies: Buffer<f64>,
+    /// (cos, sin), `[token][pair]`.
+    table: Buffer<[f32; 2]>,
+}
+
+impl RopeTable {
+    /// For up to `tokens` tokens; `factors` divide the frequencies, `[pair]`.
+    pub(super) fn new(rope: &Rope, factors: Option<&[f32]>, tokens: usize) -> Result<Self, AllocError> {
+        let mut frequencies = Buffer::zeroed(rope.pairs, "rotary frequencies")?;
+        for (i, frequency) in frequencies.iter_mut().enumerate() {
+            let exponent = -(i as f64) / rope.pairs as f64;
+            let divisor = f64::from(rope.divisor) * factors.map_or(1.0, |factors| f64::from(factors[i]));
+            *frequency = f64::from(rope.base).powf(exponent) / divisor;
+        }
+        Ok(Self { frequencies, table: Buffer::zeroed(tokens * rope.pairs, "rotary angles")? })
+    }
+
+    /// (cos, sin), `[token][pair]`, of the tokens of the last [`Self::fill`].
+    pub(super) fn table(&self) -> &[[f32; 2]] {
+        &self.table
+    }
+
+    /// Fills the table for `tokens` positions from `position` on.
+    pub(super) fn fill(&mut self, position: usize, tokens: usize) {
+        let pairs = self.frequencies.len();
+        let rows = &mut self.table[..tokens * pairs];
+        for (token, row) in rows.chunks_exact_mut(pairs.max(1)).enumerate() {
+            for (entry, frequency) in row.iter_mut().zip(self.frequencies.iter()) {
+                let (sin, cos) = ((position + token) as f64 * frequency).sin_cos();
+                *entry = [cos as f32, sin as f32];
+            }
+        }
+    }
+}

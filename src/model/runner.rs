@@ -1,0 +1,300 @@
+//! The forward pass.
+
+use super::LanguageModel;
+use super::error::ModelError;
+use super::families::RotaryPairs;
+use super::plan::{self, RunOptions, TILE};
+use super::rope::RopeTable;
+use super::spec::Spec;
+use super::weights::{Layout, Linear, Weights};
+use crate::gguf::GgufFile;
+use crate::kernels::Kernels;
+use crate::kernels::ops::{Attention, Executor, Gated, Input, KvShape, Output, RmsNorm, Rotation};
+use crate::runtime::{AllocError, Buffer};
+use std::sync::Arc;
+
+/// A loaded model: shape and packed weights. Shared by any number of runners.
+#[derive(Debug)]
+pub struct Model {
+    spec: Spec,
+    layout: Layout,
+    weights: Weights,
+    kernels: &'static Kernels,
+}
+
+impl Model {
+    /// Loads the model in `file` for `kernels`. The file is not needed afterwards.
+    ///
+    /// # Errors
+    /// If the file does not hold a model that can be run, or memory cannot be had.
+    pub fn load(file: &GgufFile, kernels: &'static Kernels) -> Result<Self, ModelError> {
+        let spec = Spec::read(file)?;
+        let layout = Layout::new(file, &spec, kernels.packing)?;
+        let weights = Weights::load(file, &layout)?;
+        Ok(Self { spec, layout, weights, kernels })
+    }
+
+    /// The shape.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The kernels it is packed for.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+}
+
+/// Activations of a tile of tokens, `[token][width]` each.
+struct Activations {
+    /// The residual stream.
+    residual: Buffer<f32>,
+    queries: Buffer<f32>,
+    keys: Buffer<f32>,
+    values: Buffer<f32>,
+    mixed: Buffer<f32>,
+    hidden: Buffer<f32>,
+    up: Buffer<f32>,
+}
+
+impl Activations {
+    fn new(spec: &Spec, tokens: usize) -> Result<Self, AllocError> {
+        let [residual, queries, keys, values, mixed, hidden, up] =
+            plan::widths(spec).map(|width| Buffer::zeroed(tokens * width, "activations"));
+        Ok(Self {
+            residual: residual?,
+            queries: queries?,
+            keys: keys?,
+            values: values?,
+            mixed: mixed?,
+            hidden: hidden?,
+            up: up?,
+        })
+    }
+}
+
+/// A model with a KV cache, working memory and threads.
+pub struct Runner {
+    model: Arc<Model>,
+    executor: Executor,
+    rope: RopeTable,
+    kv: KvShape,
+    /// `[layer]` of [`KvShape::keys`].
+    keys: Buffer<u16>,
+    /// `[layer]` of [`KvShape::values`].
+    values: Buffer<u16>,
+    activations: Activations,
+    /// `[row][vocab]`
+    logits: Buffer<f32>,
+    position: usize,
+}
+
+impl Runner {
+    /// Allocates what [`super::Plan`] counts and starts the threads.
+    ///
+    /// # Errors
+    /// If the context is out of range or memory cannot be had.
+    pub fn new(model: Arc<Model>, options: &RunOptions) -> Result<Self, ModelError> {
+        plan::check_context(options.context)?;
+        let spec = &model.spec;
+        let kv = plan::kv_shape(spec, options.context);
+        let limits = plan::limits(spec, &model.layout, options.context);
+        let factors = model.layout.rope_factors.as_ref().map(|factors| model.weights.vector(factors));
+        Ok(Self {
+            executor: Executor::new(model.kernels, options.threads, &limits)?,
+            rope: RopeTable::new(&spec.rope, factors, limits.tokens)?,
+            kv,
+            keys: Buffer::zeroed(spec.layers * kv.keys(), "the KV cache")?,
+            values: Buffer::zeroed(spec.layers * kv.values(), "the KV cache")?,
+            activations: Activations::new(spec, limits.tokens)?,
+            logits: Buffer::zeroed(options.logit_rows.max(1) * spec.vocab, "logits")?,
+            position: 0,
+            model,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Threads in use; fewer than asked for if the system refused to start them.
+    pub fn threads(&self) -> usize {
+        self.executor.threads()
+    }
+
+    /// Reads tokens and calls `visit(index, logits)` for each from `first` on, in order. Logits are computed
+    /// [`RunOptions::logit_rows`] at a time.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::feed`].
+    pub fn score(
+        &mut self,
+        tokens: &[u32],
+        first: usize,
+        visit: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), ModelError> {
+        self.check(tokens)?;
+        let vocab = self.model.spec.vocab;
+        for (i, tile) in tokens.chunks(TILE).enumerate() {
+            self.forward(tile);
+            let start = i * TILE;
+            let rows = self.logits.len() / vocab;
+            let mut row = first.saturating_sub(start);
+            while row < tile.len() {
+                let end = tile.len().min(row + rows);
+                for (j, logits) in self.head(row..end).chunks_exact(vocab).enumerate() {
+                    visit(start + row + j, logits);
+                }
+                row = end;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<(), ModelError> {
+        let vocab = self.model.spec.vocab;
+        if tokens.is_empty() {
+            return Err(ModelError::NoTokens);
+        }
+        let (needed, context) = (self.position + tokens.len(), self.kv.positions);
+        if needed > context {
+            return Err(ModelError::ContextFull { needed, context });
+        }
+        match tokens.iter().find(|&&token| token as usize >= vocab) {
+            Some(&token) => Err(ModelError::TokenOutOfRange { token, vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads at most [`TILE`] tokens; their final residuals stay in the activations.
+    fn forward(&mut self, tokens: &[u32]) {
+        let Model { spec, layout, weights, .. } = &*self.model;
+        let embedding = weights.matrix(&layout.embedding);
+        for (row, token) in self.activations.residual.chunks_exact_mut(spec.dim).zip(tokens) {
+            embedding.decode_row(*token as usize, row);
+        }
+        self.rope.fill(self.position, tokens.len());
+        for layer in 0..spec.layers {
+            self.attention(layer, tokens.len());
+            self.feed_forward(layer, tokens.len());
+        }
+        self.position += tokens.len();
+    }
+
+    fn attention(&mut self, index: usize, tokens: usize) {
+        let Model { spec, layout, weights, .. } = &*self.model;
+        let layer = &layout.layers[index];
+        let Activations { residual, queries, keys, values, mixed, .. } = &mut self.activations;
+        let residual = &mut residual[..tokens * spec.dim];
+        let (query_len, kv_len) = (tokens * spec.query_width(), tokens * spec.kv_width());
+        let (queries, mixed) = (&mut queries[..query_len], &mut mixed[..query_len]);
+        let (keys, values) = (&mut keys[..kv_len], &mut values[..kv_len]);
+        let norm = RmsNorm { weight: weights.vector(&layer.attention_norm), eps: spec.norm_eps };
+        let input = Input { rows: residual, dim: spec.dim, norm: Some(norm) };
+        self.executor.linear(
+            &input,
+            &mut [
+                output(weights, &layer.query, queries, false),
+                output(weights, &layer.key, keys, false),
+                output(weights, &layer.value, values, false),
+            ],
+        );
+        self.executor.attend(&mut Attention {
+            queries,
+            new_keys: keys,
+            new_values: values,
+            rotation: Rotation {
+                table: self.rope.table(),
+                pairs: spec.rope.pairs,
+                adjacent: spec.family.rotary == RotaryPairs::Adjacent,
+            },
+            keys: &mut self.keys[index * self.kv.keys()..][..self.kv.keys()],
+            values: &mut self.values[index * self.kv.values()..][..self.kv.values()],
+            kv: self.kv,
+            heads: spec.heads,
+            position: self.position,
+            scale: 1.0 / (spec.head_dim as f32).sqrt(),
+            out: mixed,
+        });
+        let input = Input { rows: mixed, dim: spec.query_width(), norm: None };
+        self.executor.linear(&input, &mut [output(weights, &layer.output, residual, true)]);
+    }
+
+    fn feed_forward(&mut self, index: usize, tokens: usize) {
+        let Model { spec, layout, weights, .. } = &*self.model;
+        let layer = &layout.layers[index];
+        let Activations { residual, hidden, up, .. } = &mut self.activations;
+        let residual = &mut residual[..tokens * spec.dim];
+        let (hidden, up) = (&mut hidden[..tokens * spec.hidden], &mut up[..tokens * spec.hidden]);
+        let norm = RmsNorm { weight: weights.vector(&layer.feed_forward_norm), eps: spec.norm_eps };
+        self.executor.gated(
+            &Input { rows: residual, dim: spec.dim, norm: Some(norm) },
+            &mut Gated {
+                gate: weights.matrix(&layer.gate.weights),
+                up: weights.matrix(&layer.up.weights),
+                bias: [weights.bias(&layer.gate), weights.bias(&layer.up)],
+                hidden,
+                up_out: up,
+            },
+        );
+        let input = Input { rows: hidden, dim: spec.hidden, norm: None };
+        self.executor.linear(&input, &mut [output(weights, &layer.down, residual, true)]);
+    }
+
+    /// Logits of tokens `rows` of the last tile, `[row][vocab]`.
+    fn head(&mut self, rows: std::ops::Range<usize>) -> &[f32] {
+        let Model { spec, layout, weights, .. } = &*self.model;
+        let norm = RmsNorm { weight: weights.vector(&layout.output_norm), eps: spec.norm_eps };
+        let logits = &mut self.logits[..rows.len() * spec.vocab];
+        let residual = &self.activations.residual[rows.start * spec.dim..rows.end * spec.dim];
+        let input = Input { rows: residual, dim: spec.dim, norm: Some(norm) };
+        let head = match &layout.output {
+            Some(head) => output(weights, head, logits, false),
+            None => Output {
+                weights: weights.matrix(&layout.embedding),
+                bias: None,
+                out: logits,
+                accumulate: false,
+            },
+        };
+        self.executor.linear(&input, &mut [head]);
+        &self.logits[..rows.len() * spec.vocab]
+    }
+}
+
+fn output<'a>(weights: &'a Weights, linear: &Linear, out: &'a mut [f32], accumulate: bool) -> Output<'a> {
+    let bias = weights.bias(linear);
+    Output { weights: weights.matrix(&linear.weights), bias, out, accumulate }
+}
+
+impl LanguageModel for Runner {
+    fn context(&self) -> usize {
+        self.kv.positions
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.model.spec.vocab
+    }
+
+    fn position(&self) -> usize {
+        self.position
+    }
+
+    fn truncate(&mut self, position: usize) {
+        self.position = self.position.min(position);
+    }
+
+    fn feed(&mut self, tokens: &[u32], cancel: &dyn Fn() -> bool) -> Result<&[f32], ModelError> {
+        self.check(tokens)?;
+        let mut last = 0;
+        for tile in tokens.chunks(TILE) {
+            if cancel() {
+                return Err(ModelError::Cancelled);
+            }
+            self.forward(tile);
+            last = tile.len() - 1;
+        }
+        Ok(self.head(last..last + 1))
+    }
+}

@@ -1,0 +1,322 @@
+//! The tokenizer: text to ids and ids to bytes.
+
+use tokenizers::Model;
+use tokenizers::models::bpe::BPE;
+
+use crate::gguf::GgufFile;
+
+use super::added::{AddedTokens, Part};
+use super::detok::Joiner;
+use super::pre::{SplitCache, Splitter};
+use super::special::SpecialIds;
+use super::vocab::{PieceTable, TokenKind, TokenList};
+use super::{TextError, bpe, pre, spm};
+
+/// What the caller may say about a file's tokenizer.
+#[derive(Clone, Debug, Default)]
+pub struct TokenizerOptions {
+    /// Name of the pre-tokenizer, in place of `tokenizer.ggml.pre`. Only BPE files have one.
+    pub pre: Option<String>,
+}
+
+/// How to encode a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Add the start and end tokens that the vocabulary asks for.
+    pub add_special: bool,
+    /// Read control tokens written in the text, e.g. `<|im_end|>`, as such. Leave it off for text that
+    /// users write: without it no text becomes a control token.
+    pub parse_special: bool,
+}
+
+/// The two ways to merge characters into tokens.
+enum Scheme {
+    /// Words cut by a pre-tokenizer, then bytes merged by rank.
+    ByteLevel(Splitter),
+    /// Whole text, spaces as `▁`, characters merged by score.
+    SentencePiece { space_prefix: bool },
+}
+
+/// A vocabulary and the rules to apply it, rebuilt from the metadata of a GGUF file.
+pub struct Tokenizer {
+    scheme: Scheme,
+    pre: &'static str,
+    model: BPE,
+    user_defined: Option<AddedTokens>,
+    all_added: Option<AddedTokens>,
+    pieces: PieceTable,
+    kinds: Box<[TokenKind]>,
+    special: SpecialIds,
+    chat_template: Option<Box<str>>,
+}
+
+impl Tokenizer {
+    /// Rebuilds the tokenizer of a file.
+    ///
+    /// # Errors
+    /// If the file has no complete tokenizer, one of an unsupported kind, a pre-tokenizer that is not known,
+    /// or data that contradicts itself; the message names the key and, where it helps, `--pre`.
+    pub fn from_gguf(file: &GgufFile, options: TokenizerOptions) -> Result<Tokenizer, TextError> {
+        let kind = file.require_str("tokenizer.ggml.model")?;
+        let is_bpe = match kind {
+            "gpt2" => true,
+            "llama" => false,
+            other => {
+                let found = other.chars().take(64).collect();
+                return Err(TextError::UnknownModel { file: file.name().to_owned(), found });
+            }
+        };
+        let rule = if is_bpe { Some(find_rule(file, options.pre.as_deref())?) } else { None };
+        let tokens = TokenList::read(file)?;
+        let special = SpecialIds::read(&tokens, rule)?;
+        let user_defined = AddedTokens::new(&tokens, |kind| kind == TokenKind::UserDefined)?;
+        let all_added =
+            AddedTokens::new(&tokens, |kind| kind.is_special() || kind == TokenKind::UserDefined)?;
+        let (scheme, model, pieces) = match rule {
+            Some(rule) => {
+                let model = bpe::model(&tokens, rule.ignore_merges)?;
+                (Scheme::ByteLevel(Splitter::new(rule)?), model, bpe::pieces(&tokens)?)
+            }
+            None => {
+                let space_prefix = file.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+                let model = spm::model(&tokens, special.unknown)?;
+                (Scheme::SentencePiece { space_prefix }, model, spm::pieces(&tokens)?)
+            }
+        };
+        let chat_template = file.str("tokenizer.chat_template")?.map(Box::from);
+        let pre = rule.map_or("", |rule| rule.names[0]);
+        let kinds = tokens.kinds;
+        Ok(Tokenizer { scheme, pre, model, user_defined, all_added, pieces, kinds, special, chat_template })
+    }
+
+    /// Appends the ids of `text` to `out`. Working memory is a small multiple of the text and is freed on
+    /// return.
+    ///
+    /// # Errors
+    /// If the text holds a byte or character for which the vocabulary has no token.
+    pub fn encode(&self, text: &str, options: EncodeOptions, out: &mut Vec<u32>) -> Result<(), TextError> {
+        let special = &self.special;
+        if options.add_special && special.add_bos {
+            out.extend(special.bos);
+        }
+        let added = if options.parse_special { &self.all_added } else { &self.user_defined };
+        let mut work = Work::new(self);
+        let mut after_added = true;
+        AddedTokens::partition(added.as_ref(), text, |part| {
+            match part {
+                Part::Text(text) => self.encode_text(text, after_added, &mut work, out)?,
+                Part::Token(id) => out.push(id),
+            }
+            after_added = matches!(part, Part::Token(_));
+            Ok(())
+        })?;
+        if options.add_special && special.add_eos {
+            out.extend(special.eos);
+        }
+        Ok(())
+    }
+
+    fn encode_text(
+        &self,
+        text: &str,
+        after_added: bool,
+        work: &mut Work,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
+        let Work { word, cache } = work;
+        match &self.scheme {
+            Scheme::SentencePiece { space_prefix } => {
+                word.clear();
+                if *space_prefix && after_added {
+                    word.push(spm::SPACE);
+                }
+                word.extend(text.chars().map(|c| if c == ' ' { spm::SPACE } else { c }));
+                self.merge(word, out)
+            }
+            Scheme::ByteLevel(splitter) => {
+                let cache = cache.get_or_insert_with(|| splitter.cache());
+                splitter.split(text, cache, &mut |piece| {
+                    word.clear();
+                    word.extend(piece.bytes().map(|byte| bpe::BYTE_CHARS[usize::from(byte)]));
+                    self.merge(word, out)
+                })
+            }
+        }
+    }
+
+    /// Merges one word, written in the alphabet of the vocabulary.
+    fn merge(&self, word: &str, out: &mut Vec<u32>) -> Result<(), TextError> {
+        let tokens = self.model.tokenize(word);
+        let tokens =
+            tokens.map_err(|error| TextError::Library { what: "tokens", message: error.to_string() })?;
+        // A character without a token is left out of the result, which is then shorter than the word.
+        if tokens.last().map_or(0, |token| token.offsets.1) != word.len() {
+            return Err(self.missing_token(word));
+        }
+        out.extend(tokens.iter().map(|token| token.id));
+        Ok(())
+    }
+
+    fn missing_token(&self, word: &str) -> TextError {
+        let mut buffer = [0; 4];
+        let missing = word.chars().find(|c| self.model.token_to_id(c.encode_utf8(&mut buffer)).is_none());
+        let character = missing.unwrap_or(char::REPLACEMENT_CHARACTER);
+        match (&self.scheme, bpe::ByteAlphabet::new().byte(character)) {
+            (Scheme::ByteLevel(_), Some(byte)) => TextError::NoTokenForByte { byte },
+            _ => TextError::NoTokenForChar { character },
+        }
+    }
+
+    /// The bytes of `ids`, joined. Ids outside the vocabulary give nothing.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Vec<u8> {
+        let mut joiner = Joiner::new(self, &[], skip_special);
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            bytes.extend_from_slice(joiner.next(self, id));
+        }
+        bytes
+    }
+
+    /// Like [`Tokenizer::decode`], with U+FFFD for bytes that are not UTF-8.
+    pub fn decode_lossy(&self, ids: &[u32], skip_special: bool) -> String {
+        String::from_utf8_lossy(&self.decode(ids, skip_special)).into_owned()
+    }
+
+    /// The bytes a token stands for; control tokens have their written form. Empty outside the vocabulary.
+    pub fn piece(&self, id: u32) -> &[u8] {
+        self.pieces.get(id)
+    }
+
+    /// Bytes of the longest token.
+    pub fn longest_piece(&self) -> usize {
+        self.pieces.longest()
+    }
+
+    /// What a token is, `None` outside the vocabulary.
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// Whether a token is structure (control or unknown) rather than text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.kind(id).is_some_and(TokenKind::is_special)
+    }
+
+    /// Tokens of the vocabulary; ids are below it.
+    pub fn vocab_size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The token with exactly this written form, e.g. `<|im_start|>`, among control and user-defined tokens.
+    pub fn added_token(&self, text: &str) -> Option<u32> {
+        let mut only = None;
+        let mut parts = 0;
+        let found = AddedTokens::partition(self.all_added.as_ref(), text, |part| {
+            parts += 1;
+            only = if let Part::Token(id) = part { Some(id) } else { None };
+            Ok(())
+        });
+        if found.is_ok() && parts == 1 { only } else { None }
+    }
+
+    /// The token that starts a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.special.eos
+    }
+
+    /// Whether encoding with `add_special` starts with [`Tokenizer::bos`].
+    pub fn adds_bos(&self) -> bool {
+        self.special.add_bos
+    }
+
+    /// Whether encoding with `add_special` ends with [`Tokenizer::eos`].
+    pub fn adds_eos(&self) -> bool {
+        self.special.add_eos
+    }
+
+    /// Whether generation ends at this token: end of text, of turn or of message.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.special.ends.binary_search(&id).is_ok()
+    }
+
+    /// All ids for which [`Tokenizer::is_end`] holds, ascending.
+    pub fn end_ids(&self) -> &[u32] {
+        &self.special.ends
+    }
+
+    /// The chat template of the file (Jinja source).
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+
+    /// The pre-tokenizer in use, by its first known name; empty for SentencePiece.
+    pub fn pre_name(&self) -> &'static str {
+        self.pre
+    }
+
+    /// Whether a leading space is added to text that starts or follows an added token.
+    pub(super) fn space_prefix(&self) -> bool {
+        matches!(self.scheme, Scheme::SentencePiece { space_prefix: true })
+    }
+
+    /// A number that differs (with high probability) between vocabularies: FNV-1a over kinds, pieces and
+    /// rules. Equal numbers mean that ids may be exchanged.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Fnv::default();
+        hash.add(self.pre.as_bytes());
+        hash.add(&[u8::from(self.space_prefix()), u8::from(self.adds_bos()), u8::from(self.adds_eos())]);
+        for (id, kind) in (0u32..).zip(&self.kinds) {
+            hash.add(&[*kind as u8]);
+            hash.add(&(self.piece(id).len() as u32).to_le_bytes());
+            hash.add(self.piece(id));
+        }
+        hash.0
+    }
+}
+
+/// The rule named by the caller, else by the file.
+fn find_rule(file: &GgufFile, option: Option<&str>) -> Result<&'static pre::PreRule, TextError> {
+    let stored = file.str("tokenizer.ggml.pre")?;
+    let (name, known) = (file.name().to_owned(), pre::known_names());
+    match option.or(stored) {
+        None => Err(TextError::MissingPre { file: name, known }),
+        Some(wanted) => pre::find_rule(wanted).ok_or_else(|| {
+            let found = wanted.chars().take(64).collect();
+            TextError::UnknownPre { file: name, found, known }
+        }),
+    }
+}
+
+/// Buffers of one encoding.
+struct Work {
+    word: String,
+    cache: Option<SplitCache>,
+}
+
+impl Work {
+    fn new(tokenizer: &Tokenizer) -> Work {
+        Work { word: String::with_capacity(2 * tokenizer.longest_piece()), cache: None }
+    }
+}
+
+/// The 64-bit FNV-1a hash (Fowler, Noll, Vo).
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Where development data lies, if it is there.
+
+use std::path::PathBuf;
+
+/// A file of the shared data: under `SMOLT_SHARED`, or a folder `shared` beside the project. Prints and
+/// returns nothing where it is absent.
+pub(crate) fn file(path: &str) -> Option<PathBuf> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
+    let root = std::env::var_os("SMOLT_SHARED").map_or_else(|| PathBuf::from(beside), PathBuf::from);
+    let found = root.join(path);
+    if found.exists() {
+        return Some(found);
+    }
+    eprintln!("SKIPPED: no shared data at {} (set SMOLT_SHARED)", found.display());
+    None
+}

@@ -1,0 +1,115 @@
+//! The heap of a tokenizer against its plan, and a stream of text without allocations.
+//!
+//! One test in its own program: the counters see every thread.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use smolt::gguf::{GgufFile, GgufWriter};
+use smolt::text::{Detokenizer, EncodeOptions, Tokenizer, TokenizerOptions, planned_bytes};
+
+/// Counts live bytes at the block sizes of a common allocator, and calls.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+fn block(layout: Layout) -> usize {
+    (layout.size() + 8).next_multiple_of(16).max(32)
+}
+
+#[expect(unsafe_code, reason = "an allocator can only be counted by being one")]
+// SAFETY: every call is passed on to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Relaxed);
+        let live = LIVE.fetch_add(block(layout), Relaxed) + block(layout);
+        PEAK.fetch_max(live, Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(block(layout), Relaxed);
+        // SAFETY: the pointer came from `alloc` above with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Measured {
+    held: usize,
+    peak: usize,
+    planned: usize,
+}
+
+fn measure(file: &GgufFile) -> (Tokenizer, Measured) {
+    let planned = planned_bytes(file) as usize;
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let tokenizer = Tokenizer::from_gguf(file, TokenizerOptions::default()).unwrap();
+    let held = LIVE.load(Relaxed) - before;
+    let peak = PEAK.load(Relaxed) - before;
+    (tokenizer, Measured { held, peak, planned })
+}
+
+/// Encodes, then streams the ids back; encoding must leave nothing behind and streaming allocate nothing.
+fn check_use(tokenizer: &Tokenizer, name: &str) {
+    let text = "hello, 日本語 \u{1F600} naïve 12345\n\n  x".repeat(50);
+    let mut ids = Vec::with_capacity(1 << 16);
+    let before = LIVE.load(Relaxed);
+    let options = EncodeOptions { add_special: true, parse_special: true };
+    tokenizer.encode(&text, options, &mut ids).unwrap();
+    assert_eq!(LIVE.load(Relaxed), before, "{name}: encoding keeps memory");
+    let mut stream = Detokenizer::new(tokenizer, &[], true);
+    let mut bytes = 0;
+    let calls = CALLS.load(Relaxed);
+    for id in ids {
+        bytes += stream.push(tokenizer, id).len();
+    }
+    bytes += stream.finish().len();
+    assert_eq!(CALLS.load(Relaxed), calls, "{name}: streaming allocates");
+    assert!(bytes >= text.len(), "{name}");
+}
+
+fn tiny() -> GgufFile {
+    let mut writer = GgufWriter::new();
+    let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
+    let tokens: Vec<String> = bytes.chain(["▁".to_owned(), "a".to_owned()]).collect();
+    let kinds: Vec<i32> = (0..tokens.len()).map(|id| if id < 256 { 6 } else { 1 }).collect();
+    writer.set("tokenizer.ggml.model", "llama");
+    writer.set("tokenizer.ggml.scores", vec![0f32; tokens.len()]);
+    writer.set("tokenizer.ggml.token_type", kinds);
+    writer.set("tokenizer.ggml.tokens", tokens);
+    GgufFile::from_vec("tiny", writer.to_vec("tiny", |_, _| Ok(())).unwrap()).unwrap()
+}
+
+#[test]
+fn the_plan_covers_the_heap() {
+    let file = tiny();
+    let (tokenizer, tiny) = measure(&file);
+    assert!(tiny.held <= tiny.planned, "{} held, {} planned", tiny.held, tiny.planned);
+    check_use(&tokenizer, "tiny");
+
+    let root = std::env::var_os("SMOLT_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    for name in ["gpt-2", "llama-bpe", "llama-spm", "qwen2"] {
+        let path = root.join(format!("data/vocab/ggml-vocab-{name}.gguf"));
+        if !path.exists() {
+            eprintln!("SKIPPED: {} is absent, set SMOLT_SHARED", path.display());
+            continue;
+        }
+        let file = GgufFile::open(&path).unwrap();
+        let (tokenizer, Measured { held, peak, planned }) = measure(&file);
+        println!("{name}: held {held}, planned {planned}, peak while building {peak}");
+        assert!(held <= planned, "{name}: {held} held, {planned} planned");
+        assert!(planned * 2 <= held * 3, "{name}: {held} held, {planned} planned is more than 1.5 times");
+        check_use(&tokenizer, name);
+    }
+}
