@@ -1,6 +1,9 @@
 //! The integration tests, one module per surface, in one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cli;
+mod demo;
 mod layering;
 mod perplexity;
 mod shared;

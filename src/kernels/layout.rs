@@ -152,7 +152,7 @@ impl PackedShape {
         let row_bytes =
             row_bytes.ok_or(KernelError::Columns { block_type: self.block_type, cols: self.cols })?;
         let rows = native.len() / row_bytes;
-        if native.len() % row_bytes != 0 || first_row + rows > self.rows || packed.len() != self.bytes() {
+        if !native.len().is_multiple_of(row_bytes) || first_row + rows > self.rows || packed.len() != self.bytes() {
             return Err(KernelError::Length { expected: row_bytes * self.rows, found: native.len() });
         }
         for (i, row) in native.chunks_exact(row_bytes).enumerate() {
