@@ -12,40 +12,41 @@ const DEFAULT_CONTEXT: usize = 2048;
 /// Most threads taken without being asked for: small models gain little from more.
 const DEFAULT_THREADS: usize = 4;
 /// Most threads.
-const MAX_THREADS: i64 = 256;
+const MAX_THREADS: usize = 256;
 
 /// Which model.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ModelArgs {
+pub(super) struct ModelArgs {
     /// Model in GGUF format; without it, the built-in demo model
     #[arg(short, long, value_name = "FILE", env = "SMOLT_MODEL")]
-    pub model: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
 
     /// Pre-tokenizer, if the file names none or an unknown one
     #[arg(long, value_name = "NAME", env = "SMOLT_PRE")]
-    pub pre: Option<String>,
+    pub(super) pre: Option<String>,
 }
 
 /// What a run may take of the computer.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ResourceArgs {
+pub(super) struct ResourceArgs {
     /// Tokens that prompt and answer may have together [default: what the model was trained for, at most 2048]
-    #[arg(short, long, value_name = "N", env = "SMOLT_CONTEXT", value_parser = context)]
-    pub context: Option<usize>,
+    #[arg(short, long, value_name = "N", env = "SMOLT_CONTEXT", value_parser = up_to::<MAX_CONTEXT>)]
+    pub(super) context: Option<usize>,
 
     /// Threads [default: one per processor, at most 4]
     #[arg(short, long, value_name = "N", env = "SMOLT_THREADS",
-          value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS))]
-    pub threads: Option<i64>,
+          value_parser = up_to::<MAX_THREADS>)]
+    pub(super) threads: Option<usize>,
 
     /// Refuse to start if more memory is needed, e.g. 200M (K, M, G: powers of 1024)
     #[arg(long, value_name = "SIZE", env = "SMOLT_MAX_MEMORY", value_parser = parse_bytes)]
-    pub max_memory: Option<u64>,
+    pub(super) max_memory: Option<u64>,
 }
 
-fn context(text: &str) -> Result<usize, String> {
-    let value = text.parse().ok().filter(|n| (1..=MAX_CONTEXT).contains(n));
-    value.ok_or_else(|| format!("not a number from 1 to {MAX_CONTEXT}"))
+/// Reads a number from 1 to `MOST`.
+fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
+    let value = text.parse().ok().filter(|n| (1..=MOST).contains(n));
+    value.ok_or_else(|| format!("not a number from 1 to {MOST}"))
 }
 
 impl ResourceArgs {
@@ -54,7 +55,7 @@ impl ResourceArgs {
         let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         RunOptions {
             context: self.context.unwrap_or(spec.trained_context.min(DEFAULT_CONTEXT)),
-            threads: self.threads.map_or_else(|| processors().min(DEFAULT_THREADS), |n| n as usize),
+            threads: self.threads.unwrap_or_else(|| processors().min(DEFAULT_THREADS)),
             logit_rows,
         }
     }
