@@ -2,5 +2,6 @@
 
 mod cli;
 mod layering;
+mod perplexity;
 mod shared;
 mod trained;

@@ -1,1 +1,27 @@
 //! Conversion and quantization of small language models to GGUF.
+//!
+//! # Design
+//!
+//! ```text
+//! cli      arguments, what is printed where, exit codes
+//! report   what became of every tensor, as a table and as JSON
+//! plan     input file + recipe -> type, order and size of every tensor of the output
+//! encode   decode, check and encode one tensor, in tiles, on all threads
+//! error    everything that can be wrong
+//! ```
+//!
+//! The output is planned completely before a byte is written: [`Plan`] is what `--dry-run` prints and what
+//! [`Plan::write`] carries out. Tensors pass through a fixed amount of memory, whatever their size. The bytes
+//! do not depend on the number of threads.
+//!
+//! Types are chosen by [`smolt::gguf::Recipe`], also used for synthetic models.
+
+pub mod cli;
+mod encode;
+mod error;
+mod plan;
+mod report;
+
+pub use self::error::QuantizeError;
+pub use self::plan::{Plan, PlannedTensor, QuantizeOptions};
+pub use self::report::Report;

@@ -1,2 +1,17 @@
 //! `smolt-quantize`: converts and quantizes small language models.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use smolt_quantize::cli::Cli;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.exit_code();
+            eprintln!("error: {:#}", anyhow::Error::new(error));
+            ExitCode::from(code)
+        }
+    }
+}

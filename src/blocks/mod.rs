@@ -146,6 +146,11 @@ impl BlockType {
         self as u32
     }
 
+    /// Whether values are codes with a shared scale, not numbers of their own.
+    pub fn is_quantized(self) -> bool {
+        self.block_len() > 1
+    }
+
     /// Bytes of a row of `cols` elements; `None` if it is not a whole number of blocks or overflows.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         cols.is_multiple_of(self.block_len())

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::eval::EvalError;
 use crate::generate::GenerateError;
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
@@ -44,6 +45,8 @@ pub enum CliError {
     #[error(transparent)]
     Generate(#[from] GenerateError),
     #[error(transparent)]
+    Eval(#[from] EvalError),
+    #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]
     Vocabulary { file: String, tokens: usize, rows: usize },
@@ -57,6 +60,8 @@ pub enum CliError {
     InputTooLong { limit: usize },
     #[error("cannot read standard input")]
     Input(#[source] io::Error),
+    #[error("cannot read the text {file}")]
+    ReadText { file: String, source: io::Error },
     #[error("{found:?} is not a token id; the vocabulary has {tokens} tokens")]
     BadId { found: String, tokens: usize },
     #[error("cannot write to standard output")]
@@ -73,11 +78,13 @@ impl CliError {
             Self::Model(error) => model_exit(error),
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
+            Self::Eval(error) => eval_exit(error),
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
             | Self::NoPrompt
             | Self::InputNotUtf8 { .. }
             | Self::InputTooLong { .. }
+            | Self::ReadText { .. }
             | Self::BadId { .. } => Exit::Usage,
             Self::Template(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => Exit::Runtime,
         }
@@ -93,6 +100,7 @@ impl CliError {
             Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",
             Self::InputNotUtf8 { .. } => "convert it first, e.g. with iconv -t UTF-8",
             Self::InputTooLong { .. } => "split it",
+            Self::ReadText { .. } => "it must be a file of UTF-8 text of at most 256 MiB",
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(_) => "--raw runs without the chat template",
             Self::Generate(GenerateError::PromptTooLong { .. }) => "-c N sets the context",
@@ -133,5 +141,15 @@ fn generate_exit(error: &GenerateError) -> Exit {
         GenerateError::PromptTooLong { .. } => Exit::DoesNotFit,
         GenerateError::Model(error) => model_exit(error),
         _ => Exit::Runtime,
+    }
+}
+
+fn eval_exit(error: &EvalError) -> Exit {
+    match error {
+        EvalError::Model(error) => model_exit(error),
+        EvalError::Text(error) => text_exit(error),
+        EvalError::Alloc(_) => Exit::DoesNotFit,
+        EvalError::NotFinite { .. } => Exit::Runtime,
+        _ => Exit::Usage,
     }
 }

@@ -8,7 +8,7 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, plan, tokenize   one command each
+//! run, plan, tokenize, bench, perplexity   one command each
 //! args                  arguments that commands share
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
@@ -26,6 +26,7 @@
 //! Answers go to standard output, everything else to standard error.
 
 mod args;
+mod bench;
 mod demo;
 mod error;
 mod input;
@@ -33,6 +34,7 @@ mod interrupt;
 mod load;
 mod memory;
 mod output;
+mod perplexity;
 mod plan;
 mod run;
 mod tokenize;
@@ -71,6 +73,10 @@ pub enum Command {
     Plan(plan::PlanArgs),
     /// Turn text into token ids, or back
     Tokenize(tokenize::TokenizeArgs),
+    /// Measure how well a model predicts a text
+    Perplexity(perplexity::PerplexityArgs),
+    /// Measure speed and memory
+    Bench(bench::BenchArgs),
 }
 
 /// Runs a command.
@@ -82,6 +88,8 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Run(args) => run::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),
+        Command::Perplexity(args) => perplexity::execute(args),
+        Command::Bench(args) => bench::execute(args),
     };
     match result {
         Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Ok),

@@ -1,1 +1,25 @@
-//! To be written.
+//! Measuring models: how well they predict a text and how fast they run.
+//!
+//! # Design
+//!
+//! ```text
+//! perplexity   how well a model predicts a text, by llama.cpp's protocol; Score: logits of many positions
+//! bench        tests of reading a prompt and writing tokens, timed
+//!   report     what was measured, as a table, JSON or CSV
+//!   probe      read bandwidth of the memory, peak memory of the process
+//! synthetic    models with random weights in the shapes of real ones
+//! stats        median, spread, log-softmax, mean with its standard error
+//! error        everything that can go wrong
+//! ```
+//!
+//! Nothing here prints: results are values, progress goes to a callback.
+
+pub mod bench;
+mod error;
+pub mod perplexity;
+pub mod probe;
+pub mod report;
+pub mod stats;
+pub mod synthetic;
+
+pub use error::EvalError;

@@ -10,6 +10,7 @@
 //! tensor   name, shape and place of one tensor, with its checks
 //! reader   GgufFile: typed metadata, tensor data in place
 //! writer   GgufWriter: header, then streamed tensor data, atomically
+//! recipe   which storage type each tensor of a model gets
 //! error    one variant per way a file can lie
 //! ```
 //!
@@ -25,6 +26,7 @@ mod error;
 mod limits;
 mod parse;
 mod reader;
+mod recipe;
 mod source;
 mod tensor;
 mod value;
@@ -36,6 +38,9 @@ mod tests;
 pub use self::error::{GgufError, Place};
 pub use self::limits::*;
 pub use self::reader::GgufFile;
+pub use self::recipe::{
+    Choice, FILE_TYPE_KEY, Layout, QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY, Recipe, layer,
+};
 pub use self::tensor::TensorInfo;
 pub use self::value::{Array, Kind, OwnedValue, Value};
 pub use self::writer::GgufWriter;

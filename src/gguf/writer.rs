@@ -132,6 +132,14 @@ impl GgufWriter {
         Ok(out)
     }
 
+    /// Size of the file in bytes. `name` is for messages.
+    ///
+    /// # Errors
+    /// If the content is not valid GGUF.
+    pub fn file_bytes(&self, name: &str) -> Result<u64, GgufError> {
+        Ok(self.plan(name)?.file_bytes)
+    }
+
     /// Places the tensors and makes the header, and checks both as a reader would.
     fn plan(&self, file: &str) -> Result<Plan, GgufError> {
         let alignment = self.alignment();

@@ -5,8 +5,8 @@
 
 use super::acts::{Acts, Forms, QuantSink};
 use super::generic::MatmulJob;
-use super::ops::{Attention, Executor, Gated, Input, KvShape, Limits, Output, RmsNorm, Rotation};
 use super::layout::Planes;
+use super::ops::{Attention, Executor, Gated, Input, KvShape, Limits, Output, RmsNorm, Rotation};
 use super::*;
 use rand::{RngExt, SeedableRng};
 
@@ -78,7 +78,12 @@ struct Case {
 }
 
 impl Case {
-    fn new(seed: u64, block_type: BlockType, packing: Packing, (rows, cols, tokens): (usize, usize, usize)) -> Self {
+    fn new(
+        seed: u64,
+        block_type: BlockType,
+        packing: Packing,
+        (rows, cols, tokens): (usize, usize, usize),
+    ) -> Self {
         let mut rng = rng(seed);
         let shape = PackedShape { block_type, rows, cols, packing };
         let native = random_rows(&mut rng, block_type, rows, cols);
@@ -226,7 +231,8 @@ fn the_specification_is_the_dot_product() {
         let found = case.run(&scalar::KERNELS, false);
         for token in 0..case.tokens {
             for row in 0..rows {
-                let terms = (0..cols).map(|k| f64::from(weights[row * cols + k]) * f64::from(x[token * cols + k]));
+                let terms =
+                    (0..cols).map(|k| f64::from(weights[row * cols + k]) * f64::from(x[token * cols + k]));
                 let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
                 let error = (f64::from(found[token * rows + row]) - sum).abs();
                 // A rounding per block or column, each at most half an ulp of the partial sum.
@@ -241,7 +247,8 @@ fn packing_keeps_every_weight() {
     for kernels in sets() {
         for &block_type in BlockType::ALL {
             let cols = block_type.block_len().max(40);
-            let case = Case::new(5, block_type, kernels.packing, (21, cols - cols % block_type.block_len(), 1));
+            let case =
+                Case::new(5, block_type, kernels.packing, (21, cols - cols % block_type.block_len(), 1));
             let cols = case.shape.cols;
             let mut expected = vec![0.0f32; 21 * cols];
             block_type.decode(&case.native, &mut expected);
@@ -256,7 +263,8 @@ fn packing_keeps_every_weight() {
 
 #[test]
 fn packing_refuses_wrong_sizes() {
-    let shape = PackedShape { block_type: BlockType::Q4_0, rows: 4, cols: 64, packing: scalar::KERNELS.packing };
+    let shape =
+        PackedShape { block_type: BlockType::Q4_0, rows: 4, cols: 64, packing: scalar::KERNELS.packing };
     let mut packed = vec![0; shape.bytes()];
     assert!(shape.pack_rows(&[0; 36 * 4], 0, &mut packed).is_ok());
     assert!(shape.pack_rows(&[0; 36 * 4], 1, &mut packed).is_err());
@@ -296,7 +304,12 @@ fn rounding_to_8_bits_equals_the_specification() {
             let x: Vec<f32> = normal(&mut rng(9), 320).iter().map(|v| v * scale).collect();
             let acts = |k: &'static Kernels| {
                 let case = Case {
-                    shape: PackedShape { block_type: BlockType::Q8_0, rows: 1, cols: 160, packing: k.packing },
+                    shape: PackedShape {
+                        block_type: BlockType::Q8_0,
+                        rows: 1,
+                        cols: 160,
+                        packing: k.packing,
+                    },
                     packed: vec![],
                     native: vec![],
                     x: x.clone(),
@@ -392,7 +405,8 @@ fn attention_does_not_depend_on_set_threads_or_split() {
 fn attention_is_softmax_of_scores() {
     let mut rng = rng(11);
     let (q, kv, n, dim) = (HEADS * KV.dim, KV.heads * KV.dim, 41, KV.dim);
-    let (queries, mut keys, values) = (normal(&mut rng, n * q), normal(&mut rng, n * kv), normal(&mut rng, n * kv));
+    let (queries, mut keys, values) =
+        (normal(&mut rng, n * q), normal(&mut rng, n * kv), normal(&mut rng, n * kv));
     let rotate = |x: &mut [f32], token: usize| {
         for i in 0..8 {
             let (sin, cos) = ((token * 8 + i) as f32).sin_cos();
@@ -408,11 +422,13 @@ fn attention_is_softmax_of_scores() {
         let mut query = queries[(n - 1) * q + head * dim..][..dim].to_vec();
         rotate(&mut query, n - 1);
         let at = |p: usize| p * kv + head / 2 * dim;
-        let score = |p: usize| -> f64 { (0..dim).map(|d| f64::from(query[d] * keys[at(p) + d])).sum::<f64>() * 0.2 };
+        let score =
+            |p: usize| -> f64 { (0..dim).map(|d| f64::from(query[d] * keys[at(p) + d])).sum::<f64>() * 0.2 };
         let weights: Vec<f64> = (0..n).map(|p| score(p).exp()).collect();
         let total: f64 = weights.iter().sum();
         for d in 0..dim {
-            let expected: f64 = (0..n).map(|p| weights[p] * f64::from(values[at(p) + d])).sum::<f64>() / total;
+            let expected: f64 =
+                (0..n).map(|p| weights[p] * f64::from(values[at(p) + d])).sum::<f64>() / total;
             let found = f64::from(found[(n - 1) * q + head * dim + d]);
             // Keys and values are stored as halves: 2^-11 relative each.
             assert!((found - expected).abs() < 4e-3, "head {head} dim {d}: {found} {expected}");
@@ -444,13 +460,16 @@ fn linear_stages_do_not_depend_on_set_threads_or_split() {
             };
             executor.linear(&input, &mut [output(0, a), output(1, b), output(2, c)]);
             let (mut hidden, mut up_out) = (vec![0.0; tokens * 70], vec![0.0; tokens * 70]);
-            executor.gated(&input, &mut Gated {
-                gate: cases[0].matrix(),
-                up: cases[1].matrix(),
-                bias: [None, Some(&bias)],
-                hidden: &mut hidden,
-                up_out: &mut up_out,
-            });
+            executor.gated(
+                &input,
+                &mut Gated {
+                    gate: cases[0].matrix(),
+                    up: cases[1].matrix(),
+                    bias: [None, Some(&bias)],
+                    hidden: &mut hidden,
+                    up_out: &mut up_out,
+                },
+            );
             for (result, part) in results.iter_mut().zip(out.into_iter().chain([hidden])) {
                 result.extend(bits(&part));
             }

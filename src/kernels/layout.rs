@@ -149,7 +149,8 @@ impl PackedShape {
     /// If a length does not fit the shape.
     pub fn pack_rows(&self, native: &[u8], first_row: usize, packed: &mut [u8]) -> Result<(), KernelError> {
         let row_bytes = self.block_type.row_bytes(self.cols).filter(|&bytes| bytes > 0);
-        let row_bytes = row_bytes.ok_or(KernelError::Columns { block_type: self.block_type, cols: self.cols })?;
+        let row_bytes =
+            row_bytes.ok_or(KernelError::Columns { block_type: self.block_type, cols: self.cols })?;
         let rows = native.len() / row_bytes;
         if native.len() % row_bytes != 0 || first_row + rows > self.rows || packed.len() != self.bytes() {
             return Err(KernelError::Length { expected: row_bytes * self.rows, found: native.len() });
@@ -421,7 +422,8 @@ impl PackedRow<'_> {
     /// The terms of block `b` of a quantized matrix.
     pub(crate) fn terms(&self, b: usize) -> Terms {
         let (block, supers) = (self.offsets.block_start(b), self.offsets.super_start(b));
-        let (scales, mins, dmin) = (block + self.offsets.scales, block + self.offsets.mins, supers + self.offsets.dmin);
+        let (scales, mins, dmin) =
+            (block + self.offsets.scales, block + self.offsets.mins, supers + self.offsets.dmin);
         let (scales, min) = match self.shape.block_type {
             BlockType::Q4K | BlockType::Q5K => {
                 let [scale] = self.get(scales, 0);

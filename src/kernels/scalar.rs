@@ -4,10 +4,10 @@
 //! specification: a matrix product accumulates each row block by block with fused multiply-adds, and sums
 //! over a vector use [`VIRTUAL`] interleaved partial sums, added pairwise at the end.
 
+use super::Kernels;
 use super::acts::{ActScale, Acts, QuantSink};
 use super::generic::MatmulJob;
 use super::layout::{BLOCK, PackedRow, Packing};
-use super::Kernels;
 
 /// Partial sums of a reduction: element `i` goes to sum `i % 16`.
 pub(crate) const VIRTUAL: usize = 16;
@@ -159,13 +159,7 @@ pub(crate) fn scores(queries: &[f32], keys: &[u16], dim: usize, scale: f32, out:
 
 /// `out[query][dim] += sum over positions of weights[query][position] * values[position][dim]`, fused in
 /// order of positions. `values` holds `positions * dim` halves.
-pub(crate) fn weighted(
-    weights: &[f32],
-    weight_stride: usize,
-    values: &[u16],
-    dim: usize,
-    out: &mut [f32],
-) {
+pub(crate) fn weighted(weights: &[f32], weight_stride: usize, values: &[u16], dim: usize, out: &mut [f32]) {
     for (out, weights) in out.chunks_exact_mut(dim).zip(weights.chunks(weight_stride)) {
         for (value, weight) in values.chunks_exact(dim).zip(weights) {
             for (out, v) in out.iter_mut().zip(value) {

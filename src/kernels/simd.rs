@@ -11,6 +11,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Tokens per tile: as many accumulators as the registers hold.
     const WIDEST: usize;
+    /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.
+    const VECTORS: usize;
     /// 8-bit weight codes are stored with this added.
     const BYTE_OFFSET: i32;
     /// `LANES` f32 values.
@@ -65,7 +67,11 @@ pub(crate) trait Simd: Copy {
 
     /// Per lane, `start` plus the dot product of `N` dwords of unsigned codes below `2^BITS` (`BITS` is 4, 5
     /// or 6) with `4 * N` activation codes, the same for all lanes.
-    unsafe fn dot<const BITS: u32, const N: usize>(codes: &[Self::B; N], acts: *const i8, start: i32) -> Self::I;
+    unsafe fn dot<const BITS: u32, const N: usize>(
+        codes: &[Self::B; N],
+        acts: *const i8,
+        start: i32,
+    ) -> Self::I;
     /// The same for stored 8-bit codes; the offset is not yet taken off.
     unsafe fn dot_bytes<const N: usize>(codes: &[Self::B; N], acts: *const i8, start: i32) -> Self::I;
 }

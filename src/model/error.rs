@@ -25,13 +25,17 @@ pub enum ModelError {
     TensorType { file: String, tensor: String, found: String },
     #[error("{file}: tensor {tensor} holds a value that is not finite; the file may be damaged")]
     NotFinite { file: String, tensor: String },
-    #[error("{file}: tensor {tensor} has no part in architecture {architecture:?}; running without it would be wrong")]
+    #[error(
+        "{file}: tensor {tensor} has no part in architecture {architecture:?}; running without it would be wrong"
+    )]
     UnexpectedTensor { file: String, tensor: String, architecture: &'static str },
     #[error("{file}: tensor {tensor}: {source}")]
     Pack { file: String, tensor: String, source: KernelError },
     #[error("a context of {found} positions is outside 1..={most}; choose another with -c")]
     ContextSize { found: usize, most: usize },
-    #[error("{needed} tokens do not fit into a context of {context}; use a larger one (-c) or a shorter prompt")]
+    #[error(
+        "{needed} tokens do not fit into a context of {context}; use a larger one (-c) or a shorter prompt"
+    )]
     ContextFull { needed: usize, context: usize },
     #[error("token {token} is outside the vocabulary of {vocab}")]
     TokenOutOfRange { token: u32, vocab: usize },

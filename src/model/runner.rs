@@ -1,12 +1,12 @@
 //! The forward pass.
 
+use super::LanguageModel;
 use super::error::ModelError;
 use super::families::RotaryPairs;
 use super::plan::{self, RunOptions, TILE};
 use super::rope::RopeTable;
 use super::spec::Spec;
 use super::weights::{Layout, Linear, Weights};
-use super::LanguageModel;
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
 use crate::kernels::ops::{Attention, Executor, Gated, Input, KvShape, Output, RmsNorm, Rotation};
@@ -192,11 +192,14 @@ impl Runner {
         let (keys, values) = (&mut keys[..kv_len], &mut values[..kv_len]);
         let norm = RmsNorm { weight: weights.vector(&layer.attention_norm), eps: spec.norm_eps };
         let input = Input { rows: residual, dim: spec.dim, norm: Some(norm) };
-        self.executor.linear(&input, &mut [
-            output(weights, &layer.query, queries, false),
-            output(weights, &layer.key, keys, false),
-            output(weights, &layer.value, values, false),
-        ]);
+        self.executor.linear(
+            &input,
+            &mut [
+                output(weights, &layer.query, queries, false),
+                output(weights, &layer.key, keys, false),
+                output(weights, &layer.value, values, false),
+            ],
+        );
         self.executor.attend(&mut Attention {
             queries,
             new_keys: keys,
@@ -225,13 +228,16 @@ impl Runner {
         let residual = &mut residual[..tokens * spec.dim];
         let (hidden, up) = (&mut hidden[..tokens * spec.hidden], &mut up[..tokens * spec.hidden]);
         let norm = RmsNorm { weight: weights.vector(&layer.feed_forward_norm), eps: spec.norm_eps };
-        self.executor.gated(&Input { rows: residual, dim: spec.dim, norm: Some(norm) }, &mut Gated {
-            gate: weights.matrix(&layer.gate.weights),
-            up: weights.matrix(&layer.up.weights),
-            bias: [weights.bias(&layer.gate), weights.bias(&layer.up)],
-            hidden,
-            up_out: up,
-        });
+        self.executor.gated(
+            &Input { rows: residual, dim: spec.dim, norm: Some(norm) },
+            &mut Gated {
+                gate: weights.matrix(&layer.gate.weights),
+                up: weights.matrix(&layer.up.weights),
+                bias: [weights.bias(&layer.gate), weights.bias(&layer.up)],
+                hidden,
+                up_out: up,
+            },
+        );
         let input = Input { rows: hidden, dim: spec.hidden, norm: None };
         self.executor.linear(&input, &mut [output(weights, &layer.down, residual, true)]);
     }

@@ -89,7 +89,11 @@ impl Keys<'_> {
 
     fn positive_or(&self, key: &str, default: f32) -> Result<f32, ModelError> {
         let value = self.file.f32(&self.name(key))?.unwrap_or(default);
-        if value.is_finite() && value > 0.0 { Ok(value) } else { Err(self.bad(key, "a positive number", value)) }
+        if value.is_finite() && value > 0.0 {
+            Ok(value)
+        } else {
+            Err(self.bad(key, "a positive number", value))
+        }
     }
 
     fn rope(&self, head_dim: usize) -> Result<Rope, ModelError> {
@@ -102,7 +106,9 @@ impl Keys<'_> {
             // Llama 3's scaling is stored as a tensor of factors, rope_freqs.weight.
             "none" | "llama3" => 1.0,
             "linear" => self.positive_or("rope.scaling.factor", 1.0)?,
-            other => return Err(self.bad("rope.scaling.type", "none, linear or llama3", format!("{other:?}"))),
+            other => {
+                return Err(self.bad("rope.scaling.type", "none, linear or llama3", format!("{other:?}")));
+            }
         };
         // Files from before `rope.scaling.*`.
         let divisor = if kind == "none" { self.positive_or("rope.scale_linear", 1.0)? } else { divisor };

@@ -80,7 +80,8 @@ impl<'a> Placer<'a> {
         let Some(tensor) = self.file.tensor(name) else { return Ok(None) };
         let expected: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
         // Trailing dimensions of 1 carry no information.
-        let length = tensor.shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1).max(expected.len());
+        let length =
+            tensor.shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1).max(expected.len());
         if tensor.shape[..length.min(tensor.shape.len())] != expected {
             return Err(ModelError::TensorShape {
                 file: self.file.name().to_owned(),
@@ -97,7 +98,12 @@ impl<'a> Placer<'a> {
         ModelError::MissingTensor { file: self.file.name().to_owned(), tensor: tensor.to_owned() }
     }
 
-    fn optional_matrix(&mut self, name: &str, cols: usize, rows: usize) -> Result<Option<Matrix>, ModelError> {
+    fn optional_matrix(
+        &mut self,
+        name: &str,
+        cols: usize,
+        rows: usize,
+    ) -> Result<Option<Matrix>, ModelError> {
         let Some(tensor) = self.find(name, &[cols, rows])? else { return Ok(None) };
         let shape = PackedShape { block_type: tensor.block_type, rows, cols, packing: self.packing };
         let offset = self.packed_bytes;
@@ -242,10 +248,8 @@ impl Weights {
 }
 
 fn tensor<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {
-    file.tensor(name).ok_or_else(|| ModelError::MissingTensor {
-        file: file.name().to_owned(),
-        tensor: name.to_owned(),
-    })
+    file.tensor(name)
+        .ok_or_else(|| ModelError::MissingTensor { file: file.name().to_owned(), tensor: name.to_owned() })
 }
 
 impl Matrix {

@@ -10,7 +10,7 @@ use super::TextError;
 use super::vocab::{KEY_MERGES, MAX_MERGES, PieceTable, TokenKind, TokenList};
 
 /// The character that stands for each byte.
-pub(super) const BYTE_CHARS: [char; 256] = byte_chars();
+pub const BYTE_CHARS: [char; 256] = byte_chars();
 
 /// One past the last character of the byte alphabet.
 const ALPHABET_END: usize = 0x144;

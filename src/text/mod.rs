@@ -42,6 +42,7 @@ mod vocab;
 #[cfg(test)]
 mod tests;
 
+pub use self::bpe::BYTE_CHARS;
 pub use self::detok::Detokenizer;
 pub use self::error::TextError;
 pub use self::plan::planned_bytes;

@@ -221,7 +221,8 @@ impl<'a> Stage<'a> {
                 column[position % VIRTUAL] = half::f16::from_f32(*k).to_bits();
             }
             let row = &mut values[position * self.kv.padded_dim()..][..dim];
-            row.reinterpret_cast_mut::<half::f16>().convert_from_f32_slice(&self.new_values[from..from + dim]);
+            row.reinterpret_cast_mut::<half::f16>()
+                .convert_from_f32_slice(&self.new_values[from..from + dim]);
         }
     }
 

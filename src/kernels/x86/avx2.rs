@@ -14,7 +14,9 @@ impl Avx2 {
 
     /// Whether the processor has everything used here.
     pub(crate) fn is_available() -> bool {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
     }
 }
 
@@ -38,6 +40,7 @@ unsafe fn widen(sum: __m256i, pairs: __m256i) -> __m256i {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const WIDEST: usize = 4;
+    const VECTORS: usize = 2;
     const BYTE_OFFSET: i32 = 0;
     type F = __m256;
     type I = __m256i;
@@ -176,7 +179,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn dot<const BITS: u32, const N: usize>(codes: &[__m256i; N], acts: *const i8, start: i32) -> __m256i {
+    unsafe fn dot<const BITS: u32, const N: usize>(
+        codes: &[__m256i; N],
+        acts: *const i8,
+        start: i32,
+    ) -> __m256i {
         unsafe {
             // Sums of this many pairs stay within 16 bits: 8 * 3810, 4 * 7874, 2 * 16002.
             let run = 128 >> BITS;

@@ -44,6 +44,7 @@ unsafe fn dot<const N: usize>(codes: &[__m512i; N], acts: *const i8, start: i32)
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const WIDEST: usize = 8;
+    const VECTORS: usize = 4;
     const BYTE_OFFSET: i32 = 128;
     type F = __m512;
     type I = __m512i;
@@ -178,7 +179,11 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn dot<const BITS: u32, const N: usize>(codes: &[__m512i; N], acts: *const i8, start: i32) -> __m512i {
+    unsafe fn dot<const BITS: u32, const N: usize>(
+        codes: &[__m512i; N],
+        acts: *const i8,
+        start: i32,
+    ) -> __m512i {
         unsafe { dot(codes, acts, start) }
     }
     #[inline(always)]

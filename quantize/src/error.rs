@@ -1,0 +1,51 @@
+//! What can be wrong with a quantization, and the exit code of each fault.
+
+use std::io;
+
+use smolt::blocks::BlockType;
+use smolt::gguf::GgufError;
+
+/// A file that is not quantized. Nothing is left under the output's name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant's message explains its fields")]
+pub enum QuantizeError {
+    /// The input cannot be read.
+    #[error(transparent)]
+    Input(GgufError),
+    /// The output cannot be written.
+    #[error(transparent)]
+    Output(GgufError),
+    #[error("{path}: is both input and output; name another output")]
+    SameFile { path: String },
+    #[error(
+        "{file}: tensor {tensor:?} is quantized already ({block_type}); start from an F16, BF16 or F32 file, or accept the further loss with --allow-requantize"
+    )]
+    AlreadyQuantized { file: String, tensor: String, block_type: BlockType },
+    #[error("{file}: --strict refuses {}:\n  {}\nchoose another type (for the token embedding: --embedding-type)", counted(.tensors.len()), .tensors.join("\n  "))]
+    Substituted { file: String, tensors: Vec<String> },
+    #[error(
+        "{file}: tensor {tensor:?}, row {row}, column {col}: weight {value} is not a number of at most {limit}; the model is damaged"
+    )]
+    BadWeight { file: String, tensor: String, row: usize, col: usize, value: f32, limit: f32 },
+    #[error("cannot write to standard output")]
+    Stdout(#[source] io::Error),
+}
+
+impl QuantizeError {
+    /// Exit code of the command: 2 for wrong usage, 3 for an input that is missing or unreadable, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::SameFile { .. } => 2,
+            Self::Input(_) => 3,
+            _ => 1,
+        }
+    }
+}
+
+fn counted(tensors: usize) -> String {
+    match tensors {
+        1 => "1 substituted type".to_owned(),
+        _ => format!("{tensors} substituted types"),
+    }
+}

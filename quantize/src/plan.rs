@@ -1,0 +1,189 @@
+//! From an input file and a recipe to an output file. See [`Plan`].
+
+use std::fs;
+use std::path::Path;
+
+use smolt::blocks::BlockType;
+use smolt::gguf::{
+    Choice, FILE_TYPE_KEY, GgufFile, GgufWriter, Layout, QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY,
+    Recipe, TensorInfo, layer,
+};
+
+use crate::QuantizeError;
+use crate::encode::{Encoder, Tensor};
+
+/// What to make of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizeOptions {
+    /// The types to store.
+    pub recipe: Recipe,
+    /// Refuse to replace a type that does not fit a tensor's rows.
+    pub strict: bool,
+    /// Accept an input with quantized tensors.
+    pub allow_requantize: bool,
+}
+
+/// One tensor of the output.
+#[derive(Clone, Debug)]
+pub struct PlannedTensor {
+    /// The tensor of the input.
+    pub source: TensorInfo,
+    /// Its type in the output.
+    pub choice: Choice,
+    /// Bytes in the output.
+    pub bytes: u64,
+}
+
+impl PlannedTensor {
+    /// What to tell about a type that had to be replaced.
+    pub fn substitution(&self) -> Option<String> {
+        let Choice { wanted, stored } = self.choice;
+        let cols = self.source.cols();
+        self.choice.substituted().then(|| {
+            let name = &self.source.name;
+            let block = wanted.block_len();
+            format!("{name}: {stored} instead of {wanted}: rows of {cols} are not a multiple of {block}")
+        })
+    }
+
+    fn substituted(&self) -> bool {
+        self.choice.substituted()
+    }
+}
+
+/// An output file, planned to the byte.
+///
+/// Metadata is copied. Tensors are ordered by layer, then name, as `llama-quantize` orders them.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    input: &'a GgufFile,
+    recipe: Recipe,
+    tensors: Vec<PlannedTensor>,
+    writer: GgufWriter,
+    file_bytes: u64,
+}
+
+impl<'a> Plan<'a> {
+    /// Plans the quantization of `input`.
+    ///
+    /// # Errors
+    /// If `input` is quantized already, or `options.strict` and a type does not fit.
+    pub fn new(input: &'a GgufFile, options: &QuantizeOptions) -> Result<Self, QuantizeError> {
+        let quantized = input.tensors().iter().find(|tensor| tensor.block_type.is_quantized());
+        if let Some(tensor) = quantized.filter(|_| !options.allow_requantize) {
+            return Err(QuantizeError::AlreadyQuantized {
+                file: input.name().to_owned(),
+                tensor: tensor.name.clone(),
+                block_type: tensor.block_type,
+            });
+        }
+        let tensors = planned(input, options.recipe);
+        let refused = tensors.iter().filter(|_| options.strict).filter_map(PlannedTensor::substitution);
+        let refused: Vec<_> = refused.collect();
+        if !refused.is_empty() {
+            return Err(QuantizeError::Substituted { file: input.name().to_owned(), tensors: refused });
+        }
+        let writer = described(input, options.recipe, &tensors);
+        let file_bytes = writer.file_bytes(input.name()).map_err(QuantizeError::Output)?;
+        Ok(Self { input, recipe: options.recipe, tensors, writer, file_bytes })
+    }
+
+    /// The input file.
+    pub fn input(&self) -> &GgufFile {
+        self.input
+    }
+
+    /// The types asked for.
+    pub fn recipe(&self) -> Recipe {
+        self.recipe
+    }
+
+    /// Tensors in the order of the output.
+    pub fn tensors(&self) -> &[PlannedTensor] {
+        &self.tensors
+    }
+
+    /// Every type that had to be replaced.
+    pub fn substitutions(&self) -> impl Iterator<Item = String> {
+        self.tensors.iter().filter_map(PlannedTensor::substitution)
+    }
+
+    /// Number of types that had to be replaced.
+    pub fn substituted(&self) -> usize {
+        self.tensors.iter().filter(|tensor| tensor.substituted()).count()
+    }
+
+    /// Bytes of the output file.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Bytes of tensor data to be read.
+    pub fn source_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.source.bytes).sum()
+    }
+
+    /// Writes the output with `threads` threads. `progress` gets the number of source bytes just done.
+    ///
+    /// # Errors
+    /// If `path` is the input, a weight is not a number or too large for its type, or the disk refuses.
+    pub fn write(
+        &self,
+        path: &Path,
+        threads: usize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), QuantizeError> {
+        if is_same_file(Path::new(self.input.name()), path) {
+            return Err(QuantizeError::SameFile { path: path.display().to_string() });
+        }
+        let mut encoder = Encoder::new(threads);
+        let mut sources = self.tensors.iter().map(|tensor| &tensor.source);
+        let mut bad_weight = None;
+        let written = self.writer.write_to(path, |target, out| {
+            let source = sources.next().ok_or_else(|| std::io::Error::other("more tensors than planned"))?;
+            let tensor = Tensor::new(self.input, source, target.block_type);
+            let outcome = encoder.encode(&tensor, out, &mut |bytes| {
+                progress(bytes.len() as u64);
+                self.input.release(source, bytes);
+            })?;
+            bad_weight = outcome;
+            if bad_weight.is_some() { Err(std::io::Error::other("bad weight")) } else { Ok(()) }
+        });
+        match (bad_weight, written) {
+            (Some(fault), _) => Err(fault),
+            (None, Err(error)) => Err(QuantizeError::Output(error)),
+            (None, Ok(_)) => Ok(()),
+        }
+    }
+}
+
+fn planned(input: &GgufFile, recipe: Recipe) -> Vec<PlannedTensor> {
+    let layout = Layout::of(input.tensors().iter().map(|tensor| tensor.name.as_str()));
+    let mut sources: Vec<&TensorInfo> = input.tensors().iter().collect();
+    sources.sort_by(|a, b| layer(&a.name).cmp(&layer(&b.name)).then_with(|| a.name.cmp(&b.name)));
+    let plan = |source: &TensorInfo| {
+        let choice = recipe.choose(layout, source);
+        PlannedTensor { source: source.clone(), choice, bytes: bytes_as(source, choice.stored) }
+    };
+    sources.into_iter().map(plan).collect()
+}
+
+/// Bytes of a tensor whose rows are whole blocks of `block_type`. The reader's caps keep it within u64.
+fn bytes_as(tensor: &TensorInfo, block_type: BlockType) -> u64 {
+    (tensor.elements() / block_type.block_len()) as u64 * block_type.block_bytes() as u64
+}
+
+fn described(input: &GgufFile, recipe: Recipe, tensors: &[PlannedTensor]) -> GgufWriter {
+    let mut writer = GgufWriter::new();
+    writer.copy_metadata(input, |key| key != FILE_TYPE_KEY && key != QUANTIZATION_VERSION_KEY);
+    writer.set(QUANTIZATION_VERSION_KEY, QUANTIZATION_VERSION);
+    writer.set(FILE_TYPE_KEY, recipe.file_type());
+    for tensor in tensors {
+        writer.add_tensor(&tensor.source.name, &tensor.source.shape, tensor.choice.stored);
+    }
+    writer
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
+}

@@ -1,0 +1,110 @@
+//! What becomes of every tensor, as a table and as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::Plan;
+
+/// A planned or finished quantization. Sizes are in bytes, shapes list columns first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    input: String,
+    output: Option<String>,
+    dry_run: bool,
+    #[serde(rename = "type")]
+    recipe: &'static str,
+    file_type: u32,
+    tensors: Vec<Row>,
+    /// Tensors whose wanted type did not fit.
+    substitutions: usize,
+    weights: u64,
+    tensor_bytes: u64,
+    file_bytes: u64,
+    /// Bits of tensor data per weight, scales and norms included.
+    bits_per_weight: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    name: String,
+    shape: Vec<u64>,
+    from: &'static str,
+    /// The type the recipe asks for.
+    wanted: &'static str,
+    /// The type stored.
+    to: &'static str,
+    bytes: u64,
+    bits_per_weight: f64,
+}
+
+impl Report {
+    /// The report of `plan`, to be written to or written to `output`.
+    pub fn new(plan: &Plan<'_>, output: Option<String>, dry_run: bool) -> Self {
+        let tensors = plan.tensors().iter().map(|tensor| Row {
+            name: tensor.source.name.clone(),
+            shape: tensor.source.shape.clone(),
+            from: tensor.source.block_type.name(),
+            wanted: tensor.choice.wanted.name(),
+            to: tensor.choice.stored.name(),
+            bytes: tensor.bytes,
+            bits_per_weight: bits_per_weight(tensor.bytes, tensor.source.elements() as u64),
+        });
+        let weights = plan.tensors().iter().map(|tensor| tensor.source.elements() as u64).sum();
+        let tensor_bytes = plan.tensors().iter().map(|tensor| tensor.bytes).sum();
+        Self {
+            input: plan.input().name().to_owned(),
+            output,
+            dry_run,
+            recipe: plan.recipe().name(),
+            file_type: plan.recipe().file_type(),
+            tensors: tensors.collect(),
+            substitutions: plan.substituted(),
+            weights,
+            tensor_bytes,
+            file_bytes: plan.file_bytes(),
+            bits_per_weight: bits_per_weight(tensor_bytes, weights),
+        }
+    }
+
+    /// One line per tensor under a heading; a type that did not fit follows in brackets.
+    pub fn table(&self) -> String {
+        let shapes: Vec<String> = self.tensors.iter().map(|row| format!("{:?}", row.shape)).collect();
+        let names = self.tensors.iter().map(|row| row.name.len()).max().unwrap_or(0).max(6);
+        let axes = shapes.iter().map(String::len).max().unwrap_or(0).max(5);
+        let heading = ["tensor", "shape", "from", "to", "bytes", "bits/w", ""].map(str::to_owned);
+        let rows = self.tensors.iter().zip(shapes).map(|(row, shape)| {
+            let replaced = if row.to == row.wanted { String::new() } else { format!("(not {})", row.wanted) };
+            let (bytes, bits) = (row.bytes.to_string(), format!("{:.2}", row.bits_per_weight));
+            [row.name.clone(), shape, row.from.to_owned(), row.to.to_owned(), bytes, bits, replaced]
+        });
+        let line = |[name, shape, from, to, bytes, bits, replaced]: [String; 7]| {
+            let line = format!(
+                "{name:<names$}  {shape:<axes$}  {from:<6}  {to:<6}  {bytes:>12}  {bits:>6}  {replaced}"
+            );
+            line.trim_end().to_owned()
+        };
+        std::iter::once(heading).chain(rows).map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Bytes of each type, and bytes and bits per weight of the file.
+    pub fn summary(&self) -> String {
+        let mut types = BTreeMap::<&str, (usize, u64)>::new();
+        for row in &self.tensors {
+            let (count, bytes) = types.entry(row.to).or_default();
+            *count += 1;
+            *bytes += row.bytes;
+        }
+        let mut lines: Vec<String> = types
+            .into_iter()
+            .map(|(name, (count, bytes))| format!("{name:<6}  {bytes:>12} bytes in {count} tensors"))
+            .collect();
+        let (file, bits) = (self.file_bytes, self.bits_per_weight);
+        lines.push(format!("file    {file:>12} bytes, {bits:.3} bits per weight"));
+        lines.join("\n")
+    }
+}
+
+fn bits_per_weight(bytes: u64, weights: u64) -> f64 {
+    bytes as f64 * 8.0 / weights.max(1) as f64
+}

@@ -1,0 +1,507 @@
+#!/usr/bin/env python3
+"""Speed and memory of smolt beside llama.cpp: same GGUF files, in alternation.
+
+    python3 -m venv peers && peers/bin/pip install llama-cpp-python
+    cargo build --release
+    scripts/bench_peers.py --python peers/bin/python -m model.gguf --out report.md --svg report.svg
+
+Every measurement is a process of its own: `smolt bench -r 1` on our side, on theirs this script as a
+worker that calls `llama_decode` of the `llama_cpp` package. Both warm up, then time one run of random
+tokens, with an f16 KV cache. llama.cpp's attention is the fastest of the `--flash` settings for each test.
+Rounds alternate which side goes first. A measurement waits until the machine is idle; the report says how
+often it was not.
+
+Peak memory is that of a prompt of 128 tokens and 32 more with a context of 512. For llama.cpp, what Python
+and the loaded libraries take before the model is subtracted. The start is measured until one token is
+generated from a short text: on our side the whole process `smolt run -n 1`, on theirs from the loading of
+the model (not of Python) to the token.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FLASH = {"auto": -1, "off": 0, "on": 1}
+PROMPT = "The quick brown fox jumps over the lazy dog."
+MEMORY_CONTEXT = 512
+IDLE_SHARE = 0.95
+IDLE_SECONDS = 1.0
+PROCESS_LIMIT_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Test:
+    """`prompt` tokens at once, then `generate` one by one, after `depth` untimed ones; one of the two is 0."""
+
+    prompt: int = 0
+    generate: int = 0
+    depth: int = 0
+
+    @property
+    def name(self) -> str:
+        work = f"pp{self.prompt}" if self.prompt else f"tg{self.generate}"
+        return f"{work}@d{self.depth}" if self.depth else work
+
+
+TESTS = [Test(generate=64), Test(generate=32, depth=1024), Test(prompt=128), Test(prompt=512)]
+
+
+# --- The worker: llama.cpp in a process of its own -------------------------------------------------------
+
+
+def memory_kib(key: str) -> int:
+    """A `Vm...` value of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status has no {key}")
+
+
+class Llama:
+    """A llama.cpp context, driven through the C functions."""
+
+    def __init__(self, path: str, threads: int, context: int, flash: str):
+        import llama_cpp
+
+        self.lib = llama_cpp
+        self.base_kib = memory_kib("VmRSS")
+        self.quiet = llama_cpp.llama_log_callback(lambda *_: None)
+        llama_cpp.llama_log_set(self.quiet, None)
+        self.started = time.perf_counter()
+        llama_cpp.llama_backend_init()
+        options = llama_cpp.llama_model_default_params()
+        options.n_gpu_layers = 0
+        self.model = llama_cpp.llama_model_load_from_file(path.encode(), options)
+        if not self.model:
+            raise RuntimeError(f"llama.cpp cannot load {path}")
+        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
+        options = llama_cpp.llama_context_default_params()
+        options.n_ctx = context
+        options.n_batch, options.n_ubatch = 2048, 512
+        options.n_threads = options.n_threads_batch = threads
+        options.flash_attn_type = FLASH[flash]
+        options.no_perf = True
+        self.context = llama_cpp.llama_init_from_model(self.model, options)
+        if not self.context:
+            raise RuntimeError("llama.cpp cannot make a context")
+        self.memory = llama_cpp.llama_get_memory(self.context)
+
+    def feed(self, tokens: list[int]) -> None:
+        array = (self.lib.llama_token * len(tokens))(*tokens)
+        if self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(array, len(tokens))) != 0:
+            raise RuntimeError("llama_decode failed")
+        self.lib.llama_synchronize(self.context)
+
+    def tokenize(self, text: str) -> list[int]:
+        data = text.encode()
+        room = (self.lib.llama_token * (len(data) + 8))()
+        count = self.lib.llama_tokenize(self.vocab, data, len(data), room, len(room), True, False)
+        if count <= 0:
+            raise RuntimeError("llama_tokenize failed")
+        return list(room[:count])
+
+    def random_tokens(self, count: int) -> list[int]:
+        size = self.lib.llama_vocab_n_tokens(self.vocab)
+        source = random.Random(1)
+        return [source.randrange(size) for _ in range(count)]
+
+    def run(self, test: Test) -> float:
+        """Seconds of a test, without those of the tokens before it."""
+        self.lib.llama_memory_clear(self.memory, False)
+        tokens = self.random_tokens(test.depth + test.prompt + test.generate)
+        if test.depth:
+            self.feed(tokens[: test.depth])
+        rest = tokens[test.depth :]
+        start = time.perf_counter()
+        if test.prompt:
+            self.feed(rest)
+        else:
+            for token in rest:
+                self.feed([token])
+        return time.perf_counter() - start
+
+
+def worker(job: dict) -> dict:
+    """Does one measurement and returns its result."""
+    if job["kind"] == "start":
+        llama = Llama(job["model"], job["threads"], MEMORY_CONTEXT, job["flash"])
+        llama.feed(llama.tokenize(PROMPT))
+        logits = llama.lib.llama_get_logits_ith(llama.context, -1)
+        size = llama.lib.llama_vocab_n_tokens(llama.vocab)
+        max(range(size), key=logits[:size].__getitem__)
+        return {"start_ms": (time.perf_counter() - llama.started) * 1e3}
+    if job["kind"] == "memory":
+        llama = Llama(job["model"], job["threads"], MEMORY_CONTEXT, job["flash"])
+        llama.feed(llama.random_tokens(128))
+        for token in llama.random_tokens(32):
+            llama.feed([token])
+        return {"peak_rss_bytes": (memory_kib("VmHWM") - llama.base_kib) * 1024}
+    test = Test(**job["test"])
+    context = max(MEMORY_CONTEXT, test.depth + test.prompt + test.generate)
+    llama = Llama(job["model"], job["threads"], context, job["flash"])
+    llama.run(test)
+    seconds = [llama.run(test) for _ in range(job["repetitions"])]
+    return {"tok_s": (test.prompt + test.generate) / statistics.median(seconds)}
+
+
+# --- The two sides ---------------------------------------------------------------------------------------
+
+
+def call(command: list[str]) -> str:
+    """Standard output of a command that must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_LIMIT_SECONDS)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+class Ours:
+    def __init__(self, binary: str):
+        self.binary = binary
+
+    def bench(self, model: str, threads: int, test: Test, extra: tuple = ()) -> dict:
+        command = [self.binary, "bench", "--json", "-m", model, "-r", "1", "-t", str(threads), *extra]
+        command += ["-p", str(test.prompt), "-n", str(test.generate), "-d", str(test.depth)]
+        return json.loads(call(command))
+
+    def speed(self, model: str, threads: int, test: Test) -> dict:
+        report = self.bench(model, threads, test)
+        (row,) = report["tests"]
+        if row["name"] != test.name:
+            raise SystemExit(f"asked for {test.name}, got {row['name']}")
+        found = {"tok_s": row["tok_s"]["median"], "read_gb_s": report["read_gb_s"], "isa": report["isa"]}
+        return found | {"bandwidth_share": row["bandwidth_share"]}
+
+    def peak_rss_bytes(self, model: str, threads: int) -> float:
+        both = Test(prompt=128, generate=32)
+        return self.bench(model, threads, both, ("-c", str(MEMORY_CONTEXT)))["peak_rss_bytes"]
+
+    def start_ms(self, model: str, threads: int) -> float:
+        start = time.perf_counter()
+        options = ["-n", "1", "-t", str(threads), "-c", str(MEMORY_CONTEXT), "--temp", "0", "--raw"]
+        call([self.binary, "run", "-m", model, *options, PROMPT])
+        return (time.perf_counter() - start) * 1e3
+
+
+class Theirs:
+    def __init__(self, python: str):
+        self.python = python
+        # (model, threads, test) to the fastest attention setting.
+        self.flash: dict[tuple, str] = {}
+
+    def work(self, **job) -> dict:
+        out = call([self.python, os.path.abspath(__file__), "worker", json.dumps(job)])
+        return json.loads(out.splitlines()[-1])
+
+    def choose_flash(self, model: str, threads: int, test: Test, settings: list[str]) -> None:
+        def speed(flash: str) -> float:
+            job = {"model": model, "threads": threads, "test": asdict(test), "repetitions": 3}
+            return self.work(kind="speed", flash=flash, **job)["tok_s"]
+
+        self.flash[model, threads, test] = max(settings, key=speed) if len(settings) > 1 else settings[0]
+
+    def speed(self, model: str, threads: int, test: Test) -> dict:
+        flash = self.flash[model, threads, test]
+        job = {"model": model, "threads": threads, "test": asdict(test), "repetitions": 1}
+        return self.work(kind="speed", flash=flash, **job)
+
+    def any_flash(self, model: str, threads: int) -> str:
+        return next(f for (m, t, _), f in self.flash.items() if m == model and t == threads)
+
+    def peak_rss_bytes(self, model: str, threads: int) -> float:
+        flash = self.any_flash(model, threads)
+        return self.work(kind="memory", model=model, threads=threads, flash=flash)["peak_rss_bytes"]
+
+    def start_ms(self, model: str, threads: int) -> float:
+        flash = self.any_flash(model, threads)
+        return self.work(kind="start", model=model, threads=threads, flash=flash)["start_ms"]
+
+
+# --- The machine -----------------------------------------------------------------------------------------
+
+
+class Machine:
+    """Waits for idleness and counts how often it did not come."""
+
+    def __init__(self, limit: float):
+        self.limit = limit
+        self.waits = 0
+        self.not_idle = 0
+
+    @staticmethod
+    def idle_share(seconds: float) -> float:
+        def read() -> tuple[int, int]:
+            fields = [int(v) for v in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+            return fields[3] + fields[4], sum(fields)
+
+        idle, total = read()
+        time.sleep(seconds)
+        idle2, total2 = read()
+        return (idle2 - idle) / max(1, total2 - total)
+
+    def wait(self) -> None:
+        self.waits += 1
+        end = time.monotonic() + self.limit
+        while True:
+            share = self.idle_share(IDLE_SECONDS)
+            if share >= IDLE_SHARE:
+                return
+            if time.monotonic() >= end:
+                self.not_idle += 1
+                print(f"  not idle ({share:.0%}) after {self.limit:.0f} s, going on", file=sys.stderr)
+                return
+
+
+@contextmanager
+def busy_neighbour():
+    """A process that wants one core."""
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        spinner.kill()
+        spinner.wait()
+
+
+def cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+# --- Rounds and report -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """One row of the report: values of both sides, a pair each round."""
+
+    model: str
+    threads: int
+    name: str
+    unit: str
+    ours: list[float]
+    theirs: list[float]
+    note: str = ""
+    lower_is_better: bool = False
+    shares: list[float] | None = None
+
+    def ratio(self) -> float:
+        """Ours to theirs; for times and sizes, below 1 is better."""
+        return statistics.median(self.ours) / statistics.median(self.theirs)
+
+
+def alternate(round_index: int, ours, theirs) -> tuple:
+    """Calls both; which goes first changes every round."""
+    if round_index % 2:
+        second = theirs()
+        return ours(), second
+    return ours(), theirs()
+
+
+class Comparison:
+    def __init__(self, args, ours: Ours, theirs: Theirs):
+        self.args, self.ours, self.theirs = args, ours, theirs
+        self.machine = Machine(args.idle_limit)
+        self.cases: dict[tuple, Case] = {}
+        self.facts: dict[str, list] = {}
+
+    def case(self, model: str, threads: int, name: str, unit: str, **more) -> Case:
+        key = (model, threads, name)
+        if key not in self.cases:
+            self.cases[key] = Case(model, threads, name, unit, [], [], **more)
+        return self.cases[key]
+
+    def idle(self, measure, *arguments):
+        def run():
+            self.machine.wait()
+            return measure(*arguments)
+
+        return run
+
+    def speed(self, index: int, model: str, threads: int, test: Test) -> None:
+        arguments = (model, threads, test)
+        sides = (self.idle(side.speed, *arguments) for side in (self.ours, self.theirs))
+        ours, theirs = alternate(index, *sides)
+        note = f"flash {self.theirs.flash[arguments]}"
+        case = self.case(model, threads, test.name, "tok/s", note=note, shares=[])
+        self.add(case, ours["tok_s"], theirs["tok_s"])
+        if ours["bandwidth_share"] is not None:
+            case.shares.append(ours["bandwidth_share"])
+        self.facts.setdefault(f"read GB/s, t={threads}, {Path(model).name}", []).append(ours["read_gb_s"])
+        self.facts.setdefault("instruction set of smolt", [ours["isa"]])
+
+    def busy(self, index: int, model: str, threads: int) -> None:
+        test = TESTS[0]
+
+        def with_neighbour(measure):
+            def run():
+                self.machine.wait()
+                with busy_neighbour():
+                    return measure(model, threads, test)
+
+            return run
+
+        ours, theirs = alternate(index, with_neighbour(self.ours.speed), with_neighbour(self.theirs.speed))
+        case = self.case(model, threads, f"{test.name}, busy neighbour", "tok/s")
+        self.add(case, ours["tok_s"], theirs["tok_s"])
+
+    def resources(self, index: int, model: str, threads: int) -> None:
+        for name, unit, scale, method in [
+            ("peak memory", "MB", 1e-6, "peak_rss_bytes"),
+            ("start to first token", "ms", 1.0, "start_ms"),
+        ]:
+            sides = (self.idle(getattr(side, method), model, threads) for side in (self.ours, self.theirs))
+            ours, theirs = alternate(index, *sides)
+            self.add(self.case(model, threads, name, unit, lower_is_better=True), ours * scale, theirs * scale)
+
+    @staticmethod
+    def add(case: Case, ours: float, theirs: float) -> None:
+        case.ours.append(ours)
+        case.theirs.append(theirs)
+        values = f"{ours:.1f} : {theirs:.1f} {case.unit}"
+        print(f"  {Path(case.model).name} t={case.threads} {case.name}: {values}", file=sys.stderr)
+
+    def run(self) -> None:
+        settings = self.args.flash
+        pairs = [(model, threads) for model in self.args.model for threads in self.args.threads]
+        for model, threads in pairs:
+            for test in TESTS:
+                self.machine.wait()
+                self.theirs.choose_flash(model, threads, test, settings)
+        for index in range(self.args.rounds):
+            print(f"round {index + 1} of {self.args.rounds}", file=sys.stderr)
+            for model, threads in pairs:
+                for test in TESTS:
+                    self.speed(index, model, threads, test)
+                self.resources(index, model, threads)
+                if self.args.busy and threads == max(self.args.threads):
+                    self.busy(index, model, threads)
+
+    def markdown(self) -> str:
+        lines = ["# smolt beside llama.cpp", ""]
+        lines += [f"* {fact}" for fact in self.describe()] + [""]
+        for model in self.args.model:
+            size = os.path.getsize(model) / 1e6
+            lines += [f"## {Path(model).name} ({size:.1f} MB)", ""]
+            lines += ["| | threads | smolt | llama.cpp | ratio | of read bandwidth | |", "|---|---|---|---|---|---|---|"]
+            lines += [self.row(case) for case in self.cases.values() if case.model == model]
+            lines += [""]
+        return "\n".join(lines)
+
+    def row(self, case: Case) -> str:
+        def spread(values: list[float]) -> str:
+            digits = 0 if statistics.median(values) >= 1000 else 1
+            middle, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
+            return f"{middle} {case.unit} ({low}-{high})"
+
+        share = f"{statistics.median(case.shares):.0%}" if case.shares else ""
+        notes = [case.note] if case.note else []
+        idle = self.cases.get((case.model, case.threads, TESTS[0].name))
+        if "busy" in case.name and idle:
+            kept = (statistics.median(side) / statistics.median(alone) for side, alone in
+                    ((case.ours, idle.ours), (case.theirs, idle.theirs)))
+            notes.append("{:.0%} and {:.0%} of idle".format(*kept))
+        if case.lower_is_better:
+            notes.append("less is better")
+        cells = [case.name, case.threads, spread(case.ours), spread(case.theirs), f"**{case.ratio():.2f}**"]
+        return "| " + " | ".join(map(str, [*cells, share, ", ".join(notes)])) + " |"
+
+    def describe(self) -> list[str]:
+        version = call([self.theirs.python, "-c", "import llama_cpp; print(llama_cpp.__version__)"]).strip()
+        facts = [
+            f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}",
+            f"llama.cpp through llama-cpp-python {version}, f16 KV cache; flash attention: the fastest of "
+            f"{', '.join(self.args.flash)} for each test",
+            f"{self.args.rounds} rounds in alternation, each value from a process of its own; medians, "
+            "in brackets the smallest and the largest; ratio: smolt to llama.cpp",
+        ]
+        for name, values in self.facts.items():
+            numeric = isinstance(values[0], float)
+            facts.append(f"{name}: {f'{statistics.median(values):.1f}' if numeric else values[0]}")
+        if self.machine.not_idle:
+            facts.append(
+                f"**{self.machine.not_idle} of {self.machine.waits} measurements began on a machine that was "
+                f"not {IDLE_SHARE:.0%} idle: take the figures with care**"
+            )
+        else:
+            facts.append(f"all {self.machine.waits} measurements began with {IDLE_SHARE:.0%} of the machine idle")
+        return facts
+
+    def svg(self) -> str:
+        """Bars of the ratios in speed; the line marks llama.cpp."""
+        cases = [case for case in self.cases.values() if not case.lower_is_better]
+        row, left, width = 22, 330, 360
+        most = max(2.0, *(case.ratio() for case in cases)) * 1.1
+        scale = width / most
+        height = row * len(cases) + 50
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {height}" '
+            'font-family="sans-serif" font-size="12">',
+            '<rect width="100%" height="100%" fill="#fff"/>',
+            '<text x="10" y="18" font-size="14">Tokens per second, llama.cpp = 1</text>',
+        ]
+        for i, case in enumerate(cases):
+            y, ratio = 30 + i * row, case.ratio()
+            label = f"{Path(case.model).stem}, {case.name}, t={case.threads}"
+            label = label.replace("&", "&amp;").replace("<", "&lt;")
+            colour = "#2f7d5b" if ratio >= 1 else "#b5523b"
+            parts += [
+                f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{label}</text>',
+                f'<rect x="{left}" y="{y}" width="{ratio * scale:.1f}" height="{row - 6}" fill="{colour}"/>',
+                f'<text x="{left + ratio * scale + 5:.1f}" y="{y + 13}">{ratio:.2f}</text>',
+            ]
+        one = left + scale
+        parts.append(f'<line x1="{one:.1f}" y1="26" x2="{one:.1f}" y2="{height - 14}" stroke="#222"/>')
+        return "\n".join([*parts, "</svg>", ""])
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root = Path(__file__).resolve().parent.parent
+    parser.add_argument("-m", "--model", action="append", required=True, help="a GGUF file; may be repeated")
+    parser.add_argument("--ours", default=str(root / "target/release/smolt"), help="the smolt binary")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has llama_cpp")
+    parser.add_argument("-t", "--threads", type=numbers, default=[1, 2], help="default 1,2")
+    parser.add_argument("--rounds", type=int, default=7, help="default 7")
+    parser.add_argument("--flash", type=lambda text: text.split(","), default=list(FLASH), help="default auto,off,on")
+    parser.add_argument("--busy", action="store_true", help="also beside a process that wants one core")
+    parser.add_argument("--idle-limit", type=float, default=60.0, help="longest wait for idleness, in seconds")
+    parser.add_argument("--out", type=Path, required=True, help="the report, in Markdown")
+    parser.add_argument("--svg", type=Path, help="a chart of the ratios")
+    args = parser.parse_args()
+    if args.rounds < 1 or not set(args.flash) <= set(FLASH):
+        parser.error(f"--rounds must be at least 1, --flash of {', '.join(FLASH)}")
+    return args
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["worker"]:
+        print(json.dumps(worker(json.loads(sys.argv[2]))))
+        return
+    args = arguments()
+    comparison = Comparison(args, Ours(args.ours), Theirs(args.python))
+    comparison.run()
+    args.out.write_text(comparison.markdown())
+    if args.svg:
+        args.svg.write_text(comparison.svg())
+    print(f"written: {args.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The one gate: format, lints, tests, documentation, and aarch64 under emulation.
+#   scripts/check.sh [--install]
+# --install fetches the cross compiler and emulator with apt-get where they are missing (needs root).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+install=${1:-}
+
+step() { printf '\n== %s\n' "$*" >&2; }
+
+step format
+cargo fmt --all --check
+
+step tests
+cargo test --workspace
+
+step lints
+cargo clippy --workspace --all-targets -- -D warnings
+
+step documentation
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+step aarch64
+scripts/cross_arm.sh $install

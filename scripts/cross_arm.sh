@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Tests kernels and thread pool for aarch64 under qemu-user: every instruction set against the specification,
+# bit for bit, on the processors that have it and on those that lack it. It cannot measure speed.
+#
+# usage: scripts/cross_arm.sh [--install] [--require]
+#   --install  first install what is missing (apt-get, as root; rustup)
+#   --require  fail (exit code 3) instead of skipping when something is missing
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=aarch64-unknown-linux-gnu
+packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
+# Processor, sets it must offer. The first two stop at a dot product instruction.
+processors=(
+    "cortex-a53 neon"
+    "cortex-a72 neon"
+    "cortex-a76 neon,dotprod"
+)
+
+install=false
+require=false
+for argument in "$@"; do
+    case "$argument" in
+        --install) install=true ;;
+        --require) require=true ;;
+        *)
+            sed -n '5,7s/^# //p' "$0" >&2
+            exit 2
+            ;;
+    esac
+done
+
+missing_packages() { ! command -v qemu-aarch64 || ! command -v aarch64-linux-gnu-gcc; } >/dev/null
+missing_target() { [[ ! -d "$(rustc --print target-libdir --target "$target")" ]]; }
+
+if $install; then
+    if missing_packages; then
+        apt-get update -q
+        apt-get install -q -y --no-install-recommends "${packages[@]}"
+    fi
+    if missing_target; then rustup target add "$target"; fi
+fi
+
+advice=""
+if missing_packages; then advice+="    apt-get install ${packages[*]}"$'\n'; fi
+if missing_target; then advice+="    rustup target add $target"$'\n'; fi
+if [[ -n "$advice" ]]; then
+    printf 'aarch64 NOT TESTED; run scripts/cross_arm.sh --install as root, or\n%s' "$advice" >&2
+    if $require; then exit 3; fi
+    exit 0
+fi
+
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+cargo test --target "$target" --lib --no-run
+for processor in "${processors[@]}"; do
+    read -r cpu sets <<<"$processor"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $cpu -L /usr/aarch64-linux-gnu"
+    if ! SMOLT_REQUIRE_ISA="$sets" \
+        cargo test -q --target "$target" --lib -- --show-output kernels:: runtime:: >"$log" 2>&1; then
+        cat "$log" >&2
+        echo "aarch64: FAILED on $cpu" >&2
+        exit 1
+    fi
+    # A filter that matches nothing passes too.
+    if ! result=$(grep -E '^test result: ok\. [1-9]' "$log"); then
+        cat "$log" >&2
+        echo "aarch64: no tests ran on $cpu" >&2
+        exit 1
+    fi
+    echo "$cpu: $sets equal the specification; ${result#test result: }"
+    grep 'NOT TESTED' "$log" | sort -u | sed 's/^/    /' || true
+done

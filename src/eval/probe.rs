@@ -1,0 +1,107 @@
+//! What the machine can do and what the process has taken.
+
+use crate::runtime::{AllocError, Buffer, Part, Pool};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Fewest passes over the array.
+const LEAST_PASSES: usize = 5;
+/// Passes are repeated for at least this long.
+const LEAST_TIME: Duration = Duration::from_millis(300);
+/// Independent sums, so that loads do not wait for additions.
+const SUMS: usize = 16;
+
+/// Bytes per second at which `threads` threads together read an array of `bytes` bytes: the best of several
+/// passes. Each thread sums its own contiguous part as integers, with as many loads in flight as the
+/// processor allows, which is how weights are read.
+///
+/// # Errors
+/// If the array cannot be allocated.
+pub fn read_bandwidth(bytes: usize, threads: usize) -> Result<f64, AllocError> {
+    let words = bytes.div_ceil(size_of::<u64>()).max(1);
+    let mut array = Buffer::<u64>::zeroed(words, "the bandwidth probe")?;
+    // Pages that were never written may all be the same physical page.
+    for (i, word) in array.iter_mut().enumerate() {
+        *word = i as u64;
+    }
+    let mut pool = Pool::new(threads);
+    let mut best = Duration::MAX;
+    let start = Instant::now();
+    let mut passes = 0;
+    while passes < LEAST_PASSES || start.elapsed() < LEAST_TIME {
+        let total = AtomicU64::new(0);
+        let pass = Instant::now();
+        pool.run(&|part: Part| {
+            total.fetch_add(sum(black_box(&array[part.share(words)])), Relaxed);
+        });
+        best = best.min(pass.elapsed());
+        black_box(total.load(Relaxed));
+        passes += 1;
+    }
+    Ok((words * size_of::<u64>()) as f64 / best.as_secs_f64().max(f64::MIN_POSITIVE))
+}
+
+fn sum(words: &[u64]) -> u64 {
+    let mut sums = [0u64; SUMS];
+    let chunks = words.chunks_exact(SUMS);
+    let rest = chunks.remainder().iter().fold(0u64, |sum, word| sum.wrapping_add(*word));
+    for chunk in chunks {
+        for (sum, word) in sums.iter_mut().zip(chunk) {
+            *sum = sum.wrapping_add(*word);
+        }
+    }
+    sums.iter().fold(rest, |total, sum| total.wrapping_add(*sum))
+}
+
+/// Most physical memory the process has had so far, in bytes; `None` where the system does not tell.
+pub fn peak_rss() -> Option<u64> {
+    parse_peak(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// `VmHWM` of a Linux status file.
+fn parse_peak(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_reads_every_word() {
+        for words in [0usize, 1, 15, 16, 17, 1000] {
+            let values: Vec<u64> = (1..=words as u64).collect();
+            assert_eq!(sum(&values), (words * (words + 1) / 2) as u64);
+        }
+    }
+
+    #[test]
+    fn bandwidth_is_plausible() {
+        for threads in [1, 2] {
+            let speed = read_bandwidth(1 << 20, threads).unwrap();
+            assert!((1e7..1e13).contains(&speed), "{speed}");
+        }
+    }
+
+    #[test]
+    fn the_peak_is_read_from_the_status_file() {
+        assert_eq!(
+            parse_peak("Name:\tx\nVmPeak:\t 9 kB\nVmHWM:\t   1234 kB\nVmRSS:\t 5 kB\n"),
+            Some(1234 * 1024)
+        );
+        for broken in ["", "VmHWM:", "VmHWM:\t1234", "VmHWM:\tmany kB", "VmHWM: 99999999999999999999 kB"] {
+            assert_eq!(parse_peak(broken), None);
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_peak_is_known_here_and_covers_what_was_touched() {
+        let mut buffer = Buffer::<u8>::zeroed(64 << 20, "test").unwrap();
+        buffer.fill(1);
+        assert!(peak_rss().unwrap() > buffer.len() as u64);
+    }
+}

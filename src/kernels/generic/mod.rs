@@ -1,0 +1,18 @@
+//! The kernels, written once over [`Simd`].
+//!
+//! A matrix kernel walks the groups of a part; for each it walks the tiles of tokens and keeps one
+//! accumulator vector (a lane per row) per token. For each block of 32 columns the weights are unpacked once
+//! to bytes and used for every token of the tile. Symmetric formats store unsigned codes; their zero point
+//! enters as the start value of the integer sum, `-zero * sum(activations)`, so unpacking needs no
+//! subtraction.
+#![expect(clippy::needless_range_loop, reason = "an index walks several arrays at once")]
+
+mod attention;
+mod formats;
+mod matmul;
+mod vector;
+
+pub(crate) use attention::{scores, weighted};
+pub(crate) use formats::{Affine, Bytes, SixBits, Super, Symmetric, Table};
+pub(crate) use matmul::{Brain, Half, MatmulJob, Single, floats, quantized};
+pub(crate) use vector::{quantize, scale_by, silu_mul, softmax, sum_squares};

@@ -1,0 +1,151 @@
+//! Rounding, norms, softmax and activation functions.
+
+use crate::kernels::acts::QuantSink;
+use crate::kernels::layout::BLOCK;
+use crate::kernels::scalar::{self, VIRTUAL};
+use crate::kernels::simd::Simd;
+
+/// [`scalar::quantize`].
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn quantize<S: Simd>(row: &[f32], sink: &mut QuantSink<'_>) {
+    for (b, x) in row.chunks_exact(BLOCK).enumerate() {
+        // SAFETY: every vector lies within the 32 values and codes of the block.
+        unsafe {
+            let mut lanes = [0.0f32; VIRTUAL];
+            let mut max = S::splat(0.0);
+            for i in (0..BLOCK).step_by(S::LANES) {
+                max = S::max(S::abs(S::load(x.as_ptr().add(i))), max);
+            }
+            S::store(lanes.as_mut_ptr(), max);
+            let max = lanes.iter().fold(0.0f32, |max, v| max.max(*v));
+            let inverse = if max >= f32::MIN_POSITIVE { 127.0 / max } else { 0.0 };
+            let scale = S::splat(inverse);
+            let codes = sink.codes(b).as_mut_ptr();
+            let mut sums = [0; 2];
+            for i in (0..BLOCK).step_by(S::LANES) {
+                let rounded = S::round(S::mul(S::load(x.as_ptr().add(i)), scale));
+                sums[i / 16] += S::store_i8(codes.add(i), rounded);
+            }
+            sink.put(b, if inverse == 0.0 { 0.0 } else { max / 127.0 }, sums);
+        }
+    }
+}
+
+/// [`scalar::sum_squares`].
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn sum_squares<S: Simd>(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; VIRTUAL];
+    let (blocks, tail) = x.as_chunks::<VIRTUAL>();
+    // SAFETY: every vector lies within 16 values.
+    unsafe {
+        for i in (0..VIRTUAL).step_by(S::LANES) {
+            let mut acc = S::splat(0.0);
+            for block in blocks {
+                let x = S::load(block.as_ptr().add(i));
+                acc = S::fma(x, x, acc);
+            }
+            S::store(lanes.as_mut_ptr().add(i), acc);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(tail) {
+        *lane = x.mul_add(*x, *lane);
+    }
+    scalar::reduce(lanes)
+}
+
+/// [`scalar::scale_by`].
+///
+/// # Safety
+/// As for [`Simd`]; `weight` and `out` are as long as `x`.
+#[inline(always)]
+pub(crate) unsafe fn scale_by<S: Simd>(x: &[f32], scale: f32, weight: &[f32], out: &mut [f32]) {
+    let whole = x.len() / S::LANES * S::LANES;
+    // SAFETY: every vector lies within the first `whole` values of each slice.
+    unsafe {
+        for i in (0..whole).step_by(S::LANES) {
+            let scaled = S::mul(S::load(x.as_ptr().add(i)), S::splat(scale));
+            S::store(out.as_mut_ptr().add(i), S::mul(scaled, S::load(weight.as_ptr().add(i))));
+        }
+    }
+    scalar::scale_by(&x[whole..], scale, &weight[whole..], &mut out[whole..]);
+}
+
+/// [`scalar::exp`].
+#[inline(always)]
+unsafe fn exp<S: Simd>(x: S::F) -> S::F {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let x = S::max(x, S::splat(scalar::EXP_RANGE.0));
+        let x = S::min(x, S::splat(scalar::EXP_RANGE.1));
+        let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
+        let r = S::fma(n, S::splat(-scalar::LN2_HIGH), x);
+        let r = S::fma(n, S::splat(-scalar::LN2_LOW), r);
+        let mut p = S::splat(scalar::EXP_POLYNOMIAL[0]);
+        for c in &scalar::EXP_POLYNOMIAL[1..] {
+            p = S::fma(p, r, S::splat(*c));
+        }
+        S::mul(p, S::exp2_integral(n))
+    }
+}
+
+/// [`scalar::softmax`].
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn softmax<S: Simd>(scores: &mut [f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; VIRTUAL];
+    let (blocks, tail) = scores.as_chunks_mut::<VIRTUAL>();
+    // SAFETY: every vector lies within 16 values.
+    unsafe {
+        let mut max = S::splat(f32::NEG_INFINITY);
+        for block in blocks.iter() {
+            for i in (0..VIRTUAL).step_by(S::LANES) {
+                max = S::max(S::load(block.as_ptr().add(i)), max);
+            }
+        }
+        S::store(lanes.as_mut_ptr(), max);
+        let max = lanes.iter().chain(tail.iter()).fold(f32::NEG_INFINITY, |max, v| max.max(*v));
+        let mut sums = [0.0f32; VIRTUAL];
+        for block in blocks {
+            for i in (0..VIRTUAL).step_by(S::LANES) {
+                let at = block.as_mut_ptr().add(i);
+                let e = exp::<S>(S::sub(S::load(at), S::splat(max)));
+                S::store(at, e);
+                let sum = sums.as_mut_ptr().add(i);
+                S::store(sum, S::add(S::load(sum), e));
+            }
+        }
+        for (sum, score) in sums.iter_mut().zip(tail) {
+            *score = scalar::exp(*score - max);
+            *sum += *score;
+        }
+        scalar::reduce(sums)
+    }
+}
+
+/// [`scalar::silu_mul`].
+///
+/// # Safety
+/// As for [`Simd`]; `up` is as long as `gate`.
+#[inline(always)]
+pub(crate) unsafe fn silu_mul<S: Simd>(gate: &mut [f32], up: &[f32]) {
+    let whole = gate.len() / S::LANES * S::LANES;
+    // SAFETY: every vector lies within the first `whole` values of each slice.
+    unsafe {
+        for i in (0..whole).step_by(S::LANES) {
+            let at = gate.as_mut_ptr().add(i);
+            let x = S::load(at);
+            let negative = S::mul(x, S::splat(-1.0));
+            let silu = S::div(x, S::add(S::splat(1.0), exp::<S>(negative)));
+            S::store(at, S::mul(silu, S::load(up.as_ptr().add(i))));
+        }
+    }
+    scalar::silu_mul(&mut gate[whole..], &up[whole..]);
+}

@@ -1,0 +1,66 @@
+//! The token loop allocates nothing.
+//!
+//! One test in its own program: the counters see every thread.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod counting;
+
+use counting::CALLS;
+use smolt::generate::{Request, SamplerOptions, Session};
+use smolt::gguf::GgufFile;
+use smolt::kernels::Kernels;
+use smolt::model::{Model, RunOptions, Runner};
+use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+const TOKENS: usize = 60;
+
+/// Allocations between the first token and the last of an answer.
+fn allocations(
+    session: &mut Session<Runner>,
+    prompt: &[u32],
+    sampler: SamplerOptions,
+    stop: &[String],
+) -> usize {
+    let request =
+        Request { max_tokens: Some(TOKENS), sampler, stop, logprobs: Some(3), ..Request::new(prompt) };
+    let (mut seen, mut first, mut last) = (0, 0, 0);
+    session
+        .generate(request, &mut |_| {
+            seen += 1;
+            last = CALLS.load(Relaxed);
+            if seen == 1 {
+                first = last;
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(seen > 5, "too short an answer to judge: {seen} tokens");
+    last - first
+}
+
+#[test]
+fn no_allocation_per_token() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo/demo-f16.gguf");
+    let file = GgufFile::open(path.as_ref()).unwrap();
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap());
+    let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
+    let stop = ["never said".to_owned()];
+    let mut prompt = vec![];
+    // Plain text, so that the answer goes on.
+    let options = EncodeOptions { add_special: false, parse_special: false };
+    tokenizer.encode("lights lights lights lights", options, &mut prompt).unwrap();
+    for threads in 1..=3 {
+        let options = RunOptions { context: 128, threads, logit_rows: 1 };
+        let runner = Runner::new(Arc::clone(&model), &options).unwrap();
+        let mut session = Session::new(runner, Arc::clone(&tokenizer));
+        for temperature in [0.0, 1.5] {
+            let sampler = SamplerOptions { temperature, ..SamplerOptions::default() };
+            let count = allocations(&mut session, &prompt, sampler, &stop);
+            assert_eq!(count, 0, "{threads} threads, temperature {temperature}");
+        }
+    }
+}
