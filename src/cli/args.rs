@@ -12,7 +12,7 @@ const DEFAULT_CONTEXT: usize = 2048;
 /// Most threads taken without being asked for: small models gain little from more.
 const DEFAULT_THREADS: usize = 4;
 /// Most threads.
-const MAX_THREADS: usize = 256;
+const MAX_THREADS: i64 = 256;
 
 /// Which model.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,23 +30,22 @@ pub(super) struct ModelArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ResourceArgs {
     /// Tokens that prompt and answer may have together [default: what the model was trained for, at most 2048]
-    #[arg(short, long, value_name = "N", env = "SMOLT_CONTEXT", value_parser = up_to::<MAX_CONTEXT>)]
+    #[arg(short, long, value_name = "N", env = "SMOLT_CONTEXT", value_parser = context)]
     pub(super) context: Option<usize>,
 
     /// Threads [default: one per processor, at most 4]
     #[arg(short, long, value_name = "N", env = "SMOLT_THREADS",
-          value_parser = up_to::<MAX_THREADS>)]
-    pub(super) threads: Option<usize>,
+          value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS))]
+    pub(super) threads: Option<i64>,
 
     /// Refuse to start if more memory is needed, e.g. 200M (K, M, G: powers of 1024)
     #[arg(long, value_name = "SIZE", env = "SMOLT_MAX_MEMORY", value_parser = parse_bytes)]
     pub(super) max_memory: Option<u64>,
 }
 
-/// Reads a number from 1 to `MOST`.
-fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
-    let value = text.parse().ok().filter(|n| (1..=MOST).contains(n));
-    value.ok_or_else(|| format!("not a number from 1 to {MOST}"))
+fn context(text: &str) -> Result<usize, String> {
+    let value = text.parse().ok().filter(|n| (1..=MAX_CONTEXT).contains(n));
+    value.ok_or_else(|| format!("not a number from 1 to {MAX_CONTEXT}"))
 }
 
 impl ResourceArgs {
@@ -55,7 +54,7 @@ impl ResourceArgs {
         let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         RunOptions {
             context: self.context.unwrap_or(spec.trained_context.min(DEFAULT_CONTEXT)),
-            threads: self.threads.unwrap_or_else(|| processors().min(DEFAULT_THREADS)),
+            threads: self.threads.map_or_else(|| processors().min(DEFAULT_THREADS), |n| n as usize),
             logit_rows,
         }
     }
