@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::args::{ModelArgs, ResourceArgs};
+use super::args::{ModelArgs, ResourceArgs, up_to};
 use super::error::{CliError, Exit};
 use super::{load, output};
 use crate::eval::bench::{BenchOptions, MAX_THREADS, Subject, Test, bench};
@@ -46,8 +46,8 @@ pub struct BenchArgs {
 
     /// Numbers of threads [default: one per processor, at most 4]
     #[arg(short, long, value_name = "N", value_delimiter = ',',
-          value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS as i64))]
-    threads: Vec<u32>,
+          value_parser = up_to::<MAX_THREADS>)]
+    threads: Vec<usize>,
 
     /// Timed runs of each test
     #[arg(short, long, value_name = "N", default_value_t = 5)]
@@ -103,7 +103,7 @@ pub(super) fn execute(args: &BenchArgs) -> Result<Exit, CliError> {
 }
 
 fn options(args: &BenchArgs, spec: &Spec) -> BenchOptions {
-    let mut threads: Vec<usize> = args.threads.iter().map(|&n| n as usize).collect();
+    let mut threads = args.threads.clone();
     if threads.is_empty() {
         let usual = ResourceArgs { context: None, threads: None, max_memory: None };
         threads.push(usual.resolve(spec, 1).threads);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::args::{ModelArgs, ResourceArgs};
+use super::args::{ModelArgs, ResourceArgs, up_to};
 use super::error::{CliError, Exit};
 use super::memory::MemoryPlan;
 use super::{input, load, output};
@@ -50,8 +50,8 @@ pub struct PerplexityArgs {
 
     /// Threads [default: one per processor, at most 4]
     #[arg(short, long, value_name = "N", env = "SMOLT_THREADS",
-          value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS as i64))]
-    threads: Option<i64>,
+          value_parser = up_to::<MAX_THREADS>)]
+    threads: Option<usize>,
 
     /// Print JSON
     #[arg(long)]
