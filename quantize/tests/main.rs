@@ -1,5 +1,7 @@
 //! The integration tests, one module per surface, in one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod command;
 mod fixture;
 mod llama_quantize;

@@ -16,31 +16,31 @@ const MAX_THREADS: i64 = 256;
 
 /// Which model.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ModelArgs {
+pub(super) struct ModelArgs {
     /// Model in GGUF format; without it, the built-in demo model
     #[arg(short, long, value_name = "FILE", env = "SMOLT_MODEL")]
-    pub model: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
 
     /// Pre-tokenizer, if the file names none or an unknown one
     #[arg(long, value_name = "NAME", env = "SMOLT_PRE")]
-    pub pre: Option<String>,
+    pub(super) pre: Option<String>,
 }
 
 /// What a run may take of the computer.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ResourceArgs {
+pub(super) struct ResourceArgs {
     /// Tokens that prompt and answer may have together [default: what the model was trained for, at most 2048]
     #[arg(short, long, value_name = "N", env = "SMOLT_CONTEXT", value_parser = context)]
-    pub context: Option<usize>,
+    pub(super) context: Option<usize>,
 
     /// Threads [default: one per processor, at most 4]
     #[arg(short, long, value_name = "N", env = "SMOLT_THREADS",
           value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS))]
-    pub threads: Option<i64>,
+    pub(super) threads: Option<i64>,
 
     /// Refuse to start if more memory is needed, e.g. 200M (K, M, G: powers of 1024)
     #[arg(long, value_name = "SIZE", env = "SMOLT_MAX_MEMORY", value_parser = parse_bytes)]
-    pub max_memory: Option<u64>,
+    pub(super) max_memory: Option<u64>,
 }
 
 fn context(text: &str) -> Result<usize, String> {

@@ -98,13 +98,6 @@ fn largest_context(context: usize, fits: impl Fn(usize) -> bool) -> Option<usize
     (fitting > 0).then_some(fitting)
 }
 
-/// Most physical memory the process has had, in bytes; `None` where the system does not say.
-pub(super) fn peak_rss() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,9 +9,10 @@ use serde::Serialize;
 use super::args::{ModelArgs, ResourceArgs};
 use super::error::{CliError, Exit};
 use super::load::{self, Loaded, Planned};
-use super::memory::{peak_rss, show_bytes};
+use super::memory::show_bytes;
 use super::output::{self, Answer, note};
 use super::{input, interrupt};
+use crate::eval::probe::peak_rss;
 use crate::generate::{FinishReason, Outcome, Request, SamplerOptions, Timings};
 use crate::gguf::{GgufError, GgufFile};
 use crate::model::LanguageModel;
@@ -19,7 +20,9 @@ use crate::text::{ChatTemplate, EncodeOptions, MAX_MESSAGE_BYTES, Message, Role,
 
 /// Arguments of `smolt run`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_override_self = true,
+    after_help = "\
 The prompt is the argument followed by standard input; standard input is read unless it is a terminal. Only
 the answer goes to standard output.
 
@@ -27,7 +30,8 @@ Examples:
   smolt run \"Turn on the kitchen lights\"
   smolt run -m model.gguf \"Summarize this:\" < letter.txt > summary.txt
   smolt run -m base.gguf --raw -n 50 --temp 0 \"Once upon a time\"
-  smolt run -m model.gguf --json \"Why is the sky blue?\" | jq -r .text")]
+  smolt run -m model.gguf --json \"Why is the sky blue?\" | jq -r .text"
+)]
 pub struct RunArgs {
     /// What to answer; - for standard input
     prompt: Option<String>,

@@ -12,12 +12,15 @@ const SHOWN_CHARS: usize = 40;
 
 /// Arguments of `smolt tokenize`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_override_self = true,
+    after_help = "\
 Text is read from standard input to its last byte. No start or end token is added.
 
 Examples:
   printf 'Hello world' | smolt tokenize -m model.gguf
-  echo '9707 1879' | smolt tokenize -m model.gguf --decode")]
+  echo '9707 1879' | smolt tokenize -m model.gguf --decode"
+)]
 pub struct TokenizeArgs {
     #[command(flatten)]
     model: ModelArgs,

@@ -219,8 +219,8 @@ impl ChatTemplate {
         let root = context! {
             messages => values,
             add_generation_prompt => true,
-            bos_token => self.bos,
-            eos_token => self.eos,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
         };
         let template = self.environment.get_template(NAME).map_err(|error| render_error(&error))?;
         let rendered = template.render(root).map_err(|error| render_error(&error))?;

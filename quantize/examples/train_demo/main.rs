@@ -145,9 +145,8 @@ fn goldens(net: &Net, vocab: &Vocab, held_out: &[Dialogue]) -> Result<Vec<Golden
 
 /// Conversations of one turn, of two or of three: a half, a third, a sixth.
 fn pool_examples(vocab: &Vocab, pool: u64, context: usize) -> Result<Vec<Example>> {
-    let seed = SEED + 1 + pool;
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut dialogues = training(seed, 3 * POOL_EXAMPLES);
+    let mut rng = ChaCha8Rng::seed_from_u64(pool_seed(pool));
+    let mut dialogues = pool_dialogues(pool);
     let mut examples = Vec::with_capacity(POOL_EXAMPLES);
     for _ in 0..POOL_EXAMPLES {
         let turns = [1, 1, 1, 2, 2, 3][rng.random_range(0..6)];
@@ -158,6 +157,16 @@ fn pool_examples(vocab: &Vocab, pool: u64, context: usize) -> Result<Vec<Example
         examples.push(example);
     }
     Ok(examples)
+}
+
+/// The dialogues a pool draws from.
+pub(crate) fn pool_dialogues(pool: u64) -> Vec<Dialogue> {
+    training(pool_seed(pool), 3 * POOL_EXAMPLES)
+}
+
+/// The vocabulary's dialogues have the seed before that of the first pool.
+fn pool_seed(pool: u64) -> u64 {
+    SEED + 1 + pool
 }
 
 /// The held-out dialogues, one JSON object per line.

@@ -244,7 +244,7 @@ impl Progress {
         self.tokens += tokens;
         self.losses.push(loss);
         let done = step + 1;
-        if done % REPORT_EVERY != 0 && done != self.steps {
+        if !done.is_multiple_of(REPORT_EVERY) && done != self.steps {
             return;
         }
         let seconds = self.started.elapsed().as_secs_f64();

@@ -48,7 +48,9 @@ fn strings(texts: &[&str]) -> Vec<String> {
 
 #[test]
 fn stop_strings_across_pieces() {
-    let cases: [(&[&str], &[&str], &str, Option<usize>); 9] = [
+    /// Pieces, stop strings, text given out, index of the stop string.
+    type Case = (&'static [&'static str], &'static [&'static str], &'static str, Option<usize>);
+    let cases: [Case; 9] = [
         (&["a b", "c d"], &[], "a bc d", None),
         (&["one ST", "OP two"], &["STOP"], "one ", Some(0)),
         (&["one S", "T", "O", "RE"], &["STOP"], "one STORE", None),

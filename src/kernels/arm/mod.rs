@@ -8,8 +8,7 @@ use std::marker::PhantomData;
 pub(super) mod dotprod;
 pub(super) mod neon;
 
-/// The operations in which the aarch64 sets differ.
-#[expect(clippy::missing_safety_doc, reason = "the contract of `Simd`")]
+/// The operations in which the aarch64 sets differ; their contract is that of [`Simd`].
 pub(crate) trait Dot: Copy {
     /// The instruction set's name.
     const NAME: &str;
@@ -87,8 +86,13 @@ fn shifted(bytes: int8x16_t, left: i32) -> int8x16_t {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
 impl<D: Dot> Simd for Arm<D> {
     const LANES: usize = 4;
+<<<<<<< HEAD
     const WIDEST: usize = 8;
     const VECTORS: usize = 4;
+=======
+    // Loops over 8 tokens are not unrolled, which keeps the accumulators in memory.
+    const WIDEST: usize = 4;
+>>>>>>> arm
     const BYTE_OFFSET: i32 = 0;
     type F = float32x4_t;
     type I = int32x4_t;
