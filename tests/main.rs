@@ -1,5 +1,6 @@
 //! The integration tests, one module per surface, in one binary.
 
+mod bench;
 mod cli;
 mod layering;
 mod perplexity;

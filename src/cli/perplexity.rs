@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::args::{ModelArgs, ResourceArgs, up_to};
+use super::args::{ModelArgs, ResourceArgs};
 use super::error::{CliError, Exit};
 use super::memory::MemoryPlan;
 use super::{input, load, output};
@@ -25,13 +25,17 @@ const STDIN: &str = "-";
 
 /// Arguments of `smolt perplexity`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Lower is better. The protocol is the default one of llama.cpp's llama-perplexity: chunks of 512 tokens that do
-not overlap, of which the second half is scored. Figures compare only for the same text, the same chunks and
-the same vocabulary.
+#[command(
+    args_override_self = true,
+    after_help = "\
+Lower is better. The protocol is the default one of llama.cpp's
+llama-perplexity: chunks of 512 tokens that do not overlap, of which the
+second half is scored. Figures compare only for the same text, the same
+chunks and the same vocabulary.
 
 Example:
-  smolt perplexity -m model.gguf wiki.test.raw --chunks 100")]
+  smolt perplexity -m model.gguf wiki.test.raw --chunks 100"
+)]
 pub struct PerplexityArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -50,8 +54,8 @@ pub struct PerplexityArgs {
 
     /// Threads [default: one per processor, at most 4]
     #[arg(short, long, value_name = "N", env = "SMOLT_THREADS",
-          value_parser = up_to::<MAX_THREADS>)]
-    threads: Option<usize>,
+          value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS as i64))]
+    threads: Option<i64>,
 
     /// Print JSON
     #[arg(long)]
