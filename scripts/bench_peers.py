@@ -132,22 +132,20 @@ class Llama:
 
 def worker(job: dict) -> dict:
     """Does one measurement and returns its result."""
+    test = Test(**job["test"]) if job["kind"] == "speed" else Test()
+    context = max(MEMORY_CONTEXT, test.depth + test.prompt + test.generate)
+    llama = Llama(job["model"], job["threads"], context, job["flash"])
     if job["kind"] == "start":
-        llama = Llama(job["model"], job["threads"], MEMORY_CONTEXT, job["flash"])
         llama.feed(llama.tokenize(PROMPT))
         logits = llama.lib.llama_get_logits_ith(llama.context, -1)
         size = llama.lib.llama_vocab_n_tokens(llama.vocab)
         max(range(size), key=logits[:size].__getitem__)
         return {"start_ms": (time.perf_counter() - llama.started) * 1e3}
     if job["kind"] == "memory":
-        llama = Llama(job["model"], job["threads"], MEMORY_CONTEXT, job["flash"])
         llama.feed(llama.random_tokens(128))
         for token in llama.random_tokens(32):
             llama.feed([token])
         return {"peak_rss_bytes": (memory_kib("VmHWM") - llama.base_kib) * 1024}
-    test = Test(**job["test"])
-    context = max(MEMORY_CONTEXT, test.depth + test.prompt + test.generate)
-    llama = Llama(job["model"], job["threads"], context, job["flash"])
     llama.run(test)
     seconds = [llama.run(test) for _ in range(job["repetitions"])]
     return {"tok_s": (test.prompt + test.generate) / statistics.median(seconds)}
@@ -214,16 +212,15 @@ class Theirs:
         job = {"model": model, "threads": threads, "test": asdict(test), "repetitions": 1}
         return self.work(kind="speed", flash=flash, **job)
 
-    def any_flash(self, model: str, threads: int) -> str:
-        return next(f for (m, t, _), f in self.flash.items() if m == model and t == threads)
+    def other(self, kind: str, model: str, threads: int) -> dict:
+        flash = self.flash[model, threads, TESTS[0]]
+        return self.work(kind=kind, model=model, threads=threads, flash=flash)
 
     def peak_rss_bytes(self, model: str, threads: int) -> float:
-        flash = self.any_flash(model, threads)
-        return self.work(kind="memory", model=model, threads=threads, flash=flash)["peak_rss_bytes"]
+        return self.other("memory", model, threads)["peak_rss_bytes"]
 
     def start_ms(self, model: str, threads: int) -> float:
-        flash = self.any_flash(model, threads)
-        return self.work(kind="start", model=model, threads=threads, flash=flash)["start_ms"]
+        return self.other("start", model, threads)["start_ms"]
 
 
 # --- The machine -----------------------------------------------------------------------------------------
@@ -354,8 +351,8 @@ class Comparison:
             return run
 
         ours, theirs = alternate(index, with_neighbour(self.ours.speed), with_neighbour(self.theirs.speed))
-        case = self.case(model, threads, f"{test.name}, busy neighbour", "tok/s")
-        self.add(case, ours["tok_s"], theirs["tok_s"])
+        name = f"{test.name}, busy neighbour"
+        self.add(self.case(model, threads, name, "tok/s"), ours["tok_s"], theirs["tok_s"])
 
     def resources(self, index: int, model: str, threads: int) -> None:
         for name, unit, scale, method in [
@@ -374,12 +371,11 @@ class Comparison:
         print(f"  {Path(case.model).name} t={case.threads} {case.name}: {values}", file=sys.stderr)
 
     def run(self) -> None:
-        settings = self.args.flash
         pairs = [(model, threads) for model in self.args.model for threads in self.args.threads]
         for model, threads in pairs:
             for test in TESTS:
                 self.machine.wait()
-                self.theirs.choose_flash(model, threads, test, settings)
+                self.theirs.choose_flash(model, threads, test, self.args.flash)
         for index in range(self.args.rounds):
             print(f"round {index + 1} of {self.args.rounds}", file=sys.stderr)
             for model, threads in pairs:
@@ -396,8 +392,7 @@ class Comparison:
             size = os.path.getsize(model) / 1e6
             lines += [f"## {Path(model).name} ({size:.1f} MB)", ""]
             lines += ["| | threads | smolt | llama.cpp | ratio | of read bandwidth | |", "|---|---|---|---|---|---|---|"]
-            lines += [self.row(case) for case in self.cases.values() if case.model == model]
-            lines += [""]
+            lines += [self.row(case) for case in self.cases.values() if case.model == model] + [""]
         return "\n".join(lines)
 
     def row(self, case: Case) -> str:
@@ -462,8 +457,8 @@ class Comparison:
                 f'<rect x="{left}" y="{y}" width="{ratio * scale:.1f}" height="{row - 6}" fill="{colour}"/>',
                 f'<text x="{left + ratio * scale + 5:.1f}" y="{y + 13}">{ratio:.2f}</text>',
             ]
-        one = left + scale
-        parts.append(f'<line x1="{one:.1f}" y1="26" x2="{one:.1f}" y2="{height - 14}" stroke="#222"/>')
+        x = f"{left + scale:.1f}"
+        parts.append(f'<line x1="{x}" y1="26" x2="{x}" y2="{height - 14}" stroke="#222"/>')
         return "\n".join([*parts, "</svg>", ""])
 
 

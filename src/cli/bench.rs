@@ -16,20 +16,28 @@ use crate::model::{Model, Spec};
 
 /// Arguments of `smolt bench`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-As in llama-bench, tokens are random, neither tokenization nor sampling is included, and a prompt gets logits
-for its last token only. Each test runs once to warm up. Every length is combined with every depth and number
-of threads. The bandwidth column is the share that a test takes of what the memory gives to a plain sum.
+#[command(
+    args_override_self = true,
+    after_help = "\
+As in llama-bench, tokens are random, neither tokenization nor sampling is
+included, and a prompt gets logits for its last token only. Each test runs once
+to warm up. Every length is combined with every depth and number of threads.
+The bandwidth column is the share of what the memory gives to a plain sum over
+as many bytes as the weights have.
+
+The start is that of the command; what the system takes to start the program
+is not included. With --synthetic, peak memory includes making up the model.
 
 Examples:
   smolt bench -m model.gguf -p 128,512 -n 64 -t 1,2 -r 7
-  smolt bench --synthetic smollm2-135m:q4_0 -p 0 -n 32 -d 0,1024 --json")]
+  smolt bench --synthetic smollm2-135m:q4_0 -p 0 -n 32 -d 0,1024 --json"
+)]
 pub struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,
 
     /// Random weights in the shape of a known model
-    #[arg(long, value_name = "SHAPE:TYPE", conflicts_with = "model")]
+    #[arg(long, value_name = "SHAPE:TYPE", overrides_with = "model")]
     synthetic: Option<Synthetic>,
 
     /// Lengths of prompts to read; 0 for none
@@ -135,5 +143,34 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         // What cannot be removed is left to the system.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, Command};
+    use super::*;
+    use clap::Parser;
+
+    fn parse(args: &[&str]) -> BenchArgs {
+        match Cli::try_parse_from([&["smolt", "bench"], args].concat()).unwrap().command {
+            Command::Bench(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_later_of_model_and_synthetic_wins() {
+        let args = parse(&["-m", "x", "--synthetic", "smollm2-135m:q4_0"]);
+        assert_eq!(args.synthetic.unwrap().shape.name, "smollm2-135m");
+        let args = parse(&["--synthetic", "smollm2-135m:q4_0", "-m", "x"]);
+        assert!(args.synthetic.is_none() && args.model.model.is_some());
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let args = parse(&["-p", "128,512", "-n", "64", "-d", "0,1024", "-t", "1,2", "-r", "7"]);
+        assert_eq!((args.prompt, args.tokens, args.depth), (vec![128, 512], vec![64], vec![0, 1024]));
+        assert_eq!((args.threads, args.repetitions), (vec![1, 2], 7));
     }
 }

@@ -25,13 +25,17 @@ const STDIN: &str = "-";
 
 /// Arguments of `smolt perplexity`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Lower is better. The protocol is the default one of llama.cpp's llama-perplexity: chunks of 512 tokens that do
-not overlap, of which the second half is scored. Figures compare only for the same text, the same chunks and
-the same vocabulary.
+#[command(
+    args_override_self = true,
+    after_help = "\
+Lower is better. The protocol is the default one of llama.cpp's
+llama-perplexity: chunks of 512 tokens that do not overlap, of which the
+second half is scored. Figures compare only for the same text, the same
+chunks and the same vocabulary.
 
 Example:
-  smolt perplexity -m model.gguf wiki.test.raw --chunks 100")]
+  smolt perplexity -m model.gguf wiki.test.raw --chunks 100"
+)]
 pub struct PerplexityArgs {
     #[command(flatten)]
     model: ModelArgs,
