@@ -1,7 +1,10 @@
 //! The integration tests, one module per surface, in one binary.
 
 mod bench;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cli;
+mod demo;
 mod layering;
 mod perplexity;
 mod shared;

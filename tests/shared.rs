@@ -1,4 +1,4 @@
-//! Where development data lies, if it is there.
+//! Where test data lies.
 
 use std::path::PathBuf;
 
@@ -13,4 +13,9 @@ pub(crate) fn file(path: &str) -> Option<PathBuf> {
     }
     eprintln!("SKIPPED: no shared data at {} (set SMOLT_SHARED)", found.display());
     None
+}
+
+/// A file of the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }

@@ -50,9 +50,9 @@ fn no_allocation_per_token() {
     let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
     let stop = ["never said".to_owned()];
     let mut prompt = vec![];
-    // Plain text, so that the answer goes on.
-    let options = EncodeOptions { add_special: false, parse_special: false };
-    tokenizer.encode("lights lights lights lights", options, &mut prompt).unwrap();
+    let options = EncodeOptions { add_special: false, parse_special: true };
+    let request = "<|im_start|>user\nTurn on the kitchen lights<|im_end|>\n<|im_start|>assistant\n";
+    tokenizer.encode(request, options, &mut prompt).unwrap();
     for threads in 1..=3 {
         let options = RunOptions { context: 128, threads, logit_rows: 1 };
         let runner = Runner::new(Arc::clone(&model), &options).unwrap();

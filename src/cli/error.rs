@@ -107,9 +107,9 @@ impl CliError {
             Self::Model(ModelError::UnknownArchitecture { .. } | ModelError::TensorShape { .. }) => {
                 "see smolt plan --help for what can be read, or convert another model"
             }
-            Self::Model(ModelError::MissingTensor { .. } | ModelError::NotFinite { .. }) => {
-                "fetch or convert the model again"
-            }
+            Self::Model(
+                ModelError::MissingTensor { .. } | ModelError::NotFinite { .. } | ModelError::Pack { .. },
+            ) => "fetch or convert the model again",
             _ => return None,
         };
         Some(hint.to_owned())
@@ -120,10 +120,7 @@ fn model_exit(error: &ModelError) -> Exit {
     match error {
         ModelError::Alloc(_) | ModelError::ContextFull { .. } => Exit::DoesNotFit,
         ModelError::ContextSize { .. } => Exit::Usage,
-        ModelError::NotFinite { .. }
-        | ModelError::TokenOutOfRange { .. }
-        | ModelError::NoTokens
-        | ModelError::Cancelled => Exit::Runtime,
+        ModelError::TokenOutOfRange { .. } | ModelError::NoTokens | ModelError::Cancelled => Exit::Runtime,
         _ => Exit::Model,
     }
 }

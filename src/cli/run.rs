@@ -42,9 +42,6 @@ pub struct RunArgs {
     #[command(flatten)]
     resources: ResourceArgs,
 
-    #[command(flatten)]
-    sampling: SamplingArgs,
-
     /// What the model is told before the prompt
     #[arg(long, value_name = "TEXT", env = "SMOLT_SYSTEM", conflicts_with = "raw")]
     system: Option<String>,
@@ -68,6 +65,9 @@ pub struct RunArgs {
     /// Print one line of JSON at the end instead of the answer
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 /// How tokens are chosen. What is not given comes from the file (general.sampling.*), else from the defaults.

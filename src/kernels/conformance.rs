@@ -275,6 +275,19 @@ fn packing_refuses_wrong_sizes() {
 }
 
 #[test]
+fn packing_refuses_what_is_not_finite() {
+    for &block_type in BlockType::ALL {
+        let mut case = Case::new(6, block_type, scalar::KERNELS.packing, (3, 256, 1));
+        let row = block_type.row_bytes(256).unwrap();
+        let at = if block_type == BlockType::Q6K { 2 * row + 208 } else { 2 * row };
+        let bad: &[u8] = if block_type == BlockType::F32 { &[0, 0, 0x80, 0x7F] } else { &[0x80, 0x7F] };
+        case.native[at..at + bad.len()].copy_from_slice(bad);
+        let error = case.shape.pack_rows(&case.native, 0, &mut case.packed).unwrap_err();
+        assert!(matches!(error, KernelError::NotFinite { row: 2 }), "{block_type}: {error}");
+    }
+}
+
+#[test]
 fn vector_operations_equal_the_specification() {
     let spec = &scalar::KERNELS;
     for kernels in sets() {

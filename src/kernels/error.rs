@@ -10,6 +10,8 @@ pub enum KernelError {
     Columns { block_type: BlockType, cols: usize },
     #[error("weights have {found} bytes, expected up to {expected} in whole rows")]
     Length { expected: usize, found: usize },
+    #[error("row {row} holds a value or scale that is not finite; the file may be damaged")]
+    NotFinite { row: usize },
     #[error("unknown instruction set {name:?} in SMOLT_ISA; this build knows: {known}")]
     UnknownIsa { name: String, known: String },
     #[error("this processor lacks {name} (asked for by SMOLT_ISA); it has: {available}")]

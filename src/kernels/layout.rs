@@ -146,13 +146,16 @@ impl PackedShape {
     /// Packs rows `first_row ..` from their native bytes into `packed`, the whole matrix's bytes.
     ///
     /// # Errors
-    /// If a length does not fit the shape.
+    /// If a length does not fit the shape, or a scale or float weight is not finite.
     pub fn pack_rows(&self, native: &[u8], first_row: usize, packed: &mut [u8]) -> Result<(), KernelError> {
         let row_bytes = self.block_type.row_bytes(self.cols).filter(|&bytes| bytes > 0);
         let row_bytes =
             row_bytes.ok_or(KernelError::Columns { block_type: self.block_type, cols: self.cols })?;
         let rows = native.len() / row_bytes;
-        if native.len() % row_bytes != 0 || first_row + rows > self.rows || packed.len() != self.bytes() {
+        if !native.len().is_multiple_of(row_bytes)
+            || first_row + rows > self.rows
+            || packed.len() != self.bytes()
+        {
             return Err(KernelError::Length { expected: row_bytes * self.rows, found: native.len() });
         }
         for (i, row) in native.chunks_exact(row_bytes).enumerate() {
@@ -164,11 +167,19 @@ impl PackedShape {
                 offsets: self.offsets(),
                 packing: self.packing,
                 row: index % self.packing.lanes,
+                finite: true,
             };
             sink.pack(self.block_type, row);
+            if !sink.finite {
+                return Err(KernelError::NotFinite { row: index });
+            }
         }
         Ok(())
     }
+}
+
+fn is_finite_half(bits: [u8; 2]) -> bool {
+    half::f16::from_le_bytes(bits).is_finite()
 }
 
 /// Writes one row of a group.
@@ -177,13 +188,16 @@ struct RowSink<'a> {
     offsets: Offsets,
     packing: Packing,
     row: usize,
+    /// No scale or float written so far is infinite or not a number.
+    finite: bool,
 }
 
 impl RowSink<'_> {
     fn pack(&mut self, block_type: BlockType, native: &[u8]) {
         match block_type {
-            BlockType::F32 => self.floats::<4>(native),
-            BlockType::F16 | BlockType::BF16 => self.floats::<2>(native),
+            BlockType::F32 => self.floats(native, |bits| f32::from_le_bytes(bits).is_finite()),
+            BlockType::F16 => self.floats(native, is_finite_half),
+            BlockType::BF16 => self.floats(native, |bits| half::bf16::from_le_bytes(bits).is_finite()),
             BlockType::Q8_0 => self.each(native, |sink, b, block: &blocks::BlockQ8_0| {
                 sink.bytes8(b, &block.qs);
                 sink.scale(b, block.d);
@@ -244,10 +258,17 @@ impl RowSink<'_> {
         self.offsets.block_start(b)
     }
 
-    fn floats<const N: usize>(&mut self, native: &[u8]) {
+    fn floats<const N: usize>(&mut self, native: &[u8], is_finite: fn([u8; N]) -> bool) {
         for (column, value) in native.as_chunks::<N>().0.iter().enumerate() {
+            self.finite &= is_finite(*value);
             self.put(0, column, *value);
         }
+    }
+
+    /// Writes a half, the only element of this row in its plane.
+    fn half(&mut self, plane: usize, value: [u8; 2]) {
+        self.finite &= is_finite_half(value);
+        self.put(plane, 0, value);
     }
 
     fn nibbles(&mut self, b: usize, qs: &[u8; 16]) {
@@ -275,18 +296,18 @@ impl RowSink<'_> {
     }
 
     fn scale(&mut self, b: usize, d: [u8; 2]) {
-        self.put(self.block(b) + self.offsets.scales, 0, d);
+        self.half(self.block(b) + self.offsets.scales, d);
     }
 
     fn min(&mut self, b: usize, m: [u8; 2]) {
-        self.put(self.block(b) + self.offsets.mins, 0, m);
+        self.half(self.block(b) + self.offsets.mins, m);
     }
 
     /// Writes what eight blocks share; `index` counts blocks of 256 columns.
     fn supers(&mut self, index: usize, d: [u8; 2], dmin: [u8; 2]) {
         let start = self.offsets.super_start(8 * index);
-        self.put(start, 0, d);
-        self.put(start + self.offsets.dmin, 0, dmin);
+        self.half(start, d);
+        self.half(start + self.offsets.dmin, dmin);
     }
 
     /// Codes, scales and minima of a Q4_K or Q5_K block: 64 columns per 32 bytes.
@@ -304,7 +325,7 @@ impl RowSink<'_> {
     }
 
     fn q6_k(&mut self, b: usize, block: &blocks::BlockQ6K) {
-        self.put(self.offsets.super_start(8 * b), 0, block.d);
+        self.half(self.offsets.super_start(8 * b), block.d);
         for s in 0..8 {
             // 128 columns share 64 bytes of `ql` and 32 of `qh`; `s % 4` picks the quarter.
             let (half, quarter) = (s / 4, s % 4);

@@ -55,9 +55,12 @@ pub struct Kernels {
     pub(crate) scale_by: unsafe fn(&[f32], f32, &[f32], &mut [f32]),
     pub(crate) softmax: unsafe fn(&mut [f32]) -> f32,
     pub(crate) silu_mul: unsafe fn(&mut [f32], &[f32]),
-    pub(crate) scores: unsafe fn(&[f32], &[u16], usize, f32, &mut [f32], usize),
+    pub(crate) scores: Scores,
     pub(crate) weighted: unsafe fn(&[f32], usize, &[u16], usize, &mut [f32]),
 }
+
+/// Queries, keys, values per head, scale, output and its floats per query; see `scalar::scores`.
+type Scores = unsafe fn(&[f32], &[u16], usize, f32, &mut [f32], usize);
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

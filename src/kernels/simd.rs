@@ -5,7 +5,6 @@
 //! are `#[inline(always)]` so that they melt into the entry points, which carry `#[target_feature]`.
 
 /// Vectors of one instruction set. `LANES` f32 or i32 values, or `4 * LANES` bytes (a dword per lane).
-#[expect(clippy::missing_safety_doc, reason = "one contract for all, in the module's text")]
 pub(crate) trait Simd: Copy {
     /// Lanes, also the rows of a packed group; a divisor of 16.
     const LANES: usize;

@@ -46,6 +46,8 @@ pub use self::bpe::BYTE_CHARS;
 pub use self::detok::Detokenizer;
 pub use self::error::TextError;
 pub use self::plan::planned_bytes;
-pub use self::template::{ChatTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Role, Segment, TemplateError};
+pub use self::template::{
+    ChatTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Role, Segment, TemplateError,
+};
 pub use self::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};
 pub use self::vocab::{MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};

@@ -86,13 +86,8 @@ fn shifted(bytes: int8x16_t, left: i32) -> int8x16_t {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
 impl<D: Dot> Simd for Arm<D> {
     const LANES: usize = 4;
-<<<<<<< HEAD
-    const WIDEST: usize = 8;
-    const VECTORS: usize = 4;
-=======
-    // Loops over 8 tokens are not unrolled, which keeps the accumulators in memory.
     const WIDEST: usize = 4;
->>>>>>> arm
+    const VECTORS: usize = 4;
     const BYTE_OFFSET: i32 = 0;
     type F = float32x4_t;
     type I = int32x4_t;

@@ -1,0 +1,103 @@
+//! The embedded demo model: its golden ids, and its accuracy on requests phrased as none of the training's.
+
+use crate::shared::repository;
+use smolt::generate::{Request, SamplerOptions, Session};
+use smolt::gguf::GgufFile;
+use smolt::kernels::Kernels;
+use smolt::model::{LanguageModel, Model, RunOptions, Runner};
+use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+const FLOAT: &str = "tests/data/demo/demo-f16.gguf";
+const EMBEDDED: &str = "src/cli/demo.gguf";
+
+struct Demo {
+    session: Session<Runner>,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl Demo {
+    fn open(path: &str) -> Self {
+        let file = GgufFile::open(&repository(path)).unwrap();
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap());
+        Self { session: Session::new(runner(&file), Arc::clone(&tokenizer)), tokenizer }
+    }
+
+    /// The greedy reply to one user turn in the model's chat format.
+    fn reply(&mut self, prompt: &str) -> String {
+        let mut ids = vec![];
+        let mut add = |text: &str, parse_special| {
+            let options = EncodeOptions { add_special: false, parse_special };
+            self.tokenizer.encode(text, options, &mut ids).unwrap();
+        };
+        add("<|im_start|>user\n", true);
+        add(prompt, false);
+        add("<|im_end|>\n<|im_start|>assistant\n", true);
+        let request =
+            Request { max_tokens: Some(80), sampler: SamplerOptions::greedy(), ..Request::new(&ids) };
+        self.session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap().text
+    }
+}
+
+fn runner(file: &GgufFile) -> Runner {
+    let model = Arc::new(Model::load(file, Kernels::detect().unwrap()).unwrap());
+    Runner::new(model, &RunOptions { context: 256, threads: 1, logit_rows: 1 }).unwrap()
+}
+
+/// Commands answered with exactly the right action line, commands, other requests answered without one, and
+/// other requests.
+fn accuracy(model: &str) -> [usize; 4] {
+    let mut demo = Demo::open(model);
+    let text = std::fs::read_to_string(repository("prompts/demo-heldout.jsonl")).unwrap();
+    let mut counts = [0; 4];
+    for line in text.lines() {
+        let item: serde_json::Value = serde_json::from_str(line).unwrap();
+        let reply = demo.reply(item["prompt"].as_str().unwrap());
+        let action = reply.lines().find(|line| line.starts_with('{'));
+        let at = if item["action"].is_null() { 2 } else { 0 };
+        counts[at] += usize::from(action == item["action"].as_str());
+        counts[at + 1] += 1;
+    }
+    eprintln!(
+        "{model}: actions {}/{}, none where none is due {}/{}",
+        counts[0], counts[1], counts[2], counts[3]
+    );
+    counts
+}
+
+#[test]
+fn commands_are_understood_in_new_phrasings() {
+    let [float, commands, none, others] = accuracy(FLOAT);
+    assert!(commands >= 100 && others >= 40, "{commands} commands, {others} other requests");
+    assert!(float * 100 >= commands * 90 && none * 100 >= others * 90);
+    let [embedded, _, none, _] = accuracy(EMBEDDED);
+    // Plain rounding to 4 bits may cost two points of a hundred.
+    assert!((embedded + commands / 50) >= float && none * 100 >= others * 90);
+}
+
+/// Continuations of the float model, computed by the training program's own forward pass in f32.
+#[test]
+fn greedy_tokens_equal_the_training_program() {
+    let golden = std::fs::read(repository("tests/data/demo/greedy.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
+    let ids = |v: &serde_json::Value| -> Vec<u32> {
+        v.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
+    let mut runner = runner(&GgufFile::open(&repository(FLOAT)).unwrap());
+    let argmax =
+        |logits: &[f32]| (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32;
+    let cases = golden.as_array().unwrap();
+    assert!(cases.len() >= 10);
+    for case in cases {
+        let (prompt, expected) = (ids(&case["prompt_ids"]), ids(&case["greedy_ids"]));
+        assert!(expected.len() >= 24);
+        runner.truncate(0);
+        let mut input = prompt;
+        for expected in expected {
+            let next = argmax(runner.feed(&input, &|| false).unwrap());
+            assert_eq!(next, expected, "{}", case["prompt"]);
+            input = vec![next];
+        }
+    }
+}
