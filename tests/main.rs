@@ -1,8 +1,8 @@
 //! The integration tests, one module per surface, in one binary.
 
-mod bench;
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bench;
 mod cli;
 mod demo;
 mod layering;
