@@ -1,5 +1,4 @@
 //! `smolt bench` and `smolt perplexity` from outside, with the built-in model.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::Value;
 use std::io::Write;

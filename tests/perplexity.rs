@@ -1,5 +1,4 @@
 //! Perplexity against llama.cpp's figures for small trained models of the shared data.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::shared;
 use smolt::eval::perplexity::{Corpus, Perplexity, PerplexityOptions, perplexity};
