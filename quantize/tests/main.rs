@@ -5,4 +5,5 @@
 mod command;
 mod fixture;
 mod llama_quantize;
+mod oracle;
 mod plan;

@@ -212,6 +212,21 @@ impl Layout {
     }
 }
 
+/// A tensor's place in either buffer.
+enum Place<'a> {
+    Matrix(&'a Matrix),
+    Vector(&'a Vector),
+}
+
+impl Place<'_> {
+    fn tensor(&self) -> &str {
+        match self {
+            Place::Matrix(matrix) => &matrix.tensor,
+            Place::Vector(vector) => &vector.tensor,
+        }
+    }
+}
+
 /// The loaded weights.
 #[derive(Debug)]
 pub(crate) struct Weights {
@@ -220,15 +235,19 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Packs every tensor. Pages of the file are given back as soon as they are packed.
+    /// Packs every tensor, in the order of the file: storage is read as one stream, and pages that the system
+    /// mapped ahead are given back with the tensor they belong to.
     pub(crate) fn load(file: &GgufFile, layout: &Layout) -> Result<Self, ModelError> {
         let mut packed = Buffer::zeroed(layout.packed_bytes, "the weights")?;
         let mut vectors = Buffer::zeroed(layout.vector_len, "norms and biases")?;
-        for matrix in layout.matrices() {
-            matrix.load(file, &mut packed[matrix.offset..][..matrix.shape.bytes()])?;
-        }
-        for vector in layout.vectors() {
-            vector.load(file, &mut vectors[vector.range.clone()])?;
+        let matrices = layout.matrices().map(Place::Matrix);
+        let mut places: Vec<_> = matrices.chain(layout.vectors().map(Place::Vector)).collect();
+        places.sort_by_key(|place| file.tensor(place.tensor()).map(|info| info.offset));
+        for place in places {
+            match place {
+                Place::Matrix(m) => m.load(file, &mut packed[m.offset..][..m.shape.bytes()])?,
+                Place::Vector(v) => v.load(file, &mut vectors[v.range.clone()])?,
+            }
         }
         file.release_all();
         Ok(Self { packed, vectors })
