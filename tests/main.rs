@@ -7,5 +7,6 @@ mod cli;
 mod demo;
 mod layering;
 mod perplexity;
+mod readme;
 mod shared;
 mod trained;

@@ -1,0 +1,115 @@
+//! Every command of README.md runs, and prints what README.md shows.
+
+use crate::shared::repository;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A command of a `console` block and the output shown below it.
+#[derive(Debug)]
+struct Shown {
+    command: String,
+    output: String,
+}
+
+fn shown() -> Vec<Shown> {
+    let text = std::fs::read_to_string(repository("README.md")).unwrap();
+    let mut found: Vec<Shown> = vec![];
+    for block in text.split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        for line in block.lines() {
+            match line.strip_prefix("$ ") {
+                Some(command) => found.push(Shown { command: command.to_owned(), output: String::new() }),
+                None => {
+                    let last = found.last_mut().expect("a command before output");
+                    last.output.push_str(line);
+                    last.output.push('\n');
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Commands that build, fetch or take long: they must name files that exist, and the gate or their own
+/// tests run them.
+const NOT_RUN_HERE: &[&str] = &[
+    "cargo build",
+    "cargo test",
+    "scripts/",
+    "pip ",
+    "cargo run --release -p smolt-quantize",
+    "cargo bench",
+];
+
+/// A folder whose `smolt` and `smolt-quantize` are the ones under test.
+struct Shell {
+    folder: PathBuf,
+    path: String,
+}
+
+impl Shell {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("smolt-readme-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let smolt = PathBuf::from(env!("CARGO_BIN_EXE_smolt"));
+        let path = format!("{}:{}", smolt.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        // README's text examples name a file of the user's.
+        std::fs::write(folder.join("letter.txt"), "Turn on the kitchen lights").unwrap();
+        Self { folder, path }
+    }
+
+    fn run(&self, command: &str) -> (bool, String, String) {
+        let command = command.replace("cargo run --release -- ", "smolt ");
+        let output = Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(&self.folder)
+            .env("PATH", &self.path)
+            .output();
+        let output = output.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn every_command_runs() {
+    let shell = Shell::new();
+    let mut ran = 0;
+    for Shown { command, output } in shown() {
+        if NOT_RUN_HERE.iter().any(|prefix| command.starts_with(prefix)) {
+            for word in command.split_whitespace().filter(|word| word.starts_with("scripts/")) {
+                assert!(repository(word).exists(), "{command}");
+            }
+            continue;
+        }
+        if command.contains("smolt-quantize") && !quantizer_is_built() {
+            eprintln!("SKIPPED: {command}: smolt-quantize is not built; cargo test --workspace builds it");
+            continue;
+        }
+        let (success, stdout, stderr) = shell.run(&command);
+        assert!(success, "{command}\n{stdout}{stderr}");
+        if !output.is_empty() {
+            assert_eq!(format!("{stdout}{stderr}").trim_end(), output.trim_end(), "{command}");
+        }
+        ran += 1;
+    }
+    assert!(ran >= 5, "README.md shows commands");
+}
+
+fn quantizer_is_built() -> bool {
+    PathBuf::from(env!("CARGO_BIN_EXE_smolt")).with_file_name("smolt-quantize").exists()
+}
+
+#[test]
+fn the_test_command_is_what_the_gate_runs() {
+    let gate = std::fs::read_to_string(repository("scripts/check.sh")).unwrap();
+    let tests =
+        shown().into_iter().map(|shown| shown.command).find(|command| command.starts_with("cargo test"));
+    assert!(gate.lines().any(|line| line == tests.as_deref().expect("README.md shows how to test")));
+}
