@@ -86,13 +86,24 @@ impl Planned {
     /// # Errors
     /// If the file is damaged or memory cannot be had.
     pub(super) fn load(&self, args: &ModelArgs, started: Instant) -> Result<Loaded, CliError> {
-        let tokenizer = tokenizer(&self.file, args)?;
+        // Either takes as long as the other; with one thread the memory that building the tokenizer took for
+        // a while is used again for the rest.
+        let (tokenizer, model) = if self.options.threads > 1 {
+            std::thread::scope(|scope| {
+                let model = scope.spawn(|| Model::load(&self.file, self.kernels));
+                let tokenizer = tokenizer(&self.file, args);
+                (tokenizer, model.join())
+            })
+        } else {
+            (tokenizer(&self.file, args), Ok(Model::load(&self.file, self.kernels)))
+        };
+        let (tokenizer, model) =
+            (tokenizer?, model.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         let (tokens, rows) = (tokenizer.vocab_size(), self.spec.vocab);
         if tokens > rows {
             return Err(CliError::Vocabulary { file: self.file.name().to_owned(), tokens, rows });
         }
-        let model = Arc::new(Model::load(&self.file, self.kernels)?);
-        let runner = Runner::new(model, &self.options)?;
+        let runner = Runner::new(Arc::new(model), &self.options)?;
         let session = Session::new(runner, Arc::new(tokenizer));
         Ok(Loaded { session, time: started.elapsed() })
     }
