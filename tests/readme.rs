@@ -54,7 +54,7 @@ impl Shell {
         let smolt = PathBuf::from(env!("CARGO_BIN_EXE_smolt"));
         let path = format!("{}:{}", smolt.parent().unwrap().display(), std::env::var("PATH").unwrap());
         // README's text examples name a file of the user's.
-        std::fs::write(folder.join("letter.txt"), "Turn on the kitchen lights").unwrap();
+        std::fs::write(folder.join("letter.txt"), "Turn on the kitchen lights, please. ".repeat(10)).unwrap();
         Self { folder, path }
     }
 
