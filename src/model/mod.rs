@@ -13,6 +13,8 @@ mod plan;
 mod rope;
 mod runner;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use error::ModelError;

@@ -45,3 +45,35 @@ impl RopeTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn angles(rope: &Rope, factors: Option<&[f32]>, position: usize) -> Vec<[f32; 2]> {
+        let mut table = RopeTable::new(rope, factors, 1).unwrap();
+        table.fill(position, 1);
+        table.table().to_vec()
+    }
+
+    const ROPE: Rope = Rope { pairs: 4, base: 10_000.0, divisor: 1.0 };
+
+    #[test]
+    fn pairs_turn_by_position_times_frequency() {
+        let table = angles(&ROPE, None, 3);
+        for (i, [cos, sin]) in table.into_iter().enumerate() {
+            let angle = 3.0 * 10f64.powi(-(i as i32));
+            assert!((f64::from(cos) - angle.cos()).abs() < 1e-7);
+            assert!((f64::from(sin) - angle.sin()).abs() < 1e-7);
+        }
+    }
+
+    #[test]
+    fn linear_scaling_divides_positions_and_factors_divide_frequencies() {
+        assert_eq!(angles(&Rope { divisor: 4.0, ..ROPE }, None, 12), angles(&ROPE, None, 3));
+        let table = angles(&ROPE, Some(&[1.0, 2.0, 4.0, 1.0]), 12);
+        assert_eq!(table[0], angles(&ROPE, None, 12)[0]);
+        assert_eq!(table[1], angles(&ROPE, None, 6)[1]);
+        assert_eq!(table[2], angles(&ROPE, None, 3)[2]);
+    }
+}
