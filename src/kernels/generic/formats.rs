@@ -1,4 +1,6 @@
 //! How the blocks of each quantized format are unpacked, multiplied and scaled.
+//!
+//! A format says what its codes are and how to unpack a block; the product is the same for all.
 
 use crate::blocks::{BlockType, IQ4_NL_VALUES};
 use crate::kernels::acts::ActScale;
@@ -12,27 +14,101 @@ pub(crate) struct PackedBlock {
     pub(super) supers: *const u8,
 }
 
-/// How a quantized format's blocks are unpacked and scaled. Implementations hold no data.
-pub(crate) trait Format<S: Simd> {
-    /// A type with this format's planes.
-    const TYPE: BlockType;
-    /// Where the planes lie.
-    const AT: Offsets = Offsets::new(Planes::of(Self::TYPE), S::LANES);
-
-    /// Adds a block to the accumulator of each token of a tile of `T`: `codes` and `scales` are the
-    /// activations of the same 32 columns.
-    ///
-    /// # Safety
-    /// As for [`Simd`]; the block is in this format, and the tile has `T` tokens.
-    unsafe fn add<const T: usize>(
-        block: PackedBlock,
-        codes: *const i8,
-        scales: *const ActScale,
-        acc: &mut [S::F; T],
-    );
+/// What the bytes of unpacked codes are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codes {
+    /// Unsigned, below 16.
+    FourBits,
+    /// Unsigned, below 32.
+    FiveBits,
+    /// Unsigned, below 64.
+    SixBits,
+    /// Stored 8-bit codes.
+    Bytes,
 }
 
-/// Eight dwords of low and high nibbles: columns 0..16, then 16..32.
+/// 32 columns of a group: `w = scale * (code - ZERO) + min`, per row.
+pub(crate) struct Unpacked<S: Simd> {
+    /// Eight dwords per row: columns `4 * i ..`.
+    codes: [S::B; 8],
+    /// Of columns 0..16 and 16..32.
+    scales: [S::F; 2],
+    min: S::F,
+}
+
+/// A quantized format. Implementations hold no data.
+pub(crate) trait Format<S: Simd> {
+    /// The storage type, or one with the same planes.
+    const TYPE: BlockType;
+    /// What [`Unpacked::codes`] are.
+    const CODES: Codes;
+    /// What is to be subtracted from the codes.
+    const ZERO: i32 = 0;
+    /// Where the planes lie.
+    const AT: Offsets = Offsets::new(Planes::of(Self::TYPE), S::LANES);
+    /// Whether there is a minimum.
+    const HAS_MIN: bool = Planes::of(Self::TYPE).mins > 0;
+    /// Whether the halves of a block have scales of their own.
+    const HALVES: bool = false;
+
+    /// Unpacks a block.
+    ///
+    /// # Safety
+    /// As for [`Simd`]; the block is in this format.
+    unsafe fn unpack(block: PackedBlock) -> Unpacked<S>;
+}
+
+/// Adds a block to the accumulator of each token of a tile of `T`; `acts` and `scales` are the activations
+/// of the same 32 columns.
+///
+/// # Safety
+/// As for [`Simd`]; the block is in format `W`, and the tile has `T` tokens.
+#[inline(always)]
+pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
+    block: PackedBlock,
+    acts: *const i8,
+    scales: *const ActScale,
+    acc: &mut [S::F; T],
+) {
+    // SAFETY: the caller's contract covers the block and `T` tokens.
+    unsafe {
+        let weights = W::unpack(block);
+        for t in 0..T {
+            let (acts, scale) = (acts.add(t * BLOCK), &*scales.add(t));
+            let d = S::splat(scale.d);
+            if W::HALVES {
+                let (low, high) = weights.codes.split_at(4);
+                let sums = [scale.first, scale.sum - scale.first];
+                for (half, codes) in [low, high].into_iter().enumerate() {
+                    let codes: &[S::B; 4] = &[codes[0], codes[1], codes[2], codes[3]];
+                    let sum = dot::<S, W, 4>(codes, acts.add(16 * half), -W::ZERO * sums[half]);
+                    acc[t] = S::fma(S::from_i32(sum), S::mul(weights.scales[half], d), acc[t]);
+                }
+            } else {
+                let sum = dot::<S, W, 8>(&weights.codes, acts, -W::ZERO * scale.sum);
+                acc[t] = S::fma(S::from_i32(sum), S::mul(weights.scales[0], d), acc[t]);
+            }
+            if W::HAS_MIN {
+                acc[t] = S::fma(weights.min, S::splat(scale.ds), acc[t]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dot<S: Simd, W: Format<S>, const N: usize>(codes: &[S::B; N], acts: *const i8, start: i32) -> S::I {
+    // SAFETY: the caller's contract: `4 * N` activations.
+    unsafe {
+        match W::CODES {
+            Codes::FourBits => S::dot::<4, N>(codes, acts, start),
+            Codes::FiveBits => S::dot::<5, N>(codes, acts, start),
+            Codes::SixBits => S::dot::<6, N>(codes, acts, start),
+            Codes::Bytes => S::dot_bytes::<N>(codes, acts, start),
+        }
+    }
+}
+
+/// Low nibbles (columns 0..16) and high nibbles (16..32) of four dwords per lane.
 #[inline(always)]
 unsafe fn nibbles<S: Simd>(codes: *const u8) -> [S::B; 8] {
     // SAFETY: the caller's contract: four dwords per lane.
@@ -67,209 +143,137 @@ unsafe fn unsigned_codes<S: Simd, const FIVE_BITS: bool>(codes: *const u8) -> [S
     }
 }
 
-#[inline(always)]
-unsafe fn dot<S: Simd, const FIVE_BITS: bool>(weights: &[S::B; 8], acts: *const i8, start: i32) -> S::I {
-    // SAFETY: the caller's contract: 32 activations.
-    unsafe {
-        if FIVE_BITS { S::dot::<5, 8>(weights, acts, start) } else { S::dot::<4, 8>(weights, acts, start) }
-    }
+const fn codes_of(five_bits: bool) -> Codes {
+    if five_bits { Codes::FiveBits } else { Codes::FourBits }
 }
 
 /// Q4_0 (zero 8) and, with `FIVE_BITS`, Q5_0 (zero 16): a half scale.
 pub(crate) struct Symmetric<const FIVE_BITS: bool>;
-/// Q4_1 and Q5_1: a half scale and a half minimum.
-pub(crate) struct Affine<const FIVE_BITS: bool>;
-/// Q4_K and Q5_K: byte scales and minima under two halves per 256 columns.
-pub(crate) struct Super<const FIVE_BITS: bool>;
-/// Q6_K: six bits, a signed byte scale per 16 columns under a half per 256.
-pub(crate) struct SixBits;
-/// Q8_0: bytes and a half scale.
-pub(crate) struct Bytes;
-/// IQ4_NL: nibbles index a table; a half scale.
-pub(crate) struct Table;
 
 impl<S: Simd, const FIVE_BITS: bool> Format<S> for Symmetric<FIVE_BITS> {
     const TYPE: BlockType = if FIVE_BITS { BlockType::Q5_0 } else { BlockType::Q4_0 };
+    const CODES: Codes = codes_of(FIVE_BITS);
+    const ZERO: i32 = if FIVE_BITS { 16 } else { 8 };
 
     #[inline(always)]
-    unsafe fn add<const T: usize>(
-        block: PackedBlock,
-        codes: *const i8,
-        scales: *const ActScale,
-        acc: &mut [S::F; T],
-    ) {
-        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
+    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
+        // SAFETY: the caller's contract covers every plane of the block.
         unsafe {
-            let at = <Self as Format<S>>::AT;
-            let weights = unsigned_codes::<S, FIVE_BITS>(block.start);
-            let d = S::from_f16(block.start.add(at.scales).cast());
-            let zero = if FIVE_BITS { 16 } else { 8 };
-            for t in 0..T {
-                let scale = &*scales.add(t);
-                let sum = dot::<S, FIVE_BITS>(&weights, codes.add(t * BLOCK), -zero * scale.sum);
-                acc[t] = S::fma(S::from_i32(sum), S::mul(d, S::splat(scale.d)), acc[t]);
-            }
+            let d = S::from_f16(block.start.add(<Self as Format<S>>::AT.scales).cast());
+            let codes = unsigned_codes::<S, FIVE_BITS>(block.start);
+            Unpacked { codes, scales: [d, d], min: S::splat(0.0) }
         }
     }
 }
 
-/// Adds unsigned codes with a scale and a minimum per row.
-#[inline(always)]
-unsafe fn add_affine<S: Simd, const FIVE_BITS: bool, const T: usize>(
-    weights: &[S::B; 8],
-    (d, m): (S::F, S::F),
-    codes: *const i8,
-    scales: *const ActScale,
-    acc: &mut [S::F; T],
-) {
-    // SAFETY: the caller's contract: `T` tokens.
-    unsafe {
-        for t in 0..T {
-            let scale = &*scales.add(t);
-            let sum = dot::<S, FIVE_BITS>(weights, codes.add(t * BLOCK), 0);
-            acc[t] = S::fma(S::from_i32(sum), S::mul(d, S::splat(scale.d)), acc[t]);
-            acc[t] = S::fma(m, S::splat(scale.ds), acc[t]);
-        }
-    }
-}
+/// Q4_1 and Q5_1: a half scale and a half minimum.
+pub(crate) struct Affine<const FIVE_BITS: bool>;
 
 impl<S: Simd, const FIVE_BITS: bool> Format<S> for Affine<FIVE_BITS> {
     const TYPE: BlockType = if FIVE_BITS { BlockType::Q5_1 } else { BlockType::Q4_1 };
+    const CODES: Codes = codes_of(FIVE_BITS);
 
     #[inline(always)]
-    unsafe fn add<const T: usize>(
-        block: PackedBlock,
-        codes: *const i8,
-        scales: *const ActScale,
-        acc: &mut [S::F; T],
-    ) {
-        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
+    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
+        // SAFETY: the caller's contract covers every plane of the block.
         unsafe {
             let at = <Self as Format<S>>::AT;
-            let weights = unsigned_codes::<S, FIVE_BITS>(block.start);
             let d = S::from_f16(block.start.add(at.scales).cast());
-            let m = S::from_f16(block.start.add(at.mins).cast());
-            add_affine::<S, FIVE_BITS, T>(&weights, (d, m), codes, scales, acc);
+            let min = S::from_f16(block.start.add(at.mins).cast());
+            Unpacked { codes: unsigned_codes::<S, FIVE_BITS>(block.start), scales: [d, d], min }
         }
     }
 }
+
+/// Q4_K and Q5_K: byte scales and minima under two halves per 256 columns.
+pub(crate) struct Super<const FIVE_BITS: bool>;
 
 impl<S: Simd, const FIVE_BITS: bool> Format<S> for Super<FIVE_BITS> {
     const TYPE: BlockType = if FIVE_BITS { BlockType::Q5K } else { BlockType::Q4K };
+    const CODES: Codes = codes_of(FIVE_BITS);
 
     #[inline(always)]
-    unsafe fn add<const T: usize>(
-        block: PackedBlock,
-        codes: *const i8,
-        scales: *const ActScale,
-        acc: &mut [S::F; T],
-    ) {
-        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
+    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
+        // SAFETY: the caller's contract covers every plane of the block.
         unsafe {
             let at = <Self as Format<S>>::AT;
-            let weights = unsigned_codes::<S, FIVE_BITS>(block.start);
             let d = S::from_f16(block.supers.cast());
             let dmin = S::from_f16(block.supers.add(at.dmin).cast());
             let d = S::mul(d, S::from_u8(block.start.add(at.scales)));
-            let m = S::mul(dmin, S::from_u8(block.start.add(at.mins)));
-            let m = S::mul(m, S::splat(-1.0));
-            add_affine::<S, FIVE_BITS, T>(&weights, (d, m), codes, scales, acc);
+            let min = S::mul(dmin, S::from_u8(block.start.add(at.mins)));
+            let min = S::mul(min, S::splat(-1.0));
+            Unpacked { codes: unsigned_codes::<S, FIVE_BITS>(block.start), scales: [d, d], min }
         }
     }
 }
+
+/// Q6_K: six bits, a signed byte scale per 16 columns under a half per 256.
+pub(crate) struct SixBits;
 
 impl<S: Simd> Format<S> for SixBits {
     const TYPE: BlockType = BlockType::Q6K;
+    const CODES: Codes = Codes::SixBits;
+    const ZERO: i32 = 32;
+    const HALVES: bool = true;
 
     #[inline(always)]
-    unsafe fn add<const T: usize>(
-        block: PackedBlock,
-        codes: *const i8,
-        scales: *const ActScale,
-        acc: &mut [S::F; T],
-    ) {
-        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
+    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
+        // SAFETY: the caller's contract covers every plane of the block.
         unsafe {
             let at = <Self as Format<S>>::AT;
             let c = nibbles::<S>(block.start);
+            let bits = [0, 1].map(|half| S::bytes(block.start.add(at.high + half * 4 * S::LANES)));
             let d = S::from_f16(block.supers.cast());
-            for half in 0..2 {
-                let bits = S::bytes(block.start.add(at.high + half * 4 * S::LANES));
-                let weights = [
-                    S::with_field::<0>(c[4 * half], bits),
-                    S::with_field::<1>(c[4 * half + 1], bits),
-                    S::with_field::<2>(c[4 * half + 2], bits),
-                    S::with_field::<3>(c[4 * half + 3], bits),
-                ];
-                let dw = S::mul(d, S::from_i8(block.start.add(at.scales + half * S::LANES).cast()));
-                for t in 0..T {
-                    let scale = &*scales.add(t);
-                    let sum = if half == 0 { scale.first } else { scale.sum - scale.first };
-                    let sum = S::dot::<6, 4>(&weights, codes.add(t * BLOCK + 16 * half), -32 * sum);
-                    acc[t] = S::fma(S::from_i32(sum), S::mul(dw, S::splat(scale.d)), acc[t]);
-                }
-            }
+            let scale = |half| S::from_i8(block.start.add(at.scales + half * S::LANES).cast());
+            let codes = [
+                S::with_field::<0>(c[0], bits[0]),
+                S::with_field::<1>(c[1], bits[0]),
+                S::with_field::<2>(c[2], bits[0]),
+                S::with_field::<3>(c[3], bits[0]),
+                S::with_field::<0>(c[4], bits[1]),
+                S::with_field::<1>(c[5], bits[1]),
+                S::with_field::<2>(c[6], bits[1]),
+                S::with_field::<3>(c[7], bits[1]),
+            ];
+            Unpacked { codes, scales: [S::mul(d, scale(0)), S::mul(d, scale(1))], min: S::splat(0.0) }
         }
     }
 }
 
-/// Adds stored 8-bit codes.
-#[inline(always)]
-unsafe fn add_bytes<S: Simd, const T: usize>(
-    weights: &[S::B; 8],
-    d: S::F,
-    codes: *const i8,
-    scales: *const ActScale,
-    acc: &mut [S::F; T],
-) {
-    // SAFETY: the caller's contract: `T` tokens.
-    unsafe {
-        for t in 0..T {
-            let scale = &*scales.add(t);
-            let start = -S::BYTE_OFFSET * scale.sum;
-            let sum = S::dot_bytes::<8>(weights, codes.add(t * BLOCK), start);
-            acc[t] = S::fma(S::from_i32(sum), S::mul(d, S::splat(scale.d)), acc[t]);
-        }
-    }
-}
+/// Q8_0: bytes and a half scale.
+pub(crate) struct Bytes;
 
 impl<S: Simd> Format<S> for Bytes {
     const TYPE: BlockType = BlockType::Q8_0;
+    const CODES: Codes = Codes::Bytes;
+    const ZERO: i32 = S::BYTE_OFFSET;
 
     #[inline(always)]
-    unsafe fn add<const T: usize>(
-        block: PackedBlock,
-        codes: *const i8,
-        scales: *const ActScale,
-        acc: &mut [S::F; T],
-    ) {
-        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
+    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
+        // SAFETY: the caller's contract covers every plane of the block.
         unsafe {
-            let at = <Self as Format<S>>::AT;
-            let weights: [S::B; 8] =
-                [0, 1, 2, 3, 4, 5, 6, 7].map(|i| S::bytes(block.start.add(i * 4 * S::LANES)));
-            let d = S::from_f16(block.start.add(at.scales).cast());
-            add_bytes::<S, T>(&weights, d, codes, scales, acc);
+            let codes = [0, 1, 2, 3, 4, 5, 6, 7].map(|i| S::bytes(block.start.add(i * 4 * S::LANES)));
+            let d = S::from_f16(block.start.add(<Self as Format<S>>::AT.scales).cast());
+            Unpacked { codes, scales: [d, d], min: S::splat(0.0) }
         }
     }
 }
 
+/// IQ4_NL: nibbles index a table; a half scale.
+pub(crate) struct Table;
+
 impl<S: Simd> Format<S> for Table {
     const TYPE: BlockType = BlockType::IQ4NL;
+    const CODES: Codes = Codes::Bytes;
+    const ZERO: i32 = S::BYTE_OFFSET;
 
     #[inline(always)]
-    unsafe fn add<const T: usize>(
-        block: PackedBlock,
-        codes: *const i8,
-        scales: *const ActScale,
-        acc: &mut [S::F; T],
-    ) {
-        // SAFETY: the caller's contract covers every plane of the block and `T` tokens.
+    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
+        // SAFETY: the caller's contract covers every plane of the block.
         unsafe {
-            let at = <Self as Format<S>>::AT;
-            let weights = nibbles::<S>(block.start).map(|c| S::lookup(c, &IQ4_NL_VALUES));
-            let d = S::from_f16(block.start.add(at.scales).cast());
-            add_bytes::<S, T>(&weights, d, codes, scales, acc);
+            let codes = nibbles::<S>(block.start).map(|c| S::lookup(c, &IQ4_NL_VALUES));
+            let d = S::from_f16(block.start.add(<Self as Format<S>>::AT.scales).cast());
+            Unpacked { codes, scales: [d, d], min: S::splat(0.0) }
         }
     }
 }

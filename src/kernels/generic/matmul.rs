@@ -1,6 +1,6 @@
 //! Matrix products: the walk over groups of rows and tiles of tokens.
 
-use super::formats::{Format, PackedBlock};
+use super::formats::{self, Format, PackedBlock};
 use crate::kernels::acts::{Acts, Tile};
 use crate::kernels::layout::{BLOCK, PackedMatrix};
 use crate::kernels::scalar::VIRTUAL;
@@ -41,7 +41,7 @@ unsafe fn quantized_tile<S: Simd, W: Format<S>, const T: usize>(
                 start: group.add(W::AT.block_start(b)),
                 supers: group.add(W::AT.super_start(b)),
             };
-            W::add::<T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc);
+            formats::add::<S, W, T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc);
         }
         store::<S, T>(&acc, job, tile, rows);
     }
@@ -167,11 +167,15 @@ unsafe fn float_tile<S: Simd, W: FloatFormat<S>, const T: usize>(
     unsafe {
         let floats = job.acts.floats(tile).as_ptr();
         let mut acc = [[S::splat(0.0); T]; 2];
-        for k in 0..job.acts.blocks() * BLOCK {
-            let weights = W::load(group.add(k * W::BYTES * S::LANES));
-            for t in 0..T {
-                let x = S::splat(*floats.add(k * T + t));
-                acc[k % 2][t] = S::fma(weights, x, acc[k % 2][t]);
+        for pair in 0..job.acts.blocks() * BLOCK / 2 {
+            // A constant index keeps the sums in registers.
+            for odd in 0..2 {
+                let k = 2 * pair + odd;
+                let weights = W::load(group.add(k * W::BYTES * S::LANES));
+                for t in 0..T {
+                    let x = S::splat(*floats.add(k * T + t));
+                    acc[odd][t] = S::fma(weights, x, acc[odd][t]);
+                }
             }
         }
         let [even, odd] = acc;
