@@ -28,6 +28,17 @@ const fn largest(bits: u32, n: usize) -> i32 {
     ((1 << bits) - 1) * 127 * n as i32
 }
 
+/// Adds to each row of `total` its two sums of `n` products.
+#[inline]
+#[target_feature(enable = "neon")]
+fn widen<const BITS: u32>(total: int32x4_t, (low, high): Sums, n: usize) -> int32x4_t {
+    if 2 * largest(BITS, n) <= i16::MAX as i32 {
+        vpadalq_s16(total, vpaddq_s16(low, high))
+    } else {
+        vaddq_s32(total, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)))
+    }
+}
+
 /// Four dwords of activation codes, each in all lanes.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -63,22 +74,21 @@ impl Dot for Widening {
         acts: *const i8,
         start: i32,
     ) -> int32x4_t {
-        const { assert!(largest(BITS, N) <= i16::MAX as i32) };
+        const { assert!(largest(BITS, 4) <= i16::MAX as i32) };
         unsafe {
-            let mut sums = zero();
+            let (mut sums, mut total) = (zero(), vdupq_n_s32(start));
             for (i, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
                 let acts = broadcast_four(acts.add(16 * i));
                 for (codes, acts) in codes.iter().zip(acts) {
                     sums = multiply_add(sums, *codes, acts);
                 }
+                // Where all products do not fit 16 bits, those of four dwords do.
+                if largest(BITS, N) > i16::MAX as i32 {
+                    total = widen::<BITS>(total, sums, 4);
+                    sums = zero();
+                }
             }
-            let (low, high) = sums;
-            let start = vdupq_n_s32(start);
-            if 2 * largest(BITS, N) <= i16::MAX as i32 {
-                vpadalq_s16(start, vpaddq_s16(low, high))
-            } else {
-                vaddq_s32(start, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)))
-            }
+            if largest(BITS, N) > i16::MAX as i32 { total } else { widen::<BITS>(total, sums, N) }
         }
     }
 
