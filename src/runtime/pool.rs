@@ -1,9 +1,14 @@
-//! Persistent threads with a barrier that parks.
+//! Persistent threads that never make a busy machine wait for them.
 //!
 //! Work is split statically: part `i` of `n` always gets the same rows, so a core re-reads the part of the
-//! weights that its cache may still hold, and results do not depend on timing. Waiting threads spin for a
-//! few microseconds, since the next stage usually follows at once, and then sleep on a condition variable:
-//! an idle pool uses no processor time and a busy neighbour gets its share.
+//! weights that its cache may still hold, and results do not depend on timing. A part belongs to whoever
+//! claims it first. That is nearly always the worker of the same number, which spins for a few microseconds
+//! between stages since the next one usually follows at once. A worker that sleeps, or that waits for a
+//! processor some other program has, is not waited for: the caller does its part.
+//!
+//! What remains is a worker that loses its processor in the middle of a part. The caller then has to wait,
+//! and sends that worker to rest for a time that doubles as long as this goes on. So a busy neighbour costs
+//! the share of the machine that it takes, and an idle pool uses no processor time.
 #![allow(unsafe_code, reason = "a job borrowed by `run` is handed to threads that outlive the borrow")]
 
 use std::any::Any;
@@ -11,12 +16,18 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 /// How long a waiting thread spins before it sleeps.
 const SPIN: Duration = Duration::from_micros(40);
+/// A worker is late when it ends this much later than twice the time that the caller's own part took.
+const LATE: Duration = Duration::from_micros(300);
+/// First and longest rest of a late worker.
+const REST: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(320)];
+/// After this time without being late a worker's rests start from the first again.
+const TRUSTED: Duration = Duration::from_millis(100);
 
 /// One thread's share of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,77 +52,108 @@ pub fn split(items: usize, part: Part) -> Range<usize> {
 
 type Job<'a> = &'a (dyn Fn(Part) + Sync);
 
-/// A counter threads wait on: spin first, then sleep.
-struct Gate {
-    value: AtomicUsize,
-    sleepers: AtomicUsize,
-    lock: Mutex<()>,
-    wake: Condvar,
+/// Spins, then sleeps until `ready`; `asleep` is set while another thread has to call [`Thread::unpark`].
+///
+/// Sleeper and waker both write before they read, sequentially consistent: either the sleeper sees that it
+/// may go on, or the waker sees it asleep.
+fn wait_until(asleep: &AtomicBool, ready: impl Fn() -> bool) {
+    let start = Instant::now();
+    loop {
+        for _ in 0..64 {
+            if ready() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        if start.elapsed() > SPIN {
+            break;
+        }
+    }
+    loop {
+        asleep.store(true, SeqCst);
+        if ready() {
+            break;
+        }
+        std::thread::park();
+    }
+    asleep.store(false, SeqCst);
 }
 
-impl Gate {
-    fn new() -> Self {
-        Self {
-            value: AtomicUsize::new(0),
-            sleepers: AtomicUsize::new(0),
-            lock: Mutex::new(()),
-            wake: Condvar::new(),
-        }
-    }
+/// What caller and worker know about a part. Epochs count jobs; every part is claimed once in each.
+#[derive(Default)]
+#[repr(align(64))]
+struct Slot {
+    claimed: AtomicUsize,
+    done: AtomicUsize,
+    /// The worker is to leave its part to others.
+    resting: AtomicBool,
+    asleep: AtomicBool,
+}
 
-    /// Wakes the sleepers after `value` was changed. A sleeper registers before it re-reads the value and
-    /// both sides are sequentially consistent, so either it sees the change or we see it registered.
-    fn notify(&self) {
-        if self.sleepers.load(SeqCst) > 0 {
-            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.wake.notify_all();
-        }
-    }
-
-    fn wait_until(&self, ready: impl Fn(usize) -> bool) {
-        let start = Instant::now();
-        loop {
-            for _ in 0..64 {
-                if ready(self.value.load(SeqCst)) {
-                    return;
-                }
-                std::hint::spin_loop();
-            }
-            if start.elapsed() > SPIN {
-                break;
-            }
-        }
-        self.sleepers.fetch_add(1, SeqCst);
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while !ready(self.value.load(SeqCst)) {
-            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(guard);
-        self.sleepers.fetch_sub(1, SeqCst);
+impl Slot {
+    /// Takes the part in this epoch; true for one thread only.
+    fn claim(&self, epoch: usize) -> bool {
+        self.claimed.compare_exchange(epoch.wrapping_sub(1), epoch, SeqCst, SeqCst).is_ok()
     }
 }
 
 struct Shared {
-    /// Counts jobs; a change starts the workers.
-    epoch: Gate,
-    /// Workers that have not finished the current job.
-    pending: Gate,
-    /// The current job. Written only while no worker runs, read only while one is pending.
+    epoch: AtomicUsize,
+    /// The current job. Written only while no part is claimed, read only by a thread that has claimed one.
     job: UnsafeCell<Option<Job<'static>>>,
+    /// Of parts 1 and up.
+    slots: Vec<Slot>,
+    caller: Mutex<Option<Thread>>,
+    caller_asleep: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     shutdown: AtomicBool,
 }
 
 // SAFETY: `job` is the only field that is not Sync by itself; the protocol of `Pool::run` orders every
-// write to it before the epoch change that lets workers read it, and every read before the next write.
+// write to it before the epoch change that lets threads claim a part, and every read before the next write.
 unsafe impl Sync for Shared {}
 // SAFETY: the job is a reference to a `Sync` closure; all other fields are Send.
 unsafe impl Send for Shared {}
 
+/// A worker as its pool sees it.
+struct Worker {
+    thread: JoinHandle<()>,
+    rest: Duration,
+    rests_until: Option<Instant>,
+    back_since: Instant,
+}
+
+impl Worker {
+    fn new(thread: JoinHandle<()>) -> Self {
+        Self { thread, rest: REST[0], rests_until: None, back_since: Instant::now() }
+    }
+
+    /// Lets the worker take part in a new epoch, unless it still rests.
+    fn start(&mut self, slot: &Slot, now: Instant) {
+        if let Some(end) = self.rests_until {
+            if now < end {
+                return;
+            }
+            (self.rests_until, self.back_since) = (None, now);
+            slot.resting.store(false, SeqCst);
+        }
+        if slot.asleep.load(SeqCst) && slot.asleep.swap(false, SeqCst) {
+            self.thread.thread().unpark();
+        }
+    }
+
+    fn send_to_rest(&mut self, slot: &Slot, now: Instant) {
+        let trusted = now.duration_since(self.back_since) > TRUSTED;
+        self.rest = if trusted { REST[0] } else { (2 * self.rest).min(REST[1]) };
+        self.rests_until = Some(now + self.rest);
+        slot.resting.store(true, SeqCst);
+    }
+}
+
 /// A fixed set of threads that run one job at a time.
 pub struct Pool {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<Worker>,
 }
 
 impl Pool {
@@ -119,9 +161,11 @@ impl Pool {
     /// if the system refuses; [`Self::threads`] tells.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            epoch: Gate::new(),
-            pending: Gate::new(),
+            epoch: AtomicUsize::new(0),
             job: UnsafeCell::new(None),
+            slots: (1..threads).map(|_| Slot::default()).collect(),
+            caller: Mutex::new(None),
+            caller_asleep: AtomicBool::new(false),
             panic: Mutex::new(None),
             shutdown: AtomicBool::new(false),
         });
@@ -138,7 +182,7 @@ impl Pool {
             let Ok(worker) = std::thread::Builder::new().name(format!("smolt-{index}")).spawn(body) else {
                 break;
             };
-            workers.push(worker);
+            workers.push(Worker::new(worker));
             starts.push(start);
         }
         for start in starts {
@@ -162,19 +206,47 @@ impl Pool {
         if count == 1 {
             return job(Part { index: 0, count });
         }
-        // SAFETY: the lifetime is erased only for the time of this call: no worker holds the reference
-        // once `pending` is back to zero, and this function does not return or unwind before that.
+        // SAFETY: the lifetime is erased only for the time of this call: every part is claimed and ended
+        // before it returns or unwinds, and no thread reads the reference without claiming a part.
         let erased: Job<'static> = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
-        // SAFETY: `&mut self` means no other job is active, so no worker reads the cell now.
+        // SAFETY: every part of the last epoch has ended, and none can be claimed before the next.
         unsafe { *self.shared.job.get() = Some(erased) };
-        self.shared.pending.value.store(count - 1, SeqCst);
-        self.shared.epoch.value.fetch_add(1, SeqCst);
-        self.shared.epoch.notify();
-        let own = catch_unwind(AssertUnwindSafe(|| job(Part { index: 0, count })));
-        self.shared.pending.wait_until(|pending| pending == 0);
+        let epoch = self.shared.epoch.load(SeqCst).wrapping_add(1);
+        self.shared.epoch.store(epoch, SeqCst);
+        let start = Instant::now();
+        for (worker, slot) in self.workers.iter_mut().zip(&self.shared.slots) {
+            worker.start(slot, start);
+        }
+        let run = |index| catch_unwind(AssertUnwindSafe(|| job(Part { index, count }))).err();
+        let mut panic = run(0);
+        let own = start.elapsed();
+        for (index, slot) in (1..count).zip(&self.shared.slots) {
+            if slot.claim(epoch) {
+                panic = run(index).or(panic);
+                slot.done.store(epoch, SeqCst);
+            }
+        }
+        self.await_others(epoch, start + 2 * own + LATE);
         let theirs = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(panic) = own.err().or(theirs) {
+        if let Some(panic) = panic.or(theirs) {
             resume_unwind(panic);
+        }
+    }
+
+    /// Waits for the parts that workers have claimed; who ends after `limit` is sent to rest.
+    fn await_others(&mut self, epoch: usize, limit: Instant) {
+        let Self { shared, workers } = self;
+        for (worker, slot) in workers.iter_mut().zip(&shared.slots) {
+            let is_done = || slot.done.load(SeqCst) == epoch;
+            if is_done() {
+                continue;
+            }
+            *shared.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
+            wait_until(&shared.caller_asleep, is_done);
+            let now = Instant::now();
+            if now > limit {
+                worker.send_to_rest(slot, now);
+            }
         }
     }
 
@@ -206,34 +278,40 @@ impl<S> SharedStates<S> {
 unsafe impl<S: Send> Sync for SharedStates<S> {}
 
 fn work(shared: &Shared, part: Part) {
+    let slot = &shared.slots[part.index - 1];
     let mut seen = 0;
     loop {
-        shared.epoch.wait_until(|epoch| epoch != seen);
-        seen += 1;
+        let is_new = || shared.epoch.load(SeqCst) != seen && !slot.resting.load(SeqCst);
+        wait_until(&slot.asleep, || is_new() || shared.shutdown.load(SeqCst));
         if shared.shutdown.load(SeqCst) {
             return;
         }
-        // SAFETY: the epoch changed, so the job was written before and stays until this part is counted
-        // as finished below.
+        seen = shared.epoch.load(SeqCst);
+        if !slot.claim(seen) {
+            continue;
+        }
+        // SAFETY: the part is claimed, so the job was written before and stays until it is done.
         let job = unsafe { *shared.job.get() };
         if let Some(job) = job
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(part)))
         {
             *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
-        shared.pending.value.fetch_sub(1, SeqCst);
-        shared.pending.notify();
+        slot.done.store(seen, SeqCst);
+        if shared.caller_asleep.load(SeqCst) && shared.caller_asleep.swap(false, SeqCst) {
+            let caller = shared.caller.lock().unwrap_or_else(PoisonError::into_inner);
+            caller.iter().for_each(Thread::unpark);
+        }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.shutdown.store(true, SeqCst);
-        self.shared.epoch.value.fetch_add(1, SeqCst);
-        self.shared.epoch.notify();
         for worker in self.workers.drain(..) {
+            worker.thread.thread().unpark();
             // A worker's panic was already reported by `run`.
-            let _ = worker.join();
+            let _ = worker.thread.join();
         }
     }
 }
@@ -275,6 +353,66 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn parts_of_workers_that_do_not_come_are_done_by_the_caller() {
+        let mut pool = Pool::new(4);
+        for slot in &pool.shared.slots {
+            slot.resting.store(true, SeqCst);
+        }
+        let caller = std::thread::current().id();
+        let hits = AtomicU64::new(0);
+        pool.run(&|_| {
+            assert_eq!(std::thread::current().id(), caller);
+            hits.fetch_add(1, SeqCst);
+        });
+        assert_eq!(hits.load(SeqCst), 4);
+    }
+
+    /// Runs a job of two parts; whether a worker did the second. The caller waits for it to begin if
+    /// `awaited`; a worker takes longer than it may if `late`.
+    fn worker_comes(pool: &mut Pool, awaited: bool, late: bool) -> bool {
+        let caller = std::thread::current().id();
+        let (begun, by_worker) = (AtomicBool::new(false), AtomicBool::new(false));
+        let start = Instant::now();
+        pool.run(&|part| {
+            if part.index == 1 {
+                begun.store(true, SeqCst);
+                by_worker.store(std::thread::current().id() != caller, SeqCst);
+                if late {
+                    std::thread::sleep(3 * start.elapsed() + Duration::from_millis(30));
+                }
+                return;
+            }
+            while awaited && !begun.load(SeqCst) && start.elapsed() < Duration::from_secs(5) {
+                std::thread::yield_now();
+            }
+        });
+        by_worker.load(SeqCst)
+    }
+
+    #[test]
+    fn a_late_worker_rests_and_comes_back() {
+        let mut pool = Pool::new(2);
+        assert!(worker_comes(&mut pool, true, false), "the worker takes its part");
+        assert!(worker_comes(&mut pool, true, true));
+        assert!(pool.workers[0].rests_until.is_some(), "a late worker is sent to rest");
+        assert!(!worker_comes(&mut pool, false, false), "a resting worker is left alone");
+        std::thread::sleep(2 * REST[1]);
+        assert!(worker_comes(&mut pool, true, false), "the worker is back after its rest");
+    }
+
+    #[test]
+    fn more_threads_than_processors_lose_nothing() {
+        let mut pool = Pool::new(24);
+        let count = AtomicU64::new(0);
+        for _ in 0..2000 {
+            pool.run(&|_| {
+                count.fetch_add(1, SeqCst);
+            });
+        }
+        assert_eq!(count.load(SeqCst), 2000 * 24);
     }
 
     #[test]
