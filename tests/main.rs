@@ -6,6 +6,7 @@ mod bench;
 mod cli;
 mod demo;
 mod layering;
+mod pack;
 mod perplexity;
 mod readme;
 mod shared;

@@ -104,6 +104,7 @@ impl CliError {
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(_) => "--raw runs without the chat template",
             Self::Generate(GenerateError::PromptTooLong { .. }) => "-c N sets the context",
+            Self::Model(ModelError::NoFile { .. }) => "the built-in model needs no pack; name a file with -m",
             Self::Model(ModelError::UnknownArchitecture { .. } | ModelError::TensorShape { .. }) => {
                 "see smolt plan --help for what can be read, or convert another model"
             }
@@ -119,8 +120,11 @@ impl CliError {
 fn model_exit(error: &ModelError) -> Exit {
     match error {
         ModelError::Alloc(_) | ModelError::ContextFull { .. } => Exit::DoesNotFit,
-        ModelError::ContextSize { .. } => Exit::Usage,
-        ModelError::TokenOutOfRange { .. } | ModelError::NoTokens | ModelError::Cancelled => Exit::Runtime,
+        ModelError::ContextSize { .. } | ModelError::NoFile { .. } => Exit::Usage,
+        ModelError::TokenOutOfRange { .. }
+        | ModelError::NoTokens
+        | ModelError::Cancelled
+        | ModelError::WritePack(_) => Exit::Runtime,
         _ => Exit::Model,
     }
 }

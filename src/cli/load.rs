@@ -12,7 +12,7 @@ use super::output::note;
 use crate::generate::Session;
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
-use crate::model::{Model, RunOptions, Runner, Spec};
+use crate::model::{Model, PackStatus, RunOptions, Runner, Spec};
 use crate::text::{Tokenizer, TokenizerOptions};
 
 /// A model file, resolved options and what they will take; nothing is loaded yet.
@@ -102,6 +102,12 @@ impl Planned {
         let (tokens, rows) = (tokenizer.vocab_size(), self.spec.vocab);
         if tokens > rows {
             return Err(CliError::Vocabulary { file: self.file.name().to_owned(), tokens, rows });
+        }
+        if let PackStatus::Unfit(path) = model.pack() {
+            note(format_args!(
+                "{} does not fit this model or program and is not used; renew it with smolt pack",
+                path.display()
+            ));
         }
         let runner = Runner::new(Arc::new(model), &self.options)?;
         let session = Session::new(runner, Arc::new(tokenizer));

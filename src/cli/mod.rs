@@ -8,7 +8,7 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, plan, tokenize, bench, perplexity   one command each
+//! run, plan, tokenize, pack, bench, perplexity   one command each
 //! args                  arguments that commands share
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
@@ -34,6 +34,7 @@ mod interrupt;
 mod load;
 mod memory;
 mod output;
+mod pack;
 mod perplexity;
 mod plan;
 mod run;
@@ -75,6 +76,8 @@ pub enum Command {
     Tokenize(tokenize::TokenizeArgs),
     /// Measure how well a model predicts a text
     Perplexity(perplexity::PerplexityArgs),
+    /// Store a model's weights in a form that loads faster
+    Pack(pack::PackArgs),
     /// Measure speed and memory
     Bench(bench::BenchArgs),
 }
@@ -89,6 +92,7 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Plan(args) => plan::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),
+        Command::Pack(args) => pack::execute(args),
         Command::Bench(args) => bench::execute(args),
     };
     match result {

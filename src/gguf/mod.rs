@@ -11,6 +11,7 @@
 //! reader   GgufFile: typed metadata, tensor data in place
 //! writer   GgufWriter: header, then streamed tensor data, atomically
 //! recipe   which storage type each tensor of a model gets
+//! hash     numbers by which files are told apart
 //! error    one variant per way a file can lie
 //! ```
 //!
@@ -23,6 +24,7 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
 
 mod error;
+mod hash;
 mod limits;
 mod parse;
 mod reader;
@@ -36,6 +38,7 @@ mod writer;
 mod tests;
 
 pub use self::error::{GgufError, Place};
+pub use self::hash::Fnv;
 pub use self::limits::*;
 pub use self::reader::GgufFile;
 pub use self::recipe::{

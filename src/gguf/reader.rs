@@ -3,10 +3,15 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::time::SystemTime;
 
+use super::hash::Fnv;
 use super::parse::{Entry, Header};
 use super::source::Source;
 use super::{Array, GgufError, Kind, TensorInfo, Value};
+
+/// Bytes at either end of a tensor that are part of a file's fingerprint.
+const SAMPLE_BYTES: usize = 64;
 
 /// An open and completely checked GGUF file.
 ///
@@ -53,6 +58,42 @@ impl GgufFile {
     /// Path or given name, for messages.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The file's path, unless it is held in memory.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Mapped { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// When the file was last changed, where that is known.
+    pub fn modified(&self) -> Option<SystemTime> {
+        match &self.source {
+            Source::Mapped { modified, .. } => *modified,
+            _ => None,
+        }
+    }
+
+    /// A number that differs (with high probability) between models: FNV-1a over the names, shapes, types
+    /// and places of all tensors and over the first and last [`SAMPLE_BYTES`] of each. It reads little of
+    /// the file, so it does not notice every change within a tensor.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Fnv::default();
+        for tensor in self.tensors() {
+            hash.add(tensor.name.as_bytes());
+            for number in
+                [&[u64::from(tensor.block_type.id()), tensor.offset], tensor.shape.as_slice()].concat()
+            {
+                hash.add(&number.to_le_bytes());
+            }
+            let data = self.data(tensor);
+            let sample = data.len().min(SAMPLE_BYTES);
+            hash.add(&data[..sample]);
+            hash.add(&data[data.len() - sample..]);
+        }
+        hash.finish()
     }
 
     /// Size of the file in bytes.
@@ -225,6 +266,11 @@ impl GgufFile {
         let end = range.start.saturating_add(bytes.end).min(range.end);
         let start = range.start.saturating_add(bytes.start).min(end);
         self.source.release(start..end);
+    }
+
+    /// Reads a mapped file into memory at once. Advice: where the system does not know it, nothing happens.
+    pub fn prefetch(&self) {
+        self.source.prefetch();
     }
 
     /// Lets all pages leave the resident set of a mapped file, see [`Self::release`].

@@ -13,7 +13,8 @@
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 
@@ -26,7 +27,7 @@ const RELEASE_GRAIN: usize = 64 * 1024;
 /// The bytes of a file.
 pub(super) enum Source {
     /// A read-only map of a regular file.
-    Mapped(Mmap),
+    Mapped { map: Mmap, path: PathBuf, modified: Option<SystemTime> },
     /// Bytes on the heap.
     Owned(Vec<u8>),
     /// Bytes of the program itself.
@@ -49,15 +50,24 @@ impl Source {
         // SAFETY: the map is read-only and shares no memory with this program. That the file is not changed
         // by others while it is mapped is the policy stated in the module's documentation.
         let map = unsafe { Mmap::map(&file) }.map_err(io("map into memory"))?;
-        Ok(Self::Mapped(map))
+        Ok(Self::Mapped { map, path: path.to_owned(), modified: metadata.modified().ok() })
     }
 
     /// All bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped { map, .. } => map,
             Self::Owned(bytes) => bytes,
             Self::Static(bytes) => bytes,
+        }
+    }
+
+    /// Reads the whole of a map into memory at once, which is faster than page by page.
+    pub(super) fn prefetch(&self) {
+        #[cfg(target_os = "linux")]
+        if let Self::Mapped { map, .. } = self {
+            // Advice only: a system that does not know it reads pages as they are touched.
+            drop(map.advise(memmap2::Advice::PopulateRead));
         }
     }
 
@@ -66,7 +76,7 @@ impl Source {
     /// that consecutive ranges release everything they passed. Does nothing for the other sources.
     pub(super) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Self::Mapped(map) = self {
+        if let Self::Mapped { map, .. } = self {
             let round = |offset: usize| offset - offset % RELEASE_GRAIN;
             let end = if range.end >= map.len() { map.len() } else { round(range.end) };
             let start = round(range.start);

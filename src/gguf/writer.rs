@@ -140,6 +140,15 @@ impl GgufWriter {
         Ok(self.plan(name)?.file_bytes)
     }
 
+    /// Whether `file` is what [`Self::write_to`] writes, up to the data of the tensors.
+    ///
+    /// # Errors
+    /// As for [`Self::file_bytes`].
+    pub fn describes(&self, file: &GgufFile) -> Result<bool, GgufError> {
+        let plan = self.plan(file.name())?;
+        Ok(file.file_bytes() == plan.file_bytes && file.as_bytes().starts_with(&plan.header))
+    }
+
     /// Places the tensors and makes the header, and checks both as a reader would.
     fn plan(&self, file: &str) -> Result<Plan, GgufError> {
         let alignment = self.alignment();

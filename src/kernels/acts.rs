@@ -176,6 +176,12 @@ impl QuantSink<'_> {
         self.scales[b * self.width + self.index] = ActScale { d, ds: d * sum as f32, sum, first: sums[0] };
     }
 
+    /// Stores a block `b` that has no codes.
+    pub(crate) fn put_poison(&mut self, b: usize) {
+        self.codes(b).fill(0);
+        self.put(b, f32::NAN, [0, 0]);
+    }
+
     /// The 32 codes of block `b`.
     pub(crate) fn codes(&mut self, b: usize) -> &mut [i8; BLOCK] {
         let at = (b * self.width + self.index) * BLOCK;

@@ -505,3 +505,19 @@ fn forcing_a_set_by_name() {
     let error = Kernels::named("altivec").unwrap_err().to_string();
     assert!(error.contains("altivec") && error.contains("scalar"), "{error}");
 }
+
+#[test]
+fn what_is_not_finite_stays_visible() {
+    for kernels in sets() {
+        for (value, at) in [(f32::NAN, 0), (f32::INFINITY, 17), (f32::NEG_INFINITY, 63), (-f32::NAN, 200)] {
+            for block_type in [BlockType::Q4_0, BlockType::Q8_0, BlockType::Q5K, BlockType::Q6K] {
+                let mut case = Case::new(8, block_type, kernels.packing, (20, 256, 3));
+                case.x[256 + at] = value;
+                let out = case.run(kernels, false);
+                let is_poisoned = |token: usize| out[20 * token..][..20].iter().map(|v| v.is_nan());
+                assert!(is_poisoned(1).all(|p| p), "{} {block_type:?} {value} at {at}", kernels.name);
+                assert!(![0, 2].into_iter().flat_map(is_poisoned).any(|p| p), "{}", kernels.name);
+            }
+        }
+    }
+}

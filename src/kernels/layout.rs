@@ -271,17 +271,26 @@ impl RowSink<'_> {
         self.put(plane, 0, value);
     }
 
-    fn nibbles(&mut self, b: usize, qs: &[u8; 16]) {
-        for (step, word) in qs.as_chunks::<4>().0.iter().enumerate() {
-            self.put(self.block(b), step, *word);
+    /// Writes this row's codes of a block: a word per step.
+    fn words<const STEPS: usize>(&mut self, b: usize, words: [[u8; 4]; STEPS]) {
+        let stride = 4 * self.packing.lanes;
+        let start = self.block(b) + 4 * self.row;
+        let columns = &mut self.bytes[start..start + stride * (STEPS - 1) + 4];
+        let mut at = 0;
+        for word in words {
+            columns[at..at + 4].copy_from_slice(&word);
+            at += stride;
         }
     }
 
+    fn nibbles(&mut self, b: usize, qs: &[u8; 16]) {
+        self.words::<4>(b, bytemuck::cast(*qs));
+    }
+
     fn bytes8(&mut self, b: usize, qs: &[i8; 32]) {
-        let offset = if self.packing.offset_bytes { 0x80 } else { 0 };
-        for (step, word) in qs.as_chunks::<4>().0.iter().enumerate() {
-            self.put(self.block(b), step, word.map(|q| q as u8 ^ offset));
-        }
+        let offset = if self.packing.offset_bytes { 0x8080_8080 } else { 0 };
+        let words: [[u8; 4]; 8] = bytemuck::cast(*qs);
+        self.words(b, words.map(|word| (u32::from_ne_bytes(word) ^ offset).to_ne_bytes()));
     }
 
     /// `bits`: bit `k` is the fifth bit of column `k`.

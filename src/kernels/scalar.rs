@@ -62,9 +62,14 @@ pub(crate) fn dot(row: &PackedRow<'_>, acts: &Acts, token: usize) -> f32 {
 }
 
 /// Rounds a row to 8 bits per block of 32: `d = max|x| / 127`, `q = round(x * (127 / max|x|))`, ties to even.
-/// A block whose largest magnitude is below the normal range becomes zero.
+/// A block whose largest magnitude is below the normal range becomes zero. One that holds a value that is not
+/// finite gets a scale that is not a number, so that nothing computed of it is one.
 pub(crate) fn quantize(row: &[f32], sink: &mut QuantSink<'_>) {
     for (b, x) in row.chunks_exact(BLOCK).enumerate() {
+        if x.iter().any(|v| !v.is_finite()) {
+            sink.put_poison(b);
+            continue;
+        }
         let max = x.iter().fold(0.0f32, |max, v| max.max(v.abs()));
         let inverse = if max >= f32::MIN_POSITIVE { 127.0 / max } else { 0.0 };
         let codes = sink.codes(b);

@@ -39,6 +39,10 @@ pub enum ModelError {
     ContextFull { needed: usize, context: usize },
     #[error("token {token} is outside the vocabulary of {vocab}")]
     TokenOutOfRange { token: u32, vocab: usize },
+    #[error("cannot write the pack")]
+    WritePack(#[source] GgufError),
+    #[error("{file} is no file of its own; a pack lies beside the file of its model")]
+    NoFile { file: String },
     #[error("no tokens were given")]
     NoTokens,
     #[error("cancelled")]

@@ -4,11 +4,13 @@
 //! * [`Spec`]: a model's shape, from the header.
 //! * [`Plan`]: the memory a run takes, from the header.
 //! * [`Model`]: the packed weights.
+//! * `packed`: packed weights kept in a file, so that the next start need not pack them.
 //! * [`Runner`]: a model with its KV cache, working memory and threads; the one forward pass.
 //! * [`LanguageModel`]: what generation and scoring need of a runner, so that tests can use another.
 
 mod error;
 mod families;
+mod packed;
 mod plan;
 mod rope;
 mod runner;
@@ -19,6 +21,7 @@ mod weights;
 
 pub use error::ModelError;
 pub use families::{FAMILIES, Family, RotaryPairs};
+pub use packed::{PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
 pub use spec::{Rope, Spec};

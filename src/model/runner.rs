@@ -3,6 +3,7 @@
 use super::LanguageModel;
 use super::error::ModelError;
 use super::families::RotaryPairs;
+use super::packed::PackStatus;
 use super::plan::{self, RunOptions, TILE};
 use super::rope::RopeTable;
 use super::spec::Spec;
@@ -19,6 +20,7 @@ pub struct Model {
     spec: Spec,
     layout: Layout,
     weights: Weights,
+    pack: PackStatus,
     kernels: &'static Kernels,
 }
 
@@ -30,8 +32,13 @@ impl Model {
     pub fn load(file: &GgufFile, kernels: &'static Kernels) -> Result<Self, ModelError> {
         let spec = Spec::read(file)?;
         let layout = Layout::new(file, &spec, kernels.packing)?;
-        let weights = Weights::load(file, &layout)?;
-        Ok(Self { spec, layout, weights, kernels })
+        let (weights, pack) = Weights::load(file, &layout, kernels)?;
+        Ok(Self { spec, layout, weights, pack, kernels })
+    }
+
+    /// Whether the weights came from a pack.
+    pub fn pack(&self) -> &PackStatus {
+        &self.pack
     }
 
     /// The shape.

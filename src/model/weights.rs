@@ -5,10 +5,11 @@
 //! fills it.
 
 use super::error::ModelError;
+use super::packed::{Pack, PackStatus};
 use super::spec::Spec;
 use crate::blocks::BlockType;
 use crate::gguf::{GgufFile, TensorInfo};
-use crate::kernels::{Forms, PackedMatrix, PackedShape, Packing};
+use crate::kernels::{Forms, Kernels, PackedMatrix, PackedShape, Packing};
 use crate::runtime::{Buffer, page_rounded};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -182,6 +183,11 @@ impl Layout {
         Ok(Self { embedding, layers, output_norm, output, rope_factors, packed_bytes, vector_len })
     }
 
+    /// Bytes of all packed matrices.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        self.packed_bytes
+    }
+
     /// Bytes of the buffers.
     pub(crate) fn planned_bytes(&self) -> usize {
         page_rounded(self.packed_bytes) + page_rounded(self.vector_len * size_of::<f32>())
@@ -230,31 +236,53 @@ impl Place<'_> {
 /// The loaded weights.
 #[derive(Debug)]
 pub(crate) struct Weights {
-    packed: Buffer<u8>,
+    packed: Packed,
     vectors: Buffer<f32>,
 }
 
-impl Weights {
-    /// Packs every tensor, in the order of the file: storage is read as one stream, and pages that the system
-    /// mapped ahead are given back with the tensor they belong to.
-    pub(crate) fn load(file: &GgufFile, layout: &Layout) -> Result<Self, ModelError> {
-        let mut packed = Buffer::zeroed(layout.packed_bytes, "the weights")?;
-        let mut vectors = Buffer::zeroed(layout.vector_len, "norms and biases")?;
-        let matrices = layout.matrices().map(Place::Matrix);
-        let mut places: Vec<_> = matrices.chain(layout.vectors().map(Place::Vector)).collect();
-        places.sort_by_key(|place| file.tensor(place.tensor()).map(|info| info.offset));
-        for place in places {
-            match place {
-                Place::Matrix(m) => m.load(file, &mut packed[m.offset..][..m.shape.bytes()])?,
-                Place::Vector(v) => v.load(file, &mut vectors[v.range.clone()])?,
-            }
+/// The packed matrices.
+#[derive(Debug)]
+enum Packed {
+    Memory(Buffer<u8>),
+    File(Pack),
+}
+
+impl Packed {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Memory(buffer) => buffer,
+            Self::File(pack) => pack.bytes(),
         }
+    }
+}
+
+impl Weights {
+    /// Loads every tensor: matrices from a pack if there is one that fits, otherwise packed here.
+    pub(crate) fn load(
+        file: &GgufFile,
+        layout: &Layout,
+        kernels: &Kernels,
+    ) -> Result<(Self, PackStatus), ModelError> {
+        let mut vectors = Buffer::zeroed(layout.vector_len, "norms and biases")?;
+        let (pack, status) = Pack::open(file, layout, kernels);
+        let packed = match pack {
+            Some(pack) => {
+                for vector in layout.vectors() {
+                    vector.load(file, &mut vectors[vector.range.clone()])?;
+                }
+                // What the system mapped around the vectors would be resident beside the pack.
+                file.release_all();
+                pack.prefetch();
+                Packed::File(pack)
+            }
+            None => Packed::Memory(load_all(file, layout, &mut vectors)?),
+        };
         file.release_all();
-        Ok(Self { packed, vectors })
+        Ok((Self { packed, vectors }, status))
     }
 
     pub(crate) fn matrix(&self, matrix: &Matrix) -> PackedMatrix<'_> {
-        PackedMatrix::new(matrix.shape, &self.packed[matrix.offset..][..matrix.shape.bytes()])
+        PackedMatrix::new(matrix.shape, &self.packed.bytes()[matrix.offset..][..matrix.shape.bytes()])
     }
 
     pub(crate) fn vector(&self, vector: &Vector) -> &[f32] {
@@ -264,6 +292,30 @@ impl Weights {
     pub(crate) fn bias(&self, linear: &Linear) -> Option<&[f32]> {
         linear.bias.as_ref().map(|bias| self.vector(bias))
     }
+}
+
+/// Packs every matrix and decodes every vector, in the order of the file: storage is read as one stream, and
+/// pages that the system mapped ahead are given back with the tensor they belong to.
+fn load_all(file: &GgufFile, layout: &Layout, vectors: &mut [f32]) -> Result<Buffer<u8>, ModelError> {
+    let mut packed = Buffer::zeroed(layout.packed_bytes, "the weights")?;
+    let matrices = layout.matrices().map(Place::Matrix);
+    let mut places: Vec<_> = matrices.chain(layout.vectors().map(Place::Vector)).collect();
+    places.sort_by_key(|place| file.tensor(place.tensor()).map(|info| info.offset));
+    for place in places {
+        match place {
+            Place::Matrix(m) => m.load(file, &mut packed[m.offset..][..m.shape.bytes()])?,
+            Place::Vector(v) => v.load(file, &mut vectors[v.range.clone()])?,
+        }
+    }
+    Ok(packed)
+}
+
+/// Lays out and packs the model in `file`.
+pub(super) fn pack(file: &GgufFile, kernels: &Kernels) -> Result<(Layout, Buffer<u8>), ModelError> {
+    let layout = Layout::new(file, &Spec::read(file)?, kernels.packing)?;
+    let mut vectors = Buffer::zeroed(layout.vector_len, "norms and biases")?;
+    let packed = load_all(file, &layout, &mut vectors)?;
+    Ok((layout, packed))
 }
 
 fn tensor<'a>(file: &'a GgufFile, name: &str) -> Result<&'a TensorInfo, ModelError> {

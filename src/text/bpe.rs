@@ -74,9 +74,23 @@ pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
 
 /// The merging model of a file.
 pub(super) fn model(tokens: &TokenList<'_>, ignore_merges: bool) -> Result<BPE, TextError> {
+    let build =
+        |vocab, merges| build(BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(ignore_merges));
+    // The crate refuses a merge of tokens it does not have (and panics if the result were longer than any).
+    // Few files hold one, so that every merge is looked up here only after that.
+    let all = vocab(tokens)?;
+    let longest = all.keys().map(String::len).max().unwrap_or(0);
+    let mut fit = true;
+    let merges = merges(tokens, |_, left, right| {
+        fit &= left.len() + right.len() <= longest;
+        Ok(fit)
+    })?;
+    if fit && let Ok(model) = build(all, merges) {
+        return Ok(model);
+    }
     let vocab = vocab(tokens)?;
-    let merges = merges(tokens, &vocab)?;
-    build(BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(ignore_merges))
+    let merges = known_merges(tokens, &vocab)?;
+    build(vocab, merges)
 }
 
 /// Builds without the crate's word cache: it would grow with the text, per thread, outside the plan.
@@ -100,35 +114,50 @@ fn vocab(tokens: &TokenList<'_>) -> Result<Vocab, TextError> {
     Ok(vocab)
 }
 
-/// The stored merges, in order of rank. A merge that needs or makes a token left out of the vocabulary
-/// because of its kind is dropped; one that names no token at all is an error.
-fn merges(tokens: &TokenList<'_>, vocab: &Vocab) -> Result<Merges, TextError> {
+/// The stored merges that `keep(index, left, right)` keeps, in order of rank.
+fn merges(
+    tokens: &TokenList<'_>,
+    mut keep: impl FnMut(usize, &str, &str) -> Result<bool, TextError>,
+) -> Result<Merges, TextError> {
     let file = tokens.file;
     let Some(stored) = file.str_array(KEY_MERGES)? else { return Ok(Merges::new()) };
     if stored.len() > MAX_MERGES {
         let (what, found, limit) = ("the number of merges", stored.len(), MAX_MERGES);
         return Err(TextError::OutOfBounds { file: file.name().to_owned(), what, found, limit });
     }
-    let left_out = left_out(tokens);
     let mut merges = Merges::with_capacity(stored.len());
-    let mut joined = String::new();
     for (index, merge) in stored.iter_str().enumerate() {
-        let bad = |problem| {
-            let shown = merge.chars().take(64).collect();
-            TextError::BadMerge { file: file.name().to_owned(), index, merge: shown, problem }
-        };
-        let (left, right) = split_merge(merge).ok_or_else(|| bad("is not two parts and a space"))?;
+        let (left, right) = split_merge(merge)
+            .ok_or_else(|| bad_merge(tokens, index, merge, "is not two parts and a space"))?;
+        if keep(index, left, right)? {
+            merges.push((left.to_owned(), right.to_owned()));
+        }
+    }
+    Ok(merges)
+}
+
+/// The stored merges of tokens in `vocab`. A merge that needs or makes a token left out of it because of its
+/// kind is dropped; one that names no token at all is an error.
+fn known_merges(tokens: &TokenList<'_>, vocab: &Vocab) -> Result<Merges, TextError> {
+    let left_out = left_out(tokens);
+    let mut joined = String::new();
+    merges(tokens, |index, left, right| {
         joined.clear();
         joined.push_str(left);
         joined.push_str(right);
         let parts = [left, right, joined.as_str()];
-        if parts.iter().all(|part| vocab.contains_key(*part)) {
-            merges.push((left.to_owned(), right.to_owned()));
-        } else if !parts.iter().all(|part| vocab.contains_key(*part) || left_out.contains(part)) {
-            return Err(bad("needs or makes a token that is not in the vocabulary"));
+        let is_kept = parts.iter().all(|part| vocab.contains_key(*part));
+        if is_kept || parts.iter().all(|part| vocab.contains_key(*part) || left_out.contains(part)) {
+            return Ok(is_kept);
         }
-    }
-    Ok(merges)
+        let merge = format!("{left} {right}");
+        Err(bad_merge(tokens, index, &merge, "needs or makes a token that is not in the vocabulary"))
+    })
+}
+
+fn bad_merge(tokens: &TokenList<'_>, index: usize, merge: &str, problem: &'static str) -> TextError {
+    let merge = merge.chars().take(64).collect();
+    TextError::BadMerge { file: tokens.file.name().to_owned(), index, merge, problem }
 }
 
 /// Splits at the first space that is not the first character.

@@ -3,7 +3,7 @@
 use tokenizers::Model;
 use tokenizers::models::bpe::BPE;
 
-use crate::gguf::GgufFile;
+use crate::gguf::{Fnv, GgufFile};
 
 use super::added::{AddedTokens, Part};
 use super::detok::Joiner;
@@ -275,7 +275,7 @@ impl Tokenizer {
             hash.add(&(self.piece(id).len() as u32).to_le_bytes());
             hash.add(self.piece(id));
         }
-        hash.0
+        hash.finish()
     }
 }
 
@@ -301,22 +301,5 @@ struct Work {
 impl Work {
     fn new(tokenizer: &Tokenizer) -> Work {
         Work { word: String::with_capacity(2 * tokenizer.longest_piece()), cache: None }
-    }
-}
-
-/// The 64-bit FNV-1a hash (Fowler, Noll, Vo).
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Fnv {
-        Fnv(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
     }
 }

@@ -15,11 +15,18 @@ pub(crate) unsafe fn quantize<S: Simd>(row: &[f32], sink: &mut QuantSink<'_>) {
         // SAFETY: every vector lies within the 32 values and codes of the block.
         unsafe {
             let mut lanes = [0.0f32; VIRTUAL];
-            let mut max = S::splat(0.0);
+            let (mut max, mut poison) = (S::splat(0.0), S::splat(0.0));
             for i in (0..BLOCK).step_by(S::LANES) {
-                max = S::max(S::abs(S::load(x.as_ptr().add(i))), max);
+                let x = S::load(x.as_ptr().add(i));
+                max = S::max(S::abs(x), max);
+                // Zero times anything but a number is not a number.
+                poison = S::fma(x, S::splat(0.0), poison);
             }
-            S::store(lanes.as_mut_ptr(), max);
+            S::store(lanes.as_mut_ptr(), S::add(max, poison));
+            if lanes.iter().any(|v| v.is_nan()) {
+                sink.put_poison(b);
+                continue;
+            }
             let max = lanes.iter().fold(0.0f32, |max, v| max.max(*v));
             let inverse = if max >= f32::MIN_POSITIVE { 127.0 / max } else { 0.0 };
             let scale = S::splat(inverse);
