@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Speed and memory of smolt beside llama.cpp: same GGUF files, in alternation.
 
-    python3 -m venv peers && peers/bin/pip install llama-cpp-python
-    cargo build --release
-    scripts/bench_peers.py --python peers/bin/python -m model.gguf --out report.md --svg report.svg
+    scripts/bench_peers.py --install peers --busy --out report.md --svg report.svg
+    scripts/bench_peers.py --python peers/venv/bin/python -m model.gguf --out report.md
 
-Every measurement is a process of its own: `smolt bench -r 1` on our side, on theirs this script as a
-worker that calls `llama_decode` of the `llama_cpp` package. Both warm up, then time one run of random
-tokens, with an f16 KV cache. llama.cpp's attention is the fastest of the `--flash` settings for each test.
-Rounds alternate which side goes first. A measurement waits until the machine is idle; the report says how
-often it was not.
+Every measurement is a process of its own: `smolt bench -r 1` on our side, on theirs llama_worker.py, which
+calls `llama_decode` of the `llama_cpp` package (building that needs a C++ compiler and cmake). Both warm up,
+then time one run of random tokens, with an f16 KV cache. llama.cpp's attention is the fastest of the `--flash`
+settings for each test. Rounds alternate which side goes first. A measurement waits until the machine is idle;
+the report says how often it was not.
 
 Peak memory is that of a prompt of 128 tokens and 32 more with a context of 512. For llama.cpp, what Python
 and the loaded libraries take before the model is subtracted. The start is measured until one token is
@@ -21,7 +20,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
@@ -30,125 +28,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-FLASH = {"auto": -1, "off": 0, "on": 1}
-PROMPT = "The quick brown fox jumps over the lazy dog."
-MEMORY_CONTEXT = 512
+from llama_worker import FLASH, MEMORY_CONTEXT, PROMPT, Test
+
 IDLE_SHARE = 0.95
 IDLE_SECONDS = 1.0
 PROCESS_LIMIT_SECONDS = 600
+ROOT = Path(__file__).resolve().parent.parent
+WORKER = ROOT / "scripts/llama_worker.py"
+# What --install measures: shape and recipe.
+SYNTHETIC = [("smollm2-135m", "q4_0"), ("smollm2-135m", "q4_k_m"), ("smollm2-360m", "q4_0")]
+PEERS = ["llama-cpp-python"]
 
-
-@dataclass(frozen=True)
-class Test:
-    """`prompt` tokens at once, then `generate` one by one, after `depth` untimed ones; one of the two is 0."""
-
-    prompt: int = 0
-    generate: int = 0
-    depth: int = 0
-
-    @property
-    def name(self) -> str:
-        work = f"pp{self.prompt}" if self.prompt else f"tg{self.generate}"
-        return f"{work}@d{self.depth}" if self.depth else work
-
-
-TESTS = [Test(generate=64), Test(generate=32, depth=1024), Test(prompt=128), Test(prompt=512)]
-
-
-# --- The worker: llama.cpp in a process of its own -------------------------------------------------------
-
-
-def memory_kib(key: str) -> int:
-    """A `Vm...` value of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1])
-    raise RuntimeError(f"/proc/self/status has no {key}")
-
-
-class Llama:
-    """A llama.cpp context, driven through the C functions."""
-
-    def __init__(self, path: str, threads: int, context: int, flash: str):
-        import llama_cpp
-
-        self.lib = llama_cpp
-        self.base_kib = memory_kib("VmRSS")
-        self.quiet = llama_cpp.llama_log_callback(lambda *_: None)
-        llama_cpp.llama_log_set(self.quiet, None)
-        self.started = time.perf_counter()
-        llama_cpp.llama_backend_init()
-        options = llama_cpp.llama_model_default_params()
-        options.n_gpu_layers = 0
-        self.model = llama_cpp.llama_model_load_from_file(path.encode(), options)
-        if not self.model:
-            raise RuntimeError(f"llama.cpp cannot load {path}")
-        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
-        options = llama_cpp.llama_context_default_params()
-        options.n_ctx = context
-        options.n_batch, options.n_ubatch = 2048, 512
-        options.n_threads = options.n_threads_batch = threads
-        options.flash_attn_type = FLASH[flash]
-        options.no_perf = True
-        self.context = llama_cpp.llama_init_from_model(self.model, options)
-        if not self.context:
-            raise RuntimeError("llama.cpp cannot make a context")
-        self.memory = llama_cpp.llama_get_memory(self.context)
-
-    def feed(self, tokens: list[int]) -> None:
-        array = (self.lib.llama_token * len(tokens))(*tokens)
-        if self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(array, len(tokens))) != 0:
-            raise RuntimeError("llama_decode failed")
-        self.lib.llama_synchronize(self.context)
-
-    def tokenize(self, text: str) -> list[int]:
-        data = text.encode()
-        room = (self.lib.llama_token * (len(data) + 8))()
-        count = self.lib.llama_tokenize(self.vocab, data, len(data), room, len(room), True, False)
-        if count <= 0:
-            raise RuntimeError("llama_tokenize failed")
-        return list(room[:count])
-
-    def random_tokens(self, count: int) -> list[int]:
-        size = self.lib.llama_vocab_n_tokens(self.vocab)
-        source = random.Random(1)
-        return [source.randrange(size) for _ in range(count)]
-
-    def run(self, test: Test) -> float:
-        """Seconds of a test, without those of the tokens before it."""
-        self.lib.llama_memory_clear(self.memory, False)
-        tokens = self.random_tokens(test.depth + test.prompt + test.generate)
-        if test.depth:
-            self.feed(tokens[: test.depth])
-        rest = tokens[test.depth :]
-        start = time.perf_counter()
-        if test.prompt:
-            self.feed(rest)
-        else:
-            for token in rest:
-                self.feed([token])
-        return time.perf_counter() - start
-
-
-def worker(job: dict) -> dict:
-    """Does one measurement and returns its result."""
-    test = Test(**job["test"]) if job["kind"] == "speed" else Test()
-    context = max(MEMORY_CONTEXT, test.depth + test.prompt + test.generate)
-    llama = Llama(job["model"], job["threads"], context, job["flash"])
-    if job["kind"] == "start":
-        llama.feed(llama.tokenize(PROMPT))
-        logits = llama.lib.llama_get_logits_ith(llama.context, -1)
-        size = llama.lib.llama_vocab_n_tokens(llama.vocab)
-        max(range(size), key=logits[:size].__getitem__)
-        return {"start_ms": (time.perf_counter() - llama.started) * 1e3}
-    if job["kind"] == "memory":
-        llama.feed(llama.random_tokens(128))
-        for token in llama.random_tokens(32):
-            llama.feed([token])
-        return {"peak_rss_bytes": (memory_kib("VmHWM") - llama.base_kib) * 1024}
-    llama.run(test)
-    seconds = [llama.run(test) for _ in range(job["repetitions"])]
-    return {"tok_s": (test.prompt + test.generate) / statistics.median(seconds)}
+ONE_ROW = Test(generate=64)
+TESTS = [ONE_ROW, Test(generate=32, depth=1024), Test(prompt=4), Test(prompt=8), Test(prompt=128), Test(prompt=512)]
+# Prompts so short that what counts is their cost beside that of a single token.
+STEPS = [test for test in TESTS if 1 < test.prompt <= 8]
 
 
 # --- The two sides ---------------------------------------------------------------------------------------
@@ -197,7 +91,7 @@ class Theirs:
         self.flash: dict[tuple, str] = {}
 
     def work(self, **job) -> dict:
-        out = call([self.python, os.path.abspath(__file__), "worker", json.dumps(job)])
+        out = call([self.python, str(WORKER), json.dumps(job)])
         return json.loads(out.splitlines()[-1])
 
     def choose_flash(self, model: str, threads: int, test: Test, settings: list[str]) -> None:
@@ -213,7 +107,7 @@ class Theirs:
         return self.work(kind="speed", flash=flash, **job)
 
     def other(self, kind: str, model: str, threads: int) -> dict:
-        flash = self.flash[model, threads, TESTS[0]]
+        flash = self.flash[model, threads, ONE_ROW]
         return self.work(kind=kind, model=model, threads=threads, flash=flash)
 
     def peak_rss_bytes(self, model: str, threads: int) -> float:
@@ -340,7 +234,7 @@ class Comparison:
         self.facts.setdefault("instruction set of smolt", [ours["isa"]])
 
     def busy(self, index: int, model: str, threads: int) -> None:
-        test = TESTS[0]
+        test = ONE_ROW
 
         def with_neighbour(measure):
             def run():
@@ -403,15 +297,26 @@ class Comparison:
 
         share = f"{statistics.median(case.shares):.0%}" if case.shares else ""
         notes = [case.note] if case.note else []
-        idle = self.cases.get((case.model, case.threads, TESTS[0].name))
-        if "busy" in case.name and idle:
-            kept = (statistics.median(side) / statistics.median(alone) for side, alone in
-                    ((case.ours, idle.ours), (case.theirs, idle.theirs)))
-            notes.append("{:.0%} and {:.0%} of idle".format(*kept))
+        notes += self.beside_one_row(case)
         if case.lower_is_better:
             notes.append("less is better")
         cells = [case.name, case.threads, spread(case.ours), spread(case.theirs), f"**{case.ratio():.2f}**"]
         return "| " + " | ".join(map(str, [*cells, share, ", ".join(notes)])) + " |"
+
+    def beside_one_row(self, case: Case) -> list[str]:
+        """Both sides' speed, or the cost of a step, beside generating from an empty context."""
+        base = self.cases.get((case.model, case.threads, ONE_ROW.name))
+        if base is None or case is base:
+            return []
+        pairs = ((case.ours, base.ours), (case.theirs, base.theirs))
+        kept = [statistics.median(side) / statistics.median(alone) for side, alone in pairs]
+        for test in STEPS:
+            if case.name == test.name:
+                cost = (test.prompt / share for share in kept)
+                return ["a step costs {:.2f} and {:.2f} of one token".format(*cost)]
+        if case.name.startswith("tg"):
+            return ["{:.0%} and {:.0%} of {}".format(*kept, ONE_ROW.name)]
+        return []
 
     def describe(self) -> list[str]:
         version = call([self.theirs.python, "-c", "import llama_cpp; print(llama_cpp.__version__)"]).strip()
@@ -468,9 +373,10 @@ def numbers(text: str) -> list[int]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    root = Path(__file__).resolve().parent.parent
-    parser.add_argument("-m", "--model", action="append", required=True, help="a GGUF file; may be repeated")
-    parser.add_argument("--ours", default=str(root / "target/release/smolt"), help="the smolt binary")
+    parser.add_argument("-m", "--model", action="append", default=[], help="a GGUF file; may be repeated")
+    parser.add_argument("--install", type=Path, metavar="DIR",
+                        help="build smolt, install the peers and make synthetic models there")
+    parser.add_argument("--ours", default=str(ROOT / "target/release/smolt"), help="the smolt binary")
     parser.add_argument("--python", default=sys.executable, help="a Python that has llama_cpp")
     parser.add_argument("-t", "--threads", type=numbers, default=[1, 2], help="default 1,2")
     parser.add_argument("--rounds", type=int, default=7, help="default 7")
@@ -480,16 +386,38 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="the report, in Markdown")
     parser.add_argument("--svg", type=Path, help="a chart of the ratios")
     args = parser.parse_args()
+    if not args.model and not args.install:
+        parser.error("name a model with -m, or --install DIR")
     if args.rounds < 1 or not set(args.flash) <= set(FLASH):
         parser.error(f"--rounds must be at least 1, --flash of {', '.join(FLASH)}")
     return args
 
 
+def install(args: argparse.Namespace) -> None:
+    """Builds smolt, installs the peers in a virtual environment and makes the models; what is there is kept."""
+
+    def step(*command) -> None:
+        print("  " + " ".join(map(str, command)), file=sys.stderr)
+        subprocess.run(list(map(str, command)), check=True, cwd=ROOT)
+
+    step("cargo", "build", "--release", "--workspace")
+    python = args.install / "venv/bin/python"
+    if not python.exists():
+        step(sys.executable, "-m", "venv", args.install / "venv")
+        step(python, "-m", "pip", "install", "--quiet", *PEERS)
+    args.python = str(python)
+    if not args.model:
+        for shape, recipe in SYNTHETIC:
+            path = args.install / f"{shape}-{recipe}.gguf"
+            if not path.exists():
+                step(ROOT / "target/release/smolt-quantize", "synth", shape, recipe, path)
+            args.model.append(str(path))
+
+
 def main() -> None:
-    if sys.argv[1:2] == ["worker"]:
-        print(json.dumps(worker(json.loads(sys.argv[2]))))
-        return
     args = arguments()
+    if args.install:
+        install(args)
     comparison = Comparison(args, Ours(args.ours), Theirs(args.python))
     comparison.run()
     args.out.write_text(comparison.markdown())
