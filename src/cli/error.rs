@@ -122,6 +122,7 @@ fn model_exit(error: &ModelError) -> Exit {
         ModelError::Alloc(_) | ModelError::ContextFull { .. } => Exit::DoesNotFit,
         ModelError::ContextSize { .. } | ModelError::NoFile { .. } => Exit::Usage,
         ModelError::TokenOutOfRange { .. }
+        | ModelError::LogitRows { .. }
         | ModelError::NoTokens
         | ModelError::Cancelled
         | ModelError::WritePack(_) => Exit::Runtime,

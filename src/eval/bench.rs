@@ -358,7 +358,17 @@ mod tests {
             self.position = self.position.min(position);
         }
 
-        fn feed(&mut self, tokens: &[u32], _: &dyn Fn() -> bool) -> Result<&[f32], ModelError> {
+        fn logit_rows(&self) -> usize {
+            1
+        }
+
+        fn feed_rows(
+            &mut self,
+            tokens: &[u32],
+            rows: usize,
+            _: &dyn Fn() -> bool,
+        ) -> Result<&[f32], ModelError> {
+            assert_eq!(rows, 1);
             assert!(tokens.iter().all(|&token| token < 4));
             self.calls.push((self.position, tokens.len()));
             self.position += tokens.len();

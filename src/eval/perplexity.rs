@@ -218,7 +218,17 @@ mod tests {
             self.fed.push(vec![]);
         }
 
-        fn feed(&mut self, tokens: &[u32], _: &dyn Fn() -> bool) -> Result<&[f32], ModelError> {
+        fn logit_rows(&self) -> usize {
+            1
+        }
+
+        fn feed_rows(
+            &mut self,
+            tokens: &[u32],
+            rows: usize,
+            _: &dyn Fn() -> bool,
+        ) -> Result<&[f32], ModelError> {
+            assert_eq!(rows, 1);
             self.score(tokens, usize::MAX, &mut |_, _| ())?;
             Ok(&self.last)
         }

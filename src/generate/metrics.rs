@@ -13,6 +13,10 @@ pub struct Timings {
     pub first_token: Option<Duration>,
     /// Tokens chosen, an end token included.
     pub sampled_tokens: usize,
+    /// Tokens that were guessed ahead.
+    pub drafted_tokens: usize,
+    /// Those of them that were chosen.
+    pub accepted_tokens: usize,
     /// From the first token chosen to the last.
     pub decode: Duration,
     /// From the start to the end.
@@ -63,10 +67,9 @@ impl Stopwatch {
         self.timings.sampled_tokens += 1;
     }
 
-    /// The request ended.
-    pub(super) fn stop(mut self, now: Instant) -> Timings {
-        self.timings.total = now - self.start;
-        self.timings
+    /// The request ended, with this many tokens guessed ahead and chosen of them.
+    pub(super) fn stop(self, now: Instant, drafted_tokens: usize, accepted_tokens: usize) -> Timings {
+        Timings { total: now - self.start, drafted_tokens, accepted_tokens, ..self.timings }
     }
 }
 
@@ -84,12 +87,14 @@ mod tests {
         watch.prompt_fed(1, at(530));
         watch.sampled(at(560));
         watch.sampled(at(610));
-        let timings = watch.stop(at(700));
+        let timings = watch.stop(at(700), 9, 4);
         let expected = Timings {
             fed_tokens: 100,
             prompt: Duration::from_millis(500),
             first_token: Some(Duration::from_millis(510)),
             sampled_tokens: 3,
+            drafted_tokens: 9,
+            accepted_tokens: 4,
             decode: Duration::from_millis(100),
             total: Duration::from_millis(700),
         };
@@ -104,7 +109,7 @@ mod tests {
         let mut watch = Stopwatch::start(start);
         watch.prompt_fed(3, start);
         watch.sampled(start + Duration::from_secs(1));
-        let timings = watch.stop(start + Duration::from_secs(1));
+        let timings = watch.stop(start + Duration::from_secs(1), 0, 0);
         assert_eq!(timings.prompt_tokens_per_second(), None);
         assert_eq!(timings.decode_tokens_per_second(), None);
     }

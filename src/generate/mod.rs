@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! session      Session: one model and what is in its cache; the loop
+//!   sequence   prompt and answer while the answer grows
+//!   lookup     tokens guessed ahead from the text so far
 //!   sampler    Sampler: from logits to a token
 //!     options      SamplerOptions and their ranges
 //!     candidates   the most likely tokens, in order, and the filters that cut them
@@ -16,13 +18,14 @@
 //! error        everything that can go wrong
 //! ```
 //!
-//! A token costs one call of [`LanguageModel::feed`](crate::model::LanguageModel::feed) and no memory: every
-//! buffer is reserved when a session is made or a request starts. Text is detokenized as it comes; an
+//! A token costs one call of [`LanguageModel::feed_rows`](crate::model::LanguageModel::feed_rows) at most and no
+//! memory: every buffer is reserved when a session is made or a request starts. Text is detokenized as it comes; an
 //! incomplete character and anything that may become a stop string is held back.
 //!
 //! Equal requests give equal tokens on every platform, given equal logits: random numbers come from ChaCha12
 //! with the seed as its key, exponentials and sums are computed here in one fixed order, and ties go to the
-//! lowest id.
+//! lowest id. Guessing ahead changes nothing: each token is chosen from the same logits with the same random
+//! number.
 
 mod cancel;
 mod candidates;
@@ -30,9 +33,11 @@ mod error;
 mod filter;
 mod logits;
 mod logprobs;
+mod lookup;
 mod metrics;
 mod options;
 mod sampler;
+mod sequence;
 mod session;
 mod stop;
 
@@ -43,6 +48,7 @@ pub use self::cancel::CancelHandle;
 pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter};
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
+pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;
 pub use self::options::{OptionError, SamplerOptions};
 pub use self::sampler::Sampler;

@@ -1,20 +1,17 @@
 //! One model, what is in its cache, and the loop that continues it. See [`Session`].
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::model::{LanguageModel, ModelError};
-use crate::text::{Detokenizer, Tokenizer};
+use crate::text::Tokenizer;
 
-use super::logprobs::{LOGPROB_BYTES, Logprobs};
+use super::logprobs::LOGPROB_BYTES;
+use super::lookup::Lookup;
 use super::metrics::Stopwatch;
-use super::sampler::{SAMPLER_BYTES_PER_TOKEN, Sampler};
-use super::stop::{self, StopBuffer};
+use super::sampler::SAMPLER_BYTES_PER_TOKEN;
+use super::sequence::{Ends, OnToken, Sequence, text_capacity, tokens_capacity};
 use super::{CancelHandle, GenerateError, LogitFilter, SamplerOptions, Timings, TokenLogprobs};
-
-/// Bytes reserved for the text of an answer at most; a longer text grows as it comes.
-const MAX_RESERVED_TEXT: usize = 1 << 20;
 
 /// What to generate. Make one with [`Request::new`] and set the fields that matter.
 pub struct Request<'a> {
@@ -31,6 +28,10 @@ pub struct Request<'a> {
     pub logprobs: Option<usize>,
     /// Stops the request from another thread.
     pub cancel: Option<&'a CancelHandle>,
+    /// Tokens to guess ahead at most, from what followed the same tokens before; 0 for none. The answer is the
+    /// same, and comes sooner where it repeats parts of the prompt or of itself. At most
+    /// [`MAX_LOOKUP`](super::MAX_LOOKUP), and less than [`LanguageModel::logit_rows`].
+    pub lookup: usize,
     /// A rule on what may come next.
     pub filter: Option<&'a mut dyn LogitFilter>,
 }
@@ -45,6 +46,7 @@ impl<'a> Request<'a> {
             stop: &[],
             logprobs: None,
             cancel: None,
+            lookup: 0,
             filter: None,
         }
     }
@@ -117,45 +119,60 @@ pub struct Outcome {
 /// A failed or cancelled request leaves the session usable.
 pub struct Session<M> {
     model: M,
-    tokenizer: Arc<Tokenizer>,
-    sampler: Sampler,
-    logprobs: Logprobs,
     /// Prompt and answer of the last request. The model's cache holds its first
     /// [`LanguageModel::position`] tokens.
-    tokens: Vec<u32>,
-    detokenizer: Detokenizer,
-    text: StopBuffer,
+    sequence: Sequence,
+    lookup: Lookup,
 }
 
 /// What the loop needs of a request.
 struct Task<'a> {
-    /// Length of prompt and answer at which [`FinishReason::Length`] applies.
-    end: usize,
+    /// Tokens of the prompt.
+    prompt: usize,
     /// Tokens of the prompt that were not fed.
     cached: usize,
-    stop: &'a [String],
+    ends: Ends<'a>,
     cancel: Option<&'a CancelHandle>,
     filter: Option<&'a mut dyn LogitFilter>,
     watch: Stopwatch,
 }
 
-/// The caller's function that gets every [`TokenEvent`] and says whether to go on.
-type OnToken<'a> = &'a mut dyn FnMut(&TokenEvent<'_>) -> ControlFlow<()>;
+impl Task<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.cancel.is_some_and(CancelHandle::is_cancelled)
+    }
+
+    /// Tokens that a draft may have when prompt and answer have `len`: it must fit into the context, and the
+    /// token after it must be wanted. The prompt is read without one, for what is said of its time.
+    fn draft_room(&self, len: usize) -> usize {
+        if len == self.prompt {
+            return 0;
+        }
+        let Ends { length, context, .. } = self.ends;
+        context.saturating_sub(len).min(length.saturating_sub(len + 1))
+    }
+
+    /// Chooses the token that follows `sequence`.
+    fn choose(&mut self, sequence: &mut Sequence, logits: &[f32]) -> Result<u32, GenerateError> {
+        let filter: Option<&mut dyn LogitFilter> = match &mut self.filter {
+            Some(filter) => Some(&mut **filter),
+            None => None,
+        };
+        let id = sequence.choose(logits, filter)?;
+        self.watch.sampled(Instant::now());
+        if let Some(filter) = &mut self.filter {
+            filter.accept(id).map_err(GenerateError::Filter)?;
+        }
+        Ok(id)
+    }
+}
 
 impl<M: LanguageModel> Session<M> {
     /// A session with an empty cache; what the model holds is forgotten.
     pub fn new(mut model: M, tokenizer: Arc<Tokenizer>) -> Session<M> {
         model.truncate(0);
-        let tokens = tokens_capacity(model.context());
-        Session {
-            sampler: Sampler::new(model.vocab_size()),
-            logprobs: Logprobs::default(),
-            tokens: Vec::with_capacity(tokens),
-            detokenizer: Detokenizer::new(&tokenizer, &[], true),
-            text: StopBuffer::new(text_capacity(tokens, tokenizer.longest_piece())),
-            model,
-            tokenizer,
-        }
+        let sequence = Sequence::new(tokenizer, model.context(), model.vocab_size());
+        Session { model, sequence, lookup: Lookup::default() }
     }
 
     /// The model.
@@ -165,21 +182,22 @@ impl<M: LanguageModel> Session<M> {
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.tokenizer
+        self.sequence.tokenizer()
     }
 
     /// The tokens whose keys and values are in the cache.
     pub fn cached(&self) -> &[u32] {
-        &self.tokens[..self.model.position().min(self.tokens.len())]
+        let tokens = self.sequence.tokens();
+        &tokens[..self.model.position().min(tokens.len())]
     }
 
     /// Empties the cache.
     pub fn clear(&mut self) {
         self.model.truncate(0);
-        self.tokens.clear();
+        self.sequence.set_prompt(&[]);
     }
 
-    /// Answers a request. `on_token` gets every token as it comes; with [`ControlFlow::Break`] it ends the
+    /// Answers a request. `on_token` gets every token as it comes; with [`ControlFlow::Break`](std::ops::ControlFlow::Break) it ends the
     /// answer, and text still held back is then in the outcome only.
     ///
     /// # Errors
@@ -192,11 +210,12 @@ impl<M: LanguageModel> Session<M> {
     ) -> Result<Outcome, GenerateError> {
         let watch = Stopwatch::start(Instant::now());
         self.start(&request)?;
-        let prompt_tokens = request.prompt.len();
+        let prompt = request.prompt.len();
         let cached = self.rewind(request.prompt);
-        let end = prompt_tokens.saturating_add(request.max_tokens.unwrap_or(usize::MAX));
+        let length = prompt.saturating_add(request.max_tokens.unwrap_or(usize::MAX));
         let Request { stop, cancel, filter, .. } = request;
-        let mut task = Task { end, cached, stop, cancel, filter, watch };
+        let ends = Ends { stop, length, context: self.model.context() };
+        let mut task = Task { prompt, cached, ends, cancel, filter, watch };
         let finish = match self.run(&mut task, on_token) {
             Ok(finish) => finish,
             Err(error) => {
@@ -205,30 +224,28 @@ impl<M: LanguageModel> Session<M> {
                 return Err(error);
             }
         };
+        let Lookup { drafted, accepted, .. } = self.lookup;
         Ok(Outcome {
-            tokens: self.tokens[prompt_tokens..].to_vec(),
-            text: self.text.text().to_owned(),
+            tokens: self.sequence.tokens()[prompt..].to_vec(),
+            text: self.sequence.text().to_owned(),
             finish,
-            prompt_tokens,
+            prompt_tokens: prompt,
             cached_tokens: cached,
-            timings: task.watch.stop(Instant::now()),
+            timings: task.watch.stop(Instant::now(), drafted, accepted),
         })
     }
 
     /// Checks a request and prepares all that serves it but the cache.
     fn start(&mut self, request: &Request<'_>) -> Result<(), GenerateError> {
-        stop::validate(request.stop)?;
-        self.sampler.start(&request.sampler, request.filter.is_some())?;
-        self.logprobs.start(request.logprobs, self.model.vocab_size())?;
+        self.lookup.start(request.lookup, self.model.logit_rows())?;
         let (tokens, context) = (request.prompt.len(), self.model.context());
+        self.sequence.start(request, self.model.vocab_size())?;
         if tokens == 0 {
             return Err(GenerateError::EmptyPrompt);
         }
         if tokens > context {
             return Err(GenerateError::PromptTooLong { tokens, context });
         }
-        self.detokenizer.restart(&self.tokenizer, request.prompt);
-        self.text.clear();
         Ok(())
     }
 
@@ -237,8 +254,7 @@ impl<M: LanguageModel> Session<M> {
         let pairs = self.cached().iter().zip(prompt);
         let shared = pairs.take_while(|(old, new)| old == new).count();
         self.model.truncate(shared.min(prompt.len() - 1));
-        self.tokens.clear();
-        self.tokens.extend_from_slice(prompt);
+        self.sequence.set_prompt(prompt);
         // A model may have to forget more than it was told to.
         self.model.position()
     }
@@ -246,83 +262,65 @@ impl<M: LanguageModel> Session<M> {
     /// Generates until there is a reason to end.
     fn run(&mut self, task: &mut Task<'_>, on_token: OnToken<'_>) -> Result<FinishReason, GenerateError> {
         loop {
-            let id = match self.next_token(task) {
-                Ok(Some(id)) => id,
-                Ok(None) => return Ok(FinishReason::Length),
+            match self.step(task, on_token) {
+                Ok(None) => {}
+                Ok(Some(finish)) => return Ok(finish),
                 Err(GenerateError::Model(ModelError::Cancelled)) => {
                     let fed = self.model.position() - task.cached;
                     task.watch.prompt_fed(fed, Instant::now());
-                    self.release_held(false, on_token);
+                    // Of the answer the last token is not read; what is beyond it is a draft.
+                    self.model.truncate(self.sequence.tokens().len() - 1);
+                    self.sequence.release_held(false, on_token);
                     return Ok(FinishReason::Cancelled);
                 }
                 Err(error) => return Err(error),
-            };
-            if self.tokenizer.is_end(id) {
-                self.release_held(true, on_token);
-                return Ok(FinishReason::EndToken(id));
-            }
-            if let Some(finish) = self.add(id, task, on_token) {
-                return Ok(finish);
             }
         }
     }
 
-    /// Feeds the tokens that are not in the cache and chooses the next; `None` if none is wanted.
-    fn next_token(&mut self, task: &mut Task<'_>) -> Result<Option<u32>, GenerateError> {
-        let is_cancelled = || task.cancel.is_some_and(CancelHandle::is_cancelled);
-        if is_cancelled() {
+    /// Lets the model read what is not in its cache, with a draft of what may follow, and chooses tokens while
+    /// they are those of the draft. Returns the reason if the answer ends.
+    fn step(
+        &mut self,
+        task: &mut Task<'_>,
+        on_token: OnToken<'_>,
+    ) -> Result<Option<FinishReason>, GenerateError> {
+        if task.is_cancelled() {
             return Err(ModelError::Cancelled.into());
         }
-        let pending = &self.tokens[self.model.position()..];
-        let logits = self.model.feed(pending, &is_cancelled)?;
-        task.watch.prompt_fed(pending.len(), Instant::now());
-        if self.tokens.len() >= task.end {
-            return Ok(None);
+        let Session { model, sequence, lookup } = self;
+        let (len, position, vocab) = (sequence.tokens().len(), model.position(), model.vocab_size());
+        let draft = lookup.draft(sequence.tokens(), task.draft_room(len), |id| sequence.is_end(id));
+        let rows = 1 + draft.len();
+        let logits = sequence.with_draft(draft, |tokens| {
+            model.feed_rows(&tokens[position..], rows, &|| task.is_cancelled())
+        })?;
+        task.watch.prompt_fed(len - position, Instant::now());
+        if len >= task.ends.length {
+            return Ok(Some(FinishReason::Length));
         }
-        let filter: Option<&mut dyn LogitFilter> = match &mut task.filter {
-            Some(filter) => Some(&mut **filter),
-            None => None,
-        };
-        let id = self.sampler.sample(logits, &self.tokens, filter)?;
-        self.logprobs.measure(logits, id)?;
-        task.watch.sampled(Instant::now());
-        if let Some(filter) = &mut task.filter {
-            filter.accept(id).map_err(GenerateError::Filter)?;
+        let (mut finish, mut used) = (None, len);
+        for (row, logits) in logits.chunks_exact(vocab).enumerate() {
+            // Without a draft it would be asked before this row is computed.
+            if row > 0 && task.is_cancelled() {
+                return Err(ModelError::Cancelled.into());
+            }
+            used = len + row;
+            let id = task.choose(sequence, logits)?;
+            if sequence.is_end(id) {
+                sequence.release_held(true, on_token);
+                finish = Some(FinishReason::EndToken(id));
+                break;
+            }
+            let is_drafted = lookup.accept(row, id);
+            finish = sequence.add(id, &task.ends, on_token);
+            if finish.is_some() || !is_drafted {
+                break;
+            }
         }
-        Ok(Some(id))
-    }
-
-    /// Adds a token to the answer and reports it; returns the reason if it was the last.
-    fn add(&mut self, id: u32, task: &Task<'_>, on_token: OnToken<'_>) -> Option<FinishReason> {
-        self.tokens.push(id);
-        let piece = self.detokenizer.push(&self.tokenizer, id);
-        let mut released = self.text.push(piece, task.stop);
-        let finish = if let Some(index) = released.stopped {
-            Some(FinishReason::StopString(index))
-        } else if self.tokens.len() >= task.end {
-            Some(FinishReason::Length)
-        } else if self.tokens.len() > self.model.context() {
-            Some(FinishReason::Context)
-        } else {
-            None
-        };
-        if finish.is_some() {
-            released.range.end = self.text.release_all().range.end;
-        }
-        let text = &self.text.text()[released.range];
-        let flow = on_token(&TokenEvent { id: Some(id), text, logprobs: self.logprobs.get() });
-        finish.or(flow.is_break().then_some(FinishReason::Cancelled))
-    }
-
-    /// Reports the text held back, if any; at the model's own end also a character it left incomplete.
-    fn release_held(&mut self, model_ended: bool, on_token: OnToken<'_>) {
-        let rest = if model_ended { self.detokenizer.finish() } else { "" };
-        let released = self.text.push(rest, &[]);
-        if !released.range.is_empty() {
-            let text = &self.text.text()[released.range];
-            // The answer ends here whatever the caller says.
-            let _ = on_token(&TokenEvent { id: None, text, logprobs: None });
-        }
+        lookup.step();
+        model.truncate(used);
+        Ok(finish)
     }
 }
 
@@ -334,13 +332,4 @@ pub fn planned_bytes(context: usize, vocab_size: usize, longest_piece: usize) ->
     let text = text_capacity(tokens, longest_piece);
     let sampling = vocab_size.saturating_mul(SAMPLER_BYTES_PER_TOKEN);
     ids.saturating_add(text).saturating_add(sampling).saturating_add(LOGPROB_BYTES) as u64
-}
-
-/// Prompt and answer: the last token chosen needs no room in the context.
-fn tokens_capacity(context: usize) -> usize {
-    context.saturating_add(1)
-}
-
-fn text_capacity(tokens: usize, longest_piece: usize) -> usize {
-    tokens.saturating_mul(longest_piece).min(MAX_RESERVED_TEXT)
 }

@@ -43,6 +43,8 @@ pub enum ModelError {
     WritePack(#[source] GgufError),
     #[error("{file} is no file of its own; a pack lies beside the file of its model")]
     NoFile { file: String },
+    #[error("logits of {found} tokens were asked for, possible are 1 to {most}")]
+    LogitRows { found: usize, most: usize },
     #[error("no tokens were given")]
     NoTokens,
     #[error("cancelled")]

@@ -40,12 +40,29 @@ pub trait LanguageModel {
     /// Forgets the tokens from `position` on; no effect if there are fewer.
     fn truncate(&mut self, position: usize);
 
-    /// Reads tokens and returns the logits after the last, `[vocab]`. Long input is read in tiles; between
-    /// them `cancel` is asked.
+    /// Most rows that [`Self::feed_rows`] returns.
+    fn logit_rows(&self) -> usize;
+
+    /// Reads tokens and returns the logits after each of the last `rows` of them, `[row][vocab]`. They are the
+    /// same however the tokens are split over calls. Long input is read in tiles; between them `cancel` is
+    /// asked.
     ///
     /// # Errors
-    /// If there are no tokens, they do not fit, an id is out of range ([`ModelError::ContextFull`] and the
-    /// others leave the cache as it was), or `cancel` said so ([`ModelError::Cancelled`]: the tiles read
-    /// before stay in the cache).
-    fn feed(&mut self, tokens: &[u32], cancel: &dyn Fn() -> bool) -> Result<&[f32], ModelError>;
+    /// If there are no tokens, they do not fit, an id is out of range, `rows` is not from 1 to the number of
+    /// tokens and to [`Self::logit_rows`] ([`ModelError::ContextFull`] and the others leave the cache as it
+    /// was), or `cancel` said so ([`ModelError::Cancelled`]: the tiles read before stay in the cache).
+    fn feed_rows(
+        &mut self,
+        tokens: &[u32],
+        rows: usize,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<&[f32], ModelError>;
+
+    /// Reads tokens and returns the logits after the last, `[vocab]`.
+    ///
+    /// # Errors
+    /// As [`Self::feed_rows`].
+    fn feed(&mut self, tokens: &[u32], cancel: &dyn Fn() -> bool) -> Result<&[f32], ModelError> {
+        self.feed_rows(tokens, 1, cancel)
+    }
 }

@@ -20,7 +20,7 @@ pub struct RunOptions {
     pub context: usize,
     /// Threads.
     pub threads: usize,
-    /// Tokens whose logits are computed together: 1 to generate, more to score.
+    /// Tokens whose logits are computed together: 1 to generate, more to score or to check a draft.
     pub logit_rows: usize,
 }
 

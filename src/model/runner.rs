@@ -12,6 +12,7 @@ use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
 use crate::kernels::ops::{Attention, Executor, Gated, Input, KvShape, Output, RmsNorm, Rotation};
 use crate::runtime::{AllocError, Buffer};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A loaded model: shape and packed weights. Shared by any number of runners.
@@ -146,11 +147,11 @@ impl Runner {
         for (i, tile) in tokens.chunks(TILE).enumerate() {
             self.forward(tile);
             let start = i * TILE;
-            let rows = self.logits.len() / vocab;
+            let rows = self.logit_rows();
             let mut row = first.saturating_sub(start);
             while row < tile.len() {
                 let end = tile.len().min(row + rows);
-                for (j, logits) in self.head(row..end).chunks_exact(vocab).enumerate() {
+                for (j, logits) in self.head(row..end, 0).chunks_exact(vocab).enumerate() {
                     visit(start + row + j, logits);
                 }
                 row = end;
@@ -249,11 +250,13 @@ impl Runner {
         self.executor.linear(&input, &mut [output(weights, &layer.down, residual, true)]);
     }
 
-    /// Logits of tokens `rows` of the last tile, `[row][vocab]`.
-    fn head(&mut self, rows: std::ops::Range<usize>) -> &[f32] {
+    /// Computes the logits of tokens `rows` of the last tile into rows of the buffer from `first` on; returns
+    /// the rows so far, `[row][vocab]`.
+    fn head(&mut self, rows: Range<usize>, first: usize) -> &[f32] {
         let Model { spec, layout, weights, .. } = &*self.model;
         let norm = RmsNorm { weight: weights.vector(&layout.output_norm), eps: spec.norm_eps };
-        let logits = &mut self.logits[..rows.len() * spec.vocab];
+        let (start, end) = (first * spec.vocab, (first + rows.len()) * spec.vocab);
+        let logits = &mut self.logits[start..end];
         let residual = &self.activations.residual[rows.start * spec.dim..rows.end * spec.dim];
         let input = Input { rows: residual, dim: spec.dim, norm: Some(norm) };
         let head = match &layout.output {
@@ -266,7 +269,7 @@ impl Runner {
             },
         };
         self.executor.linear(&input, &mut [head]);
-        &self.logits[..rows.len() * spec.vocab]
+        &self.logits[..end]
     }
 }
 
@@ -292,16 +295,34 @@ impl LanguageModel for Runner {
         self.position = self.position.min(position);
     }
 
-    fn feed(&mut self, tokens: &[u32], cancel: &dyn Fn() -> bool) -> Result<&[f32], ModelError> {
+    fn logit_rows(&self) -> usize {
+        self.logits.len() / self.model.spec.vocab
+    }
+
+    fn feed_rows(
+        &mut self,
+        tokens: &[u32],
+        rows: usize,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<&[f32], ModelError> {
         self.check(tokens)?;
-        let mut last = 0;
-        for tile in tokens.chunks(TILE) {
+        let most = self.logit_rows().min(tokens.len());
+        if !(1..=most).contains(&rows) {
+            return Err(ModelError::LogitRows { found: rows, most });
+        }
+        let first = tokens.len() - rows;
+        for (i, tile) in tokens.chunks(TILE).enumerate() {
             if cancel() {
                 return Err(ModelError::Cancelled);
             }
             self.forward(tile);
-            last = tile.len() - 1;
+            let start = i * TILE;
+            let wanted = first.saturating_sub(start)..tile.len();
+            if !wanted.is_empty() {
+                let row = start + wanted.start - first;
+                self.head(wanted, row);
+            }
         }
-        Ok(self.head(last..last + 1))
+        Ok(&self.logits[..rows * self.model.spec.vocab])
     }
 }

@@ -1,5 +1,6 @@
 //! A model whose logits are a function of its history, and a vocabulary small enough to read.
 
+mod lookups;
 mod sampling;
 mod sessions;
 mod stops;
@@ -62,8 +63,11 @@ type Rule = Box<dyn Fn(&[u32], &mut [f32])>;
 struct FakeModel {
     context: usize,
     history: Vec<u32>,
+    /// Rows that were asked for, `[row][vocab]`.
     logits: Vec<f32>,
     rule: Rule,
+    /// Calls of `feed_rows`.
+    calls: usize,
     /// Tokens fed since it was made.
     fed: Cell<usize>,
     /// Positions below this cannot be cut off one by one: cutting there forgets everything.
@@ -73,14 +77,17 @@ struct FakeModel {
 }
 
 const TILE: usize = 4;
+/// Rows of logits of [`FakeModel`].
+const ROWS: usize = 12;
 
 impl FakeModel {
     fn new(context: usize, rule: impl Fn(&[u32], &mut [f32]) + 'static) -> FakeModel {
         FakeModel {
             context,
             history: Vec::new(),
-            logits: vec![0.0; VOCAB],
+            logits: vec![],
             rule: Box::new(rule),
+            calls: 0,
             fed: Cell::new(0),
             indivisible: 0,
             after_tile: Box::new(|_| ()),
@@ -99,13 +106,31 @@ impl FakeModel {
     /// Logits between -4 and 4 from a hash of the history; the end token never comes.
     fn hashed(context: usize) -> FakeModel {
         FakeModel::new(context, |history, logits| {
-            let mut state = history.iter().fold(1469, |hash, id| mix(hash ^ u64::from(*id)));
-            for logit in logits.iter_mut() {
-                state = mix(state);
-                *logit = (state >> 40) as f32 / (1 << 21) as f32 - 4.0;
-            }
+            hash_logits(history.iter().fold(1469, |hash, id| mix(hash ^ u64::from(*id))), 4.0, logits);
             logits[END as usize] = f32::NEG_INFINITY;
         })
+    }
+
+    /// Likes to say what followed its last token before, and may end; prefers hashed tokens at hashed places.
+    fn copying(context: usize) -> FakeModel {
+        FakeModel::new(context, |history, logits| {
+            let (last, before) = history.split_last().unwrap();
+            hash_logits(u64::from(*last), 4.0, logits);
+            if let Some(at) = before.iter().rposition(|id| id == last)
+                && !mix(history.len() as u64).is_multiple_of(5)
+            {
+                logits[history[at + 1] as usize] += 9.0;
+            }
+        })
+    }
+}
+
+/// Logits between -`height` and `height` from a hash of what `key` makes of the history.
+fn hash_logits(key: u64, height: f32, logits: &mut [f32]) {
+    let mut state = key;
+    for logit in logits.iter_mut() {
+        state = mix(state);
+        *logit = ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * height;
     }
 }
 
@@ -123,7 +148,7 @@ impl LanguageModel for FakeModel {
     }
 
     fn vocab_size(&self) -> usize {
-        self.logits.len()
+        VOCAB
     }
 
     fn position(&self) -> usize {
@@ -131,11 +156,23 @@ impl LanguageModel for FakeModel {
     }
 
     fn truncate(&mut self, position: usize) {
-        self.history.truncate(if position < self.indivisible { 0 } else { position });
+        if position < self.history.len() {
+            self.history.truncate(if position < self.indivisible { 0 } else { position });
+        }
     }
 
-    fn feed(&mut self, tokens: &[u32], cancel: &dyn Fn() -> bool) -> Result<&[f32], ModelError> {
-        assert!(!tokens.is_empty());
+    fn logit_rows(&self) -> usize {
+        ROWS
+    }
+
+    fn feed_rows(
+        &mut self,
+        tokens: &[u32],
+        rows: usize,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<&[f32], ModelError> {
+        assert!((1..=tokens.len().min(ROWS)).contains(&rows));
+        self.calls += 1;
         let needed = self.history.len() + tokens.len();
         if needed > self.context {
             return Err(ModelError::ContextFull { needed, context: self.context });
@@ -151,7 +188,11 @@ impl LanguageModel for FakeModel {
             self.fed.set(self.fed.get() + tile.len());
             (self.after_tile)(self.history.len());
         }
-        (self.rule)(&self.history, &mut self.logits);
+        self.logits.resize(rows * VOCAB, 0.0);
+        let first = self.history.len() - rows;
+        for (row, logits) in self.logits.chunks_exact_mut(VOCAB).enumerate() {
+            (self.rule)(&self.history[..=first + row], logits);
+        }
         Ok(&self.logits)
     }
 }

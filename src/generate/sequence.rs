@@ -1,0 +1,147 @@
+//! Prompt and answer while the answer grows: how the next token is chosen and what its text is.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::text::{Detokenizer, Tokenizer};
+
+use super::logprobs::Logprobs;
+use super::sampler::Sampler;
+use super::stop::{self, StopBuffer};
+use super::{FinishReason, GenerateError, LogitFilter, Request, TokenEvent};
+
+/// Bytes reserved for the text of an answer at most; a longer text grows as it comes.
+const MAX_RESERVED_TEXT: usize = 1 << 20;
+
+/// The caller's function that gets every [`TokenEvent`] and says whether to go on.
+pub(super) type OnToken<'a> = &'a mut dyn FnMut(&TokenEvent<'_>) -> ControlFlow<()>;
+
+/// What ends an answer besides the model and the caller.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub(super) stop: &'a [String],
+    /// Length of prompt and answer at which [`FinishReason::Length`] applies.
+    pub(super) length: usize,
+    /// Length above which [`FinishReason::Context`] applies.
+    pub(super) context: usize,
+}
+
+/// The tokens of a prompt and its answer, with all that continues them but the model.
+pub(super) struct Sequence {
+    tokenizer: Arc<Tokenizer>,
+    sampler: Sampler,
+    logprobs: Logprobs,
+    tokens: Vec<u32>,
+    detokenizer: Detokenizer,
+    text: StopBuffer,
+}
+
+impl Sequence {
+    pub(super) fn new(tokenizer: Arc<Tokenizer>, context: usize, vocab_size: usize) -> Sequence {
+        let tokens = tokens_capacity(context);
+        Sequence {
+            sampler: Sampler::new(vocab_size),
+            logprobs: Logprobs::default(),
+            tokens: Vec::with_capacity(tokens),
+            detokenizer: Detokenizer::new(&tokenizer, &[], true),
+            text: StopBuffer::new(text_capacity(tokens, tokenizer.longest_piece())),
+            tokenizer,
+        }
+    }
+
+    pub(super) fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Whether a token ends an answer.
+    pub(super) fn is_end(&self, id: u32) -> bool {
+        self.tokenizer.is_end(id)
+    }
+
+    /// The text of the answer.
+    pub(super) fn text(&self) -> &str {
+        self.text.text()
+    }
+
+    /// Takes the options of a request and forgets the text of the last; the tokens stay.
+    pub(super) fn start(&mut self, request: &Request<'_>, vocab_size: usize) -> Result<(), GenerateError> {
+        stop::validate(request.stop)?;
+        self.sampler.start(&request.sampler, request.filter.is_some())?;
+        self.logprobs.start(request.logprobs, vocab_size)?;
+        self.detokenizer.restart(&self.tokenizer, request.prompt);
+        self.text.clear();
+        Ok(())
+    }
+
+    /// Replaces the tokens.
+    pub(super) fn set_prompt(&mut self, prompt: &[u32]) {
+        self.tokens.clear();
+        self.tokens.extend_from_slice(prompt);
+    }
+
+    /// Calls `read` with the tokens followed by `draft`, which is gone afterwards.
+    pub(super) fn with_draft<T>(&mut self, draft: &[u32], read: impl FnOnce(&[u32]) -> T) -> T {
+        let len = self.tokens.len();
+        self.tokens.extend_from_slice(draft);
+        let result = read(&self.tokens);
+        self.tokens.truncate(len);
+        result
+    }
+
+    /// Chooses the token that follows, given its `logits`, `[vocab]`.
+    pub(super) fn choose(
+        &mut self,
+        logits: &[f32],
+        filter: Option<&mut dyn LogitFilter>,
+    ) -> Result<u32, GenerateError> {
+        let id = self.sampler.sample(logits, &self.tokens, filter)?;
+        self.logprobs.measure(logits, id)?;
+        Ok(id)
+    }
+
+    /// Adds a token to the answer and reports it; returns the reason if it was the last.
+    pub(super) fn add(&mut self, id: u32, ends: &Ends<'_>, on_token: OnToken<'_>) -> Option<FinishReason> {
+        self.tokens.push(id);
+        let piece = self.detokenizer.push(&self.tokenizer, id);
+        let mut released = self.text.push(piece, ends.stop);
+        let finish = if let Some(index) = released.stopped {
+            Some(FinishReason::StopString(index))
+        } else if self.tokens.len() >= ends.length {
+            Some(FinishReason::Length)
+        } else if self.tokens.len() > ends.context {
+            Some(FinishReason::Context)
+        } else {
+            None
+        };
+        if finish.is_some() {
+            released.range.end = self.text.release_all().range.end;
+        }
+        let text = &self.text.text()[released.range];
+        let flow = on_token(&TokenEvent { id: Some(id), text, logprobs: self.logprobs.get() });
+        finish.or(flow.is_break().then_some(FinishReason::Cancelled))
+    }
+
+    /// Reports the text held back, if any; at the model's own end also a character it left incomplete.
+    pub(super) fn release_held(&mut self, model_ended: bool, on_token: OnToken<'_>) {
+        let rest = if model_ended { self.detokenizer.finish() } else { "" };
+        let released = self.text.push(rest, &[]);
+        if !released.range.is_empty() {
+            let text = &self.text.text()[released.range];
+            // The answer ends here whatever the caller says.
+            let _ = on_token(&TokenEvent { id: None, text, logprobs: None });
+        }
+    }
+}
+
+/// Prompt and answer: the last token chosen needs no room in the context.
+pub(super) fn tokens_capacity(context: usize) -> usize {
+    context.saturating_add(1)
+}
+
+pub(super) fn text_capacity(tokens: usize, longest_piece: usize) -> usize {
+    tokens.saturating_mul(longest_piece).min(MAX_RESERVED_TEXT)
+}
