@@ -285,6 +285,37 @@ fn json_holds_the_same_answer_and_all_keys() {
 }
 
 #[test]
+fn guessing_ahead_changes_no_answer() {
+    let folder = Folder::new();
+    let model = Tiny::default().write(&folder);
+    let mut drafted = 0;
+    for sampling in [&["--temp", "0"][..], &["--temp", "1", "--seed", "3"], &["--repeat-penalty", "1.3"]] {
+        let args = [&["Hi hi hi hi", "-n", "60", "-c", "128", "--json", "--seed", "3"], sampling].concat();
+        let ask = |extra: &[&str]| run(&model, &[&args[..], extra].concat()).ok().json();
+        let plain = ask(&[]);
+        assert!(plain["lookup"].is_null());
+        for (lookup, rows) in [("--lookup", 8), ("--lookup=3", 4), ("--lookup=31", 32)] {
+            let json = ask(&[lookup]);
+            for key in ["text", "tokens", "finish_reason"] {
+                assert_eq!(json[key], plain[key], "{lookup} {sampling:?}");
+            }
+            let count = |key: &str| json["lookup"][key].as_u64().unwrap();
+            assert!(count("accepted_tokens") <= count("drafted_tokens"));
+            drafted += count("drafted_tokens");
+            let pages = |rows: u64| (rows * VOCAB as u64 * 4).next_multiple_of(4096);
+            let planned = |json: &serde_json::Value| json["memory"]["planned_bytes"].as_u64().unwrap();
+            assert_eq!(planned(&json), planned(&plain) + pages(rows) - pages(1));
+            let plan = ["plan", "--json", "-c", "128", "-m", model.to_str().unwrap(), lookup];
+            assert_eq!(smolt(&plan, b"").ok().json()["total"], planned(&json));
+        }
+    }
+    assert!(drafted > 0);
+    let stats = run(&model, &["Hi", "--lookup", "--stats"]).ok().err;
+    assert!(stats.contains("guessed ahead"), "{stats}");
+    run(&model, &["Hi", "--lookup=32"]).failed(2, &["--lookup", "31"]);
+}
+
+#[test]
 fn prompts_come_from_argument_and_input() {
     let folder = Folder::new();
     let model = Tiny::default().write(&folder);

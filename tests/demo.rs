@@ -101,3 +101,36 @@ fn greedy_tokens_equal_the_training_program() {
         }
     }
 }
+
+/// Guessing ahead changes no token, greedy or drawn, and does guess.
+#[test]
+fn lookup_changes_no_token() {
+    let file = GgufFile::open(&repository(EMBEDDED)).unwrap();
+    let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
+    let runner = Runner::new(model, &RunOptions { context: 256, threads: 2, logit_rows: 8 }).unwrap();
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap());
+    let mut session = Session::new(runner, Arc::clone(&tokenizer));
+    let text = std::fs::read_to_string(repository("prompts/demo-heldout.jsonl")).unwrap();
+    let (mut drafted, mut accepted) = (0, 0);
+    for (seed, line) in text.lines().enumerate().step_by(3) {
+        let item: serde_json::Value = serde_json::from_str(line).unwrap();
+        let prompt = item["prompt"].as_str().unwrap();
+        let turn = format!("<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n");
+        let mut ids = vec![];
+        tokenizer.encode(&turn, EncodeOptions { add_special: false, parse_special: true }, &mut ids).unwrap();
+        let drawn = SamplerOptions { temperature: 1.2, seed: seed as u64, ..SamplerOptions::default() };
+        for sampler in [SamplerOptions::greedy(), drawn] {
+            let mut ask = |lookup| {
+                let max_tokens = Some(100);
+                let request = Request { sampler: sampler.clone(), max_tokens, lookup, ..Request::new(&ids) };
+                session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap()
+            };
+            let (plain, guessed) = (ask(0), ask(7));
+            assert_eq!((guessed.tokens, guessed.finish), (plain.tokens, plain.finish), "{prompt}");
+            drafted += guessed.timings.drafted_tokens;
+            accepted += guessed.timings.accepted_tokens;
+        }
+    }
+    eprintln!("{accepted} of {drafted} guesses right");
+    assert!(accepted > 0 && drafted > accepted);
+}

@@ -7,7 +7,7 @@
 mod counting;
 
 use counting::CALLS;
-use smolt::generate::{Request, SamplerOptions, Session};
+use smolt::generate::{Request, SamplerOptions, Session, Timings};
 use smolt::gguf::GgufFile;
 use smolt::kernels::Kernels;
 use smolt::model::{Model, RunOptions, Runner};
@@ -23,12 +23,19 @@ fn allocations(
     session: &mut Session<Runner>,
     prompt: &[u32],
     sampler: SamplerOptions,
-    stop: &[String],
-) -> usize {
-    let request =
-        Request { max_tokens: Some(TOKENS), sampler, stop, logprobs: Some(3), ..Request::new(prompt) };
+    lookup: usize,
+) -> (usize, Timings) {
+    let stop = ["never said".to_owned()];
+    let request = Request {
+        max_tokens: Some(TOKENS),
+        sampler,
+        stop: &stop,
+        logprobs: Some(3),
+        lookup,
+        ..Request::new(prompt)
+    };
     let (mut seen, mut first, mut last) = (0, 0, 0);
-    session
+    let outcome = session
         .generate(request, &mut |_| {
             seen += 1;
             last = CALLS.load(Relaxed);
@@ -39,7 +46,7 @@ fn allocations(
         })
         .unwrap();
     assert!(seen > 5, "too short an answer to judge: {seen} tokens");
-    last - first
+    (last - first, outcome.timings)
 }
 
 #[test]
@@ -48,19 +55,21 @@ fn no_allocation_per_token() {
     let file = GgufFile::open(path.as_ref()).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap());
     let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
-    let stop = ["never said".to_owned()];
     let mut prompt = vec![];
     let options = EncodeOptions { add_special: false, parse_special: true };
     let request = "<|im_start|>user\nTurn on the kitchen lights<|im_end|>\n<|im_start|>assistant\n";
     tokenizer.encode(request, options, &mut prompt).unwrap();
+    let mut drafted = 0;
     for threads in 1..=3 {
-        let options = RunOptions { context: 128, threads, logit_rows: 1 };
+        let options = RunOptions { context: 128, threads, logit_rows: 8 };
         let runner = Runner::new(Arc::clone(&model), &options).unwrap();
         let mut session = Session::new(runner, Arc::clone(&tokenizer));
-        for temperature in [0.0, 1.5] {
+        for (temperature, lookup) in [(0.0, 0), (1.5, 0), (0.0, 7), (1.5, 7)] {
             let sampler = SamplerOptions { temperature, ..SamplerOptions::default() };
-            let count = allocations(&mut session, &prompt, sampler, &stop);
-            assert_eq!(count, 0, "{threads} threads, temperature {temperature}");
+            let (count, timings) = allocations(&mut session, &prompt, sampler, lookup);
+            assert_eq!(count, 0, "{threads} threads, temperature {temperature}, lookup {lookup}");
+            drafted += timings.drafted_tokens;
         }
     }
+    assert!(drafted > 0, "nothing was guessed ahead");
 }

@@ -1,9 +1,12 @@
 //! Against references made with other engines on small trained models of the shared data.
 
 use crate::shared;
+use smolt::generate::{Request, SamplerOptions, Session};
 use smolt::gguf::GgufFile;
 use smolt::kernels::Kernels;
 use smolt::model::{LanguageModel, Model, RunOptions, Runner};
+use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,4 +86,41 @@ fn logits_do_not_depend_on_threads_or_split() {
             assert!(feed(threads, &[1, 63, 2, 84]) == reference, "{name}, {threads} threads, in parts");
         }
     }
+}
+
+/// Guessing ahead changes no token of a continuation, greedy or drawn, and is right where a text repeats.
+#[test]
+fn lookup_changes_no_token() {
+    let (Some(path), Some(text)) =
+        (shared::file("models/s288/gguf/s288-Q4_0.gguf"), shared::file("data/text/eval-speeches.txt"))
+    else {
+        return;
+    };
+    let file = GgufFile::open(&path).unwrap();
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap());
+    let mut session = Session::new(runner(&path, 2), Arc::clone(&tokenizer));
+    let text = std::fs::read_to_string(text).unwrap();
+    let mut right = 0;
+    for (seed, start) in text.match_indices(". ").map(|(at, _)| at + 2).step_by(60).take(16).enumerate() {
+        let passage: String = text[start..].chars().take(400).collect();
+        let mut prompt = vec![];
+        tokenizer.encode(&passage, EncodeOptions::default(), &mut prompt).unwrap();
+        let drawn = SamplerOptions { seed: seed as u64, ..SamplerOptions::default() };
+        for sampler in [SamplerOptions::greedy(), drawn] {
+            let mut ask = |lookup| {
+                let max_tokens = Some(120);
+                let request =
+                    Request { sampler: sampler.clone(), max_tokens, lookup, ..Request::new(&prompt) };
+                session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap()
+            };
+            let plain = ask(0);
+            for lookup in [3, 7] {
+                let guessed = ask(lookup);
+                assert_eq!((&guessed.tokens, guessed.finish), (&plain.tokens, plain.finish), "{passage}");
+                right += guessed.timings.accepted_tokens;
+            }
+        }
+    }
+    eprintln!("{right} guesses right");
+    assert!(right > 500);
 }

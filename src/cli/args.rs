@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::generate::MAX_LOOKUP;
 use crate::model::{MAX_CONTEXT, RunOptions, Spec};
 
 use super::memory::parse_bytes;
@@ -41,6 +42,29 @@ pub(super) struct ResourceArgs {
     /// Refuse to start if more memory is needed, e.g. 200M (K, M, G: powers of 1024)
     #[arg(long, value_name = "SIZE", env = "SMOLT_MAX_MEMORY", value_parser = parse_bytes)]
     pub(super) max_memory: Option<u64>,
+}
+
+/// How far to guess ahead.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct LookupArgs {
+    /// Guess up to N tokens ahead from the text so far: the same answer, sooner where it repeats parts of the
+    /// prompt or of itself [default: 0, without a number 7]
+    #[arg(long, value_name = "N", env = "SMOLT_LOOKUP", num_args = 0..=1, require_equals = true,
+          default_value = "0", default_missing_value = "7", hide_default_value = true,
+          value_parser = clap::value_parser!(u16).range(0..=MAX_LOOKUP as i64))]
+    lookup: u16,
+}
+
+impl LookupArgs {
+    /// Tokens to guess ahead at most.
+    pub(super) fn tokens(&self) -> usize {
+        usize::from(self.lookup)
+    }
+
+    /// As in [`RunOptions`]: a guess and the token before it are read together.
+    pub(super) fn logit_rows(&self) -> usize {
+        1 + self.tokens()
+    }
 }
 
 fn context(text: &str) -> Result<usize, String> {

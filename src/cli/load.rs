@@ -45,15 +45,19 @@ pub(super) fn open(args: &ModelArgs) -> Result<GgufFile, CliError> {
     }
 }
 
-/// Resolves the options and plans the memory of generating with the model.
+/// Resolves the options and plans the memory of running the model. `logit_rows` as in [`RunOptions`].
 ///
 /// # Errors
 /// If the file holds no model that can be run.
-pub(super) fn plan(args: &ModelArgs, resources: &ResourceArgs) -> Result<Planned, CliError> {
+pub(super) fn plan(
+    args: &ModelArgs,
+    resources: &ResourceArgs,
+    logit_rows: usize,
+) -> Result<Planned, CliError> {
     let kernels = Kernels::detect()?;
     let file = open(args)?;
     let spec = Spec::read(&file)?;
-    let options = resources.resolve(&spec, 1);
+    let options = resources.resolve(&spec, logit_rows);
     if options.context > spec.trained_context {
         note(format_args!(
             "a context of {} is more than the {} tokens the model was trained for; late answers may be poor",

@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use super::args::{ModelArgs, ResourceArgs};
 use super::error::{CliError, Exit};
-use super::memory::MemoryPlan;
 use super::{input, load, output};
 use crate::eval::bench::MAX_THREADS;
 use crate::eval::perplexity::{CHUNK, Corpus, Perplexity, PerplexityOptions, perplexity};
@@ -84,9 +83,7 @@ struct ModelInfo<'a> {
 /// Reads, measures, reports.
 pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
     let resources = ResourceArgs { context: Some(args.context), threads: args.threads, max_memory: None };
-    let mut planned = load::plan(&args.model, &resources)?;
-    planned.options.logit_rows = LOGIT_ROWS;
-    planned.memory = MemoryPlan::new(&planned.file, planned.kernels, &planned.options)?;
+    let planned = load::plan(&args.model, &resources, LOGIT_ROWS)?;
     let options = PerplexityOptions { n_ctx: args.context, chunks: args.chunks };
     let corpus = Corpus::new(&load::tokenizer(&planned.file, &args.model)?, &read_text(&args.text)?)?;
     options.check(corpus.tokens.len())?;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::args::{ModelArgs, ResourceArgs};
+use super::args::{LookupArgs, ModelArgs, ResourceArgs};
 use super::error::{CliError, Exit};
 use super::load::{self, Planned};
 use super::memory::{MemoryPlan, show_bytes};
@@ -25,6 +25,9 @@ pub struct PlanArgs {
 
     #[command(flatten)]
     resources: ResourceArgs,
+
+    #[command(flatten)]
+    lookup: LookupArgs,
 
     /// Print one line of JSON; sizes are in bytes
     #[arg(long)]
@@ -86,7 +89,7 @@ impl Report {
 
 /// Prints the plan, then refuses it if it is above the limit.
 pub(super) fn execute(args: &PlanArgs) -> Result<Exit, CliError> {
-    let planned = load::plan(&args.model, &args.resources)?;
+    let planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows())?;
     let report = Report::new(&planned);
     if args.json {
         output::write_json(&report)?;

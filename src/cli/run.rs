@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::args::{ModelArgs, ResourceArgs};
+use super::args::{LookupArgs, ModelArgs, ResourceArgs};
 use super::error::{CliError, Exit};
 use super::load::{self, Loaded, Planned};
 use super::memory::show_bytes;
@@ -57,6 +57,9 @@ pub struct RunArgs {
     /// End the answer before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+
+    #[command(flatten)]
+    lookup: LookupArgs,
 
     /// Report times and memory on standard error
     #[arg(long)]
@@ -125,7 +128,7 @@ fn random_seed() -> u64 {
 pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     let prompt = input::prompt(args.prompt.as_deref(), MAX_MESSAGE_BYTES)?;
     let started = Instant::now();
-    let planned = load::plan(&args.model, &args.resources)?;
+    let planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows())?;
     let sampler = args.sampling.resolve(&planned.file, args.model.model.is_none())?;
     sampler.validate().map_err(crate::generate::GenerateError::from)?;
     planned.check(args.resources.max_memory)?;
@@ -184,6 +187,7 @@ fn answer(
     request.sampler = sampler;
     request.stop = &args.stop;
     request.cancel = Some(&cancel);
+    request.lookup = args.lookup.tokens();
     let mut printed = Answer::new();
     let mut failure = None;
     let outcome = loaded.session.generate(request, &mut |event| {
@@ -213,9 +217,19 @@ struct Report<'a> {
     prompt_tokens: usize,
     finish_reason: &'static str,
     seed: u64,
+    /// Without `--lookup`, null.
+    lookup: Option<LookupReport>,
     timings: TimingReport,
     memory: MemoryReport,
     model: ModelReport,
+}
+
+#[derive(Serialize)]
+struct LookupReport {
+    /// Tokens that were guessed ahead.
+    drafted_tokens: usize,
+    /// Those of them that were right.
+    accepted_tokens: usize,
 }
 
 #[derive(Serialize)]
@@ -247,6 +261,10 @@ impl<'a> Report<'a> {
             prompt_tokens: outcome.prompt_tokens,
             finish_reason: outcome.finish.name(),
             seed,
+            lookup: (planned.options.logit_rows > 1).then_some(LookupReport {
+                drafted_tokens: timings.drafted_tokens,
+                accepted_tokens: timings.accepted_tokens,
+            }),
             timings: TimingReport {
                 load_ms: milliseconds(loaded.time),
                 ttft_ms: timings.first_token.map(milliseconds),
@@ -266,8 +284,11 @@ fn milliseconds(time: Duration) -> f64 {
 /// The report for people.
 fn stats(report: &Report<'_>, planned: &Planned, loaded: &Loaded) -> String {
     let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1} tok/s"));
-    let Report { timings, memory, .. } = report;
+    let Report { timings, memory, lookup, .. } = report;
     let peak = memory.peak_rss_bytes.map_or("unknown".to_owned(), show_bytes);
+    let guessed = lookup.as_ref().map_or(String::new(), |lookup| {
+        format!(", {} of {} guessed ahead were right", lookup.accepted_tokens, lookup.drafted_tokens)
+    });
     let runner = loaded.session.model();
     [
         format!("  model    {}, loaded in {:.0} ms", report.model.name, timings.load_ms),
@@ -276,7 +297,7 @@ fn stats(report: &Report<'_>, planned: &Planned, loaded: &Loaded) -> String {
             "  first    {}",
             timings.ttft_ms.map_or("-".to_owned(), |ms| format!("token after {ms:.0} ms"))
         ),
-        format!("  decode   {} tokens, {}", report.tokens, rate(timings.decode_tok_s)),
+        format!("  decode   {} tokens, {}{guessed}", report.tokens, rate(timings.decode_tok_s)),
         format!("  context  {} of {} used", runner.position(), runner.context()),
         format!("  memory   {} planned, {peak} peak", show_bytes(memory.planned_bytes)),
         format!("  kernels  {}, {} threads", planned.kernels.name, runner.threads()),
