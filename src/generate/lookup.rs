@@ -20,11 +20,13 @@ const SHORTEST: usize = 2;
 const WINDOW: usize = 1 << 15;
 
 /// What a drafted token costs.
-const PRICE: usize = 16;
+const PRICE: usize = 32;
 /// What a drafted token that was right gives back.
 const REWARD: usize = 2 * PRICE;
 /// What every step of the model gives.
 const INCOME: usize = 1;
+/// Drafted tokens that a request can pay for at its start.
+const START: usize = 2;
 /// Drafts of full length that can be saved for.
 const SAVINGS: usize = 2;
 
@@ -53,7 +55,7 @@ impl Lookup {
         if limit > most {
             return Err(OptionError::new("lookup", limit, format_args!("0 to {most}")));
         }
-        *self = Lookup { limit, budget: limit * PRICE, ..Lookup::default() };
+        *self = Lookup { limit, budget: START.min(limit) * PRICE, ..Lookup::default() };
         Ok(())
     }
 
@@ -139,6 +141,7 @@ mod tests {
     fn ready(limit: usize) -> Lookup {
         let mut lookup = Lookup::default();
         lookup.start(limit, limit + 1).unwrap();
+        lookup.budget = limit * PRICE;
         lookup
     }
 
@@ -184,6 +187,14 @@ mod tests {
         drafted(&mut lookup, PRICE / INCOME + 3, true);
         assert_eq!(drafted(&mut lookup, 10, true), 70);
         assert_eq!(lookup.accepted + 100 + SAVINGS * 7, lookup.drafted);
+    }
+
+    #[test]
+    fn a_request_starts_with_a_short_draft() {
+        let mut lookup = Lookup::default();
+        lookup.start(7, 8).unwrap();
+        let mut next = || drafted(&mut lookup, 1, true);
+        assert_eq!([next(), next(), next(), next()], [START, 2 * START, 7, 7]);
     }
 
     #[test]
