@@ -302,7 +302,8 @@ fn guessing_ahead_changes_no_answer() {
             let count = |key: &str| json["lookup"][key].as_u64().unwrap();
             assert!(count("accepted_tokens") <= count("drafted_tokens"));
             drafted += count("drafted_tokens");
-            let pages = |rows: u64| (rows * VOCAB as u64 * 4).next_multiple_of(4096);
+            let bytes = |rows: u64, row: usize| (rows * row as u64 * 4).next_multiple_of(4096);
+            let pages = |rows: u64| bytes(rows, VOCAB) + bytes(rows, VOCAB.div_ceil(64));
             let planned = |json: &serde_json::Value| json["memory"]["planned_bytes"].as_u64().unwrap();
             assert_eq!(planned(&json), planned(&plain) + pages(rows) - pages(1));
             let plan = ["plan", "--json", "-c", "128", "-m", model.to_str().unwrap(), lookup];

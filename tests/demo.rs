@@ -4,7 +4,7 @@ use crate::shared::repository;
 use smolt::generate::{Request, SamplerOptions, Session};
 use smolt::gguf::GgufFile;
 use smolt::kernels::Kernels;
-use smolt::model::{LanguageModel, Model, RunOptions, Runner};
+use smolt::model::{LanguageModel, Logits, Model, ModelError, RunOptions, Runner};
 use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -133,4 +133,35 @@ fn lookup_changes_no_token() {
     }
     eprintln!("{accepted} of {drafted} guesses right");
     assert!(accepted > 0 && drafted > accepted);
+}
+
+/// Rows of logits and their peaks, also across two tiles of a prompt, for any number of threads.
+#[test]
+fn rows_of_logits_are_those_of_single_tokens() {
+    let file = GgufFile::open(&repository(EMBEDDED)).unwrap();
+    let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
+    let vocab = model.spec().vocab;
+    let tokens: Vec<u32> = (0..70).map(|i| (i * 7919) % vocab as u32).collect();
+    let mut single = runner(&file);
+    let expected: Vec<Vec<f32>> =
+        tokens.iter().map(|token| single.feed(&[*token], &|| false).unwrap().to_vec()).collect();
+    for threads in 1..=4 {
+        let options = RunOptions { context: 70, threads, logit_rows: 8 };
+        let mut runner = Runner::new(Arc::clone(&model), &options).unwrap();
+        for (len, rows) in [(70, 8), (67, 5), (64, 8), (8, 8), (1, 1), (70, 1), (65, 2)] {
+            runner.truncate(0);
+            let given = runner.feed_rows(&tokens[..len], rows, &|| false).unwrap();
+            assert_eq!(given.rows().count(), rows);
+            for (row, logits) in given.rows().enumerate() {
+                assert!(logits.values == expected[len - rows + row], "{threads} threads, {row} of {rows}");
+                assert_eq!(logits.peaks, Logits::scan(logits.values, &mut vec![]).peaks);
+            }
+        }
+        runner.truncate(0);
+        for (len, rows) in [(4, 0), (4, 5), (20, 9)] {
+            let refused = runner.feed_rows(&tokens[..len], rows, &|| false).unwrap_err();
+            assert!(matches!(refused, ModelError::LogitRows { found, .. } if found == rows), "{refused}");
+            assert_eq!(runner.position(), 0);
+        }
+    }
 }

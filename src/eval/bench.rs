@@ -300,6 +300,7 @@ impl RandomTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::LogitRows;
 
     fn options() -> BenchOptions {
         BenchOptions {
@@ -367,12 +368,12 @@ mod tests {
             tokens: &[u32],
             rows: usize,
             _: &dyn Fn() -> bool,
-        ) -> Result<&[f32], ModelError> {
+        ) -> Result<LogitRows<'_>, ModelError> {
             assert_eq!(rows, 1);
             assert!(tokens.iter().all(|&token| token < 4));
             self.calls.push((self.position, tokens.len()));
             self.position += tokens.len();
-            Ok(&[])
+            Ok(LogitRows { vocab: 4, values: &[], peaks: &[] })
         }
     }
 

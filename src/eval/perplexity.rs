@@ -183,6 +183,7 @@ fn summarize(nll: &Mean, chunks: usize, n_ctx: usize) -> Perplexity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::LogitRows;
 
     const VOCAB: usize = 10;
 
@@ -227,10 +228,10 @@ mod tests {
             tokens: &[u32],
             rows: usize,
             _: &dyn Fn() -> bool,
-        ) -> Result<&[f32], ModelError> {
+        ) -> Result<LogitRows<'_>, ModelError> {
             assert_eq!(rows, 1);
             self.score(tokens, usize::MAX, &mut |_, _| ())?;
-            Ok(&self.last)
+            Ok(LogitRows { vocab: VOCAB, values: &self.last, peaks: &[] })
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::model::Logits;
+
 use super::logits::{Peak, pick, weight, weight_sum};
 
 /// Logarithm units by which a floor is lowered, so that rounding in it never loses a token. What it lets
@@ -49,7 +51,7 @@ impl Candidates {
     }
 
     /// Takes the `count` most likely tokens that are not masked.
-    pub(super) fn take_top(&mut self, logits: &[f32], count: usize) {
+    pub(super) fn take_top(&mut self, logits: Logits<'_>, count: usize) {
         let list = &mut self.0;
         list.clear();
         if count == 0 {
@@ -57,11 +59,16 @@ impl Candidates {
         }
         // Ids ascend, so a later token must be strictly more likely than the last one kept.
         let mut floor = f32::NEG_INFINITY;
-        for (id, &logit) in (0u32..).zip(logits) {
-            if logit > floor {
-                list.push(Candidate { id, logit });
-                if list.len() == count.saturating_mul(2) {
-                    floor = keep_best(list, count);
+        for (first, peak, block) in logits.blocks() {
+            if peak <= floor {
+                continue;
+            }
+            for (id, &logit) in (first..).zip(block) {
+                if logit > floor {
+                    list.push(Candidate { id, logit });
+                    if list.len() == count.saturating_mul(2) {
+                        floor = keep_best(list, count);
+                    }
                 }
             }
         }
@@ -82,18 +89,20 @@ impl Candidates {
     /// Tokens that together hold less than the share `top_p` leaves out are all left out; each of those
     /// less likely than that share over the size of the vocabulary is one of them, so only the others are
     /// sorted.
-    pub(super) fn take_cut(&mut self, logits: &[f32], cuts: Cuts, peak: Peak) {
+    pub(super) fn take_cut(&mut self, logits: Logits<'_>, cuts: Cuts, peak: Peak) {
         let mut floor = f64::from(cuts.min_p);
         let mut total = 0.0;
         if cuts.top_p < 1.0 {
-            total = weight_sum(logits, peak.logit, 1.0);
+            total = weight_sum(logits.values, peak.logit, 1.0);
             let outside = (1.0 - f64::from(cuts.top_p)) * total;
-            floor = floor.max(outside / logits.len() as f64);
+            floor = floor.max(outside / logits.values.len() as f64);
         }
         // The logarithm of 0 is negative infinity: nothing is below it.
         let floor = (f64::from(peak.logit) + floor.ln() - FLOOR_MARGIN) as f32;
         self.0.clear();
-        let ids = (0u32..).zip(logits).filter(|(_, logit)| **logit >= floor && logit.is_finite());
+        let blocks = logits.blocks().filter(|(_, peak, _)| *peak >= floor);
+        let ids = blocks.flat_map(|(first, _, block)| (first..).zip(block));
+        let ids = ids.filter(|(_, logit)| **logit >= floor && logit.is_finite());
         self.0.extend(ids.map(|(id, &logit)| Candidate { id, logit }));
         self.0.sort_unstable_by(order);
         self.cut_sorted(cuts, peak, total);

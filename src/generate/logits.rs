@@ -1,6 +1,8 @@
 //! Arithmetic on logits: maximum, softmax sums, drawing.
 
 use super::GenerateError;
+use crate::kernels::ops::peak;
+use crate::model::Logits;
 
 /// Partial results kept side by side. Part of the definition of a sum: it fixes the order of additions.
 const LANES: usize = 8;
@@ -17,26 +19,18 @@ pub(super) struct Peak {
 
 impl Peak {
     /// Finds it and makes sure that `logits` hold neither NaN nor positive infinity.
-    pub(super) fn of(logits: &[f32]) -> Result<Peak, GenerateError> {
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let mut invalid = [false; LANES];
-        let (blocks, tail) = logits.as_chunks::<LANES>();
-        for block in blocks {
-            for lane in 0..LANES {
-                let logit = block[lane];
-                lanes[lane] = if logit > lanes[lane] { logit } else { lanes[lane] };
-                invalid[lane] |= logit.is_nan();
-            }
-        }
-        let max = lanes.iter().chain(tail).fold(f32::NEG_INFINITY, |max, logit| max.max(*logit));
-        let is_invalid = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
-        if max == f32::INFINITY || invalid.contains(&true) || tail.iter().any(is_invalid) {
-            return Err(GenerateError::NotFinite { token: position(logits, is_invalid) });
+    pub(super) fn of(logits: Logits<'_>) -> Result<Peak, GenerateError> {
+        let max = peak(logits.peaks);
+        if max == f32::INFINITY {
+            let token = position(logits.values, |logit| logit.is_nan() || *logit == f32::INFINITY);
+            return Err(GenerateError::NotFinite { token });
         }
         if max == f32::NEG_INFINITY {
             return Err(GenerateError::NoTokenAllowed);
         }
-        Ok(Peak { id: position(logits, |logit| *logit == max), logit: max })
+        let block = logits.blocks().find(|(_, peak, _)| *peak == max);
+        let id = block.map_or(0, |(first, _, values)| first + position(values, |logit| *logit == max));
+        Ok(Peak { id, logit: max })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Log-probabilities of what the model said, before any filter or temperature.
 
+use crate::model::Logits;
+
 use super::candidates::{Candidate, Candidates};
 use super::logits::{Peak, weight_sum};
 use super::{GenerateError, OptionError};
@@ -57,13 +59,13 @@ impl Logprobs {
     }
 
     /// Measures `chosen` and the alternatives, if wanted.
-    pub(super) fn measure(&mut self, logits: &[f32], chosen: u32) -> Result<(), GenerateError> {
+    pub(super) fn measure(&mut self, logits: Logits<'_>, chosen: u32) -> Result<(), GenerateError> {
         let Some(count) = self.count else { return Ok(()) };
         let max = Peak::of(logits)?.logit;
-        let log_sum = weight_sum(logits, max, 1.0).ln();
+        let log_sum = weight_sum(logits.values, max, 1.0).ln();
         // At most 0 also where rounding would leave a trace above it.
         let logprob = |logit: f32| ((f64::from(logit) - f64::from(max) - log_sum) as f32).min(0.0);
-        self.chosen = logits.get(chosen as usize).map_or(f32::NEG_INFINITY, |logit| logprob(*logit));
+        self.chosen = logits.values.get(chosen as usize).map_or(f32::NEG_INFINITY, |logit| logprob(*logit));
         self.candidates.take_top(logits, count);
         self.top.clear();
         let top = self.candidates.as_slice().iter();

@@ -3,6 +3,8 @@
 use rand::rngs::ChaCha12Rng;
 use rand::{Rng, SeedableRng};
 
+use crate::model::{Logits, logit_blocks};
+
 use super::candidates::{Candidate, Candidates, Cuts};
 use super::logits::{self, Peak};
 use super::{GenerateError, LogitFilter, OptionError, SamplerOptions};
@@ -20,6 +22,8 @@ pub struct Sampler {
     random: ChaCha12Rng,
     /// Logits as changed by the penalty and a filter, `[vocab]`; empty while neither is in use.
     changed: Vec<f32>,
+    /// Their peaks, as in [`Logits`].
+    peaks: Vec<f32>,
     candidates: Candidates,
 }
 
@@ -31,6 +35,7 @@ impl Sampler {
             options: SamplerOptions::greedy(),
             random: random(0),
             changed: Vec::new(),
+            peaks: Vec::new(),
             candidates: Candidates::default(),
         }
     }
@@ -48,6 +53,8 @@ impl Sampler {
         if filtered || options.penalizes() {
             self.changed.clear();
             self.changed.reserve_exact(self.vocab_size);
+            self.peaks.clear();
+            self.peaks.reserve_exact(logit_blocks(self.vocab_size));
         }
         if options.is_greedy() {
             return Ok(());
@@ -60,7 +67,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Chooses the token that follows `history`, given its `logits`, `[vocab]`.
+    /// Chooses the token that follows `history`, given its `logits`.
     ///
     /// `history` ends with the last token; the repetition penalty looks at its end only.
     ///
@@ -68,7 +75,7 @@ impl Sampler {
     /// If a logit is NaN or positive infinity, if no token is left, or if the filter fails.
     pub fn sample(
         &mut self,
-        logits: &[f32],
+        logits: Logits<'_>,
         history: &[u32],
         filter: Option<&mut dyn LogitFilter>,
     ) -> Result<u32, GenerateError> {
@@ -77,18 +84,23 @@ impl Sampler {
             return Ok(self.choose(logits, peak));
         }
         let mut changed = std::mem::take(&mut self.changed);
-        let chosen = self.sample_changed(logits, &mut changed, history, filter);
-        self.changed = changed;
+        let mut peaks = std::mem::take(&mut self.peaks);
+        let chosen = self.change(logits.values, &mut changed, history, filter).and_then(|()| {
+            let logits = Logits::scan(&changed, &mut peaks);
+            Ok(self.choose(logits, Peak::of(logits)?))
+        });
+        (self.changed, self.peaks) = (changed, peaks);
         chosen
     }
 
-    fn sample_changed(
-        &mut self,
+    /// Applies the penalty and the filter.
+    fn change(
+        &self,
         logits: &[f32],
         changed: &mut Vec<f32>,
         history: &[u32],
         filter: Option<&mut dyn LogitFilter>,
-    ) -> Result<u32, GenerateError> {
+    ) -> Result<(), GenerateError> {
         changed.clear();
         changed.extend_from_slice(logits);
         if self.options.penalizes() {
@@ -102,11 +114,10 @@ impl Sampler {
         if let Some(filter) = filter {
             filter.apply(changed).map_err(GenerateError::Filter)?;
         }
-        let peak = Peak::of(changed)?;
-        Ok(self.choose(changed, peak))
+        Ok(())
     }
 
-    fn choose(&mut self, logits: &[f32], peak: Peak) -> u32 {
+    fn choose(&mut self, logits: Logits<'_>, peak: Peak) -> u32 {
         if self.options.is_greedy() {
             return peak.id;
         }
@@ -114,7 +125,7 @@ impl Sampler {
         let cuts = Cuts { top_p, min_p };
         let unit = self.unit();
         match self.choice() {
-            Choice::All => return logits::draw(logits, peak, temperature, unit),
+            Choice::All => return logits::draw(logits.values, peak, temperature, unit),
             Choice::Cut => self.candidates.take_cut(logits, cuts, peak),
             Choice::Top(count) => {
                 self.candidates.take_top(logits, count);

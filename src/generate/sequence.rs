@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::model::Logits;
 use crate::text::{Detokenizer, Tokenizer};
 
 use super::logprobs::Logprobs;
@@ -92,10 +93,10 @@ impl Sequence {
         result
     }
 
-    /// Chooses the token that follows, given its `logits`, `[vocab]`.
+    /// Chooses the token that follows, given its `logits`.
     pub(super) fn choose(
         &mut self,
-        logits: &[f32],
+        logits: Logits<'_>,
         filter: Option<&mut dyn LogitFilter>,
     ) -> Result<u32, GenerateError> {
         let id = self.sampler.sample(logits, &self.tokens, filter)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::model::{LanguageModel, ModelError};
+use crate::model::{LanguageModel, Logits, ModelError, logit_blocks};
 use crate::text::Tokenizer;
 
 use super::logprobs::LOGPROB_BYTES;
@@ -153,7 +153,7 @@ impl Task<'_> {
     }
 
     /// Chooses the token that follows `sequence`.
-    fn choose(&mut self, sequence: &mut Sequence, logits: &[f32]) -> Result<u32, GenerateError> {
+    fn choose(&mut self, sequence: &mut Sequence, logits: Logits<'_>) -> Result<u32, GenerateError> {
         let filter: Option<&mut dyn LogitFilter> = match &mut self.filter {
             Some(filter) => Some(&mut **filter),
             None => None,
@@ -289,7 +289,7 @@ impl<M: LanguageModel> Session<M> {
             return Err(ModelError::Cancelled.into());
         }
         let Session { model, sequence, lookup } = self;
-        let (len, position, vocab) = (sequence.tokens().len(), model.position(), model.vocab_size());
+        let (len, position) = (sequence.tokens().len(), model.position());
         let draft = lookup.draft(sequence.tokens(), task.draft_room(len), |id| sequence.is_end(id));
         let rows = 1 + draft.len();
         let logits = sequence.with_draft(draft, |tokens| {
@@ -300,7 +300,7 @@ impl<M: LanguageModel> Session<M> {
             return Ok(Some(FinishReason::Length));
         }
         let (mut finish, mut used) = (None, len);
-        for (row, logits) in logits.chunks_exact(vocab).enumerate() {
+        for (row, logits) in logits.rows().enumerate() {
             // Without a draft it would be asked before this row is computed.
             if row > 0 && task.is_cancelled() {
                 return Err(ModelError::Cancelled.into());
@@ -330,6 +330,7 @@ pub fn planned_bytes(context: usize, vocab_size: usize, longest_piece: usize) ->
     let tokens = tokens_capacity(context);
     let ids = tokens.saturating_mul(size_of::<u32>());
     let text = text_capacity(tokens, longest_piece);
-    let sampling = vocab_size.saturating_mul(SAMPLER_BYTES_PER_TOKEN);
+    let peaks = logit_blocks(vocab_size) * size_of::<f32>();
+    let sampling = vocab_size.saturating_mul(SAMPLER_BYTES_PER_TOKEN).saturating_add(peaks);
     ids.saturating_add(text).saturating_add(sampling).saturating_add(LOGPROB_BYTES) as u64
 }

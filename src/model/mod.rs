@@ -6,10 +6,12 @@
 //! * [`Model`]: the packed weights.
 //! * `packed`: packed weights kept in a file, so that the next start need not pack them.
 //! * [`Runner`]: a model with its KV cache, working memory and threads; the one forward pass.
+//! * [`Logits`]: what a model says may come next.
 //! * [`LanguageModel`]: what generation and scoring need of a runner, so that tests can use another.
 
 mod error;
 mod families;
+mod logits;
 mod packed;
 mod plan;
 mod rope;
@@ -21,6 +23,7 @@ mod weights;
 
 pub use error::ModelError;
 pub use families::{FAMILIES, Family, RotaryPairs};
+pub use logits::{LogitRows, Logits, logit_blocks};
 pub use packed::{PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
@@ -43,8 +46,7 @@ pub trait LanguageModel {
     /// Most rows that [`Self::feed_rows`] returns.
     fn logit_rows(&self) -> usize;
 
-    /// Reads tokens and returns the logits after each of the last `rows` of them, `[row][vocab]`. They are the
-    /// same however the tokens are split over calls. Long input is read in tiles; between them `cancel` is
+    /// Reads tokens and returns the logits after each of the last `rows` of them. They are the same however the tokens are split over calls. Long input is read in tiles; between them `cancel` is
     /// asked.
     ///
     /// # Errors
@@ -56,13 +58,13 @@ pub trait LanguageModel {
         tokens: &[u32],
         rows: usize,
         cancel: &dyn Fn() -> bool,
-    ) -> Result<&[f32], ModelError>;
+    ) -> Result<LogitRows<'_>, ModelError>;
 
     /// Reads tokens and returns the logits after the last, `[vocab]`.
     ///
     /// # Errors
     /// As [`Self::feed_rows`].
     fn feed(&mut self, tokens: &[u32], cancel: &dyn Fn() -> bool) -> Result<&[f32], ModelError> {
-        self.feed_rows(tokens, 1, cancel)
+        Ok(self.feed_rows(tokens, 1, cancel)?.values)
     }
 }

@@ -1,6 +1,7 @@
 //! The memory plan: what a run will allocate, known from the header before anything is.
 
 use super::error::ModelError;
+use super::logits::logit_blocks;
 use super::spec::Spec;
 use super::weights::Layout;
 use crate::gguf::GgufFile;
@@ -93,6 +94,7 @@ fn scratch_bytes(spec: &Spec, layout: &Layout, options: &RunOptions) -> usize {
     let limits = limits(spec, layout, options.context);
     let tile: usize = widths(spec).iter().map(|width| page_rounded(limits.tokens * width * 4)).sum();
     let rope = page_rounded(limits.tokens * spec.rope.pairs * 8) + page_rounded(spec.rope.pairs * 8);
-    let logits = page_rounded(options.logit_rows * spec.vocab * 4);
+    let logits = page_rounded(options.logit_rows * spec.vocab * 4)
+        + page_rounded(options.logit_rows * logit_blocks(spec.vocab) * 4);
     tile + rope + logits + limits.planned_bytes(options.threads)
 }

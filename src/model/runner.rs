@@ -3,6 +3,7 @@
 use super::LanguageModel;
 use super::error::ModelError;
 use super::families::RotaryPairs;
+use super::logits::{LogitRows, logit_blocks};
 use super::packed::PackStatus;
 use super::plan::{self, RunOptions, TILE};
 use super::rope::RopeTable;
@@ -94,6 +95,8 @@ pub struct Runner {
     activations: Activations,
     /// `[row][vocab]`
     logits: Buffer<f32>,
+    /// `[row][block]`, as in [`Logits`](super::Logits)
+    peaks: Buffer<f32>,
     position: usize,
 }
 
@@ -108,6 +111,7 @@ impl Runner {
         let kv = plan::kv_shape(spec, options.context);
         let limits = plan::limits(spec, &model.layout, options.context);
         let factors = model.layout.rope_factors.as_ref().map(|factors| model.weights.vector(factors));
+        let rows = options.logit_rows.max(1);
         Ok(Self {
             executor: Executor::new(model.kernels, options.threads, &limits)?,
             rope: RopeTable::new(&spec.rope, factors, limits.tokens)?,
@@ -115,7 +119,8 @@ impl Runner {
             keys: Buffer::zeroed(spec.layers * kv.keys(), "the KV cache")?,
             values: Buffer::zeroed(spec.layers * kv.values(), "the KV cache")?,
             activations: Activations::new(spec, limits.tokens)?,
-            logits: Buffer::zeroed(options.logit_rows.max(1) * spec.vocab, "logits")?,
+            logits: Buffer::zeroed(rows * spec.vocab, "logits")?,
+            peaks: Buffer::zeroed(rows * logit_blocks(spec.vocab), "logits")?,
             position: 0,
             model,
         })
@@ -151,7 +156,7 @@ impl Runner {
             let mut row = first.saturating_sub(start);
             while row < tile.len() {
                 let end = tile.len().min(row + rows);
-                for (j, logits) in self.head(row..end, 0).chunks_exact(vocab).enumerate() {
+                for (j, logits) in self.head(row..end, 0).values.chunks_exact(vocab).enumerate() {
                     visit(start + row + j, logits);
                 }
                 row = end;
@@ -251,15 +256,16 @@ impl Runner {
     }
 
     /// Computes the logits of tokens `rows` of the last tile into rows of the buffer from `first` on; returns
-    /// the rows so far, `[row][vocab]`.
-    fn head(&mut self, rows: Range<usize>, first: usize) -> &[f32] {
+    /// the rows so far.
+    fn head(&mut self, rows: Range<usize>, first: usize) -> LogitRows<'_> {
         let Model { spec, layout, weights, .. } = &*self.model;
         let norm = RmsNorm { weight: weights.vector(&layout.output_norm), eps: spec.norm_eps };
-        let (start, end) = (first * spec.vocab, (first + rows.len()) * spec.vocab);
-        let logits = &mut self.logits[start..end];
+        let (vocab, blocks, end) = (spec.vocab, logit_blocks(spec.vocab), first + rows.len());
+        let logits = &mut self.logits[first * vocab..end * vocab];
+        let peaks = &mut self.peaks[first * blocks..end * blocks];
         let residual = &self.activations.residual[rows.start * spec.dim..rows.end * spec.dim];
         let input = Input { rows: residual, dim: spec.dim, norm: Some(norm) };
-        let head = match &layout.output {
+        let mut head = match &layout.output {
             Some(head) => output(weights, head, logits, false),
             None => Output {
                 weights: weights.matrix(&layout.embedding),
@@ -268,8 +274,8 @@ impl Runner {
                 accumulate: false,
             },
         };
-        self.executor.linear(&input, &mut [head]);
-        &self.logits[..end]
+        self.executor.head(&input, &mut head, peaks);
+        LogitRows { vocab, values: &self.logits[..end * vocab], peaks: &self.peaks[..end * blocks] }
     }
 }
 
@@ -304,7 +310,7 @@ impl LanguageModel for Runner {
         tokens: &[u32],
         rows: usize,
         cancel: &dyn Fn() -> bool,
-    ) -> Result<&[f32], ModelError> {
+    ) -> Result<LogitRows<'_>, ModelError> {
         self.check(tokens)?;
         let most = self.logit_rows().min(tokens.len());
         if !(1..=most).contains(&rows) {
@@ -323,6 +329,8 @@ impl LanguageModel for Runner {
                 self.head(wanted, row);
             }
         }
-        Ok(&self.logits[..rows * self.model.spec.vocab])
+        let vocab = self.model.spec.vocab;
+        let values = &self.logits[..rows * vocab];
+        Ok(LogitRows { vocab, values, peaks: &self.peaks[..rows * logit_blocks(vocab)] })
     }
 }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::gguf::{GgufFile, GgufWriter};
-use crate::model::{LanguageModel, ModelError};
+use crate::model::{LanguageModel, LogitRows, Logits, ModelError};
 use crate::text::{TokenKind, Tokenizer, TokenizerOptions};
 
 use super::{Request, SamplerOptions, Session};
@@ -59,12 +59,32 @@ fn word(text: &str) -> u32 {
 
 type Rule = Box<dyn Fn(&[u32], &mut [f32])>;
 
+/// Logits with their peaks.
+struct Scanned {
+    values: Vec<f32>,
+    peaks: Vec<f32>,
+}
+
+impl Scanned {
+    fn new(values: &[f32]) -> Scanned {
+        let mut peaks = vec![];
+        Logits::scan(values, &mut peaks);
+        Scanned { values: values.to_vec(), peaks }
+    }
+
+    fn get(&self) -> Logits<'_> {
+        Logits { values: &self.values, peaks: &self.peaks }
+    }
+}
+
 /// Feeds in tiles of [`TILE`] tokens; its logits are `rule(history)`.
 struct FakeModel {
     context: usize,
     history: Vec<u32>,
     /// Rows that were asked for, `[row][vocab]`.
     logits: Vec<f32>,
+    /// `[row][block]`
+    peaks: Vec<f32>,
     rule: Rule,
     /// Calls of `feed_rows`.
     calls: usize,
@@ -86,6 +106,7 @@ impl FakeModel {
             context,
             history: Vec::new(),
             logits: vec![],
+            peaks: vec![],
             rule: Box::new(rule),
             calls: 0,
             fed: Cell::new(0),
@@ -170,7 +191,7 @@ impl LanguageModel for FakeModel {
         tokens: &[u32],
         rows: usize,
         cancel: &dyn Fn() -> bool,
-    ) -> Result<&[f32], ModelError> {
+    ) -> Result<LogitRows<'_>, ModelError> {
         assert!((1..=tokens.len().min(ROWS)).contains(&rows));
         self.calls += 1;
         let needed = self.history.len() + tokens.len();
@@ -193,7 +214,9 @@ impl LanguageModel for FakeModel {
         for (row, logits) in self.logits.chunks_exact_mut(VOCAB).enumerate() {
             (self.rule)(&self.history[..=first + row], logits);
         }
-        Ok(&self.logits)
+        let peaks = self.logits.chunks_exact(VOCAB).flat_map(|row| Scanned::new(row).peaks);
+        self.peaks = peaks.collect();
+        Ok(LogitRows { vocab: VOCAB, values: &self.logits, peaks: &self.peaks })
     }
 }
 

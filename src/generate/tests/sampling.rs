@@ -5,7 +5,7 @@ use crate::generate::logits::{Peak, exp, weight_sum};
 use crate::generate::logprobs::Logprobs;
 use crate::generate::{FilterError, GenerateError, LogitFilter, MAX_LOGPROBS, Sampler, SamplerOptions};
 
-use super::mix;
+use super::{Scanned, mix};
 
 /// Options that change nothing: draws from the model's own distribution.
 const PLAIN: SamplerOptions = SamplerOptions {
@@ -35,7 +35,7 @@ fn random_logits(count: usize, seed: u64) -> Vec<f32> {
 fn draws(logits: &[f32], options: &SamplerOptions, count: usize) -> Vec<u32> {
     let mut sampler = Sampler::new(logits.len());
     sampler.start(options, false).unwrap();
-    (0..count).map(|_| sampler.sample(logits, &[], None).unwrap()).collect()
+    (0..count).map(|_| sampler.sample(Scanned::new(logits).get(), &[], None).unwrap()).collect()
 }
 
 fn softmax(logits: &[f64]) -> Vec<f64> {
@@ -68,6 +68,8 @@ fn reference(logits: &[f32], options: &SamplerOptions) -> Vec<u32> {
 }
 
 fn kept(logits: &[f32], options: &SamplerOptions) -> Vec<u32> {
+    let logits = Scanned::new(logits);
+    let logits = logits.get();
     let peak = Peak::of(logits).unwrap();
     let cuts = Cuts { top_p: options.top_p, min_p: options.min_p };
     let mut candidates = Candidates::default();
@@ -259,7 +261,7 @@ fn damaged_logits_are_an_error() {
                 logits[at] = bad;
                 let mut sampler = Sampler::new(logits.len());
                 sampler.start(&options, false).unwrap();
-                match sampler.sample(&logits, &[], None) {
+                match sampler.sample(Scanned::new(&logits).get(), &[], None) {
                     Err(GenerateError::NotFinite { token }) => assert_eq!(token as usize, at),
                     other => panic!("{other:?}"),
                 }
@@ -267,7 +269,7 @@ fn damaged_logits_are_an_error() {
         }
         let mut sampler = Sampler::new(9);
         sampler.start(&options, false).unwrap();
-        let none = sampler.sample(&[f32::NEG_INFINITY; 9], &[], None);
+        let none = sampler.sample(Scanned::new(&[f32::NEG_INFINITY; 9]).get(), &[], None);
         assert!(matches!(none, Err(GenerateError::NoTokenAllowed)), "{none:?}");
     }
 }
@@ -279,7 +281,7 @@ fn recent_tokens_are_penalized_once() {
     let choose = |logits: &[f32], history: &[u32]| {
         let mut sampler = Sampler::new(logits.len());
         sampler.start(&options, false).unwrap();
-        sampler.sample(logits, history, None).unwrap()
+        sampler.sample(Scanned::new(logits).get(), history, None).unwrap()
     };
     assert_eq!(choose(&[3.0, 2.0, 1.0], &[]), 0);
     assert_eq!(choose(&[3.0, 2.0, 1.0], &[0]), 1);
@@ -332,14 +334,14 @@ fn a_filter_is_obeyed_by_every_way_of_choosing() {
         sampler.start(&options, true).unwrap();
         let mut filter = Allow { allowed: allowed.clone(), fails: false };
         for _ in 0..100 {
-            let id = sampler.sample(&logits, &allowed[..4], Some(&mut filter)).unwrap();
+            let id = sampler.sample(Scanned::new(&logits).get(), &allowed[..4], Some(&mut filter)).unwrap();
             assert!(allowed.contains(&id), "{options:?}");
         }
         filter.allowed.clear();
-        let none = sampler.sample(&logits, &[], Some(&mut filter));
+        let none = sampler.sample(Scanned::new(&logits).get(), &[], Some(&mut filter));
         assert!(matches!(none, Err(GenerateError::NoTokenAllowed)), "{none:?}");
         filter.fails = true;
-        let failed = sampler.sample(&logits, &[], Some(&mut filter)).unwrap_err();
+        let failed = sampler.sample(Scanned::new(&logits).get(), &[], Some(&mut filter)).unwrap_err();
         assert_eq!(failed.to_string(), "the constraint on the output failed: grammar is broken");
     }
 }
@@ -369,7 +371,7 @@ fn log_probabilities_match_a_softmax_in_f64() {
         let mut total = 0.0;
         logprobs.start(Some(10), count).unwrap();
         for (id, probability) in (0u32..).zip(&exact) {
-            logprobs.measure(&logits, id).unwrap();
+            logprobs.measure(Scanned::new(&logits).get(), id).unwrap();
             let chosen = f64::from(logprobs.get().unwrap().chosen);
             total += chosen.exp();
             if *probability > 0.0 {
@@ -392,10 +394,10 @@ fn log_probabilities_match_a_softmax_in_f64() {
 fn log_probabilities_are_optional_and_limited() {
     let mut logprobs = Logprobs::default();
     logprobs.start(None, 8).unwrap();
-    logprobs.measure(&[0.0; 8], 0).unwrap();
+    logprobs.measure(Scanned::new(&[0.0; 8]).get(), 0).unwrap();
     assert_eq!(logprobs.get(), None);
     logprobs.start(Some(0), 8).unwrap();
-    logprobs.measure(&[0.0; 8], 0).unwrap();
+    logprobs.measure(Scanned::new(&[0.0; 8]).get(), 0).unwrap();
     let found = logprobs.get().unwrap();
     assert!((found.chosen + 8f32.ln()).abs() < 1e-6 && found.top.is_empty());
     let error = logprobs.start(Some(MAX_LOGPROBS + 1), 8).unwrap_err();

@@ -39,11 +39,11 @@ pub struct Input<'a> {
 }
 
 impl Input<'_> {
-    fn tokens(&self) -> usize {
+    pub(super) fn tokens(&self) -> usize {
         self.rows.len() / self.dim
     }
 
-    fn prepare(&self, kernels: &Kernels, scratch: &mut Scratch, forms: Forms) {
+    pub(super) fn prepare(&self, kernels: &Kernels, scratch: &mut Scratch, forms: Forms) {
         // SAFETY: the executor's kernels are available on this processor.
         let quantize = |row: &[f32], sink: &mut QuantSink<'_>| unsafe { (kernels.quantize)(row, sink) };
         scratch.acts.fill(self.tokens(), self.dim, forms, &quantize, &|token, row| {
@@ -97,7 +97,7 @@ impl Forms {
 }
 
 /// A product whose output is shared by the parts of a stage.
-struct Target<'a> {
+pub(super) struct Target<'a> {
     weights: PackedMatrix<'a>,
     bias: Option<&'a [f32]>,
     out: Shared<'a, f32>,
@@ -105,7 +105,7 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn new(output: &'a mut Output<'_>, input: &Input<'_>) -> Self {
+    pub(super) fn new(output: &'a mut Output<'_>, input: &Input<'_>) -> Self {
         Self::check(&output.weights, output.bias, output.out, input);
         let Output { weights, bias, ref mut out, accumulate } = *output;
         Self { weights, bias, out: Shared::new(out), accumulate }
@@ -119,7 +119,7 @@ impl<'a> Target<'a> {
     }
 
     /// Rows of a run of groups.
-    fn rows(&self, groups: &Range<usize>) -> Range<usize> {
+    pub(super) fn rows(&self, groups: &Range<usize>) -> Range<usize> {
         let shape = self.weights.shape();
         let lanes = shape.packing.lanes;
         (groups.start * lanes).min(shape.rows)..(groups.end * lanes).min(shape.rows)
@@ -129,7 +129,7 @@ impl<'a> Target<'a> {
     ///
     /// # Safety
     /// No other thread uses these rows of the output.
-    unsafe fn compute(&self, kernels: &Kernels, groups: Range<usize>, scratch: &Scratch) {
+    pub(super) unsafe fn compute(&self, kernels: &Kernels, groups: Range<usize>, scratch: &Scratch) {
         let shape = self.weights.shape();
         assert_eq!(scratch.acts.blocks(), shape.blocks());
         let rows = self.rows(&groups);
@@ -157,7 +157,7 @@ impl<'a> Target<'a> {
     /// # Safety
     /// No other thread uses these rows of the output.
     #[expect(clippy::mut_from_ref, reason = "the caller keeps rows disjoint")]
-    unsafe fn part(&self, token: usize, rows: Range<usize>) -> &mut [f32] {
+    pub(super) unsafe fn part(&self, token: usize, rows: Range<usize>) -> &mut [f32] {
         let first = token * self.weights.shape().rows;
         // SAFETY: the caller's contract.
         unsafe { self.out.part(first + rows.start..first + rows.end) }
@@ -185,7 +185,7 @@ fn share<'t, 'a>(
 }
 
 impl Executor {
-    fn forms<'a>(&self, shapes: impl Iterator<Item = &'a PackedMatrix<'a>>) -> Forms {
+    pub(super) fn forms<'a>(&self, shapes: impl Iterator<Item = &'a PackedMatrix<'a>>) -> Forms {
         shapes.fold(Forms::default(), |forms, matrix| {
             assert_eq!(matrix.shape().packing, self.kernels.packing, "packed for these kernels");
             forms.with(&matrix.shape())

@@ -10,9 +10,11 @@
 //! ```
 
 mod attention;
+mod head;
 mod linear;
 
 pub use attention::{Attention, KvShape, Rotation};
+pub use head::{LOGIT_BLOCK, peak};
 pub use linear::{Gated, Input, Output, RmsNorm};
 
 use super::{Acts, Forms, Kernels};
