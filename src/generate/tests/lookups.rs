@@ -11,11 +11,18 @@ use crate::generate::{
 
 use super::{END, FIRST_WORD, FakeModel, ROWS, byte, bytes, greedy, mix, session, word};
 
+#[derive(Debug, PartialEq)]
+struct Event {
+    id: Option<u32>,
+    text: String,
+    /// Of the most likely tokens, then of the one chosen.
+    logprobs: Vec<(u32, f32)>,
+}
+
 /// Everything a caller sees of a request, times left out.
 #[derive(Debug, PartialEq)]
 struct Seen {
-    /// Token, text, and the log-probabilities of the token and of the most likely ones.
-    events: Vec<(Option<u32>, String, Vec<(u32, f32)>)>,
+    events: Vec<Event>,
     tokens: Vec<u32>,
     text: String,
     finish: FinishReason,
@@ -35,7 +42,7 @@ fn watch(
                 let top = logprobs.top.iter().map(|token| (token.id, token.logprob));
                 top.chain([(u32::MAX, logprobs.chosen)]).collect()
             });
-            events.push((event.id, event.text.to_owned(), logprobs));
+            events.push(Event { id: event.id, text: event.text.to_owned(), logprobs });
             then(events.len())
         })
         .unwrap();
