@@ -77,7 +77,7 @@ impl GgufFile {
     }
 
     /// A number that differs (with high probability) between models: FNV-1a over the names, shapes, types
-    /// and places of all tensors and over the first and last [`SAMPLE_BYTES`] of each. It reads little of
+    /// and places of all tensors and over the first and last 64 bytes of each. It reads little of
     /// the file, so it does not notice every change within a tensor.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fnv::default();

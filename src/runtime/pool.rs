@@ -169,13 +169,15 @@ impl Pool {
             panic: Mutex::new(None),
             shutdown: AtomicBool::new(false),
         });
+        let (ready, is_ready) = std::sync::mpsc::channel::<()>();
         let mut starts = Vec::new();
         let mut workers = Vec::new();
         for index in 1..threads {
             let (start, count) = std::sync::mpsc::channel();
-            let shared = Arc::clone(&shared);
+            let (shared, ready) = (Arc::clone(&shared), ready.clone());
             let body = move || {
                 if let Ok(count) = count.recv() {
+                    drop(ready);
                     work(&shared, Part { index, count });
                 }
             };
@@ -189,6 +191,9 @@ impl Pool {
             // A worker that is gone would show as a panic in `run`; nothing to do here.
             let _ = start.send(workers.len() + 1);
         }
+        // Starting a thread allocates memory; from here on nothing does.
+        drop(ready);
+        while is_ready.recv().is_ok() {}
         Self { shared, workers }
     }
 
