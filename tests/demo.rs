@@ -3,7 +3,7 @@
 use crate::shared::repository;
 use smolt::generate::{Request, SamplerOptions, Session};
 use smolt::gguf::GgufFile;
-use smolt::kernels::Kernels;
+use smolt::kernels::{Kernels, KvType};
 use smolt::model::{LanguageModel, Model, RunOptions, Runner};
 use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
 use std::ops::ControlFlow;
@@ -42,7 +42,7 @@ impl Demo {
 
 fn runner(file: &GgufFile) -> Runner {
     let model = Arc::new(Model::load(file, Kernels::detect().unwrap()).unwrap());
-    Runner::new(model, &RunOptions { context: 256, threads: 1, logit_rows: 1 }).unwrap()
+    Runner::new(model, &RunOptions { context: 256, threads: 1, logit_rows: 1, kv: KvType::F16 }).unwrap()
 }
 
 /// Commands answered with exactly the right action line, commands, other requests answered without one, and

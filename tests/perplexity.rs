@@ -3,7 +3,7 @@
 use crate::shared;
 use smolt::eval::perplexity::{Corpus, Perplexity, PerplexityOptions, perplexity};
 use smolt::gguf::GgufFile;
-use smolt::kernels::Kernels;
+use smolt::kernels::{Kernels, KvType};
 use smolt::model::{Model, RunOptions, Runner};
 use smolt::text::{Tokenizer, TokenizerOptions};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn measure(text: &str, kind: &str, chunks: Option<usize>) -> Option<Perplexity> 
     let corpus = Corpus::new(&tokenizer, &std::fs::read_to_string(text).unwrap()).unwrap();
     let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
     let options = PerplexityOptions { chunks, ..Default::default() };
-    let run = RunOptions { context: options.n_ctx, threads: 2, logit_rows: 8 };
+    let run = RunOptions { context: options.n_ctx, threads: 2, logit_rows: 8, kv: KvType::F16 };
     let mut runner = Runner::new(model, &run).unwrap();
     Some(perplexity(&mut runner, &corpus, &options, &mut |_, _| ()).unwrap())
 }

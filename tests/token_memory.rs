@@ -9,7 +9,7 @@ mod counting;
 use counting::CALLS;
 use smolt::generate::{Request, SamplerOptions, Session};
 use smolt::gguf::GgufFile;
-use smolt::kernels::Kernels;
+use smolt::kernels::{Kernels, KvType};
 use smolt::model::{Model, RunOptions, Runner};
 use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
 use std::ops::ControlFlow;
@@ -54,7 +54,7 @@ fn no_allocation_per_token() {
     let request = "<|im_start|>user\nTurn on the kitchen lights<|im_end|>\n<|im_start|>assistant\n";
     tokenizer.encode(request, options, &mut prompt).unwrap();
     for threads in 1..=3 {
-        let options = RunOptions { context: 128, threads, logit_rows: 1 };
+        let options = RunOptions { context: 128, threads, logit_rows: 1, kv: KvType::F16 };
         let runner = Runner::new(Arc::clone(&model), &options).unwrap();
         let mut session = Session::new(runner, Arc::clone(&tokenizer));
         for temperature in [0.0, 1.5] {

@@ -43,6 +43,7 @@ struct Report {
     trained_context: usize,
     threads: usize,
     isa: &'static str,
+    kv: &'static str,
 }
 
 impl Report {
@@ -56,6 +57,7 @@ impl Report {
             trained_context: planned.spec.trained_context,
             threads: planned.options.threads,
             isa: planned.kernels.name,
+            kv: planned.options.kv.name(),
         }
     }
 

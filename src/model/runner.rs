@@ -8,8 +8,8 @@ use super::rope::RopeTable;
 use super::spec::Spec;
 use super::weights::{Layout, Linear, Weights};
 use crate::gguf::GgufFile;
-use crate::kernels::Kernels;
-use crate::kernels::ops::{Attention, Executor, Gated, Input, KvShape, Output, RmsNorm, Rotation};
+use crate::kernels::ops::{Attention, Executor, Gated, Input, Output, RmsNorm, Rotation};
+use crate::kernels::{Kernels, KvShape};
 use crate::runtime::{AllocError, Buffer};
 use std::sync::Arc;
 
@@ -79,9 +79,9 @@ pub struct Runner {
     executor: Executor,
     rope: RopeTable,
     kv: KvShape,
-    /// `[layer]` of [`KvShape::keys`].
+    /// `[layer]` of [`KvShape::len`].
     keys: Buffer<u16>,
-    /// `[layer]` of [`KvShape::values`].
+    /// `[layer]` of [`KvShape::len`].
     values: Buffer<u16>,
     activations: Activations,
     /// `[row][vocab]`
@@ -97,15 +97,15 @@ impl Runner {
     pub fn new(model: Arc<Model>, options: &RunOptions) -> Result<Self, ModelError> {
         plan::check_context(options.context)?;
         let spec = &model.spec;
-        let kv = plan::kv_shape(spec, options.context);
-        let limits = plan::limits(spec, &model.layout, options.context);
+        let kv = plan::kv_shape(spec, options);
+        let limits = plan::limits(spec, &model.layout, options);
         let factors = model.layout.rope_factors.as_ref().map(|factors| model.weights.vector(factors));
         Ok(Self {
             executor: Executor::new(model.kernels, options.threads, &limits)?,
             rope: RopeTable::new(&spec.rope, factors, limits.tokens)?,
             kv,
-            keys: Buffer::zeroed(spec.layers * kv.keys(), "the KV cache")?,
-            values: Buffer::zeroed(spec.layers * kv.values(), "the KV cache")?,
+            keys: Buffer::zeroed(spec.layers * kv.len(), "the KV cache")?,
+            values: Buffer::zeroed(spec.layers * kv.len(), "the KV cache")?,
             activations: Activations::new(spec, limits.tokens)?,
             logits: Buffer::zeroed(options.logit_rows.max(1) * spec.vocab, "logits")?,
             position: 0,
@@ -209,8 +209,8 @@ impl Runner {
                 pairs: spec.rope.pairs,
                 adjacent: spec.family.rotary == RotaryPairs::Adjacent,
             },
-            keys: &mut self.keys[index * self.kv.keys()..][..self.kv.keys()],
-            values: &mut self.values[index * self.kv.values()..][..self.kv.values()],
+            keys: &mut self.keys[index * self.kv.len()..][..self.kv.len()],
+            values: &mut self.values[index * self.kv.len()..][..self.kv.len()],
             kv: self.kv,
             heads: spec.heads,
             position: self.position,

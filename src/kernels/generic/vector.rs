@@ -78,7 +78,7 @@ pub(crate) unsafe fn scale_by<S: Simd>(x: &[f32], scale: f32, weight: &[f32], ou
 
 /// [`scalar::exp`].
 #[inline(always)]
-unsafe fn exp<S: Simd>(x: S::F) -> S::F {
+pub(super) unsafe fn exp<S: Simd>(x: S::F) -> S::F {
     // SAFETY: the caller's contract.
     unsafe {
         let x = S::max(x, S::splat(scalar::EXP_RANGE.0));
@@ -99,11 +99,11 @@ unsafe fn exp<S: Simd>(x: S::F) -> S::F {
 /// # Safety
 /// As for [`Simd`].
 #[inline(always)]
-pub(crate) unsafe fn softmax<S: Simd>(scores: &mut [f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; VIRTUAL];
+pub(super) unsafe fn softmax<S: Simd>(scores: &mut [f32]) -> (f32, f32) {
     let (blocks, tail) = scores.as_chunks_mut::<VIRTUAL>();
     // SAFETY: every vector lies within 16 values.
     unsafe {
+        let mut lanes = [f32::NEG_INFINITY; VIRTUAL];
         let mut max = S::splat(f32::NEG_INFINITY);
         for block in blocks.iter() {
             for i in (0..VIRTUAL).step_by(S::LANES) {
@@ -112,21 +112,27 @@ pub(crate) unsafe fn softmax<S: Simd>(scores: &mut [f32]) -> f32 {
         }
         S::store(lanes.as_mut_ptr(), max);
         let max = lanes.iter().chain(tail.iter()).fold(f32::NEG_INFINITY, |max, v| max.max(*v));
-        let mut sums = [0.0f32; VIRTUAL];
+        let mut sums = [S::splat(0.0); VIRTUAL];
         for block in blocks {
             for i in (0..VIRTUAL).step_by(S::LANES) {
                 let at = block.as_mut_ptr().add(i);
                 let e = exp::<S>(S::sub(S::load(at), S::splat(max)));
                 S::store(at, e);
-                let sum = sums.as_mut_ptr().add(i);
-                S::store(sum, S::add(S::load(sum), e));
+                sums[i / S::LANES] = S::add(sums[i / S::LANES], e);
             }
         }
-        for (sum, score) in sums.iter_mut().zip(tail) {
-            *score = scalar::exp(*score - max);
-            *sum += *score;
+        let mut padded = [max; VIRTUAL];
+        padded[..tail.len()].copy_from_slice(tail);
+        for i in (0..VIRTUAL).step_by(S::LANES) {
+            let at = padded.as_mut_ptr().add(i);
+            S::store(at, exp::<S>(S::sub(S::load(at), S::splat(max))));
+            S::store(lanes.as_mut_ptr().add(i), sums[i / S::LANES]);
         }
-        scalar::reduce(sums)
+        tail.copy_from_slice(&padded[..tail.len()]);
+        for (sum, weight) in lanes.iter_mut().zip(tail) {
+            *sum += *weight;
+        }
+        (max, scalar::reduce(lanes))
     }
 }
 
