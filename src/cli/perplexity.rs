@@ -89,12 +89,8 @@ struct ModelInfo<'a> {
 
 /// Reads, measures, reports.
 pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
-    let resources = ResourceArgs {
-        context: Some(args.context),
-        threads: args.threads,
-        kv: args.kv,
-        max_memory: None,
-    };
+    let resources =
+        ResourceArgs { context: Some(args.context), threads: args.threads, kv: args.kv, max_memory: None };
     let mut planned = load::plan(&args.model, &resources)?;
     planned.options.logit_rows = LOGIT_ROWS;
     planned.memory = MemoryPlan::new(&planned.file, planned.kernels, &planned.options)?;

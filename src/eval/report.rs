@@ -131,7 +131,13 @@ impl fmt::Display for Report {
             writeln!(f, "reading {megabytes_read:.1} MB with {threads} thread{plural}: {read_gb_s:.1} GB/s")?;
         }
         if let Some(peak) = self.peak_rss_bytes {
-            writeln!(f, "peak memory: {:.1} MB with {} positions in {}", megabytes(peak), self.context, self.kv)?;
+            writeln!(
+                f,
+                "peak memory: {:.1} MB with {} positions in {}",
+                megabytes(peak),
+                self.context,
+                self.kv
+            )?;
         }
         if let Some(first) = self.start_to_first_token_ms {
             writeln!(f, "start to first token: {first:.0} ms, of which loading {:.0} ms", self.load_ms)?;

@@ -77,11 +77,12 @@ pub(crate) fn quantize(row: &[f32], sink: &mut QuantSink<'_>) {
     }
 }
 
-/// Adds the partial sums pairwise: 8 apart, then 4, 2, 1.
-pub(crate) fn reduce(mut lanes: [f32; VIRTUAL]) -> f32 {
+/// Joins partial results pairwise: 8 apart, then 4, 2, 1.
+#[inline(always)]
+pub(crate) fn reduce(mut lanes: [f32; VIRTUAL], join: impl Fn(f32, f32) -> f32) -> f32 {
     for apart in [8, 4, 2, 1] {
         for i in 0..apart {
-            lanes[i] += lanes[i + apart];
+            lanes[i] = join(lanes[i], lanes[i + apart]);
         }
     }
     lanes[0]
@@ -93,7 +94,7 @@ pub(crate) fn sum_squares(x: &[f32]) -> f32 {
     for (i, v) in x.iter().enumerate() {
         lanes[i % VIRTUAL] = v.mul_add(*v, lanes[i % VIRTUAL]);
     }
-    reduce(lanes)
+    reduce(lanes, |a, b| a + b)
 }
 
 /// `out[i] = (x[i] * scale) * weight[i]`.
@@ -130,7 +131,7 @@ pub(crate) fn softmax(scores: &mut [f32]) -> (f32, f32) {
         *score = exp(*score - max);
         lanes[i % VIRTUAL] += *score;
     }
-    (max, reduce(lanes))
+    (max, reduce(lanes, |a, b| a + b))
 }
 
 /// `gate[i] = silu(gate[i]) * up[i]` with `silu(x) = x / (1 + exp(-x))`.

@@ -78,7 +78,9 @@ impl Small<'_> {
 
     fn logits(&self, tokens: &[u32]) -> Vec<f32> {
         let model = Arc::new(Model::load(&self.file(), Kernels::detect().unwrap()).unwrap());
-        let mut runner = Runner::new(model, &RunOptions { context: 64, threads: 1, logit_rows: 1, kv: KvType::F16 }).unwrap();
+        let mut runner =
+            Runner::new(model, &RunOptions { context: 64, threads: 1, logit_rows: 1, kv: KvType::F16 })
+                .unwrap();
         runner.feed(tokens, &|| false).unwrap().to_vec()
     }
 

@@ -128,8 +128,8 @@ fn prefetch(p: *const u8, bytes: usize) {
         // SAFETY: a prefetch of any address is harmless.
         #[cfg(target_arch = "x86_64")]
         unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.cast());
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(line.cast());
         }
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
@@ -184,7 +184,11 @@ unsafe fn scores_of_halves<S: Simd>(job: &mut ChunkJob<'_>) {
             unsafe {
                 let out = out.as_mut_ptr().add(run.start * S::LANES);
                 let keys = (keys.as_ptr(), run.start);
-                by_counts!(queries.len() / row, run.width, score[S](queries, keys, (job.kv.dim, row), out, ahead));
+                by_counts!(
+                    queries.len() / row,
+                    run.width,
+                    score[S](queries, keys, (job.kv.dim, row), out, ahead)
+                );
             }
         }
     }
@@ -318,12 +322,7 @@ unsafe fn weigh_all<S: Simd>(
 
 /// Weights times the scales of values: `[query][CHUNK]`, at `positions` and their neighbours in a vector.
 #[inline(always)]
-unsafe fn scale_weights<S: Simd>(
-    weights: &[f32],
-    scales: &[u16],
-    positions: &Range<usize>,
-    out: &mut [f32],
-) {
+unsafe fn scale_weights<S: Simd>(weights: &[f32], scales: &[u16], positions: &Range<usize>, out: &mut [f32]) {
     let rows = weights.chunks_exact(CHUNK).zip(out.chunks_exact_mut(CHUNK));
     let vectors = positions.start / S::LANES * S::LANES..positions.end;
     for (weights, out) in rows {

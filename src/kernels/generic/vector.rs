@@ -56,7 +56,7 @@ pub(crate) unsafe fn sum_squares<S: Simd>(x: &[f32]) -> f32 {
     for (lane, x) in lanes.iter_mut().zip(tail) {
         *lane = x.mul_add(*x, *lane);
     }
-    scalar::reduce(lanes)
+    scalar::reduce(lanes, |a, b| a + b)
 }
 
 /// [`scalar::scale_by`].
@@ -101,38 +101,38 @@ pub(super) unsafe fn exp<S: Simd>(x: S::F) -> S::F {
 #[inline(always)]
 pub(super) unsafe fn softmax<S: Simd>(scores: &mut [f32]) -> (f32, f32) {
     let (blocks, tail) = scores.as_chunks_mut::<VIRTUAL>();
+    let mut rest = [f32::NEG_INFINITY; VIRTUAL];
+    rest[..tail.len()].copy_from_slice(tail);
+    let mut lanes = rest;
     // SAFETY: every vector lies within 16 values.
     unsafe {
-        let mut lanes = [f32::NEG_INFINITY; VIRTUAL];
-        let mut max = S::splat(f32::NEG_INFINITY);
-        for block in blocks.iter() {
-            for i in (0..VIRTUAL).step_by(S::LANES) {
+        for i in (0..VIRTUAL).step_by(S::LANES) {
+            let mut max = S::load(rest.as_ptr().add(i));
+            for block in blocks.iter() {
                 max = S::max(S::load(block.as_ptr().add(i)), max);
             }
+            S::store(lanes.as_mut_ptr().add(i), max);
         }
-        S::store(lanes.as_mut_ptr(), max);
-        let max = lanes.iter().chain(tail.iter()).fold(f32::NEG_INFINITY, |max, v| max.max(*v));
-        let mut sums = [S::splat(0.0); VIRTUAL];
-        for block in blocks {
-            for i in (0..VIRTUAL).step_by(S::LANES) {
+        let max = scalar::reduce(lanes, f32::max);
+        for i in (0..VIRTUAL).step_by(S::LANES) {
+            let mut sum = S::splat(0.0);
+            for block in blocks.iter_mut() {
                 let at = block.as_mut_ptr().add(i);
                 let e = exp::<S>(S::sub(S::load(at), S::splat(max)));
                 S::store(at, e);
-                sums[i / S::LANES] = S::add(sums[i / S::LANES], e);
+                sum = S::add(sum, e);
             }
+            S::store(lanes.as_mut_ptr().add(i), sum);
         }
-        let mut padded = [max; VIRTUAL];
-        padded[..tail.len()].copy_from_slice(tail);
-        for i in (0..VIRTUAL).step_by(S::LANES) {
-            let at = padded.as_mut_ptr().add(i);
-            S::store(at, exp::<S>(S::sub(S::load(at), S::splat(max))));
-            S::store(lanes.as_mut_ptr().add(i), sums[i / S::LANES]);
+        if !tail.is_empty() {
+            for i in (0..VIRTUAL).step_by(S::LANES) {
+                let at = rest.as_mut_ptr().add(i);
+                S::store(at, exp::<S>(S::sub(S::load(at), S::splat(max))));
+            }
+            tail.copy_from_slice(&rest[..tail.len()]);
+            lanes.iter_mut().zip(tail).for_each(|(lane, weight)| *lane += *weight);
         }
-        tail.copy_from_slice(&padded[..tail.len()]);
-        for (sum, weight) in lanes.iter_mut().zip(tail) {
-            *sum += *weight;
-        }
-        (max, scalar::reduce(lanes))
+        (max, scalar::reduce(lanes, |a, b| a + b))
     }
 }
 

@@ -7,12 +7,12 @@
 //! merges them, in the same order, so no further stage is needed and the result is the same.
 
 use super::{Executor, Shared};
+use crate::kernels::Kernels;
 use crate::kernels::acts::{ActScale, QuantSink};
 use crate::kernels::generic::{ChunkJob, MOST_QUERIES as MOST_PER_CHUNK};
 use crate::kernels::kv::{CHUNK, KvShape, KvType, Partial, Stored};
 use crate::kernels::layout::BLOCK;
 use crate::kernels::scalar::VIRTUAL;
-use crate::kernels::Kernels;
 use crate::runtime::{AllocError, Buffer, Part, page_rounded};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use std::ops::Range;
@@ -170,6 +170,8 @@ impl Working {
 pub(super) struct Cuts {
     /// `[cut][chunk]` of [`Partial`].
     partials: Buffer<f32>,
+    /// Values for each.
+    stride: usize,
     /// Finished chunks of each.
     done: Vec<AtomicUsize>,
 }
@@ -177,7 +179,8 @@ pub(super) struct Cuts {
 impl Cuts {
     pub(super) fn new(room: &Room, threads: usize) -> Result<Self, AllocError> {
         let partials = Buffer::zeroed(room.shared(threads), "attention output")?;
-        Ok(Self { partials, done: (1..threads).map(|_| AtomicUsize::new(0)).collect() })
+        let done = (1..threads).map(|_| AtomicUsize::new(0)).collect();
+        Ok(Self { partials, stride: room.partial(), done })
     }
 }
 
@@ -215,6 +218,7 @@ struct Stage<'a> {
     values: Shared<'a, u16>,
     out: Shared<'a, f32>,
     partials: Shared<'a, f32>,
+    stride: usize,
     done: &'a [AtomicUsize],
     kv: KvShape,
     heads: usize,
@@ -291,6 +295,7 @@ impl<'a> Stage<'a> {
             values: Shared::new(attention.values),
             out: Shared::new(attention.out),
             partials: Shared::new(&mut cuts.partials),
+            stride: cuts.stride,
             done: &cuts.done,
             kv,
             heads,
@@ -494,7 +499,7 @@ impl<'a> Stage<'a> {
         };
         let of = self.chunks(unit);
         let partial = |chunk: usize| {
-            let start = (cut * self.kv.chunks() + chunk) * len;
+            let start = (cut * self.kv.chunks() + chunk) * self.stride;
             // SAFETY: `cut` belongs to this unit; its chunk is ours, or finished and from now on ours.
             Partial::new(unsafe { self.partials.part(start..start + len) }, count, row)
         };
