@@ -79,13 +79,10 @@ pub(crate) fn quantize(row: &[f32], sink: &mut QuantSink<'_>) {
 
 /// Joins partial results pairwise: 8 apart, then 4, 2, 1.
 #[inline(always)]
-pub(crate) fn reduce(mut lanes: [f32; VIRTUAL], join: impl Fn(f32, f32) -> f32) -> f32 {
-    for apart in [8, 4, 2, 1] {
-        for i in 0..apart {
-            lanes[i] = join(lanes[i], lanes[i + apart]);
-        }
-    }
-    lanes[0]
+pub(crate) fn reduce(lanes: [f32; VIRTUAL], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let lanes: [f32; 8] = std::array::from_fn(|i| join(lanes[i], lanes[i + 8]));
+    let lanes: [f32; 4] = std::array::from_fn(|i| join(lanes[i], lanes[i + 4]));
+    join(join(lanes[0], lanes[2]), join(lanes[1], lanes[3]))
 }
 
 /// Sum of squares.

@@ -99,7 +99,7 @@ impl Chunk {
                 values: Stored { codes: &values[0][..halves], scales: &values[1] },
                 visible,
                 weights: &mut vec![f32::NAN; 2 * count * CHUNK],
-                next: keys[0].as_ptr(),
+                next: [keys[0].as_ptr(), values[0].as_ptr()],
             };
             // SAFETY: only available sets are tested, and the slices have these sizes.
             unsafe { (kernels.attend)(&mut job, &mut Partial::new(buffer, count, row)) };

@@ -2,8 +2,9 @@
 //!
 //! Scores and sums keep up to [`QUERIES`] queries times [`Simd::VECTORS`] vectors of results in registers, so
 //! that a key or value is loaded and converted once for all of them. How results are grouped changes none
-//! of them. The cache is read once per token and from memory, so each of the two passes over a chunk asks
-//! for what the next one reads.
+//! of them. The cache is read once per token and from memory, so a pass over a chunk asks for what the next
+//! one reads: of halves, scores for the values and sums for the next keys; of bytes, whose scores take
+//! little time, sums for both.
 
 use super::vector;
 use crate::kernels::acts::{ActScale, tiles};
@@ -38,8 +39,8 @@ pub(crate) struct ChunkJob<'a> {
     pub(crate) visible: usize,
     /// `[2][query][CHUNK]`, scratch.
     pub(crate) weights: &'a mut [f32],
-    /// What will be read after this chunk, for prefetching only.
-    pub(crate) next: *const u16,
+    /// Keys and values that will be read after this chunk, for prefetching only.
+    pub(crate) next: [*const u16; 2],
 }
 
 impl ChunkJob<'_> {
@@ -236,7 +237,7 @@ unsafe fn score<S: Simd, const V: usize, const Q: usize>(
 #[inline(always)]
 unsafe fn scores_of_bytes<S: Simd>(job: &mut ChunkJob<'_>) {
     let (row, blocks, positions) = (job.kv.row(), job.kv.scales(), job.positions());
-    let (keys, ahead) = (job.keys.codes.as_ptr().cast::<u8>(), job.values.codes.as_ptr().cast::<u8>());
+    let keys = job.keys.codes.as_ptr().cast::<u8>();
     let scales = job.keys.scales.as_ptr();
     let queries = job.codes.chunks(row * QUERIES).zip(job.scales.chunks(blocks * QUERIES));
     for (queries, out) in queries.zip(job.weights.chunks_mut(CHUNK * QUERIES)) {
@@ -246,7 +247,6 @@ unsafe fn scores_of_bytes<S: Simd>(job: &mut ChunkJob<'_>) {
                 let block = position / VIRTUAL * VIRTUAL * row + position % VIRTUAL * 4;
                 let keys = (keys.add(block), scales.add(position));
                 let out = out.as_mut_ptr().add(position);
-                prefetch(ahead.wrapping_add(position * row), S::LANES * row);
                 by_queries!(queries.1.len() / blocks, score_bytes[S](queries, keys, blocks, out));
             }
         }
@@ -296,13 +296,13 @@ unsafe fn weigh_all<S: Simd>(
     let out = &mut out[queries.start * row..queries.end * row];
     let codes = job.values.codes;
     // The rest of a chunk that some queries do not see is in the cache by now.
-    let ahead = if positions.start == 0 { job.next } else { codes.as_ptr() };
+    let next = if positions.start == 0 { job.next } else { [codes.as_ptr(); 2] };
     // SAFETY: the caller's contract.
     unsafe {
         match job.kv.kind {
             KvType::F16 => {
                 let weights = &job.weights[queries.start * CHUNK..queries.end * CHUNK];
-                weigh_dims::<S, Half>((codes.as_ptr(), ahead), weights, (0..row, row), positions, out);
+                weigh_dims::<S, Half>((codes.as_ptr(), next[0]), weights, (0..row, row), positions, out);
             }
             KvType::Q8_0 => {
                 let (weights, scaled) = job.weights.split_at_mut(job.weights.len() / 2);
@@ -311,7 +311,8 @@ unsafe fn weigh_all<S: Simd>(
                 for b in 0..job.kv.scales() {
                     let scales = &job.values.scales[b * CHUNK..][..CHUNK];
                     scale_weights::<S>(weights, scales, &positions, scaled);
-                    let values = (codes.as_ptr().cast(), ahead.cast());
+                    // Two blocks are a line: one pass over them asks for keys, one for values.
+                    let values = (codes.as_ptr().cast(), next[b % 2].cast());
                     let dims = b * BLOCK..(b + 1) * BLOCK;
                     weigh_dims::<S, Byte>(values, scaled, (dims, row), positions.clone(), out);
                 }

@@ -550,7 +550,7 @@ impl<'a> Stage<'a> {
             values: unsafe { self.values.stored(&codes, &scales) },
             visible: self.position + unit.tokens.start + 1 - start,
             weights,
-            next: self.keys.start().wrapping_add(next),
+            next: [&self.keys, &self.values].map(|cache| cache.start().wrapping_add(next).cast_const()),
         };
         // SAFETY: the kernels are available, and all slices are as long as the job wants them.
         unsafe { (self.kernels.attend)(&mut job, out) };
