@@ -64,7 +64,7 @@ impl Report {
     fn table(&self) -> String {
         let memory = &self.memory;
         let mut table = format!(
-            "model      {} ({}, {} in the file)\nkernels    {}, {} threads\ncontext    {} of {} trained\n\n",
+            "model      {} ({}, {} in the file)\nkernels    {}, {} threads\ncontext    {} of {} trained, KV cache in {}\n\n",
             self.model,
             self.architecture,
             show_bytes(self.file_bytes),
@@ -72,6 +72,7 @@ impl Report {
             self.threads,
             self.context,
             self.trained_context,
+            self.kv,
         );
         for (purpose, bytes) in [
             ("weights", memory.weights),
