@@ -6,15 +6,18 @@
 //! them as it goes; if a cut falls inside a unit, its chunks are kept apart and the part that finishes last
 //! merges them, in the same order, so no further stage is needed and the result is the same.
 
+mod memory;
+mod write;
+
+pub(super) use memory::{Cuts, Room, Working};
+
 use super::{Executor, Shared};
 use crate::kernels::Kernels;
-use crate::kernels::acts::{ActScale, QuantSink};
+use crate::kernels::acts::ActScale;
 use crate::kernels::generic::{ChunkJob, MOST_QUERIES as MOST_PER_CHUNK};
 use crate::kernels::kv::{CHUNK, KvShape, KvType, Partial, Stored};
-use crate::kernels::layout::BLOCK;
 use crate::kernels::scalar::VIRTUAL;
-use crate::runtime::{AllocError, Buffer, Part, page_rounded};
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use crate::runtime::Part;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -83,105 +86,6 @@ pub(crate) const MOST_QUERIES: usize = MOST_PER_CHUNK;
 /// Tokens of a unit, for `group` query heads per KV head: a divisor of [`CHUNK`].
 fn tile_tokens(group: usize) -> usize {
     1 << (QUERIES / group).max(1).ilog2()
-}
-
-/// Room that attention needs.
-#[derive(Clone, Copy)]
-pub(super) struct Room {
-    kv: KvShape,
-    /// Queries of a unit.
-    queries: usize,
-}
-
-impl Room {
-    pub(super) fn new(kv: KvShape, heads: usize, tokens: usize) -> Self {
-        let group = heads / kv.heads;
-        Self { kv, queries: group * tile_tokens(group).min(tokens) }
-    }
-
-    /// Queries, weights and a partial result, in f32 values.
-    fn floats(&self) -> [usize; 3] {
-        let queries = self.queries * self.kv.row();
-        [queries, 2 * self.queries * CHUNK, self.partial()]
-    }
-
-    fn partial(&self) -> usize {
-        Partial::len(self.queries, self.kv.row())
-    }
-
-    /// f32 values for units that parts share.
-    fn shared(&self, threads: usize) -> usize {
-        threads.saturating_sub(1) * self.kv.chunks() * self.partial()
-    }
-
-    pub(super) fn planned_bytes(&self, threads: usize) -> usize {
-        let [queries, weights, partial] = self.floats().map(|len| page_rounded(len * 4));
-        let blocks = self.queries * self.kv.scales();
-        let rounded = page_rounded(blocks * BLOCK) + page_rounded(blocks * size_of::<ActScale>());
-        let shared = page_rounded(self.shared(threads) * 4);
-        threads * (queries + weights + 2 * partial + rounded) + shared
-    }
-}
-
-/// One thread's working memory.
-pub(super) struct Working {
-    /// `[query][row]`, zero behind `dim`.
-    queries: Buffer<f32>,
-    /// `[query][row]`, if keys are codes.
-    codes: Buffer<i8>,
-    /// `[query][row / 32]`, if keys are codes.
-    scales: Buffer<ActScale>,
-    /// `[2][query][CHUNK]`
-    weights: Buffer<f32>,
-    /// A [`Partial`] of the chunks so far.
-    state: Buffer<f32>,
-    /// A [`Partial`] of the next.
-    next: Buffer<f32>,
-}
-
-impl Working {
-    pub(super) fn new(room: &Room) -> Result<Self, AllocError> {
-        let [queries, weights, partial] = room.floats();
-        let blocks = room.queries * room.kv.scales();
-        Ok(Self {
-            queries: Buffer::zeroed(queries, "attention queries")?,
-            codes: Buffer::zeroed(blocks * BLOCK, "8-bit queries")?,
-            scales: Buffer::zeroed(blocks, "scales of queries")?,
-            weights: Buffer::zeroed(weights, "attention weights")?,
-            state: Buffer::zeroed(partial, "attention output")?,
-            next: Buffer::zeroed(partial, "attention output")?,
-        })
-    }
-
-    /// Rounds the first `rows` rows of the queries to 8 bits.
-    fn round(&mut self, kernels: &Kernels, kv: &KvShape, rows: usize) {
-        for i in 0..rows {
-            let mut sink = QuantSink::row(
-                &mut self.codes[i * kv.row()..][..kv.row()],
-                &mut self.scales[i * kv.scales()..][..kv.scales()],
-            );
-            // SAFETY: the executor's kernels are available on this processor.
-            unsafe { (kernels.quantize)(&self.queries[i * kv.row()..][..kv.row()], &mut sink) };
-        }
-    }
-}
-
-/// Partial results of units that parts share: the unit in which the share of part `i` ends is number `i`.
-pub(super) struct Cuts {
-    /// `[cut][chunk]` of [`Partial`].
-    partials: Buffer<f32>,
-    /// Values for each.
-    stride: usize,
-    /// Finished chunks of each.
-    done: Vec<AtomicUsize>,
-}
-
-impl Cuts {
-    pub(super) fn new(room: &Room, threads: usize) -> Result<Self, AllocError> {
-        let partials = Buffer::zeroed(room.shared(threads), "attention output")?;
-        let done = (1..threads).map(|_| AtomicUsize::new(0)).collect();
-        Ok(Self { partials, stride: room.partial(), done })
-    }
 }
 
 /// The query heads of a KV head at some tokens, within one chunk.
@@ -363,86 +267,6 @@ impl<'a> Stage<'a> {
             let cut = if range.len() == chunks { None } else { (0..part.count).find(|i| owns(*i)) };
             (!range.is_empty()).then_some(Run { unit, chunks: range, cut })
         })
-    }
-
-    /// Writes the new keys and values of a KV head at some tokens.
-    ///
-    /// # Safety
-    /// No other thread uses these blocks of 16 positions.
-    unsafe fn write(&self, unit: &Unit, working: &mut Working) {
-        let KvShape { heads, dim, .. } = self.kv;
-        for token in unit.tokens.clone() {
-            let from = (token * heads + unit.head) * dim;
-            let at = (unit.head, self.position + token);
-            let row = &mut working.queries[..dim];
-            row.copy_from_slice(&self.new_keys[from..from + dim]);
-            self.rotation.apply(token, row);
-            let value = &self.new_values[from..from + dim];
-            // SAFETY: the block is ours by contract.
-            unsafe {
-                match self.kv.kind {
-                    KvType::F16 => self.write_halves(at, row, value),
-                    KvType::Q8_0 => self.write_bytes(at, value, working),
-                }
-            }
-        }
-    }
-
-    fn of_head(&self, head: usize, range: Range<usize>) -> Range<usize> {
-        let start = head * self.kv.head_len();
-        start + range.start..start + range.end
-    }
-
-    /// The codes of the block of 16 positions in which a position lies.
-    fn block(&self, (head, position): (usize, usize)) -> Range<usize> {
-        let first = position / VIRTUAL * VIRTUAL;
-        self.of_head(head, self.kv.codes_at(&(first..first + VIRTUAL)))
-    }
-
-    /// # Safety
-    /// As for [`Self::write`].
-    unsafe fn write_halves(&self, at: (usize, usize), key: &[f32], value: &[f32]) {
-        let lane = at.1 % VIRTUAL;
-        // SAFETY: the block is ours by contract.
-        let (keys, values) = unsafe { (self.keys.part(self.block(at)), self.values.part(self.block(at))) };
-        for (columns, key) in keys.chunks_exact_mut(VIRTUAL * VIRTUAL).zip(key.chunks(VIRTUAL)) {
-            let mut halves = [half::f16::ZERO; VIRTUAL];
-            halves[..key.len()].convert_from_f32_slice(key);
-            for (column, half) in columns.chunks_exact_mut(VIRTUAL).zip(halves) {
-                column[lane] = half.to_bits();
-            }
-        }
-        let row = &mut values[lane * self.kv.row()..][..value.len()];
-        row.reinterpret_cast_mut::<half::f16>().convert_from_f32_slice(value);
-    }
-
-    /// # Safety
-    /// As for [`Self::write`].
-    unsafe fn write_bytes(&self, at: (usize, usize), value: &[f32], working: &mut Working) {
-        let (kv, lane) = (&self.kv, at.1 % VIRTUAL);
-        // SAFETY: the block is ours by contract.
-        let (keys, values) = unsafe { (self.keys.part(self.block(at)), self.values.part(self.block(at))) };
-        let put = |cache: &Shared<'_, u16>, scales: &[ActScale]| {
-            let start = self.of_head(at.0, kv.scales_at(at.1 / CHUNK)).start + at.1 % CHUNK;
-            for (b, scale) in scales.iter().enumerate() {
-                // SAFETY: as above.
-                let to = unsafe { cache.part(start + b * CHUNK..start + b * CHUNK + 1) };
-                to[0] = half::f16::from_f32(scale.d).to_bits();
-            }
-        };
-        working.round(self.kernels, kv, 1);
-        let offset = if self.kernels.packing.offset_bytes { i8::MIN } else { 0 };
-        let dwords = bytemuck::cast_slice_mut::<u16, i8>(keys).chunks_exact_mut(4 * VIRTUAL);
-        for (dwords, codes) in dwords.zip(working.codes.chunks_exact(4)) {
-            let to = &mut dwords[4 * lane..][..4];
-            to.iter_mut().zip(codes).for_each(|(to, code)| *to = code.wrapping_add(offset));
-        }
-        put(&self.keys, &working.scales[..kv.scales()]);
-        working.queries[..value.len()].copy_from_slice(value);
-        working.round(self.kernels, kv, 1);
-        let row = &mut bytemuck::cast_slice_mut::<u16, i8>(values)[lane * kv.row()..][..kv.row()];
-        row.copy_from_slice(&working.codes[..kv.row()]);
-        put(&self.values, &working.scales[..kv.scales()]);
     }
 
     /// Rotates, scales and perhaps rounds the queries of a unit; returns their number.
