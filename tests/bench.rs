@@ -46,6 +46,9 @@ fn bench_reports_every_combination_as_json() {
     assert!(report["isa"].is_string());
     assert!(report["start_to_first_token_ms"].as_f64() > report["load_ms"].as_f64());
     assert_eq!(report["context"], 5 + 9);
+    assert_eq!(report["kv"], "f16");
+    let report = json(&[&QUICK[..], &["--kv", "q8_0", "--json"]].concat(), "");
+    assert_eq!(report["kv"], "q8_0");
 }
 
 #[test]

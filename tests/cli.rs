@@ -427,6 +427,24 @@ fn broken_templates_name_the_way_out() {
 }
 
 #[test]
+fn the_cache_can_be_kept_in_8_bits() {
+    let folder = Folder::new();
+    let model = Tiny::default().write(&folder);
+    let plan = |args: &[&str]| smolt(&[&["plan", "-m", model.to_str().unwrap()], args].concat(), b"");
+    let eight = ["-c", "1024", "--kv", "q8_0"];
+    let json = plan(&[&eight[..], &["--json"]].concat()).ok().json();
+    assert_eq!(json["kv"], "q8_0");
+    // Keys and values of two layers at 1024 positions: 32 codes, of which the model needs 16, and a scale.
+    assert_eq!(json["kv_cache"], 2 * 2 * 1024 * (32 + 2));
+    assert!(plan(&eight).ok().text().contains("KV cache in q8_0"));
+    assert_eq!(plan(&["--json"]).ok().json()["kv"], "f16");
+    let answer = run(&model, &["Hi", "--kv", "q8_0", "--json"]).ok().json();
+    assert_eq!((&answer["memory"]["kv"], &answer["tokens"]), (&"q8_0".into(), &20.into()));
+    assert_eq!(run(&model, &["Hi", "--json"]).ok().json()["memory"]["kv"], "f16");
+    run(&model, &["Hi", "--kv", "q4_0"]).failed(2, &["q4_0", "f16", "q8_0"]);
+}
+
+#[test]
 fn plans_add_up_and_are_kept_to() {
     let folder = Folder::new();
     let model = Tiny::default().write(&folder);

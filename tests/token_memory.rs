@@ -9,7 +9,7 @@ mod counting;
 use counting::CALLS;
 use smolt::generate::{Request, SamplerOptions, Session, Timings};
 use smolt::gguf::GgufFile;
-use smolt::kernels::Kernels;
+use smolt::kernels::{Kernels, KvType};
 use smolt::model::{Model, RunOptions, Runner};
 use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
 use std::ops::ControlFlow;
@@ -61,7 +61,7 @@ fn no_allocation_per_token() {
     tokenizer.encode(request, options, &mut prompt).unwrap();
     let mut drafted = 0;
     for threads in 1..=3 {
-        let options = RunOptions { context: 128, threads, logit_rows: 8 };
+        let options = RunOptions { context: 128, threads, logit_rows: 8, kv: KvType::F16 };
         let runner = Runner::new(Arc::clone(&model), &options).unwrap();
         let mut session = Session::new(runner, Arc::clone(&tokenizer));
         for (temperature, lookup) in [(0.0, 0), (1.5, 0), (0.0, 7), (1.5, 7)] {

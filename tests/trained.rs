@@ -3,7 +3,7 @@
 use crate::shared;
 use smolt::generate::{Request, SamplerOptions, Session};
 use smolt::gguf::GgufFile;
-use smolt::kernels::Kernels;
+use smolt::kernels::{Kernels, KvType};
 use smolt::model::{LanguageModel, Model, RunOptions, Runner};
 use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
 use std::ops::ControlFlow;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 fn runner(path: &Path, threads: usize) -> Runner {
     let file = GgufFile::open(path).unwrap();
     let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
-    Runner::new(model, &RunOptions { context: 512, threads, logit_rows: 8 }).unwrap()
+    Runner::new(model, &RunOptions { context: 512, threads, logit_rows: 8, kv: KvType::F16 }).unwrap()
 }
 
 fn argmax(logits: &[f32]) -> u32 {

@@ -7,7 +7,7 @@ use candle_transformers::models::{llama, quantized_llama};
 use rand::{RngExt, SeedableRng};
 use smolt::blocks::BlockType;
 use smolt::gguf::{GgufFile, GgufWriter};
-use smolt::kernels::Kernels;
+use smolt::kernels::{Kernels, KvType};
 use smolt::model::{Model, RunOptions, Runner, Spec};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ const TOKENS: usize = 90;
 
 fn ours(file: &GgufFile, tokens: &[u32]) -> Vec<Vec<f32>> {
     let model = Arc::new(Model::load(file, Kernels::detect().unwrap()).unwrap());
-    let mut runner = Runner::new(model, &RunOptions { context: 128, threads: 2, logit_rows: 8 }).unwrap();
+    let mut runner =
+        Runner::new(model, &RunOptions { context: 128, threads: 2, logit_rows: 8, kv: KvType::F16 }).unwrap();
     let mut rows = vec![];
     runner.score(tokens, 0, &mut |_, logits| rows.push(logits.to_vec())).unwrap();
     rows

@@ -3,7 +3,10 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use crate::generate::MAX_LOOKUP;
+use crate::kernels::KvType;
 use crate::model::{MAX_CONTEXT, RunOptions, Spec};
 
 use super::memory::parse_bytes;
@@ -39,6 +42,10 @@ pub(super) struct ResourceArgs {
           value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS))]
     pub(super) threads: Option<i64>,
 
+    /// How keys and values of the context are stored; q8_0 takes about half the memory
+    #[arg(long, value_name = "TYPE", env = "SMOLT_KV", default_value_t, value_parser = kv_type())]
+    pub(super) kv: KvType,
+
     /// Refuse to start if more memory is needed, e.g. 200M (K, M, G: powers of 1024)
     #[arg(long, value_name = "SIZE", env = "SMOLT_MAX_MEMORY", value_parser = parse_bytes)]
     pub(super) max_memory: Option<u64>,
@@ -72,6 +79,12 @@ fn context(text: &str) -> Result<usize, String> {
     value.ok_or_else(|| format!("not a number from 1 to {MAX_CONTEXT}"))
 }
 
+/// Reads the name of a [`KvType`].
+pub(super) fn kv_type() -> impl TypedValueParser<Value = KvType> {
+    let names = PossibleValuesParser::new(KvType::ALL.map(KvType::name));
+    names.map(|name| KvType::named(&name).unwrap_or_default())
+}
+
 impl ResourceArgs {
     /// Fills in what was not given. `logit_rows` as in [`RunOptions`].
     pub(super) fn resolve(&self, spec: &Spec, logit_rows: usize) -> RunOptions {
@@ -80,6 +93,7 @@ impl ResourceArgs {
             context: self.context.unwrap_or(spec.trained_context.min(DEFAULT_CONTEXT)),
             threads: self.threads.map_or_else(|| processors().min(DEFAULT_THREADS), |n| n as usize),
             logit_rows,
+            kv: self.kv,
         }
     }
 }

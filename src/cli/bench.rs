@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::args::{ModelArgs, ResourceArgs};
+use super::args::{ModelArgs, ResourceArgs, kv_type};
 use super::error::{CliError, Exit};
 use super::{load, output};
 use crate::eval::bench::{BenchOptions, MAX_THREADS, Subject, Test, bench};
 use crate::eval::synthetic::Synthetic;
 use crate::gguf::GgufFile;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, KvType};
 use crate::model::{Model, Spec};
 
 /// Arguments of `smolt bench`.
@@ -65,6 +65,10 @@ pub struct BenchArgs {
     #[arg(short, long, value_name = "N")]
     context: Option<usize>,
 
+    /// How keys and values of the context are stored
+    #[arg(long, value_name = "TYPE", env = "SMOLT_KV", default_value_t, value_parser = kv_type())]
+    kv: KvType,
+
     /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -113,7 +117,7 @@ pub(super) fn execute(args: &BenchArgs) -> Result<Exit, CliError> {
 fn options(args: &BenchArgs, spec: &Spec) -> BenchOptions {
     let mut threads: Vec<usize> = args.threads.iter().map(|&n| n as usize).collect();
     if threads.is_empty() {
-        let usual = ResourceArgs { context: None, threads: None, max_memory: None };
+        let usual = ResourceArgs { context: None, threads: None, kv: args.kv, max_memory: None };
         threads.push(usual.resolve(spec, 1).threads);
     }
     BenchOptions {
@@ -123,6 +127,7 @@ fn options(args: &BenchArgs, spec: &Spec) -> BenchOptions {
         threads,
         repetitions: args.repetitions,
         context: args.context,
+        kv: args.kv,
     }
 }
 

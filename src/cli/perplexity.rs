@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::args::{ModelArgs, ResourceArgs};
+use super::args::{ModelArgs, ResourceArgs, kv_type};
 use super::error::{CliError, Exit};
 use super::{input, load, output};
 use crate::eval::bench::MAX_THREADS;
 use crate::eval::perplexity::{CHUNK, Corpus, Perplexity, PerplexityOptions, perplexity};
+use crate::kernels::KvType;
 use crate::model::{Model, Runner};
 
 /// Tokens whose logits are computed together.
@@ -56,6 +57,10 @@ pub struct PerplexityArgs {
           value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS as i64))]
     threads: Option<i64>,
 
+    /// How keys and values of the context are stored
+    #[arg(long, value_name = "TYPE", env = "SMOLT_KV", default_value_t, value_parser = kv_type())]
+    kv: KvType,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -70,6 +75,7 @@ struct Report<'a> {
     tokens_s: f64,
     threads: usize,
     isa: &'static str,
+    kv: &'static str,
     model: ModelInfo<'a>,
 }
 
@@ -82,7 +88,8 @@ struct ModelInfo<'a> {
 
 /// Reads, measures, reports.
 pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
-    let resources = ResourceArgs { context: Some(args.context), threads: args.threads, max_memory: None };
+    let resources =
+        ResourceArgs { context: Some(args.context), threads: args.threads, kv: args.kv, max_memory: None };
     let planned = load::plan(&args.model, &resources, LOGIT_ROWS)?;
     let options = PerplexityOptions { n_ctx: args.context, chunks: args.chunks };
     let corpus = Corpus::new(&load::tokenizer(&planned.file, &args.model)?, &read_text(&args.text)?)?;
@@ -101,6 +108,7 @@ pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
         tokens_s: (result.chunks * result.n_ctx) as f64 / seconds,
         threads: runner.threads(),
         isa: planned.kernels.name,
+        kv: args.kv.name(),
         model: ModelInfo {
             name: planned.name(),
             file: planned.file.name(),

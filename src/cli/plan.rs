@@ -46,6 +46,7 @@ struct Report {
     trained_context: usize,
     threads: usize,
     isa: &'static str,
+    kv: &'static str,
 }
 
 impl Report {
@@ -59,13 +60,14 @@ impl Report {
             trained_context: planned.spec.trained_context,
             threads: planned.options.threads,
             isa: planned.kernels.name,
+            kv: planned.options.kv.name(),
         }
     }
 
     fn table(&self) -> String {
         let memory = &self.memory;
         let mut table = format!(
-            "model      {} ({}, {} in the file)\nkernels    {}, {} threads\ncontext    {} of {} trained\n\n",
+            "model      {} ({}, {} in the file)\nkernels    {}, {} threads\ncontext    {} of {} trained, KV cache in {}\n\n",
             self.model,
             self.architecture,
             show_bytes(self.file_bytes),
@@ -73,6 +75,7 @@ impl Report {
             self.threads,
             self.context,
             self.trained_context,
+            self.kv,
         );
         for (purpose, bytes) in [
             ("weights", memory.weights),

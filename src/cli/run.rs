@@ -244,6 +244,8 @@ struct TimingReport {
 #[derive(Serialize)]
 struct MemoryReport {
     planned_bytes: u64,
+    /// How keys and values are stored.
+    kv: &'static str,
     peak_rss_bytes: Option<u64>,
 }
 
@@ -271,7 +273,11 @@ impl<'a> Report<'a> {
                 prompt_tok_s: timings.prompt_tokens_per_second(),
                 decode_tok_s: timings.decode_tokens_per_second(),
             },
-            memory: MemoryReport { planned_bytes: planned.memory.total, peak_rss_bytes: peak_rss() },
+            memory: MemoryReport {
+                planned_bytes: planned.memory.total,
+                kv: planned.options.kv.name(),
+                peak_rss_bytes: peak_rss(),
+            },
             model: ModelReport { name: planned.name() },
         }
     }
@@ -298,7 +304,7 @@ fn stats(report: &Report<'_>, planned: &Planned, loaded: &Loaded) -> String {
             timings.ttft_ms.map_or("-".to_owned(), |ms| format!("token after {ms:.0} ms"))
         ),
         format!("  decode   {} tokens, {}{guessed}", report.tokens, rate(timings.decode_tok_s)),
-        format!("  context  {} of {} used", runner.position(), runner.context()),
+        format!("  context  {} of {} used, {}", runner.position(), runner.context(), planned.options.kv),
         format!("  memory   {} planned, {peak} peak", show_bytes(memory.planned_bytes)),
         format!("  kernels  {}, {} threads", planned.kernels.name, runner.threads()),
         format!("  ended    {}, seed {}", report.finish_reason, report.seed),

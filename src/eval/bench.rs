@@ -12,6 +12,7 @@ use super::probe;
 use super::report::{Probe, Report, Row};
 use super::stats::Summary;
 use crate::gguf::GgufFile;
+use crate::kernels::KvType;
 use crate::model::{LanguageModel, MAX_CONTEXT, Model, ModelError, RunOptions, Runner};
 use rand::rngs::ChaCha12Rng;
 use rand::{RngExt, SeedableRng};
@@ -74,6 +75,8 @@ pub struct BenchOptions {
     pub repetitions: usize,
     /// Positions of the KV cache; as many as the tests need if `None`.
     pub context: Option<usize>,
+    /// How the KV cache is stored.
+    pub kv: KvType,
 }
 
 impl BenchOptions {
@@ -141,12 +144,12 @@ pub struct Traffic {
 
 impl Traffic {
     /// That of the model in `file`.
-    pub fn of(file: &GgufFile, model: &Model) -> Self {
+    pub fn of(file: &GgufFile, model: &Model, kv: KvType) -> Self {
         let spec = model.spec();
         let separate_head = file.tensor("output.weight").is_some();
         let read = |name: &str| !(separate_head && name == "token_embd.weight");
         let tensors = file.tensors().iter().filter(|tensor| read(&tensor.name));
-        let position = 2 * spec.layers * spec.kv_heads * spec.head_dim * size_of::<u16>();
+        let position = 2 * spec.layers * spec.kv_heads * kv.position_bytes(spec.head_dim);
         Self { weights: tensors.map(|tensor| tensor.bytes).sum(), position: position as u64 }
     }
 
@@ -174,11 +177,11 @@ pub fn bench(
     if context < needed {
         return Err(ModelError::ContextFull { needed, context }.into());
     }
-    let traffic = Traffic::of(subject.file, &subject.model);
+    let traffic = Traffic::of(subject.file, &subject.model, options.kv);
     let mut first_token = None;
     let mut rows = vec![];
     for &threads in &options.threads {
-        let run = RunOptions { context, threads, logit_rows: 1 };
+        let run = RunOptions { context, threads, logit_rows: 1, kv: options.kv };
         let mut runner = Runner::new(Arc::clone(&subject.model), &run)?;
         let mut tokens = RandomTokens::new(runner.vocab_size());
         if first_token.is_none() {
@@ -208,6 +211,7 @@ pub fn bench(
         probes,
         peak_rss_bytes,
         context,
+        kv: options.kv.name(),
         repetitions: options.repetitions,
         load_ms: subject.load.as_secs_f64() * 1e3,
         start_to_first_token_ms: first_token.map(|time| time.as_secs_f64() * 1e3),
@@ -310,6 +314,7 @@ mod tests {
             threads: vec![1, 2],
             repetitions: 3,
             context: None,
+            kv: KvType::F16,
         }
     }
 

@@ -52,6 +52,8 @@ pub struct Report {
     pub weight_bytes_per_token: u64,
     /// Positions of the KV cache.
     pub context: usize,
+    /// How they are stored.
+    pub kv: &'static str,
     /// Timed runs of each test.
     pub repetitions: usize,
     /// Opening and loading the file, in milliseconds.
@@ -129,7 +131,13 @@ impl fmt::Display for Report {
             writeln!(f, "reading {megabytes_read:.1} MB with {threads} thread{plural}: {read_gb_s:.1} GB/s")?;
         }
         if let Some(peak) = self.peak_rss_bytes {
-            writeln!(f, "peak memory: {:.1} MB with {} positions", megabytes(peak), self.context)?;
+            writeln!(
+                f,
+                "peak memory: {:.1} MB with {} positions in {}",
+                megabytes(peak),
+                self.context,
+                self.kv
+            )?;
         }
         if let Some(first) = self.start_to_first_token_ms {
             writeln!(f, "start to first token: {first:.0} ms, of which loading {:.0} ms", self.load_ms)?;
@@ -160,6 +168,7 @@ mod tests {
             model: "a, \"b\".gguf".to_owned(),
             weight_bytes_per_token: 89_000_000,
             context: 1056,
+            kv: "f16",
             repetitions: 3,
             load_ms: 40.0,
             start_to_first_token_ms: Some(55.0),
@@ -179,6 +188,7 @@ mod tests {
         assert_eq!(json["peak_rss_bytes"], 123_000_000);
         assert_eq!(json["model_bytes"], 90_000_000);
         assert_eq!(json["isa"], "avx512vnni");
+        assert_eq!(json["kv"], "f16");
     }
 
     #[test]
@@ -201,7 +211,7 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("reading 89.0 MB with 1 thread: 50.0 GB/s"));
-        assert!(table.contains("peak memory: 123.0 MB with 1056 positions"));
+        assert!(table.contains("peak memory: 123.0 MB with 1056 positions in f16"));
         assert!(table.contains("start to first token: 55 ms, of which loading 40 ms"));
     }
 }

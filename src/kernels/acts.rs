@@ -169,7 +169,12 @@ pub(crate) struct QuantSink<'a> {
     index: usize,
 }
 
-impl QuantSink<'_> {
+impl<'a> QuantSink<'a> {
+    /// The blocks of one row, one behind the other.
+    pub(crate) fn row(codes: &'a mut [i8], scales: &'a mut [ActScale]) -> Self {
+        Self { codes, scales, width: 1, index: 0 }
+    }
+
     /// Stores block `b`: `sums` are those of the two halves of the codes.
     pub(crate) fn put(&mut self, b: usize, d: f32, sums: [i32; 2]) {
         let sum = sums[0] + sums[1];

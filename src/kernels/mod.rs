@@ -21,6 +21,7 @@ mod arm;
 mod conformance;
 mod error;
 mod generic;
+mod kv;
 mod layout;
 pub mod ops;
 mod scalar;
@@ -30,11 +31,13 @@ mod x86;
 
 pub use acts::{Acts, Forms};
 pub use error::KernelError;
+pub use kv::{KvShape, KvType};
 pub use layout::{BLOCK, PackedMatrix, PackedShape, Packing};
 
 use crate::blocks::BlockType;
 use acts::QuantSink;
-use generic::MatmulJob;
+use generic::{ChunkJob, MatmulJob};
+use kv::Partial;
 
 /// The kernels of one instruction set.
 ///
@@ -53,14 +56,11 @@ pub struct Kernels {
     pub(crate) quantize: unsafe fn(&[f32], &mut QuantSink<'_>),
     pub(crate) sum_squares: unsafe fn(&[f32]) -> f32,
     pub(crate) scale_by: unsafe fn(&[f32], f32, &[f32], &mut [f32]),
-    pub(crate) softmax: unsafe fn(&mut [f32]) -> f32,
     pub(crate) silu_mul: unsafe fn(&mut [f32], &[f32]),
-    pub(crate) scores: Scores,
-    pub(crate) weighted: unsafe fn(&[f32], usize, &[u16], usize, &mut [f32]),
+    pub(crate) attend: unsafe fn(&mut ChunkJob<'_>, &mut Partial<'_>),
+    /// The last argument is the row of `mixed`.
+    pub(crate) merge: unsafe fn(&mut Partial<'_>, &Partial<'_>, usize),
 }
-
-/// Queries, keys, values per head, scale, output and its floats per query; see `scalar::scores`.
-type Scores = unsafe fn(&[f32], &[u16], usize, f32, &mut [f32], usize);
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,7 +79,8 @@ macro_rules! entries {
             use super::$isa;
             use crate::blocks::BlockType;
             use crate::kernels::acts::QuantSink;
-            use crate::kernels::generic::{self, MatmulJob};
+            use crate::kernels::generic::{self, ChunkJob, MatmulJob};
+            use crate::kernels::kv::Partial;
 
             crate::kernels::entries!(@matmul $isa, $features,
                 f32 = floats::<generic::Single>, f16 = floats::<generic::Half>, bf16 = floats::<generic::Brain>,
@@ -119,24 +120,16 @@ macro_rules! entries {
                 unsafe { generic::scale_by::<$isa>(x, scale, weight, out) }
             }
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn softmax(scores: &mut [f32]) -> f32 {
-                unsafe { generic::softmax::<$isa>(scores) }
-            }
-            #[target_feature(enable = $features)]
             pub(super) unsafe fn silu_mul(gate: &mut [f32], up: &[f32]) {
                 unsafe { generic::silu_mul::<$isa>(gate, up) }
             }
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn scores(
-                queries: &[f32], keys: &[u16], dim: usize, scale: f32, out: &mut [f32], stride: usize,
-            ) {
-                unsafe { generic::scores::<$isa>(queries, keys, dim, scale, out, stride) }
+            pub(super) unsafe fn attend(job: &mut ChunkJob<'_>, out: &mut Partial<'_>) {
+                unsafe { generic::attend::<$isa>(job, out) }
             }
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn weighted(
-                weights: &[f32], stride: usize, values: &[u16], dim: usize, out: &mut [f32],
-            ) {
-                unsafe { generic::weighted::<$isa>(weights, stride, values, dim, out) }
+            pub(super) unsafe fn merge(state: &mut Partial<'_>, next: &Partial<'_>, row: usize) {
+                unsafe { generic::merge::<$isa>(state, next, row) }
             }
         }
 
@@ -153,10 +146,9 @@ macro_rules! entries {
             quantize: entry::quantize,
             sum_squares: entry::sum_squares,
             scale_by: entry::scale_by,
-            softmax: entry::softmax,
             silu_mul: entry::silu_mul,
-            scores: entry::scores,
-            weighted: entry::weighted,
+            attend: entry::attend,
+            merge: entry::merge,
         };
     };
     (@matmul $isa:ident, $features:literal, $($name:ident = $kernel:ident::<$format:ty>),*) => {

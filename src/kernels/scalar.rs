@@ -6,7 +6,8 @@
 
 use super::Kernels;
 use super::acts::{ActScale, Acts, QuantSink};
-use super::generic::MatmulJob;
+use super::generic::{ChunkJob, MatmulJob};
+use super::kv::{CHUNK, KvType, Partial, Stored};
 use super::layout::{BLOCK, PackedRow, Packing};
 
 /// Partial sums of a reduction: element `i` goes to sum `i % 16`.
@@ -81,14 +82,12 @@ pub(crate) fn quantize(row: &[f32], sink: &mut QuantSink<'_>) {
     }
 }
 
-/// Adds the partial sums pairwise: 8 apart, then 4, 2, 1.
-pub(crate) fn reduce(mut lanes: [f32; VIRTUAL]) -> f32 {
-    for apart in [8, 4, 2, 1] {
-        for i in 0..apart {
-            lanes[i] += lanes[i + apart];
-        }
-    }
-    lanes[0]
+/// Joins partial results pairwise: 8 apart, then 4, 2, 1.
+#[inline(always)]
+pub(crate) fn reduce(lanes: [f32; VIRTUAL], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let lanes: [f32; 8] = std::array::from_fn(|i| join(lanes[i], lanes[i + 8]));
+    let lanes: [f32; 4] = std::array::from_fn(|i| join(lanes[i], lanes[i + 4]));
+    join(join(lanes[0], lanes[2]), join(lanes[1], lanes[3]))
 }
 
 /// Sum of squares.
@@ -97,7 +96,7 @@ pub(crate) fn sum_squares(x: &[f32]) -> f32 {
     for (i, v) in x.iter().enumerate() {
         lanes[i % VIRTUAL] = v.mul_add(*v, lanes[i % VIRTUAL]);
     }
-    reduce(lanes)
+    reduce(lanes, |a, b| a + b)
 }
 
 /// `out[i] = (x[i] * scale) * weight[i]`.
@@ -126,15 +125,15 @@ pub(crate) fn exp(x: f32) -> f32 {
     p * f32::from_bits(((n as i32 + 127) as u32) << 23)
 }
 
-/// Replaces scores by `exp(score - max)` and returns their sum.
-pub(crate) fn softmax(scores: &mut [f32]) -> f32 {
+/// Replaces scores by `exp(score - max)` and returns the maximum and the sum.
+pub(crate) fn softmax(scores: &mut [f32]) -> (f32, f32) {
     let max = scores.iter().fold(f32::NEG_INFINITY, |max, v| max.max(*v));
     let mut lanes = [0.0f32; VIRTUAL];
     for (i, score) in scores.iter_mut().enumerate() {
         *score = exp(*score - max);
         lanes[i % VIRTUAL] += *score;
     }
-    reduce(lanes)
+    (max, reduce(lanes, |a, b| a + b))
 }
 
 /// `gate[i] = silu(gate[i]) * up[i]` with `silu(x) = x / (1 + exp(-x))`.
@@ -144,32 +143,74 @@ pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
     }
 }
 
-/// Scores of queries against keys stored as `[position / 16][dim][16]` halves:
-/// `out[query][position] = scale * sum over dim of query[dim] * key[dim]`, fused in order of `dim`.
-pub(crate) fn scores(queries: &[f32], keys: &[u16], dim: usize, scale: f32, out: &mut [f32], stride: usize) {
-    for (query, out) in queries.chunks_exact(dim).zip(out.chunks_mut(stride)) {
-        for (block, out) in keys.chunks_exact(dim * VIRTUAL).zip(out.chunks_exact_mut(VIRTUAL)) {
-            let mut acc = [0.0f32; VIRTUAL];
-            for (q, column) in query.iter().zip(block.chunks_exact(VIRTUAL)) {
-                for (acc, k) in acc.iter_mut().zip(column) {
-                    *acc = half::f16::from_bits(*k).to_f32().mul_add(*q, *acc);
+/// A half of the cache.
+fn half(bits: u16) -> f32 {
+    half::f16::from_bits(bits).to_f32()
+}
+
+/// The score of a query at a position of the chunk: fused in order of dimensions, or with 8-bit codes block
+/// by block as in a matrix product.
+fn score(job: &ChunkJob<'_>, query: usize, position: usize) -> f32 {
+    let (row, codes) = (job.kv.row(), job.keys.codes);
+    let (block, lane) = (position / VIRTUAL * VIRTUAL * row, position % VIRTUAL);
+    if job.kv.kind == KvType::F16 {
+        let query = &job.queries[query * row..][..job.kv.dim];
+        let key = |d: usize| half(codes[block + d * VIRTUAL + lane]);
+        return query.iter().enumerate().fold(0.0, |acc, (d, q)| key(d).mul_add(*q, acc));
+    }
+    let codes: &[i8] = bytemuck::cast_slice(codes);
+    (0..job.kv.scales()).fold(0.0, |acc, b| {
+        let scale = half(job.keys.scales[b * CHUNK + position]);
+        let at = query * job.kv.scales() + b;
+        let product = |k: usize| {
+            let key = codes[block + ((b * BLOCK + k) / 4 * VIRTUAL + lane) * 4 + k % 4];
+            i32::from(key) * i32::from(job.codes[at * BLOCK + k])
+        };
+        let sum: i32 = (0..BLOCK).map(product).sum();
+        (sum as f32).mul_add(scale * job.scales[at].d, acc)
+    })
+}
+
+/// Attends from the queries of a job to its chunk. Per query: scores, [`softmax`] over the positions that it
+/// sees, and the sum of `weight * value`, fused in order of positions. Where a value is a code, the weight is
+/// multiplied with its scale first.
+pub(crate) fn attend(job: &mut ChunkJob<'_>, out: &mut Partial<'_>) {
+    let row = job.kv.row();
+    for query in 0..job.count() {
+        let seen = job.seen(query);
+        for position in 0..seen {
+            job.weights[query * CHUNK + position] = score(job, query, position);
+        }
+        let weights = &mut job.weights[query * CHUNK..][..seen];
+        (out.max[query], out.sum[query]) = softmax(weights);
+        let Stored { codes, scales } = job.values;
+        for (d, out) in out.mixed[query * row..][..row].iter_mut().enumerate() {
+            *out = weights.iter().enumerate().fold(0.0, |acc, (position, weight)| {
+                let at = position * row + d;
+                match job.kv.kind {
+                    KvType::F16 => half(codes[at]).mul_add(*weight, acc),
+                    KvType::Q8_0 => {
+                        let scale = half(scales[d / BLOCK * CHUNK + position]);
+                        let code: &[i8] = bytemuck::cast_slice(codes);
+                        f32::from(code[at]).mul_add(*weight * scale, acc)
+                    }
                 }
-            }
-            for (out, acc) in out.iter_mut().zip(acc) {
-                *out = acc * scale;
-            }
+            });
         }
     }
 }
 
-/// `out[query][dim] += sum over positions of weights[query][position] * values[position][dim]`, fused in
-/// order of positions. `values` holds `positions * dim` halves.
-pub(crate) fn weighted(weights: &[f32], weight_stride: usize, values: &[u16], dim: usize, out: &mut [f32]) {
-    for (out, weights) in out.chunks_exact_mut(dim).zip(weights.chunks(weight_stride)) {
-        for (value, weight) in values.chunks_exact(dim).zip(weights) {
-            for (out, v) in out.iter_mut().zip(value) {
-                *out = half::f16::from_bits(*v).to_f32().mul_add(*weight, *out);
-            }
+/// Adds attention to further positions: with `a` and `b` the `exp` of what the maxima lack to their maximum,
+/// `state * a + next * b`, fused.
+pub(crate) fn merge(state: &mut Partial<'_>, next: &Partial<'_>, row: usize) {
+    let rows = state.mixed.chunks_exact_mut(row).zip(next.mixed.chunks_exact(row));
+    for (query, (mixed, next_mixed)) in rows.enumerate() {
+        let max = next.max[query].max(state.max[query]);
+        let (a, b) = (exp(state.max[query] - max), exp(next.max[query] - max));
+        state.max[query] = max;
+        state.sum[query] = state.sum[query].mul_add(a, next.sum[query] * b);
+        for (out, next) in mixed.iter_mut().zip(next_mixed) {
+            *out = out.mul_add(a, next * b);
         }
     }
 }
@@ -184,10 +225,9 @@ pub(crate) static KERNELS: Kernels = Kernels {
     quantize,
     sum_squares,
     scale_by,
-    softmax,
     silu_mul,
-    scores,
-    weighted,
+    attend,
+    merge,
 };
 
 /// # Safety

@@ -5,8 +5,8 @@ use super::logits::logit_blocks;
 use super::spec::Spec;
 use super::weights::Layout;
 use crate::gguf::GgufFile;
-use crate::kernels::Kernels;
-use crate::kernels::ops::{KvShape, Limits};
+use crate::kernels::ops::Limits;
+use crate::kernels::{Kernels, KvShape, KvType};
 use crate::runtime::page_rounded;
 
 /// Tokens of a prompt that go through the layers together.
@@ -23,6 +23,8 @@ pub struct RunOptions {
     pub threads: usize,
     /// Tokens whose logits are computed together: 1 to generate, more to score or to check a draft.
     pub logit_rows: usize,
+    /// How the KV cache is stored.
+    pub kv: KvType,
 }
 
 /// Bytes a run allocates, by purpose. Pages are counted whole.
@@ -47,7 +49,7 @@ impl Plan {
         check_context(options.context)?;
         Ok(Self {
             weights: layout.planned_bytes() as u64,
-            kv_cache: kv_bytes(&spec, options.context) as u64,
+            kv_cache: kv_bytes(spec.layers, &kv_shape(&spec, options)) as u64,
             scratch: scratch_bytes(&spec, &layout, options) as u64,
         })
     }
@@ -65,21 +67,20 @@ pub(super) fn check_context(context: usize) -> Result<(), ModelError> {
     }
 }
 
-pub(super) fn kv_shape(spec: &Spec, context: usize) -> KvShape {
-    KvShape { heads: spec.kv_heads, dim: spec.head_dim, positions: context }
+pub(super) fn kv_shape(spec: &Spec, options: &RunOptions) -> KvShape {
+    KvShape { kind: options.kv, heads: spec.kv_heads, dim: spec.head_dim, positions: options.context }
 }
 
-fn kv_bytes(spec: &Spec, context: usize) -> usize {
-    let kv = kv_shape(spec, context);
-    page_rounded(spec.layers * kv.keys() * 2) + page_rounded(spec.layers * kv.values() * 2)
+fn kv_bytes(layers: usize, kv: &KvShape) -> usize {
+    2 * page_rounded(layers * kv.len() * 2)
 }
 
-pub(super) fn limits(spec: &Spec, layout: &Layout, context: usize) -> Limits {
+pub(super) fn limits(spec: &Spec, layout: &Layout, options: &RunOptions) -> Limits {
     Limits {
-        tokens: TILE.min(context),
+        tokens: TILE.min(options.context),
         cols: spec.dim.max(spec.query_width()).max(spec.hidden),
         forms: layout.forms(),
-        kv: kv_shape(spec, context),
+        kv: kv_shape(spec, options),
         heads: spec.heads,
     }
 }
@@ -91,7 +92,7 @@ pub(super) fn widths(spec: &Spec) -> [usize; 7] {
 }
 
 fn scratch_bytes(spec: &Spec, layout: &Layout, options: &RunOptions) -> usize {
-    let limits = limits(spec, layout, options.context);
+    let limits = limits(spec, layout, options);
     let tile: usize = widths(spec).iter().map(|width| page_rounded(limits.tokens * width * 4)).sum();
     let rope = page_rounded(limits.tokens * spec.rope.pairs * 8) + page_rounded(spec.rope.pairs * 8);
     let logits = page_rounded(options.logit_rows * spec.vocab * 4)

@@ -10,8 +10,8 @@ use super::rope::RopeTable;
 use super::spec::Spec;
 use super::weights::{Layout, Linear, Weights};
 use crate::gguf::GgufFile;
-use crate::kernels::Kernels;
-use crate::kernels::ops::{Attention, Executor, Gated, Input, KvShape, Output, RmsNorm, Rotation};
+use crate::kernels::ops::{Attention, Executor, Gated, Input, Output, RmsNorm, Rotation};
+use crate::kernels::{Kernels, KvShape};
 use crate::runtime::{AllocError, Buffer};
 use std::ops::Range;
 use std::sync::Arc;
@@ -88,9 +88,9 @@ pub struct Runner {
     executor: Executor,
     rope: RopeTable,
     kv: KvShape,
-    /// `[layer]` of [`KvShape::keys`].
+    /// `[layer]` of [`KvShape::len`].
     keys: Buffer<u16>,
-    /// `[layer]` of [`KvShape::values`].
+    /// `[layer]` of [`KvShape::len`].
     values: Buffer<u16>,
     activations: Activations,
     /// `[row][vocab]`
@@ -108,16 +108,16 @@ impl Runner {
     pub fn new(model: Arc<Model>, options: &RunOptions) -> Result<Self, ModelError> {
         plan::check_context(options.context)?;
         let spec = &model.spec;
-        let kv = plan::kv_shape(spec, options.context);
-        let limits = plan::limits(spec, &model.layout, options.context);
+        let kv = plan::kv_shape(spec, options);
+        let limits = plan::limits(spec, &model.layout, options);
         let factors = model.layout.rope_factors.as_ref().map(|factors| model.weights.vector(factors));
         let rows = options.logit_rows.max(1);
         Ok(Self {
             executor: Executor::new(model.kernels, options.threads, &limits)?,
             rope: RopeTable::new(&spec.rope, factors, limits.tokens)?,
             kv,
-            keys: Buffer::zeroed(spec.layers * kv.keys(), "the KV cache")?,
-            values: Buffer::zeroed(spec.layers * kv.values(), "the KV cache")?,
+            keys: Buffer::zeroed(spec.layers * kv.len(), "the KV cache")?,
+            values: Buffer::zeroed(spec.layers * kv.len(), "the KV cache")?,
             activations: Activations::new(spec, limits.tokens)?,
             logits: Buffer::zeroed(rows * spec.vocab, "logits")?,
             peaks: Buffer::zeroed(rows * logit_blocks(spec.vocab), "logits")?,
@@ -222,8 +222,8 @@ impl Runner {
                 pairs: spec.rope.pairs,
                 adjacent: spec.family.rotary == RotaryPairs::Adjacent,
             },
-            keys: &mut self.keys[index * self.kv.keys()..][..self.kv.keys()],
-            values: &mut self.values[index * self.kv.values()..][..self.kv.values()],
+            keys: &mut self.keys[index * self.kv.len()..][..self.kv.len()],
+            values: &mut self.values[index * self.kv.len()..][..self.kv.len()],
             kv: self.kv,
             heads: spec.heads,
             position: self.position,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::blocks::BlockType;
 use crate::gguf::{GgufFile, GgufWriter};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, KvType};
 use std::sync::Arc;
 
 const DIM: usize = 32;
@@ -78,7 +78,9 @@ impl Small<'_> {
 
     fn logits(&self, tokens: &[u32]) -> Vec<f32> {
         let model = Arc::new(Model::load(&self.file(), Kernels::detect().unwrap()).unwrap());
-        let mut runner = Runner::new(model, &RunOptions { context: 64, threads: 1, logit_rows: 1 }).unwrap();
+        let mut runner =
+            Runner::new(model, &RunOptions { context: 64, threads: 1, logit_rows: 1, kv: KvType::F16 })
+                .unwrap();
         runner.feed(tokens, &|| false).unwrap().to_vec()
     }
 
@@ -171,7 +173,7 @@ fn shapes_are_checked_before_loading() {
         ("block_count", 2, "blk.1.attn_norm.weight is missing"),
     ] {
         let small = Small { settings: &[(key, value)], biases: false, value: &only_biases };
-        let options = RunOptions { context: 16, threads: 1, logit_rows: 1 };
+        let options = RunOptions { context: 16, threads: 1, logit_rows: 1, kv: KvType::F16 };
         let error = Plan::new(&small.file(), Kernels::detect().unwrap(), &options).unwrap_err().to_string();
         assert!(error.contains(expected), "{key}: {error}");
     }
@@ -181,7 +183,7 @@ fn shapes_are_checked_before_loading() {
 fn the_cache_has_its_limits() {
     let small = Small { settings: &[], biases: false, value: &only_biases };
     let model = Arc::new(Model::load(&small.file(), Kernels::detect().unwrap()).unwrap());
-    let options = RunOptions { context: 5, threads: 1, logit_rows: 1 };
+    let options = RunOptions { context: 5, threads: 1, logit_rows: 1, kv: KvType::F16 };
     let mut runner = Runner::new(Arc::clone(&model), &options).unwrap();
     let mut feed = |tokens: &[u32]| runner.feed(tokens, &|| false).map(<[f32]>::to_vec);
     assert!(matches!(feed(&[]), Err(ModelError::NoTokens)));

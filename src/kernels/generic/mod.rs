@@ -12,7 +12,7 @@ mod formats;
 mod matmul;
 mod vector;
 
-pub(crate) use attention::{scores, weighted};
+pub(crate) use attention::{ChunkJob, MOST_QUERIES, attend, merge};
 pub(crate) use formats::{Affine, Bytes, SixBits, Super, Symmetric, Table};
 pub(crate) use matmul::{Brain, Half, MatmulJob, Single, floats, quantized};
-pub(crate) use vector::{quantize, scale_by, silu_mul, softmax, sum_squares};
+pub(crate) use vector::{quantize, scale_by, silu_mul, sum_squares};

@@ -63,7 +63,7 @@ pub(crate) unsafe fn sum_squares<S: Simd>(x: &[f32]) -> f32 {
     for (lane, x) in lanes.iter_mut().zip(tail) {
         *lane = x.mul_add(*x, *lane);
     }
-    scalar::reduce(lanes)
+    scalar::reduce(lanes, |a, b| a + b)
 }
 
 /// [`scalar::scale_by`].
@@ -85,7 +85,7 @@ pub(crate) unsafe fn scale_by<S: Simd>(x: &[f32], scale: f32, weight: &[f32], ou
 
 /// [`scalar::exp`].
 #[inline(always)]
-unsafe fn exp<S: Simd>(x: S::F) -> S::F {
+pub(super) unsafe fn exp<S: Simd>(x: S::F) -> S::F {
     // SAFETY: the caller's contract.
     unsafe {
         let x = S::max(x, S::splat(scalar::EXP_RANGE.0));
@@ -106,34 +106,40 @@ unsafe fn exp<S: Simd>(x: S::F) -> S::F {
 /// # Safety
 /// As for [`Simd`].
 #[inline(always)]
-pub(crate) unsafe fn softmax<S: Simd>(scores: &mut [f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; VIRTUAL];
+pub(super) unsafe fn softmax<S: Simd>(scores: &mut [f32]) -> (f32, f32) {
     let (blocks, tail) = scores.as_chunks_mut::<VIRTUAL>();
+    let mut rest = [f32::NEG_INFINITY; VIRTUAL];
+    rest[..tail.len()].copy_from_slice(tail);
+    let mut lanes = rest;
     // SAFETY: every vector lies within 16 values.
     unsafe {
-        let mut max = S::splat(f32::NEG_INFINITY);
-        for block in blocks.iter() {
-            for i in (0..VIRTUAL).step_by(S::LANES) {
+        for i in (0..VIRTUAL).step_by(S::LANES) {
+            let mut max = S::load(rest.as_ptr().add(i));
+            for block in blocks.iter() {
                 max = S::max(S::load(block.as_ptr().add(i)), max);
             }
+            S::store(lanes.as_mut_ptr().add(i), max);
         }
-        S::store(lanes.as_mut_ptr(), max);
-        let max = lanes.iter().chain(tail.iter()).fold(f32::NEG_INFINITY, |max, v| max.max(*v));
-        let mut sums = [0.0f32; VIRTUAL];
-        for block in blocks {
-            for i in (0..VIRTUAL).step_by(S::LANES) {
+        let max = scalar::reduce(lanes, f32::max);
+        for i in (0..VIRTUAL).step_by(S::LANES) {
+            let mut sum = S::splat(0.0);
+            for block in blocks.iter_mut() {
                 let at = block.as_mut_ptr().add(i);
                 let e = exp::<S>(S::sub(S::load(at), S::splat(max)));
                 S::store(at, e);
-                let sum = sums.as_mut_ptr().add(i);
-                S::store(sum, S::add(S::load(sum), e));
+                sum = S::add(sum, e);
             }
+            S::store(lanes.as_mut_ptr().add(i), sum);
         }
-        for (sum, score) in sums.iter_mut().zip(tail) {
-            *score = scalar::exp(*score - max);
-            *sum += *score;
+        if !tail.is_empty() {
+            for i in (0..VIRTUAL).step_by(S::LANES) {
+                let at = rest.as_mut_ptr().add(i);
+                S::store(at, exp::<S>(S::sub(S::load(at), S::splat(max))));
+            }
+            tail.copy_from_slice(&rest[..tail.len()]);
+            lanes.iter_mut().zip(tail).for_each(|(lane, weight)| *lane += *weight);
         }
-        scalar::reduce(sums)
+        (max, scalar::reduce(lanes, |a, b| a + b))
     }
 }
 

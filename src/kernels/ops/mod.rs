@@ -13,12 +13,13 @@ mod attention;
 mod head;
 mod linear;
 
-pub use attention::{Attention, KvShape, Rotation};
+pub use attention::{Attention, Rotation};
+use attention::{Cuts, Room, Working};
 pub use head::{LOGIT_BLOCK, peak};
 pub use linear::{Gated, Input, Output, RmsNorm};
 
-use super::{Acts, Forms, Kernels};
-use crate::runtime::{AllocError, Buffer, Pool, page_rounded};
+use super::{Acts, Forms, Kernels, KvShape};
+use crate::runtime::{AllocError, Pool};
 use std::ops::Range;
 
 /// What the stages of a model need of each thread's working memory.
@@ -37,30 +38,21 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn queries(&self) -> usize {
-        attention::tile_tokens(self.heads / self.kv.heads) * (self.heads / self.kv.heads)
+    fn attention(&self) -> Room {
+        Room::new(self.kv, self.heads, self.tokens)
     }
 
     /// Bytes an [`Executor`] of `threads` threads allocates.
     pub fn planned_bytes(&self, threads: usize) -> usize {
-        let (queries, kv) = (self.queries(), self.kv);
-        let per_thread = Acts::planned_bytes(self.tokens, self.cols, self.forms)
-            + page_rounded(queries * kv.padded_positions() * 4)
-            + page_rounded(queries * kv.dim * 4)
-            + page_rounded(queries * kv.padded_dim() * 4);
-        threads * per_thread
+        threads * Acts::planned_bytes(self.tokens, self.cols, self.forms)
+            + self.attention().planned_bytes(threads)
     }
 }
 
 /// One thread's working memory.
 struct Scratch {
     acts: Acts,
-    /// `[query][position]`
-    scores: Buffer<f32>,
-    /// `[query][dim]`
-    queries: Buffer<f32>,
-    /// `[query][padded dim]`
-    mixed: Buffer<f32>,
+    attention: Working,
 }
 
 /// Threads, kernels and working memory.
@@ -68,6 +60,7 @@ pub struct Executor {
     kernels: &'static Kernels,
     pool: Pool,
     scratch: Vec<Scratch>,
+    cuts: Cuts,
 }
 
 impl Executor {
@@ -77,18 +70,17 @@ impl Executor {
     /// If memory cannot be had.
     pub fn new(kernels: &'static Kernels, threads: usize, limits: &Limits) -> Result<Self, AllocError> {
         let pool = Pool::new(threads.max(1));
-        let (queries, kv) = (limits.queries(), limits.kv);
+        let room = limits.attention();
         let scratch = (0..pool.threads())
             .map(|_| {
                 Ok(Scratch {
                     acts: Acts::new(limits.tokens, limits.cols, limits.forms, kernels.widest)?,
-                    scores: Buffer::zeroed(queries * kv.padded_positions(), "attention scores")?,
-                    queries: Buffer::zeroed(queries * kv.dim, "attention queries")?,
-                    mixed: Buffer::zeroed(queries * kv.padded_dim(), "attention output")?,
+                    attention: Working::new(&room)?,
                 })
             })
             .collect::<Result<_, AllocError>>()?;
-        Ok(Self { kernels, pool, scratch })
+        let cuts = Cuts::new(&room, pool.threads())?;
+        Ok(Self { kernels, pool, scratch, cuts })
     }
 
     /// The kernels in use.

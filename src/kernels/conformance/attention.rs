@@ -1,0 +1,231 @@
+//! Attention of every set against the specification, and the specification against its definition.
+
+use super::*;
+use crate::kernels::acts::ActScale;
+use crate::kernels::generic::ChunkJob;
+use crate::kernels::kv::{CHUNK, Partial, Stored};
+use crate::kernels::ops::{Attention, Rotation};
+
+const HEADS: usize = 6;
+
+fn kv(kind: KvType) -> KvShape {
+    KvShape { kind, heads: 3, dim: 20, positions: 300 }
+}
+
+pub(super) fn executor(kernels: &'static Kernels, threads: usize, tokens: usize, kind: KvType) -> Executor {
+    let forms = Forms { codes: true, floats: true };
+    let limits = Limits { tokens, cols: 512, forms, kv: kv(kind), heads: HEADS };
+    Executor::new(kernels, threads, &limits).unwrap()
+}
+
+/// Queries at [`CHUNK`] positions of a random cache: two tokens, of which the first sees `visible` positions.
+struct Chunk {
+    kv: KvShape,
+    group: usize,
+    visible: usize,
+    /// Of queries, keys and values, `[row][dim]`.
+    rows: [Vec<f32>; 3],
+}
+
+impl Chunk {
+    fn new(seed: u64, kind: KvType, (dim, group, visible): (usize, usize, usize)) -> Self {
+        let (mut rng, kv) = (rng(seed), KvShape { kind, heads: 1, dim, positions: CHUNK });
+        let rows = [2 * group, CHUNK, CHUNK].map(|rows| normal(&mut rng, rows * dim));
+        Self { kv, group, visible, rows }
+    }
+
+    /// Rows of `dim` values as codes and scales of [`KvType::Q8_0`].
+    fn rounded(&self, rows: &[f32]) -> (Vec<i8>, Vec<ActScale>) {
+        let (row, scales) = (self.kv.row(), self.kv.scales());
+        let mut found = (vec![], vec![]);
+        for values in rows.chunks_exact(self.kv.dim).filter(|_| scales > 0) {
+            let mut padded = values.to_vec();
+            padded.resize(row, 0.0);
+            let (mut codes, mut scales) = (vec![0; row], vec![bytemuck::Zeroable::zeroed(); scales]);
+            scalar::quantize(&padded, &mut QuantSink::row(&mut codes, &mut scales));
+            found.0.extend(codes);
+            found.1.extend(scales);
+        }
+        found
+    }
+
+    /// Keys or values as `Stored` has them; `place(position, dim)` is where a code goes.
+    fn stored(&self, rows: &[f32], offset: i8, place: &dyn Fn(usize, usize) -> usize) -> [Vec<u16>; 2] {
+        let KvShape { kind, dim, .. } = self.kv;
+        let mut codes = vec![0x7E00u16; CHUNK * self.kv.code_halves()];
+        let mut scales = vec![0x7E00u16; CHUNK * self.kv.scales()];
+        if kind == KvType::F16 {
+            for (i, value) in rows.iter().enumerate() {
+                codes[place(i / dim, i % dim)] = half::f16::from_f32(*value).to_bits();
+            }
+        } else {
+            let (row, (from, steps)) = (self.kv.row(), self.rounded(rows));
+            let to: &mut [i8] = bytemuck::cast_slice_mut(&mut codes);
+            for (i, code) in from.iter().enumerate() {
+                to[place(i / row, i % row)] = code.wrapping_add(offset);
+            }
+            for (i, step) in steps.iter().enumerate() {
+                let (position, b) = (i / self.kv.scales(), i % self.kv.scales());
+                scales[b * CHUNK + position] = half::f16::from_f32(step.d).to_bits();
+            }
+        }
+        [codes, scales]
+    }
+
+    /// Attention to the first positions, then merged with attention to all that the queries see.
+    fn run(&self, kernels: &Kernels) -> Vec<u32> {
+        let (row, count) = (self.kv.row(), 2 * self.group);
+        let wide = if self.kv.kind == KvType::F16 { 1 } else { 4 };
+        let offset = if kernels.packing.offset_bytes { i8::MIN } else { 0 };
+        let [asked, keys, values] = &self.rows;
+        let keys = self
+            .stored(keys, offset, &|p, d| (p / 16 * row + d / wide * wide) * 16 + p % 16 * wide + d % wide);
+        let values = self.stored(values, 0, &|p, d| p * row + d);
+        let mut queries = vec![0.0; count * row];
+        for (to, from) in queries.chunks_exact_mut(row).zip(asked.chunks_exact(self.kv.dim)) {
+            to[..self.kv.dim].copy_from_slice(from);
+        }
+        let (codes, scales) = self.rounded(asked);
+        let mut buffers = [1, 2].map(|_| vec![0.0; Partial::len(count, row)]);
+        for (buffer, visible) in buffers.iter_mut().zip([1, self.visible]) {
+            let halves = (visible + 1).next_multiple_of(16).min(CHUNK) * self.kv.code_halves();
+            let mut job = ChunkJob {
+                kv: self.kv,
+                group: self.group,
+                queries: &queries,
+                codes: &codes,
+                scales: &scales,
+                keys: Stored { codes: &keys[0][..halves], scales: &keys[1] },
+                values: Stored { codes: &values[0][..halves], scales: &values[1] },
+                visible,
+                weights: &mut vec![f32::NAN; 2 * count * CHUNK],
+                next: [keys[0].as_ptr(), values[0].as_ptr()],
+            };
+            // SAFETY: only available sets are tested, and the slices have these sizes.
+            unsafe { (kernels.attend)(&mut job, &mut Partial::new(buffer, count, row)) };
+        }
+        let [first, second] = &mut buffers;
+        let mut state = Partial::new(first, count, row);
+        // SAFETY: as above.
+        unsafe { (kernels.merge)(&mut state, &Partial::new(second, count, row), row) };
+        let mut found = bits(&state.max[..count]);
+        found.extend(bits(&state.sum[..count]));
+        found.extend(bits(state.mixed));
+        found
+    }
+}
+
+#[test]
+fn attention_to_a_chunk_equals_the_specification() {
+    let visible = (1..=CHUNK).map(|visible| (36, 2, visible));
+    let groups = (1..=14).map(|group| (20, group, 3 * group));
+    let dims = [1, 16, 31, 32, 48, 64, 80, 96, 112, 128, 256].map(|dim| (dim, 3, 77));
+    let shapes: Vec<_> = visible.chain(groups).chain(dims).chain([(64, 32, 128)]).collect();
+    for kind in KvType::ALL {
+        for (i, shape) in shapes.iter().enumerate() {
+            let chunk = Chunk::new(i as u64, kind, *shape);
+            let expected = chunk.run(&scalar::KERNELS);
+            for kernels in sets() {
+                assert!(chunk.run(kernels) == expected, "{} {kind} {shape:?}", kernels.name);
+            }
+        }
+    }
+}
+
+/// Positions of the data of [`attend`].
+const TOTAL: usize = 270;
+
+/// Attention over as many positions as the chunks have, fed one after the other; returns all outputs.
+fn attend(executor: &mut Executor, kind: KvType, chunks: &[usize]) -> Vec<f32> {
+    let (mut rng, shape) = (rng(11), kv(kind));
+    let (q, kv) = (HEADS * shape.dim, shape.heads * shape.dim);
+    let (queries, new_keys, new_values) =
+        (normal(&mut rng, TOTAL * q), normal(&mut rng, TOTAL * kv), normal(&mut rng, TOTAL * kv));
+    let table: Vec<[f32; 2]> = (0..TOTAL * 8).map(|i| [(i as f32).cos(), (i as f32).sin()]).collect();
+    let (mut keys, mut values) = (vec![0; shape.len()], vec![0x7E00; shape.len()]);
+    let mut out = vec![0.0; chunks.iter().sum::<usize>() * q];
+    let mut at = 0;
+    for &tokens in chunks {
+        let end = at + tokens;
+        executor.attend(&mut Attention {
+            queries: &queries[at * q..end * q],
+            new_keys: &new_keys[at * kv..end * kv],
+            new_values: &new_values[at * kv..end * kv],
+            rotation: Rotation { table: &table[at * 8..end * 8], pairs: 8, adjacent: true },
+            keys: &mut keys,
+            values: &mut values,
+            kv: shape,
+            heads: HEADS,
+            position: at,
+            scale: 0.2,
+            out: &mut out[at * q..end * q],
+        });
+        at = end;
+    }
+    out
+}
+
+#[test]
+fn attention_does_not_depend_on_set_threads_or_split() {
+    for kind in KvType::ALL {
+        let reference = attend(&mut executor(&scalar::KERNELS, 1, TOTAL, kind), kind, &[TOTAL]);
+        assert!(reference.iter().all(|v| v.is_finite()));
+        for kernels in sets() {
+            for threads in 1..=5 {
+                let mut executor = executor(kernels, threads, TOTAL, kind);
+                for chunks in
+                    [&[270][..], &[1; 41], &[7, 1, 120, 142], &[255, 1, 1, 3, 8, 2], &[130, 1, 9, 130]]
+                {
+                    let found = attend(&mut executor, kind, chunks);
+                    let end = found.len().min(reference.len());
+                    assert!(
+                        bits(&found) == bits(&reference[..end]),
+                        "{} {kind} {threads} {chunks:?}",
+                        kernels.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Attention of the last token against a direct computation in double precision; the bounds are for keys and
+/// values rounded to 2^-11 of each, or to 1/254 of the largest of 32 as are queries then.
+#[test]
+fn attention_is_softmax_of_scores() {
+    for (kind, bound) in [(KvType::F16, 4e-3), (KvType::Q8_0, 0.08)] {
+        let (mut rng, shape) = (rng(11), kv(kind));
+        let (q, kv, dim) = (HEADS * shape.dim, shape.heads * shape.dim, shape.dim);
+        let (queries, mut keys, values) =
+            (normal(&mut rng, TOTAL * q), normal(&mut rng, TOTAL * kv), normal(&mut rng, TOTAL * kv));
+        let rotate = |x: &mut [f32], token: usize| {
+            for i in 0..8 {
+                let (sin, cos) = ((token * 8 + i) as f32).sin_cos();
+                let (a, b) = (x[2 * i], x[2 * i + 1]);
+                (x[2 * i], x[2 * i + 1]) = (a * cos - b * sin, a * sin + b * cos);
+            }
+        };
+        for (i, key) in keys.chunks_exact_mut(dim).enumerate() {
+            rotate(key, i / shape.heads);
+        }
+        let found = attend(&mut executor(&scalar::KERNELS, 1, TOTAL, kind), kind, &[TOTAL]);
+        for (n, head) in
+            [1, 41, CHUNK, CHUNK + 1, TOTAL].into_iter().flat_map(|n| (0..HEADS).map(move |h| (n, h)))
+        {
+            let mut query = queries[(n - 1) * q + head * dim..][..dim].to_vec();
+            rotate(&mut query, n - 1);
+            let at = |p: usize| p * kv + head / 2 * dim;
+            let score = |p: usize| -> f64 {
+                (0..dim).map(|d| f64::from(query[d] * keys[at(p) + d])).sum::<f64>() * 0.2
+            };
+            let weights: Vec<f64> = (0..n).map(|p| score(p).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for d in 0..dim {
+                let expected = (0..n).map(|p| weights[p] * f64::from(values[at(p) + d])).sum::<f64>() / total;
+                let found = f64::from(found[(n - 1) * q + head * dim + d]);
+                let error = (found - expected).abs();
+                assert!(error < bound, "{kind}, {n} positions, head {head}, dim {d}: {found} {expected}");
+            }
+        }
+    }
+}
