@@ -23,6 +23,8 @@ mod error;
 mod generic;
 mod layout;
 pub mod ops;
+#[cfg(test)]
+mod repeated;
 mod scalar;
 mod simd;
 #[cfg(target_arch = "x86_64")]

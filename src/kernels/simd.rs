@@ -10,6 +10,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Tokens per tile: as many accumulators as the registers hold.
     const WIDEST: usize;
+    /// Whether a single token meets two groups at once, to share what is loaded of it.
+    const PAIRS: bool;
     /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.
     const VECTORS: usize;
     /// 8-bit weight codes are stored with this added.

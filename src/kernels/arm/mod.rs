@@ -87,6 +87,7 @@ fn shifted(bytes: int8x16_t, left: i32) -> int8x16_t {
 impl<D: Dot> Simd for Arm<D> {
     const LANES: usize = 4;
     const WIDEST: usize = 4;
+    const PAIRS: bool = true;
     const VECTORS: usize = 4;
     const BYTE_OFFSET: i32 = 0;
     type F = float32x4_t;

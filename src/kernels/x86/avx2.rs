@@ -40,6 +40,7 @@ unsafe fn widen(sum: __m256i, pairs: __m256i) -> __m256i {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const WIDEST: usize = 4;
+    const PAIRS: bool = false;
     const VECTORS: usize = 2;
     const BYTE_OFFSET: i32 = 0;
     type F = __m256;
