@@ -26,6 +26,10 @@ cases=(
     "cortex-a76 dotprod Q4_K 1 -"
     "cortex-a53 neon Q4_0 8 -"
     "cortex-a76 dotprod Q4_0 8 -"
+    "max i8mm Q4_0 8 -"
+    "max i8mm Q5_0 8 -"
+    "max i8mm Q8_0 8 -"
+    "max i8mm Q6_K 8 -"
 )
 
 work=$(mktemp -d)

@@ -16,6 +16,7 @@ processors=(
     "cortex-a53 neon"
     "cortex-a72 neon"
     "cortex-a76 neon,dotprod"
+    "max neon,dotprod,i8mm"
 )
 
 install=false

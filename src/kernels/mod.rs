@@ -179,6 +179,8 @@ pub static ALL: &[&Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     &x86::avx2::KERNELS,
     #[cfg(target_arch = "aarch64")]
+    &arm::i8mm::KERNELS,
+    #[cfg(target_arch = "aarch64")]
     &arm::dotprod::KERNELS,
     #[cfg(target_arch = "aarch64")]
     &arm::neon::KERNELS,

@@ -97,12 +97,12 @@ unsafe fn store_some(values: &[f32], out: *mut f32, accumulate: bool) {
 
 /// Calls `$kernel` with the tile's width as a constant.
 macro_rules! by_width {
-    ($width:expr, $kernel:ident::<$($generic:ty),*>($($argument:expr),*)) => {
+    ($width:expr, $kernel:ident::<$set:ty, $format:ty>($($argument:expr),*)) => {
         match $width {
-            8 => $kernel::<$($generic,)* 8>($($argument),*),
-            4 => $kernel::<$($generic,)* 4>($($argument),*),
-            2 => $kernel::<$($generic,)* 2>($($argument),*),
-            _ => $kernel::<$($generic,)* 1>($($argument),*),
+            8 if <$set>::WIDEST >= 8 => $kernel::<$set, $format, 8>($($argument),*),
+            4 => $kernel::<$set, $format, 4>($($argument),*),
+            2 => $kernel::<$set, $format, 2>($($argument),*),
+            _ => $kernel::<$set, $format, 1>($($argument),*),
         }
     };
 }
