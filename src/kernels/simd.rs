@@ -75,15 +75,15 @@ pub(crate) trait Simd: Copy {
     ) -> Self::I;
     /// The same for stored 8-bit codes; the offset is not yet taken off.
     unsafe fn dot_bytes<const N: usize>(codes: &[Self::B; N], acts: *const i8, start: i32) -> Self::I;
-    /// The dot products of codes, of whatever kind, with those of two tokens, which are [`BLOCK`] apart: only
-    /// for a set that has an instruction for two tokens at once.
+    /// The dot products of codes less `zero`, of whatever kind, with two tokens, which are [`BLOCK`] apart: only
+    /// for a set that has an instruction for two tokens at once and a [`Self::BYTE_OFFSET`] of 0.
     ///
     /// [`BLOCK`]: super::layout::BLOCK
     #[inline(always)]
     unsafe fn dot_two<const N: usize>(
         _codes: &[Self::B; N],
         _acts: *const i8,
-        _starts: [i32; 2],
+        _zero: i8,
     ) -> Option<[Self::I; 2]> {
         None
     }

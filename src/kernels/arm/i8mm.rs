@@ -79,16 +79,19 @@ impl Dot for Smmla {
     unsafe fn dot_two<const N: usize>(
         codes: &[int8x16_t; N],
         acts: *const i8,
-        starts: [i32; 2],
+        zero: i8,
     ) -> Option<[int32x4_t; 2]> {
         unsafe {
+            let zero = vdupq_n_s8(zero);
             // `[row][token]`, of rows 0 and 1 and of rows 2 and 3.
-            let mut sums = [vzip1q_s32(vdupq_n_s32(starts[0]), vdupq_n_s32(starts[1])); 2];
+            let mut sums = [vdupq_n_s32(0); 2];
             for (i, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
                 let acts = acts.add(16 * i);
                 let acts = zip_tokens(vld1q_s8(acts), vld1q_s8(acts.add(BLOCK)));
                 for (half, acts) in acts.into_iter().enumerate() {
-                    let rows = zip_rows(codes[2 * half], codes[2 * half + 1]);
+                    // Once for all tokens: the compiler takes it out of the loop over them.
+                    let codes = [codes[2 * half], codes[2 * half + 1]].map(|codes| vsubq_s8(codes, zero));
+                    let rows = zip_rows(codes[0], codes[1]);
                     sums = [smmla(sums[0], rows[0], acts), smmla(sums[1], rows[1], acts)];
                 }
             }

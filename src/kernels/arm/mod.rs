@@ -33,7 +33,7 @@ pub(crate) trait Dot: Copy {
     unsafe fn dot_two<const N: usize>(
         _codes: &[int8x16_t; N],
         _acts: *const i8,
-        _starts: [i32; 2],
+        _zero: i8,
     ) -> Option<[int32x4_t; 2]> {
         None
     }
@@ -251,9 +251,9 @@ impl<D: Dot> Simd for Arm<D> {
     unsafe fn dot_two<const N: usize>(
         codes: &[int8x16_t; N],
         acts: *const i8,
-        starts: [i32; 2],
+        zero: i8,
     ) -> Option<[int32x4_t; 2]> {
-        unsafe { D::dot_two(codes, acts, starts) }
+        unsafe { D::dot_two(codes, acts, zero) }
     }
 }
 

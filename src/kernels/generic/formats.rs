@@ -108,15 +108,15 @@ unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
             let (low, high) = weights.codes.split_at(4);
             for (half, codes) in [low, high].into_iter().enumerate() {
                 let codes: &[S::B; 4] = &[codes[0], codes[1], codes[2], codes[3]];
-                let starts = scales.map(|s| -W::ZERO * [s.first, s.sum - s.first][half]);
-                let sums = dots::<S, W, 4, T>(codes, acts.add(16 * half), starts);
+                let totals = scales.map(|s| [s.first, s.sum - s.first][half]);
+                let sums = dots::<S, W, 4, T>(codes, acts.add(16 * half), totals);
                 for t in 0..T {
                     let scale = S::mul(weights.scales[half], S::splat(scales[t].d));
                     acc[t] = S::fma(S::from_i32(sums[t]), scale, acc[t]);
                 }
             }
         } else {
-            let sums = dots::<S, W, 8, T>(&weights.codes, acts, scales.map(|s| -W::ZERO * s.sum));
+            let sums = dots::<S, W, 8, T>(&weights.codes, acts, scales.map(|s| s.sum));
             for t in 0..T {
                 let scale = S::mul(weights.scales[0], S::splat(scales[t].d));
                 acc[t] = S::fma(S::from_i32(sums[t]), scale, acc[t]);
@@ -130,23 +130,23 @@ unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
     }
 }
 
-/// The dot products with `T` adjacent tokens.
+/// The dot products with `T` adjacent tokens, whose codes add up to `totals`.
 #[inline(always)]
 unsafe fn dots<S: Simd, W: Format<S>, const N: usize, const T: usize>(
     codes: &[S::B; N],
     acts: *const i8,
-    starts: [i32; T],
+    totals: [i32; T],
 ) -> [S::I; T] {
     // SAFETY: the caller's contract: `4 * N` activations of each token.
     unsafe {
         if T == 2
-            && let Some(sums) = S::dot_two::<N>(codes, acts, [starts[0], starts[T - 1]])
+            && let Some(sums) = S::dot_two::<N>(codes, acts, W::ZERO as i8)
         {
             return std::array::from_fn(|t| sums[t]);
         }
-        let mut sums = [dot::<S, W, N>(codes, acts, starts[0]); T];
+        let mut sums = [dot::<S, W, N>(codes, acts, -W::ZERO * totals[0]); T];
         for t in 1..T {
-            sums[t] = dot::<S, W, N>(codes, acts.add(t * BLOCK), starts[t]);
+            sums[t] = dot::<S, W, N>(codes, acts.add(t * BLOCK), -W::ZERO * totals[t]);
         }
         sums
     }
