@@ -24,6 +24,12 @@ pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
+/// Sets that only this suite uses: the kernels of another set by instructions that more processors have.
+const STAND_INS: &[&Kernels] = &[
+    #[cfg(target_arch = "x86_64")]
+    &x86::avxvnni::stand_in::KERNELS,
+];
+
 /// The sets to test.
 fn sets() -> Vec<&'static Kernels> {
     let missing: Vec<_> = ALL.iter().filter(|k| !(k.is_available)()).map(|k| k.name).collect();
@@ -34,7 +40,7 @@ fn sets() -> Vec<&'static Kernels> {
     for name in required.split(',').filter(|name| !name.is_empty()) {
         assert!(Kernels::named(name).is_ok(), "SMOLT_REQUIRE_ISA names {name}, which is not available");
     }
-    Kernels::available().collect()
+    Kernels::available().chain(STAND_INS.iter().copied().filter(|k| (k.is_available)())).collect()
 }
 
 /// Random rows in native form: any codes, scales of either sign between 2^-14 and 1.

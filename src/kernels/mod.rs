@@ -177,6 +177,8 @@ pub static ALL: &[&Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     &x86::avx512vnni::KERNELS,
     #[cfg(target_arch = "x86_64")]
+    &x86::avxvnni::KERNELS,
+    #[cfg(target_arch = "x86_64")]
     &x86::avx2::KERNELS,
     #[cfg(target_arch = "aarch64")]
     &arm::i8mm::KERNELS,
