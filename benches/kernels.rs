@@ -15,8 +15,8 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use smolt::blocks::BlockType;
-use smolt::kernels::ops::{Executor, Input, KvShape, Limits, Output};
-use smolt::kernels::{Forms, Kernels, PackedMatrix, PackedShape};
+use smolt::kernels::ops::{Executor, Input, Limits, Output};
+use smolt::kernels::{Forms, Kernels, KvShape, KvType, PackedMatrix, PackedShape};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Product {
             tokens: TOKENS,
             cols,
             forms: Forms::default().with(&shape),
-            kv: KvShape { heads: 1, dim: 16, positions: 16 },
+            kv: KvShape { kind: KvType::F16, heads: 1, dim: 16, positions: 16 },
             heads: 1,
         };
         let input = (0..TOKENS * cols).map(|_| uniform()).collect();

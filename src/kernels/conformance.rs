@@ -23,9 +23,15 @@ fn normal(rng: &mut Rng, len: usize) -> Vec<f32> {
     (0..len).map(|_| (0..6).map(|_| rng.random_range(-1.0f32..1.0)).sum()).collect()
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
+
+/// Sets that only this suite uses: the kernels of another set by instructions that more processors have.
+const STAND_INS: &[&Kernels] = &[
+    #[cfg(target_arch = "x86_64")]
+    &x86::avxvnni::stand_in::KERNELS,
+];
 
 /// The sets to test.
 fn sets() -> Vec<&'static Kernels> {
@@ -37,7 +43,7 @@ fn sets() -> Vec<&'static Kernels> {
     for name in required.split(',').filter(|name| !name.is_empty()) {
         assert!(Kernels::named(name).is_ok(), "SMOLT_REQUIRE_ISA names {name}, which is not available");
     }
-    Kernels::available().collect()
+    Kernels::available().chain(STAND_INS.iter().copied().filter(|k| (k.is_available)())).collect()
 }
 
 /// Random rows in native form: any codes, scales of either sign between 2^-14 and 1.
@@ -72,16 +78,16 @@ fn random_rows(rng: &mut Rng, block_type: BlockType, rows: usize, cols: usize) -
     bytes
 }
 
-struct Case {
+pub(super) struct Case {
     shape: PackedShape,
     packed: Vec<u8>,
     native: Vec<u8>,
     x: Vec<f32>,
-    tokens: usize,
+    pub(super) tokens: usize,
 }
 
 impl Case {
-    fn new(
+    pub(super) fn new(
         seed: u64,
         block_type: BlockType,
         packing: Packing,
@@ -100,7 +106,7 @@ impl Case {
         PackedMatrix::new(self.shape, &self.packed)
     }
 
-    fn acts(&self, kernels: &Kernels) -> Acts {
+    pub(super) fn acts(&self, kernels: &Kernels) -> Acts {
         let forms = Forms::default().with(&self.shape);
         let mut acts = Acts::new(self.tokens, self.shape.cols, forms, kernels.widest).unwrap();
         let cols = self.shape.cols;
@@ -117,22 +123,26 @@ impl Case {
         const GUARD: f32 = 12345.0;
         let mut out = vec![0.5; self.tokens * self.shape.rows];
         out.push(GUARD);
-        let acts = self.acts(kernels);
+        self.multiply(kernels, &self.acts(kernels), &mut out, accumulate);
+        assert_eq!(out.pop(), Some(GUARD));
+        out
+    }
+
+    pub(super) fn multiply(&self, kernels: &Kernels, acts: &Acts, out: &mut [f32], accumulate: bool) {
+        assert!(out.len() >= self.tokens * self.shape.rows);
         let job = MatmulJob {
             weights: self.matrix(),
             groups: 0..self.shape.groups(),
-            acts: &acts,
+            acts,
             out: out.as_mut_ptr(),
             out_stride: self.shape.rows,
             accumulate,
         };
         // SAFETY: the set is available, and `out` has `tokens * rows` values.
         unsafe { (kernels.matmul)(self.shape.block_type)(&job) };
-        assert_eq!(out.pop(), Some(GUARD));
-        out
     }
 
-    fn specified(&self, kernels: &Kernels, accumulate: bool) -> Vec<f32> {
+    pub(super) fn specified(&self, kernels: &Kernels, accumulate: bool) -> Vec<f32> {
         let acts = self.acts(kernels);
         let start = if accumulate { 0.5 } else { 0.0 };
         (0..self.tokens)

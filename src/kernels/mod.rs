@@ -24,6 +24,8 @@ mod generic;
 mod kv;
 mod layout;
 pub mod ops;
+#[cfg(test)]
+mod repeated;
 mod scalar;
 mod simd;
 #[cfg(target_arch = "x86_64")]
@@ -167,7 +169,11 @@ pub static ALL: &[&Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     &x86::avx512vnni::KERNELS,
     #[cfg(target_arch = "x86_64")]
+    &x86::avxvnni::KERNELS,
+    #[cfg(target_arch = "x86_64")]
     &x86::avx2::KERNELS,
+    #[cfg(target_arch = "aarch64")]
+    &arm::i8mm::KERNELS,
     #[cfg(target_arch = "aarch64")]
     &arm::dotprod::KERNELS,
     #[cfg(target_arch = "aarch64")]

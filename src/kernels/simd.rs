@@ -10,6 +10,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Tokens per tile: as many accumulators as the registers hold.
     const WIDEST: usize;
+    /// Whether a single token meets two groups at once, to share what is loaded of it.
+    const PAIRS: bool;
     /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.
     const VECTORS: usize;
     /// 8-bit weight codes are stored with this added.
@@ -73,4 +75,16 @@ pub(crate) trait Simd: Copy {
     ) -> Self::I;
     /// The same for stored 8-bit codes; the offset is not yet taken off.
     unsafe fn dot_bytes<const N: usize>(codes: &[Self::B; N], acts: *const i8, start: i32) -> Self::I;
+    /// The dot products of codes less `zero`, of whatever kind, with two tokens, which are [`BLOCK`] apart: only
+    /// for a set that has an instruction for two tokens at once and a [`Self::BYTE_OFFSET`] of 0.
+    ///
+    /// [`BLOCK`]: super::layout::BLOCK
+    #[inline(always)]
+    unsafe fn dot_two<const N: usize>(
+        _codes: &[Self::B; N],
+        _acts: *const i8,
+        _zero: i8,
+    ) -> Option<[Self::I; 2]> {
+        None
+    }
 }

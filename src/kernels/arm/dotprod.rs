@@ -34,8 +34,9 @@ fn sdot<const LANE: u32>(sum: int32x4_t, codes: int8x16_t, acts: int8x16_t) -> i
     sum
 }
 
+/// [`Dot::dot`] and [`Dot::dot_bytes`].
 #[inline(always)]
-unsafe fn dot<const N: usize>(codes: &[int8x16_t; N], acts: *const i8, start: i32) -> int32x4_t {
+pub(super) unsafe fn dot<const N: usize>(codes: &[int8x16_t; N], acts: *const i8, start: i32) -> int32x4_t {
     // SAFETY: the contract of `Simd`: the feature is present, and `acts` has `4 * N` codes.
     unsafe {
         let mut sum = vdupq_n_s32(start);
@@ -52,6 +53,7 @@ unsafe fn dot<const N: usize>(codes: &[int8x16_t; N], acts: *const i8, start: i3
 
 impl Dot for Sdot {
     const NAME: &str = "dotprod";
+    const WIDEST: usize = 8;
 
     fn is_available() -> bool {
         std::arch::is_aarch64_feature_detected!("neon") && std::arch::is_aarch64_feature_detected!("dotprod")

@@ -6,12 +6,15 @@ use std::arch::aarch64::*;
 use std::marker::PhantomData;
 
 pub(super) mod dotprod;
+pub(super) mod i8mm;
 pub(super) mod neon;
 
 /// The operations in which the aarch64 sets differ; their contract is that of [`Simd`].
 pub(crate) trait Dot: Copy {
     /// The instruction set's name.
     const NAME: &str;
+    /// [`Simd::WIDEST`].
+    const WIDEST: usize;
 
     /// Whether the processor has everything used by the set.
     fn is_available() -> bool;
@@ -24,6 +27,16 @@ pub(crate) trait Dot: Copy {
     ) -> int32x4_t;
     /// [`Simd::dot_bytes`].
     unsafe fn dot_bytes<const N: usize>(codes: &[int8x16_t; N], acts: *const i8, start: i32) -> int32x4_t;
+
+    /// [`Simd::dot_two`].
+    #[inline(always)]
+    unsafe fn dot_two<const N: usize>(
+        _codes: &[int8x16_t; N],
+        _acts: *const i8,
+        _zero: i8,
+    ) -> Option<[int32x4_t; 2]> {
+        None
+    }
 }
 
 /// An aarch64 instruction set with the dot product `D`; proof that the processor has it.
@@ -86,7 +99,8 @@ fn shifted(bytes: int8x16_t, left: i32) -> int8x16_t {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
 impl<D: Dot> Simd for Arm<D> {
     const LANES: usize = 4;
-    const WIDEST: usize = 4;
+    const WIDEST: usize = D::WIDEST;
+    const PAIRS: bool = true;
     const VECTORS: usize = 4;
     const BYTE_OFFSET: i32 = 0;
     type F = float32x4_t;
@@ -232,6 +246,14 @@ impl<D: Dot> Simd for Arm<D> {
     #[inline(always)]
     unsafe fn dot_bytes<const N: usize>(codes: &[int8x16_t; N], acts: *const i8, start: i32) -> int32x4_t {
         unsafe { D::dot_bytes(codes, acts, start) }
+    }
+    #[inline(always)]
+    unsafe fn dot_two<const N: usize>(
+        codes: &[int8x16_t; N],
+        acts: *const i8,
+        zero: i8,
+    ) -> Option<[int32x4_t; 2]> {
+        unsafe { D::dot_two(codes, acts, zero) }
     }
 }
 

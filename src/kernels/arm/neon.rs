@@ -63,6 +63,7 @@ fn multiply_add((low, high): Sums, codes: int8x16_t, acts: int8x16_t) -> Sums {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
 impl Dot for Widening {
     const NAME: &str = "neon";
+    const WIDEST: usize = 4;
 
     fn is_available() -> bool {
         std::arch::is_aarch64_feature_detected!("neon")

@@ -62,7 +62,7 @@ pub(crate) trait Format<S: Simd> {
 /// of the same 32 columns.
 ///
 /// # Safety
-/// As for [`Simd`]; the block is in format `W`, and the tile has `T` tokens.
+/// As for [`Simd`]; the block is in format `W`, and the tile has `T` tokens, which are 1, 2, 4 or 8.
 #[inline(always)]
 pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
     block: PackedBlock,
@@ -70,28 +70,85 @@ pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
     scales: *const ActScale,
     acc: &mut [S::F; T],
 ) {
+    const { assert!(T == 1 || T == 2 || T == 4 || T == 8) };
     // SAFETY: the caller's contract covers the block and `T` tokens.
     unsafe {
         let weights = W::unpack(block);
-        for t in 0..T {
-            let (acts, scale) = (acts.add(t * BLOCK), &*scales.add(t));
-            let d = S::splat(scale.d);
-            if W::HALVES {
-                let (low, high) = weights.codes.split_at(4);
-                let sums = [scale.first, scale.sum - scale.first];
-                for (half, codes) in [low, high].into_iter().enumerate() {
-                    let codes: &[S::B; 4] = &[codes[0], codes[1], codes[2], codes[3]];
-                    let sum = dot::<S, W, 4>(codes, acts.add(16 * half), -W::ZERO * sums[half]);
-                    acc[t] = S::fma(S::from_i32(sum), S::mul(weights.scales[half], d), acc[t]);
+        let pair = |t: usize| (acts.add(t * BLOCK), scales.add(t));
+        // Written out, since the compiler does not unroll so long a loop: accumulators would leave their
+        // registers.
+        match acc.as_chunks_mut::<2>() {
+            ([], [acc]) => add_tokens::<S, W, 1>(&weights, pair(0), std::array::from_mut(acc)),
+            ([first, rest @ ..], _) => {
+                add_tokens::<S, W, 2>(&weights, pair(0), first);
+                if let [second, rest @ ..] = rest {
+                    add_tokens::<S, W, 2>(&weights, pair(2), second);
+                    if let [third, fourth] = rest {
+                        add_tokens::<S, W, 2>(&weights, pair(4), third);
+                        add_tokens::<S, W, 2>(&weights, pair(6), fourth);
+                    }
                 }
-            } else {
-                let sum = dot::<S, W, 8>(&weights.codes, acts, -W::ZERO * scale.sum);
-                acc[t] = S::fma(S::from_i32(sum), S::mul(weights.scales[0], d), acc[t]);
             }
-            if W::HAS_MIN {
-                acc[t] = S::fma(weights.min, S::splat(scale.ds), acc[t]);
+            _ => {}
+        }
+    }
+}
+
+/// Adds a block to the accumulators of `T` adjacent tokens of a tile.
+#[inline(always)]
+unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
+    weights: &Unpacked<S>,
+    (acts, scales): (*const i8, *const ActScale),
+    acc: &mut [S::F; T],
+) {
+    // SAFETY: the caller's contract: activations and scales of `T` tokens.
+    unsafe {
+        let scales = &*scales.cast::<[ActScale; T]>();
+        if W::HALVES {
+            let (low, high) = weights.codes.split_at(4);
+            for (half, codes) in [low, high].into_iter().enumerate() {
+                let codes: &[S::B; 4] = &[codes[0], codes[1], codes[2], codes[3]];
+                let totals = scales.map(|s| [s.first, s.sum - s.first][half]);
+                let sums = dots::<S, W, 4, T>(codes, acts.add(16 * half), totals);
+                for t in 0..T {
+                    let scale = S::mul(weights.scales[half], S::splat(scales[t].d));
+                    acc[t] = S::fma(S::from_i32(sums[t]), scale, acc[t]);
+                }
+            }
+        } else {
+            let sums = dots::<S, W, 8, T>(&weights.codes, acts, scales.map(|s| s.sum));
+            for t in 0..T {
+                let scale = S::mul(weights.scales[0], S::splat(scales[t].d));
+                acc[t] = S::fma(S::from_i32(sums[t]), scale, acc[t]);
             }
         }
+        if W::HAS_MIN {
+            for t in 0..T {
+                acc[t] = S::fma(weights.min, S::splat(scales[t].ds), acc[t]);
+            }
+        }
+    }
+}
+
+/// The dot products with `T` adjacent tokens, whose codes add up to `totals`.
+#[inline(always)]
+unsafe fn dots<S: Simd, W: Format<S>, const N: usize, const T: usize>(
+    codes: &[S::B; N],
+    acts: *const i8,
+    totals: [i32; T],
+) -> [S::I; T] {
+    // SAFETY: the caller's contract: `4 * N` activations of each token.
+    unsafe {
+        if T == 2
+            && let Some(sums) = S::dot_two::<N>(codes, acts, W::ZERO as i8)
+        {
+            return std::array::from_fn(|t| sums[t]);
+        }
+        let mut sums = [dot::<S, W, N>(codes, acts, -W::ZERO * totals[0]); T];
+        for t in 1..T {
+            sums[t] = dot::<S, W, N>(codes, acts.add(t * BLOCK), -W::ZERO * totals[t]);
+        }
+        sums
     }
 }
 

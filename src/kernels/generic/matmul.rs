@@ -1,7 +1,7 @@
 //! Matrix products: the walk over groups of rows and tiles of tokens.
 
 use super::formats::{self, Format, PackedBlock};
-use crate::kernels::acts::{Acts, Tile};
+use crate::kernels::acts::{ActScale, Acts, Tile};
 use crate::kernels::layout::{BLOCK, PackedMatrix};
 use crate::kernels::scalar::VIRTUAL;
 use crate::kernels::simd::Simd;
@@ -23,12 +23,96 @@ pub(crate) struct MatmulJob<'a> {
     pub(crate) accumulate: bool,
 }
 
+/// Bytes of weights that meet every tile of tokens before the next weights are read: they should stay in the
+/// first-level cache beside a tile of activations.
+const PANEL_BYTES: usize = 16 << 10;
+
+impl MatmulJob<'_> {
+    /// Panels of the job's groups; one if there is one tile.
+    fn panels(&self) -> impl Iterator<Item = Panel> + '_ {
+        let Range { start, end } = self.groups;
+        let group_bytes = self.weights.shape().group_bytes();
+        let bytes = if self.acts.tiles().nth(1).is_some() { PANEL_BYTES } else { usize::MAX };
+        let step = (bytes / group_bytes).max(1);
+        (start..end).step_by(step).map(move |first| {
+            let groups = first..end.min(first.saturating_add(step));
+            Panel { start: self.weights.groups(groups.clone()).as_ptr(), group_bytes, groups }
+        })
+    }
+}
+
+/// A run of groups.
+struct Panel {
+    /// The first byte.
+    start: *const u8,
+    group_bytes: usize,
+    groups: Range<usize>,
+}
+
+impl Panel {
+    /// The first byte of the group after `index` others.
+    ///
+    /// # Safety
+    /// The panel has more than `index` groups.
+    #[inline(always)]
+    unsafe fn group(&self, index: usize) -> *const u8 {
+        // SAFETY: the caller's contract.
+        unsafe { self.start.add(index * self.group_bytes) }
+    }
+}
+
+/// Writes the sums of group `group`: a lane per row, or the lanes that are rows in the last group.
+#[inline(always)]
+unsafe fn store<S: Simd, const T: usize>(acc: &[S::F; T], job: &MatmulJob<'_>, tile: Tile, group: usize) {
+    // SAFETY: the caller's contract: `out` has every row of the group for every token of the tile.
+    unsafe {
+        let first = group * S::LANES;
+        let rows = job.weights.shape().rows - first;
+        for (t, value) in acc.iter().enumerate() {
+            let out = job.out.add((tile.start + t) * job.out_stride + first);
+            if rows >= S::LANES {
+                let value = if job.accumulate { S::add(S::load(out), *value) } else { *value };
+                S::store(out, value);
+            } else {
+                let mut lanes = [0.0f32; VIRTUAL];
+                S::store(lanes.as_mut_ptr(), *value);
+                store_some(&lanes[..rows], out, job.accumulate);
+            }
+        }
+    }
+}
+
+/// Writes a few values.
+///
+/// # Safety
+/// `out` is valid for as many.
+#[cold]
+unsafe fn store_some(values: &[f32], out: *mut f32, accumulate: bool) {
+    // SAFETY: the caller's contract.
+    let out = unsafe { std::slice::from_raw_parts_mut(out, values.len()) };
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = if accumulate { *out + value } else { *value };
+    }
+}
+
+/// Calls `$kernel` with the tile's width as a constant.
+macro_rules! by_width {
+    ($width:expr, $kernel:ident::<$set:ty, $format:ty>($($argument:expr),*)) => {
+        match $width {
+            8 if <$set>::WIDEST >= 8 => $kernel::<$set, $format, 8>($($argument),*),
+            4 => $kernel::<$set, $format, 4>($($argument),*),
+            2 => $kernel::<$set, $format, 2>($($argument),*),
+            _ => $kernel::<$set, $format, 1>($($argument),*),
+        }
+    };
+}
+
 /// Bytes from a block to what is fetched while it is computed.
 const AHEAD: usize = 128;
 const CACHE_LINE: usize = 64;
 
-/// Asks for the cache lines of `bytes` bytes, in ascending order. The loads of a block are not: scales, which lie
-/// behind the codes, come first in some formats, and then the processor sees no stream to fetch ahead of.
+/// Asks for the cache lines of `bytes` bytes, in ascending order. The loads of a block are not: scales, which
+/// lie behind the codes, come first in some formats, and then the processor sees no stream to fetch ahead of.
 #[inline(always)]
 fn prefetch(start: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -41,78 +125,54 @@ fn prefetch(start: *const u8, bytes: usize) {
     let _ = (start, bytes, CACHE_LINE);
 }
 
-/// A run of tokens of width `T` against one group of quantized weights.
+/// The sums of a tile of `T` tokens for `G` groups of quantized weights.
 #[inline(always)]
-unsafe fn quantized_tile<S: Simd, W: Format<S>, const T: usize>(
-    group: *const u8,
-    job: &MatmulJob<'_>,
-    tile: Tile,
-    rows: Range<usize>,
-) {
-    // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens for each block.
+unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
+    groups: [*const u8; G],
+    (codes, scales): (*const i8, *const ActScale),
+    blocks: usize,
+) -> [[S::F; T]; G] {
+    // SAFETY: the caller's contract: groups and activations have `blocks` blocks, the latter of `T` tokens.
     unsafe {
-        let (codes, scales) = job.acts.quantized(tile);
-        let (codes, scales) = (codes.as_ptr(), scales.as_ptr());
-        let mut acc = [S::splat(0.0); T];
-        for b in 0..job.acts.blocks() {
-            let block = PackedBlock {
-                start: group.add(W::AT.block_start(b)),
-                supers: group.add(W::AT.super_start(b)),
-            };
-            prefetch(block.start.wrapping_add(AHEAD), W::AT.block);
-            formats::add::<S, W, T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc);
-        }
-        store::<S, T>(&acc, job, tile, rows);
-    }
-}
-
-/// Writes a lane per row, or the lanes that are rows in the last group.
-#[inline(always)]
-unsafe fn store<S: Simd, const T: usize>(
-    acc: &[S::F; T],
-    job: &MatmulJob<'_>,
-    tile: Tile,
-    rows: Range<usize>,
-) {
-    // SAFETY: the caller's contract: `out` has every row of `rows` for every token of the tile.
-    unsafe {
-        for (t, value) in acc.iter().enumerate() {
-            let out = job.out.add((tile.start + t) * job.out_stride + rows.start);
-            if rows.len() == S::LANES {
-                let value = if job.accumulate { S::add(S::load(out), *value) } else { *value };
-                S::store(out, value);
-            } else {
-                let mut lanes = [0.0f32; VIRTUAL];
-                S::store(lanes.as_mut_ptr(), *value);
-                for (i, lane) in lanes[..rows.len()].iter().enumerate() {
-                    let out = out.add(i);
-                    *out = if job.accumulate { *out + lane } else { *lane };
-                }
+        let mut acc = [[S::splat(0.0); T]; G];
+        for b in 0..blocks {
+            for g in 0..G {
+                let block = PackedBlock {
+                    start: groups[g].add(W::AT.block_start(b)),
+                    supers: groups[g].add(W::AT.super_start(b)),
+                };
+                prefetch(block.start.wrapping_add(AHEAD), W::AT.block);
+                formats::add::<S, W, T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc[g]);
             }
         }
+        acc
     }
 }
 
-/// Calls `$kernel` with the tile's width as a constant.
-macro_rules! by_width {
-    ($width:expr, $kernel:ident::<$($generic:ty),*>($($argument:expr),*)) => {
-        match $width {
-            8 => $kernel::<$($generic,)* 8>($($argument),*),
-            4 => $kernel::<$($generic,)* 4>($($argument),*),
-            2 => $kernel::<$($generic,)* 2>($($argument),*),
-            _ => $kernel::<$($generic,)* 1>($($argument),*),
+/// A tile of `T` tokens against a panel of quantized weights.
+#[inline(always)]
+unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
+    panel: &Panel,
+    job: &MatmulJob<'_>,
+    tile: Tile,
+) {
+    // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens.
+    unsafe {
+        let (codes, scales) = job.acts.quantized(tile);
+        let (acts, blocks) = ((codes.as_ptr(), scales.as_ptr()), job.acts.blocks());
+        let mut next = 0;
+        while T == 1 && S::PAIRS && next + 2 <= panel.groups.len() {
+            let groups = [panel.group(next), panel.group(next + 1)];
+            for acc in quantized_sums::<S, W, T, 2>(groups, acts, blocks) {
+                store::<S, T>(&acc, job, tile, panel.groups.start + next);
+                next += 1;
+            }
         }
-    };
-}
-
-/// The groups of a job and their rows.
-fn groups<'a>(job: &'a MatmulJob<'_>, lanes: usize) -> impl Iterator<Item = (*const u8, Range<usize>)> + 'a {
-    let shape = job.weights.shape();
-    let bytes = job.weights.groups(job.groups.clone()).chunks_exact(shape.group_bytes());
-    bytes.zip(job.groups.clone()).map(move |(bytes, index)| {
-        let first = index * lanes;
-        (bytes.as_ptr(), first..shape.rows.min(first + lanes))
-    })
+        for index in next..panel.groups.len() {
+            let [acc] = quantized_sums::<S, W, T, 1>([panel.group(index)], acts, blocks);
+            store::<S, T>(&acc, job, tile, panel.groups.start + index);
+        }
+    }
 }
 
 /// A job on quantized weights.
@@ -122,10 +182,10 @@ fn groups<'a>(job: &'a MatmulJob<'_>, lanes: usize) -> impl Iterator<Item = (*co
 /// activations, and `out` is valid for all tokens and the rows of `groups`.
 #[inline(always)]
 pub(crate) unsafe fn quantized<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
-    for (group, rows) in groups(job, S::LANES) {
+    for panel in job.panels() {
         for tile in job.acts.tiles() {
             // SAFETY: the caller's contract; `tile.width` is the constant chosen.
-            unsafe { by_width!(tile.width, quantized_tile::<S, W>(group, job, tile, rows.clone())) }
+            unsafe { by_width!(tile.width, quantized_panel::<S, W>(&panel, job, tile)) }
         }
     }
 }
@@ -175,34 +235,37 @@ impl<S: Simd> FloatFormat<S> for Brain {
     }
 }
 
+/// A tile of `T` tokens against a panel of float weights.
 #[inline(always)]
-unsafe fn float_tile<S: Simd, W: FloatFormat<S>, const T: usize>(
-    group: *const u8,
+unsafe fn float_panel<S: Simd, W: FloatFormat<S>, const T: usize>(
+    panel: &Panel,
     job: &MatmulJob<'_>,
     tile: Tile,
-    rows: Range<usize>,
 ) {
     // SAFETY: the caller's contract; the tile has `T` values per column.
     unsafe {
-        let floats = job.acts.floats(tile).as_ptr();
-        let mut acc = [[S::splat(0.0); T]; 2];
-        for pair in 0..job.acts.blocks() * BLOCK / 2 {
-            // A constant index keeps the sums in registers.
-            for odd in 0..2 {
-                let k = 2 * pair + odd;
-                let weights = W::load(group.add(k * W::BYTES * S::LANES));
-                for t in 0..T {
-                    let x = S::splat(*floats.add(k * T + t));
-                    acc[odd][t] = S::fma(weights, x, acc[odd][t]);
+        let (floats, pairs) = (job.acts.floats(tile).as_ptr(), job.acts.blocks() * BLOCK / 2);
+        for index in 0..panel.groups.len() {
+            let group = panel.group(index);
+            let mut acc = [[S::splat(0.0); T]; 2];
+            for pair in 0..pairs {
+                // A constant index keeps the sums in registers.
+                for odd in 0..2 {
+                    let k = 2 * pair + odd;
+                    let weights = W::load(group.add(k * W::BYTES * S::LANES));
+                    for t in 0..T {
+                        let x = S::splat(*floats.add(k * T + t));
+                        acc[odd][t] = S::fma(weights, x, acc[odd][t]);
+                    }
                 }
             }
+            let [even, odd] = acc;
+            let mut total = even;
+            for t in 0..T {
+                total[t] = S::add(even[t], odd[t]);
+            }
+            store::<S, T>(&total, job, tile, panel.groups.start + index);
         }
-        let [even, odd] = acc;
-        let mut total = even;
-        for t in 0..T {
-            total[t] = S::add(even[t], odd[t]);
-        }
-        store::<S, T>(&total, job, tile, rows);
     }
 }
 
@@ -212,10 +275,10 @@ unsafe fn float_tile<S: Simd, W: FloatFormat<S>, const T: usize>(
 /// As for [`quantized`].
 #[inline(always)]
 pub(crate) unsafe fn floats<S: Simd, W: FloatFormat<S>>(job: &MatmulJob<'_>) {
-    for (group, rows) in groups(job, S::LANES) {
+    for panel in job.panels() {
         for tile in job.acts.tiles() {
             // SAFETY: the caller's contract; `tile.width` is the constant chosen.
-            unsafe { by_width!(tile.width, float_tile::<S, W>(group, job, tile, rows.clone())) }
+            unsafe { by_width!(tile.width, float_panel::<S, W>(&panel, job, tile)) }
         }
     }
 }

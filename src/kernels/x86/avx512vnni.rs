@@ -44,6 +44,7 @@ unsafe fn dot<const N: usize>(codes: &[__m512i; N], acts: *const i8, start: i32)
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const WIDEST: usize = 8;
+    const PAIRS: bool = false;
     const VECTORS: usize = 4;
     const BYTE_OFFSET: i32 = 128;
     type F = __m512;
