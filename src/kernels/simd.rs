@@ -36,7 +36,12 @@ pub(crate) trait Simd: Copy {
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
     /// The smaller; `b` where `a` is not a number.
     unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn abs(x: Self::F) -> Self::F;
+    /// The bits without the sign: ordered like the magnitudes, with what is not finite at the upper end.
+    unsafe fn magnitudes(x: Self::F) -> Self::I;
+    /// The larger integers.
+    unsafe fn max_i32(a: Self::I, b: Self::I) -> Self::I;
+    /// The largest integer.
+    unsafe fn highest(x: Self::I) -> i32;
     /// To the nearest integer, ties to even.
     unsafe fn round(x: Self::F) -> Self::F;
     /// `2^x` for an integral `x` in -126..=127.
@@ -50,7 +55,7 @@ pub(crate) trait Simd: Copy {
     /// `LANES` signed bytes.
     unsafe fn from_i8(p: *const i8) -> Self::F;
     unsafe fn from_i32(x: Self::I) -> Self::F;
-    /// Rounds integral values in -128..=127 to bytes and stores them; returns their sum.
+    /// Rounds values in -128..=127 to bytes, ties to even, and stores them; returns their sum.
     unsafe fn store_i8(p: *mut i8, x: Self::F) -> i32;
 
     /// Loads `4 * LANES` bytes.

@@ -148,8 +148,16 @@ impl<D: Dot> Simd for Arm<D> {
         unsafe { vminnmq_f32(a, b) }
     }
     #[inline(always)]
-    unsafe fn abs(x: float32x4_t) -> float32x4_t {
-        unsafe { vabsq_f32(x) }
+    unsafe fn magnitudes(x: float32x4_t) -> int32x4_t {
+        unsafe { vreinterpretq_s32_f32(vabsq_f32(x)) }
+    }
+    #[inline(always)]
+    unsafe fn max_i32(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        unsafe { vmaxq_s32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn highest(x: int32x4_t) -> i32 {
+        unsafe { vmaxvq_s32(x) }
     }
     #[inline(always)]
     unsafe fn round(x: float32x4_t) -> float32x4_t {

@@ -14,27 +14,22 @@ pub(crate) unsafe fn quantize<S: Simd>(row: &[f32], sink: &mut QuantSink<'_>) {
     for (b, x) in row.chunks_exact(BLOCK).enumerate() {
         // SAFETY: every vector lies within the 32 values and codes of the block.
         unsafe {
-            let mut lanes = [0.0f32; VIRTUAL];
-            let (mut max, mut poison) = (S::splat(0.0), S::splat(0.0));
-            for i in (0..BLOCK).step_by(S::LANES) {
-                let x = S::load(x.as_ptr().add(i));
-                max = S::max(S::abs(x), max);
-                // Zero times anything but a number is not a number.
-                poison = S::fma(x, S::splat(0.0), poison);
+            let mut largest = S::magnitudes(S::load(x.as_ptr()));
+            for i in (S::LANES..BLOCK).step_by(S::LANES) {
+                largest = S::max_i32(largest, S::magnitudes(S::load(x.as_ptr().add(i))));
             }
-            S::store(lanes.as_mut_ptr(), S::add(max, poison));
-            if lanes.iter().any(|v| v.is_nan()) {
+            let max = f32::from_bits(S::highest(largest).cast_unsigned());
+            if !max.is_finite() {
                 sink.put_poison(b);
                 continue;
             }
-            let max = lanes.iter().fold(0.0f32, |max, v| max.max(*v));
             let inverse = if max >= f32::MIN_POSITIVE { 127.0 / max } else { 0.0 };
             let scale = S::splat(inverse);
             let codes = sink.codes(b).as_mut_ptr();
             let mut sums = [0; 2];
             for i in (0..BLOCK).step_by(S::LANES) {
-                let rounded = S::round(S::mul(S::load(x.as_ptr().add(i)), scale));
-                sums[i / 16] += S::store_i8(codes.add(i), rounded);
+                let scaled = S::mul(S::load(x.as_ptr().add(i)), scale);
+                sums[i / 16] += S::store_i8(codes.add(i), scaled);
             }
             sink.put(b, if inverse == 0.0 { 0.0 } else { max / 127.0 }, sums);
         }

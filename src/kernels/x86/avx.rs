@@ -103,8 +103,21 @@ impl<D: Dot> Simd for Avx<D> {
         unsafe { _mm256_min_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn abs(x: __m256) -> __m256 {
-        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), x) }
+    unsafe fn magnitudes(x: __m256) -> __m256i {
+        unsafe { _mm256_castps_si256(_mm256_andnot_ps(_mm256_set1_ps(-0.0), x)) }
+    }
+    #[inline(always)]
+    unsafe fn max_i32(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_max_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn highest(x: __m256i) -> i32 {
+        unsafe {
+            let x = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+            let x = _mm_max_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
+            let x = _mm_max_epi32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x));
+            _mm_cvtsi128_si32(x)
+        }
     }
     #[inline(always)]
     unsafe fn round(x: __m256) -> __m256 {

@@ -92,8 +92,16 @@ impl Simd for Avx512Vnni {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn abs(x: __m512) -> __m512 {
-        unsafe { _mm512_abs_ps(x) }
+    unsafe fn magnitudes(x: __m512) -> __m512i {
+        unsafe { _mm512_castps_si512(_mm512_abs_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn max_i32(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_max_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn highest(x: __m512i) -> i32 {
+        unsafe { _mm512_reduce_max_epi32(x) }
     }
     #[inline(always)]
     unsafe fn round(x: __m512) -> __m512 {
@@ -132,9 +140,11 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     unsafe fn store_i8(p: *mut i8, x: __m512) -> i32 {
         unsafe {
-            let codes = _mm512_cvtps_epi32(x);
-            _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(codes));
-            _mm512_reduce_add_epi32(codes)
+            let codes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
+            _mm_storeu_si128(p.cast(), codes);
+            // Sums of eight unsigned bytes each, which are the codes plus 128.
+            let sums = _mm_sad_epu8(_mm_xor_si128(codes, _mm_set1_epi8(-128)), _mm_setzero_si128());
+            _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128
         }
     }
 
