@@ -31,7 +31,7 @@ from pathlib import Path
 from llama_worker import FLASH, MEMORY_CONTEXT, PROMPT, Test
 
 IDLE_SHARE = 0.95
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 0.5
 PROCESS_LIMIT_SECONDS = 600
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ROOT / "scripts/llama_worker.py"

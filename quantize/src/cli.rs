@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use smolt::blocks::BlockType;
+use smolt::eval::perplexity::{CHUNK, PerplexityOptions};
 use smolt::eval::synthetic::{Shape, Synthetic};
 use smolt::gguf::{GgufFile, Recipe};
 
+use crate::calibrate::{CalibrateOptions, Calibrated, Draw, calibrate};
+use crate::compare::{CompareOptions, compare, table};
 use crate::{Plan, QuantizeError, QuantizeOptions, Report};
 
 /// Converts and quantizes small language models to GGUF.
@@ -27,6 +30,8 @@ enum Command {
     Synth(SynthArgs),
     /// Store a model's weights in fewer bits, each rounded to nearest.
     Quantize(QuantizeArgs),
+    /// Measure what quantization did to a model: perplexity and divergence from the original on a text.
+    Report(ReportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +64,12 @@ struct QuantizeArgs {
     /// Type of a separate output head [default: Q6_K or Q8_0].
     #[arg(long, value_name = "TYPE")]
     head_type: Option<BlockType>,
+    /// Text to calibrate on; may be repeated. Weights are then chosen so that the model's matrices give what they
+    /// gave on this text (GPTQ), instead of each rounded to nearest.
+    #[arg(long, value_name = "FILE")]
+    calibration: Vec<PathBuf>,
+    #[command(flatten)]
+    tuning: TuningArgs,
     /// Print what would be written, tensor by tensor, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -76,6 +87,28 @@ struct QuantizeArgs {
     threads: Option<u16>,
 }
 
+#[derive(Debug, Args)]
+struct TuningArgs {
+    /// Tokens of the calibration text to use.
+    #[arg(long, value_name = "N", default_value_t = 32_768, requires = "calibration")]
+    calibration_tokens: usize,
+    /// Which parts of a longer text are used.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "calibration")]
+    seed: u64,
+    /// Ridge on the inputs' second moments, in units of their mean.
+    #[arg(long, value_name = "X", default_value_t = 0.02, requires = "calibration")]
+    damping: f64,
+    /// The same for the token embedding and the output head.
+    #[arg(long, value_name = "X", default_value_t = 0.05, requires = "calibration")]
+    head_damping: f64,
+    /// How much of the error in its inputs a matrix makes up for, from 0 to 1.
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "calibration")]
+    asymmetry: f32,
+    /// Exponent of the factors folded between adjacent matrices to even out their columns; 0 for none.
+    #[arg(long, value_name = "X", default_value_t = 0.5, requires = "calibration")]
+    fold: f64,
+}
+
 impl Cli {
     /// Runs the command.
     ///
@@ -85,8 +118,73 @@ impl Cli {
         match self.command {
             Command::Synth(args) => args.run(),
             Command::Quantize(args) => args.run(),
+            Command::Report(args) => args.run(),
         }
     }
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// The original.
+    base: PathBuf,
+    /// Quantized files of the same model; each is compared with the original and with the first.
+    #[arg(required = true)]
+    quantized: Vec<PathBuf>,
+    /// Text to measure on; it should not be the one used for calibration.
+    #[arg(long, value_name = "FILE")]
+    text: PathBuf,
+    /// Tokens of a chunk.
+    #[arg(short, long, value_name = "N", default_value_t = CHUNK)]
+    context: usize,
+    /// Read at most this many chunks.
+    #[arg(long, value_name = "N")]
+    chunks: Option<usize>,
+    /// Tensors to list of each file.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    worst: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Threads [default: all processors].
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl ReportArgs {
+    fn run(self) -> Result<(), QuantizeError> {
+        let open = |path: &PathBuf| GgufFile::open(path).map_err(QuantizeError::Input);
+        let base = open(&self.base)?;
+        let quantized = self.quantized.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let text = read_text(&self.text)?.1;
+        let text_options = PerplexityOptions { n_ctx: self.context, chunks: self.chunks };
+        let options = CompareOptions { text: text_options, threads: threads(self.threads) };
+        let bar = bar(0, "{wide_bar} chunk {pos} of {len}, {eta} left");
+        let compared = compare(&base, &quantized, &text, &options, &mut |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        let compared = compared?;
+        if self.json {
+            let json = serde_json::to_string_pretty(&compared);
+            return print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
+        }
+        print_line(&table(&compared, self.worst))
+    }
+}
+
+/// A text and the name of its file.
+fn read_text(path: &PathBuf) -> Result<(String, String), QuantizeError> {
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((file, text)),
+        Err(source) => Err(QuantizeError::ReadText { file, source }),
+    }
+}
+
+fn threads(asked: Option<u16>) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    asked.map_or_else(all, usize::from)
 }
 
 impl SynthArgs {
@@ -116,7 +214,8 @@ impl QuantizeArgs {
             eprintln!("warning: {substitution}");
         }
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
-            write_with_progress(&plan, output, self.threads())?;
+            let calibrated = self.calibrate(&plan)?;
+            write_with_progress(&plan, output, threads(self.threads), &calibrated)?;
         }
         let output = self.output.as_ref().map(|path| path.display().to_string());
         let report = Report::new(&plan, output, self.dry_run);
@@ -130,18 +229,44 @@ impl QuantizeArgs {
         print_line(&report.summary())
     }
 
-    fn threads(&self) -> usize {
-        let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(all, usize::from)
+    fn calibrate(&self, plan: &Plan<'_>) -> Result<Calibrated, QuantizeError> {
+        if self.calibration.is_empty() {
+            return Ok(Calibrated::new());
+        }
+        let texts = self.calibration.iter().map(read_text).collect::<Result<Vec<_>, _>>()?;
+        let tuning = &self.tuning;
+        let options = CalibrateOptions {
+            draw: Draw { tokens: tuning.calibration_tokens, seed: tuning.seed, ..Draw::default() },
+            damping: tuning.damping,
+            head_damping: tuning.head_damping,
+            asymmetry: tuning.asymmetry,
+            fold: tuning.fold,
+            threads: threads(self.threads),
+        };
+        let weights = plan.tensors().iter().filter(|tensor| tensor.choice.stored.is_quantized());
+        let weights = weights.map(|tensor| tensor.source.elements() as u64).sum();
+        let bar = bar(weights, "{wide_bar} calibrating, {percent} %, {eta} left");
+        let result = calibrate(plan, &texts, &options, &mut |weights| bar.inc(weights));
+        bar.finish_and_clear();
+        result
     }
 }
 
-/// Shows progress and the time left on standard error if that is a terminal.
-fn write_with_progress(plan: &Plan<'_>, output: &Path, threads: usize) -> Result<(), QuantizeError> {
-    let bar = ProgressBar::with_draw_target(Some(plan.source_bytes()), ProgressDrawTarget::stderr());
-    let template = "{wide_bar} {bytes} of {total_bytes}, {eta} left";
+/// A bar on standard error if that is a terminal.
+fn bar(length: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let result = plan.write(output, threads, &mut |bytes| bar.inc(bytes));
+    bar
+}
+
+fn write_with_progress(
+    plan: &Plan<'_>,
+    output: &Path,
+    threads: usize,
+    calibrated: &Calibrated,
+) -> Result<(), QuantizeError> {
+    let bar = bar(plan.source_bytes(), "{wide_bar} {bytes} of {total_bytes}, {eta} left");
+    let result = plan.write(output, threads, calibrated, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     result
 }

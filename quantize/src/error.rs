@@ -3,7 +3,10 @@
 use std::io;
 
 use smolt::blocks::BlockType;
+use smolt::eval::EvalError;
 use smolt::gguf::GgufError;
+use smolt::model::ModelError;
+use smolt::text::TextError;
 
 /// A file that is not quantized. Nothing is left under the output's name.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,33 @@ pub enum QuantizeError {
         "{file}: tensor {tensor:?}, row {row}, column {col}: weight {value} is not a number of at most {limit}; the model is damaged"
     )]
     BadWeight { file: String, tensor: String, row: usize, col: usize, value: f32, limit: f32 },
+    #[error("{file}: tensor {tensor:?} is missing")]
+    MissingTensor { file: String, tensor: String },
+    /// The model cannot be run.
+    #[error("calibration runs the model, which failed")]
+    Model(#[source] ModelError),
+    #[error("calibration runs the model, which needs its tokenizer")]
+    Tokenizer(#[source] TextError),
+    #[error("cannot compare the models")]
+    Measure(#[source] EvalError),
+    #[error("{0}")]
+    Kernels(String),
+    #[error("{file}: cannot read the text")]
+    ReadText { file: String, source: io::Error },
+    #[error("{file}: the calibration text cannot be tokenized")]
+    CalibrationText { file: String, source: TextError },
+    #[error(
+        "the calibration text has {found} tokens, at least {needed} are needed; give more text with --calibration"
+    )]
+    TooLittleText { found: usize, needed: usize },
+    #[error(
+        "{file}: the inputs of layer {layer} are not finite on the calibration text; the model is damaged"
+    )]
+    BadActivation { file: String, layer: usize },
+    #[error(
+        "{file}: tensor {tensor:?}: the inputs' second moments are not positive definite; give more text or a larger --damping"
+    )]
+    Moments { file: String, tensor: String },
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
 }

@@ -6,6 +6,9 @@
 //! cli      arguments, what is printed where, exit codes
 //! report   what became of every tensor, as a table and as JSON
 //! plan     input file + recipe -> type, order and size of every tensor of the output
+//! calibrate  what the matrices read on a text, layer by layer
+//! gptq     rounding that makes up for itself, into GGUF blocks
+//! compare  what quantization did to a model, on a text
 //! encode   decode, check and encode one tensor, in tiles, on all threads
 //! error    everything that can be wrong
 //! ```
@@ -16,9 +19,12 @@
 //!
 //! Types are chosen by [`smolt::gguf::Recipe`], also used for synthetic models.
 
+pub mod calibrate;
 pub mod cli;
+pub mod compare;
 mod encode;
 mod error;
+mod gptq;
 mod plan;
 mod report;
 

@@ -10,6 +10,7 @@ use smolt::gguf::{
 };
 
 use crate::QuantizeError;
+use crate::calibrate::Calibrated;
 use crate::encode::{Encoder, Tensor};
 
 /// What to make of a file.
@@ -89,7 +90,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The input file.
-    pub fn input(&self) -> &GgufFile {
+    pub fn input(&self) -> &'a GgufFile {
         self.input
     }
 
@@ -123,7 +124,8 @@ impl<'a> Plan<'a> {
         self.tensors.iter().map(|tensor| tensor.source.bytes).sum()
     }
 
-    /// Writes the output with `threads` threads. `progress` gets the number of source bytes just done.
+    /// Writes the output with `threads` threads: the tensors of `calibrated` as they are there, all others rounded
+    /// to nearest. `progress` gets the number of source bytes just done.
     ///
     /// # Errors
     /// If `path` is the input, a weight is not a number or too large for its type, or the disk refuses.
@@ -131,6 +133,7 @@ impl<'a> Plan<'a> {
         &self,
         path: &Path,
         threads: usize,
+        calibrated: &Calibrated,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), QuantizeError> {
         if is_same_file(Path::new(self.input.name()), path) {
@@ -141,6 +144,10 @@ impl<'a> Plan<'a> {
         let mut bad_weight = None;
         let written = self.writer.write_to(path, |target, out| {
             let source = sources.next().ok_or_else(|| std::io::Error::other("more tensors than planned"))?;
+            if let Some(tensor) = calibrated.get(&target.name) {
+                progress(source.bytes);
+                return out.write_all(&tensor.bytes);
+            }
             let tensor = Tensor::new(self.input, source, target.block_type);
             let outcome = encoder.encode(&tensor, out, &mut |bytes| {
                 progress(bytes.len() as u64);

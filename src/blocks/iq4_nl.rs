@@ -6,6 +6,7 @@
 use super::fit::{finite, fit_scale, nearest_f16};
 use super::pack::{pack_4bit, read_f16, unpack_4bit};
 use super::{Block, BlockType};
+use half::f16;
 
 /// Code book.
 pub const IQ4_NL_VALUES: [i8; 16] =
@@ -47,6 +48,13 @@ pub struct BlockIQ4NL {
 }
 
 const _: () = assert!(size_of::<BlockIQ4NL>() == 18);
+
+impl BlockIQ4NL {
+    /// The block with this scale and these codes, below 16, of its elements.
+    pub fn from_codes(d: f16, codes: &[u8; 32]) -> Self {
+        Self { d: d.to_le_bytes(), qs: pack_4bit(codes) }
+    }
+}
 
 impl Block for BlockIQ4NL {
     const TYPE: BlockType = BlockType::IQ4NL;

@@ -3,6 +3,7 @@
 use super::pack::{pack_4bit, read_f16, unpack_4bit, write_f16};
 use super::round::signed_codes;
 use super::{Block, BlockType};
+use half::f16;
 
 /// One Q4_0 block.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -15,6 +16,13 @@ pub struct BlockQ4_0 {
 }
 
 const _: () = assert!(size_of::<BlockQ4_0>() == 18);
+
+impl BlockQ4_0 {
+    /// The block with this scale and these codes, below 16, of its elements.
+    pub fn from_codes(d: f16, codes: &[u8; 32]) -> Self {
+        Self { d: d.to_le_bytes(), qs: pack_4bit(codes) }
+    }
+}
 
 impl Block for BlockQ4_0 {
     const TYPE: BlockType = BlockType::Q4_0;

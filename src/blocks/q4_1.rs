@@ -3,6 +3,7 @@
 use super::pack::{pack_4bit, read_f16, unpack_4bit, write_f16};
 use super::round::affine_codes;
 use super::{Block, BlockType};
+use half::f16;
 
 /// One Q4_1 block.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -17,6 +18,13 @@ pub struct BlockQ4_1 {
 }
 
 const _: () = assert!(size_of::<BlockQ4_1>() == 20);
+
+impl BlockQ4_1 {
+    /// The block with this scale and minimum and these codes, below 16, of its elements.
+    pub fn from_codes(d: f16, m: f16, codes: &[u8; 32]) -> Self {
+        Self { d: d.to_le_bytes(), m: m.to_le_bytes(), qs: pack_4bit(codes) }
+    }
+}
 
 impl Block for BlockQ4_1 {
     const TYPE: BlockType = BlockType::Q4_1;

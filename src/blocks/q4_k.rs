@@ -2,9 +2,10 @@
 //!
 //! Scales and their search are those of [`super::k_affine`].
 
-use super::k_affine::AffineSuperBlock;
+use super::k_affine::{AffineSuperBlock, pack_scale_min_k4};
 use super::pack::{pack_nibbles, unpack_nibbles};
 use super::{Block, BlockType};
+use half::f16;
 
 /// One Q4_K block.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -21,6 +22,14 @@ pub struct BlockQ4K {
 }
 
 const _: () = assert!(size_of::<BlockQ4K>() == 144);
+
+impl BlockQ4K {
+    /// The block with these units, (scale, minimum) multiples, below 64, and codes, below 16, of its elements.
+    pub fn from_codes(d: f16, dmin: f16, pairs: &[(u8, u8); 8], codes: &[u8; 256]) -> Self {
+        let (d, dmin) = (d.to_le_bytes(), dmin.to_le_bytes());
+        Self { d, dmin, scales: pack_scale_min_k4(pairs), qs: pack_sub_block_pairs(codes) }
+    }
+}
 
 impl Block for BlockQ4K {
     const TYPE: BlockType = BlockType::Q4K;

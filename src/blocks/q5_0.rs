@@ -3,6 +3,7 @@
 use super::pack::{pack_5bit, read_f16, unpack_5bit, write_f16};
 use super::round::signed_codes;
 use super::{Block, BlockType};
+use half::f16;
 
 /// One Q5_0 block.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -17,6 +18,14 @@ pub struct BlockQ5_0 {
 }
 
 const _: () = assert!(size_of::<BlockQ5_0>() == 22);
+
+impl BlockQ5_0 {
+    /// The block with this scale and these codes, below 32, of its elements.
+    pub fn from_codes(d: f16, codes: &[u8; 32]) -> Self {
+        let (qh, qs) = pack_5bit(codes);
+        Self { d: d.to_le_bytes(), qh, qs }
+    }
+}
 
 impl Block for BlockQ5_0 {
     const TYPE: BlockType = BlockType::Q5_0;

@@ -3,6 +3,7 @@
 use super::pack::{pack_5bit, read_f16, unpack_5bit, write_f16};
 use super::round::affine_codes;
 use super::{Block, BlockType};
+use half::f16;
 
 /// One Q5_1 block.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -19,6 +20,14 @@ pub struct BlockQ5_1 {
 }
 
 const _: () = assert!(size_of::<BlockQ5_1>() == 24);
+
+impl BlockQ5_1 {
+    /// The block with this scale and minimum and these codes, below 32, of its elements.
+    pub fn from_codes(d: f16, m: f16, codes: &[u8; 32]) -> Self {
+        let (qh, qs) = pack_5bit(codes);
+        Self { d: d.to_le_bytes(), m: m.to_le_bytes(), qh, qs }
+    }
+}
 
 impl Block for BlockQ5_1 {
     const TYPE: BlockType = BlockType::Q5_1;

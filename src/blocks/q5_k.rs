@@ -2,9 +2,10 @@
 //!
 //! Scales and their search are those of [`super::k_affine`].
 
-use super::k_affine::AffineSuperBlock;
+use super::k_affine::{AffineSuperBlock, pack_scale_min_k4};
 use super::q4_k::{pack_sub_block_pairs, unpack_sub_block_pairs};
 use super::{Block, BlockType};
+use half::f16;
 
 /// One Q5_K block.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -24,6 +25,15 @@ pub struct BlockQ5K {
 
 const _: () = assert!(size_of::<BlockQ5K>() == 176);
 
+impl BlockQ5K {
+    /// The block with these units, (scale, minimum) multiples, below 64, and codes, below 32, of its elements.
+    pub fn from_codes(d: f16, dmin: f16, pairs: &[(u8, u8); 8], codes: &[u8; 256]) -> Self {
+        let qh = fifth_bits(codes);
+        let (d, dmin) = (d.to_le_bytes(), dmin.to_le_bytes());
+        Self { d, dmin, scales: pack_scale_min_k4(pairs), qh, qs: pack_sub_block_pairs(codes) }
+    }
+}
+
 impl Block for BlockQ5K {
     const TYPE: BlockType = BlockType::Q5K;
     const LEN: usize = 256;
@@ -32,10 +42,7 @@ impl Block for BlockQ5K {
     /// inside.
     fn encode(values: &[f32]) -> Self {
         let AffineSuperBlock { d, dmin, scales, codes } = AffineSuperBlock::encode(values, 31);
-        let mut qh = [0; 32];
-        for (i, code) in codes.iter().enumerate() {
-            qh[i % 32] |= (code >> 4) << (i / 32);
-        }
+        let qh = fifth_bits(&codes);
         Self { d, dmin, scales, qh, qs: pack_sub_block_pairs(&codes) }
     }
 
@@ -46,4 +53,12 @@ impl Block for BlockQ5K {
         }
         AffineSuperBlock { d: self.d, dmin: self.dmin, scales: self.scales, codes }.decode(out);
     }
+}
+
+fn fifth_bits(codes: &[u8; 256]) -> [u8; 32] {
+    let mut qh = [0; 32];
+    for (i, code) in codes.iter().enumerate() {
+        qh[i % 32] |= (code >> 4) << (i / 32);
+    }
+    qh
 }

@@ -36,6 +36,14 @@ pub struct BlockQ6K {
 
 const _: () = assert!(size_of::<BlockQ6K>() == 210);
 
+impl BlockQ6K {
+    /// The block with this unit, these multiples and codes, below 64, of its elements.
+    pub fn from_codes(d: f16, scales: [i8; 16], codes: &[u8; 256]) -> Self {
+        let (ql, qh) = pack_6bit(codes);
+        Self { ql, qh, scales, d: d.to_le_bytes() }
+    }
+}
+
 impl Block for BlockQ6K {
     const TYPE: BlockType = BlockType::Q6K;
     const LEN: usize = 256;

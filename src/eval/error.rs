@@ -25,6 +25,10 @@ pub enum EvalError {
     NoChunks,
     #[error("the logits at token {token} of chunk {chunk} are not finite; the file may be damaged")]
     NotFinite { chunk: usize, token: usize },
+    #[error(
+        "a vocabulary of {other} tokens cannot be compared with one of {base}; are these versions of one model?"
+    )]
+    Vocabulary { base: usize, other: usize },
     #[error("nothing to measure: give prompt lengths (-p) or numbers of tokens to generate (-n) above 0")]
     NoTests,
     #[error("{what} is {found}, {least} to {most} are accepted")]

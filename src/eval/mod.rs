@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! perplexity   how well a model predicts a text, by llama.cpp's protocol; Score: logits of many positions
+//! divergence   how far a model's predictions are from another's
 //! bench        tests of reading a prompt and writing tokens, timed
 //!   report     what was measured, as a table, JSON or CSV
 //!   probe      read bandwidth of the memory, peak memory of the process
@@ -15,6 +16,7 @@
 //! Nothing here prints: results are values, progress goes to a callback.
 
 pub mod bench;
+pub mod divergence;
 mod error;
 pub mod perplexity;
 pub mod probe;

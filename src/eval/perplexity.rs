@@ -69,6 +69,17 @@ impl Corpus {
         tokenizer.encode(text, EncodeOptions::default(), &mut tokens)?;
         Ok(Self { tokens, bos })
     }
+
+    /// Chunks of `n_ctx` tokens, each with the start token in the place of its first.
+    pub(super) fn chunks(&self, n_ctx: usize) -> impl Iterator<Item = Vec<u32>> {
+        self.tokens.chunks_exact(n_ctx).map(|tokens| {
+            let mut chunk = tokens.to_vec();
+            if let Some(bos) = self.bos {
+                chunk[0] = bos;
+            }
+            chunk
+        })
+    }
 }
 
 /// How much to measure.
@@ -138,14 +149,8 @@ pub fn perplexity(
     let n_ctx = options.n_ctx;
     let chunks = options.check(corpus.tokens.len())?;
     let mut nll = Mean::default();
-    let mut chunk = Vec::with_capacity(n_ctx);
     let mut result = summarize(&nll, 0, n_ctx);
-    for (index, tokens) in corpus.tokens.chunks_exact(n_ctx).take(chunks).enumerate() {
-        chunk.clear();
-        chunk.extend_from_slice(tokens);
-        if let Some(bos) = corpus.bos {
-            chunk[0] = bos;
-        }
+    for (index, chunk) in corpus.chunks(n_ctx).take(chunks).enumerate() {
         score_chunk(model, &chunk, index, &mut nll)?;
         result = summarize(&nll, index + 1, n_ctx);
         progress(&result, chunks);

@@ -64,6 +64,13 @@ impl Mean {
     }
 }
 
+/// The value below which a share of `sorted` values lies, interpolated between neighbours; `None` if there are none.
+pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let at = share.clamp(0.0, 1.0) * sorted.len().checked_sub(1)? as f64;
+    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    Some(below + (above - below) * at.fract())
+}
+
 /// Natural logarithm of the probability of `token` under `logits`: exponentials in f32, their sum in f64.
 ///
 /// # Panics
@@ -86,6 +93,15 @@ mod tests {
         assert_eq!(even, Summary { median: 3.5, min: 1.0, max: 10.0 });
         assert_eq!(Summary::of(&[7.0]).unwrap(), Summary { median: 7.0, min: 7.0, max: 7.0 });
         assert_eq!(Summary::of(&[]), None);
+    }
+
+    #[test]
+    fn quantiles_interpolate() {
+        let sorted = [1.0, 2.0, 4.0];
+        for (share, value) in [(0.0, 1.0), (0.25, 1.5), (0.5, 2.0), (0.75, 3.0), (1.0, 4.0)] {
+            assert_eq!(quantile(&sorted, share), Some(value));
+        }
+        assert_eq!(quantile(&[], 0.5), None);
     }
 
     /// Of 1, 2, 3, 6: mean 3, mean of squares 12.5, so sqrt((12.5 - 9) / 3) = 1.0801234.

@@ -16,7 +16,7 @@ use super::layout::BLOCK;
 use crate::runtime::{AllocError, Buffer, page_rounded};
 
 /// Scale and sums of 32 quantized activations `x[k] = d * q[k]`.
-#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct ActScale {
     /// Scale.

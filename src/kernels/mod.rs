@@ -64,6 +64,22 @@ pub struct Kernels {
     pub(crate) merge: unsafe fn(&mut Partial<'_>, &Partial<'_>, usize),
 }
 
+impl Kernels {
+    /// Replaces `row` by what a matrix of quantized weights sees of it: 8 bits per [`BLOCK`] columns.
+    pub fn round_activations(&self, row: &mut [f32]) {
+        let (mut codes, mut scales) = ([0; BLOCK], [acts::ActScale::default()]);
+        for values in row.chunks_mut(BLOCK) {
+            let mut block = [0.0; BLOCK];
+            block[..values.len()].copy_from_slice(values);
+            // SAFETY: the kernels are available on this processor.
+            unsafe { (self.quantize)(&block, &mut QuantSink::row(&mut codes, &mut scales)) };
+            for (value, code) in values.iter_mut().zip(codes) {
+                *value = scales[0].d * f32::from(code);
+            }
+        }
+    }
+}
+
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kernels").field("name", &self.name).field("packing", &self.packing).finish()

@@ -6,6 +6,7 @@
 //! * [`Model`]: the packed weights.
 //! * `packed`: packed weights kept in a file, so that the next start need not pack them.
 //! * [`Runner`]: a model with its KV cache, working memory and threads; the one forward pass.
+//! * [`Tile`]: the stages of that pass, for those who look inside.
 //! * [`Logits`]: what a model says may come next.
 //! * [`LanguageModel`]: what generation and scoring need of a runner, so that tests can use another.
 
@@ -19,6 +20,7 @@ mod runner;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod tile;
 mod weights;
 
 pub use error::ModelError;
@@ -28,6 +30,7 @@ pub use packed::{PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
 pub use spec::{Rope, Spec};
+pub use tile::{Norm, Tile};
 
 /// A causal language model with a cache of the tokens it has read.
 pub trait LanguageModel {
@@ -46,8 +49,8 @@ pub trait LanguageModel {
     /// Most rows that [`Self::feed_rows`] returns.
     fn logit_rows(&self) -> usize;
 
-    /// Reads tokens and returns the logits after each of the last `rows` of them. They are the same however the tokens are split over calls. Long input is read in tiles; between them `cancel` is
-    /// asked.
+    /// Reads tokens and returns the logits after each of the last `rows` of them. They are the same however
+    /// the tokens are split over calls. Long input is read in tiles; between them `cancel` is asked.
     ///
     /// # Errors
     /// If there are no tokens, they do not fit, an id is out of range, `rows` is not from 1 to the number of

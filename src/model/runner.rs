@@ -1,16 +1,16 @@
-//! The forward pass.
+//! A model with all it needs to run; the stages of the forward pass are in `tile`.
 
 use super::LanguageModel;
 use super::error::ModelError;
-use super::families::RotaryPairs;
 use super::logits::{LogitRows, logit_blocks};
 use super::packed::PackStatus;
 use super::plan::{self, RunOptions, TILE};
 use super::rope::RopeTable;
 use super::spec::Spec;
-use super::weights::{Layout, Linear, Weights};
+use super::tile::{input, output};
+use super::weights::{Layout, Weights};
 use crate::gguf::GgufFile;
-use crate::kernels::ops::{Attention, Executor, Gated, Input, Output, RmsNorm, Rotation};
+use crate::kernels::ops::{Executor, Output};
 use crate::kernels::{Kernels, KvShape};
 use crate::runtime::{AllocError, Buffer};
 use std::ops::Range;
@@ -19,9 +19,9 @@ use std::sync::Arc;
 /// A loaded model: shape and packed weights. Shared by any number of runners.
 #[derive(Debug)]
 pub struct Model {
-    spec: Spec,
-    layout: Layout,
-    weights: Weights,
+    pub(super) spec: Spec,
+    pub(super) layout: Layout,
+    pub(super) weights: Weights,
     pack: PackStatus,
     kernels: &'static Kernels,
 }
@@ -55,15 +55,15 @@ impl Model {
 }
 
 /// Activations of a tile of tokens, `[token][width]` each.
-struct Activations {
+pub(super) struct Activations {
     /// The residual stream.
-    residual: Buffer<f32>,
-    queries: Buffer<f32>,
-    keys: Buffer<f32>,
-    values: Buffer<f32>,
-    mixed: Buffer<f32>,
-    hidden: Buffer<f32>,
-    up: Buffer<f32>,
+    pub(super) residual: Buffer<f32>,
+    pub(super) queries: Buffer<f32>,
+    pub(super) keys: Buffer<f32>,
+    pub(super) values: Buffer<f32>,
+    pub(super) mixed: Buffer<f32>,
+    pub(super) hidden: Buffer<f32>,
+    pub(super) up: Buffer<f32>,
 }
 
 impl Activations {
@@ -84,20 +84,20 @@ impl Activations {
 
 /// A model with a KV cache, working memory and threads.
 pub struct Runner {
-    model: Arc<Model>,
-    executor: Executor,
-    rope: RopeTable,
-    kv: KvShape,
+    pub(super) model: Arc<Model>,
+    pub(super) executor: Executor,
+    pub(super) rope: RopeTable,
+    pub(super) kv: KvShape,
     /// `[layer]` of [`KvShape::len`].
-    keys: Buffer<u16>,
+    pub(super) keys: Buffer<u16>,
     /// `[layer]` of [`KvShape::len`].
-    values: Buffer<u16>,
-    activations: Activations,
+    pub(super) values: Buffer<u16>,
+    pub(super) activations: Activations,
     /// `[row][vocab]`
     logits: Buffer<f32>,
     /// `[row][block]`, as in [`Logits`](super::Logits)
     peaks: Buffer<f32>,
-    position: usize,
+    pub(super) position: usize,
 }
 
 impl Runner {
@@ -182,89 +182,32 @@ impl Runner {
 
     /// Reads at most [`TILE`] tokens; their final residuals stay in the activations.
     fn forward(&mut self, tokens: &[u32]) {
-        let Model { spec, layout, weights, .. } = &*self.model;
-        let embedding = weights.matrix(&layout.embedding);
-        for (row, token) in self.activations.residual.chunks_exact_mut(spec.dim).zip(tokens) {
-            embedding.decode_row(*token as usize, row);
-        }
-        self.rope.fill(self.position, tokens.len());
-        for layer in 0..spec.layers {
-            self.attention(layer, tokens.len());
-            self.feed_forward(layer, tokens.len());
+        let (position, layers) = (self.position, self.model.spec.layers);
+        let mut tile = self.checked_tile(position, tokens.len());
+        tile.embed(tokens);
+        for layer in 0..layers {
+            tile.mix(layer);
+            tile.project(layer);
+            tile.expand(layer);
+            tile.contract(layer);
         }
         self.position += tokens.len();
     }
 
-    fn attention(&mut self, index: usize, tokens: usize) {
-        let Model { spec, layout, weights, .. } = &*self.model;
-        let layer = &layout.layers[index];
-        let Activations { residual, queries, keys, values, mixed, .. } = &mut self.activations;
-        let residual = &mut residual[..tokens * spec.dim];
-        let (query_len, kv_len) = (tokens * spec.query_width(), tokens * spec.kv_width());
-        let (queries, mixed) = (&mut queries[..query_len], &mut mixed[..query_len]);
-        let (keys, values) = (&mut keys[..kv_len], &mut values[..kv_len]);
-        let norm = RmsNorm { weight: weights.vector(&layer.attention_norm), eps: spec.norm_eps };
-        let input = Input { rows: residual, dim: spec.dim, norm: Some(norm) };
-        self.executor.linear(
-            &input,
-            &mut [
-                output(weights, &layer.query, queries, false),
-                output(weights, &layer.key, keys, false),
-                output(weights, &layer.value, values, false),
-            ],
-        );
-        self.executor.attend(&mut Attention {
-            queries,
-            new_keys: keys,
-            new_values: values,
-            rotation: Rotation {
-                table: self.rope.table(),
-                pairs: spec.rope.pairs,
-                adjacent: spec.family.rotary == RotaryPairs::Adjacent,
-            },
-            keys: &mut self.keys[index * self.kv.len()..][..self.kv.len()],
-            values: &mut self.values[index * self.kv.len()..][..self.kv.len()],
-            kv: self.kv,
-            heads: spec.heads,
-            position: self.position,
-            scale: 1.0 / (spec.head_dim as f32).sqrt(),
-            out: mixed,
-        });
-        let input = Input { rows: mixed, dim: spec.query_width(), norm: None };
-        self.executor.linear(&input, &mut [output(weights, &layer.output, residual, true)]);
-    }
-
-    fn feed_forward(&mut self, index: usize, tokens: usize) {
-        let Model { spec, layout, weights, .. } = &*self.model;
-        let layer = &layout.layers[index];
-        let Activations { residual, hidden, up, .. } = &mut self.activations;
-        let residual = &mut residual[..tokens * spec.dim];
-        let (hidden, up) = (&mut hidden[..tokens * spec.hidden], &mut up[..tokens * spec.hidden]);
-        let norm = RmsNorm { weight: weights.vector(&layer.feed_forward_norm), eps: spec.norm_eps };
-        self.executor.gated(
-            &Input { rows: residual, dim: spec.dim, norm: Some(norm) },
-            &mut Gated {
-                gate: weights.matrix(&layer.gate.weights),
-                up: weights.matrix(&layer.up.weights),
-                bias: [weights.bias(&layer.gate), weights.bias(&layer.up)],
-                hidden,
-                up_out: up,
-            },
-        );
-        let input = Input { rows: hidden, dim: spec.hidden, norm: None };
-        self.executor.linear(&input, &mut [output(weights, &layer.down, residual, true)]);
+    /// Tokens that fit into the activations.
+    pub(super) fn most_tokens(&self) -> usize {
+        self.activations.residual.len() / self.model.spec.dim
     }
 
     /// Computes the logits of tokens `rows` of the last tile into rows of the buffer from `first` on; returns
     /// the rows so far.
     fn head(&mut self, rows: Range<usize>, first: usize) -> LogitRows<'_> {
         let Model { spec, layout, weights, .. } = &*self.model;
-        let norm = RmsNorm { weight: weights.vector(&layout.output_norm), eps: spec.norm_eps };
         let (vocab, blocks, end) = (spec.vocab, logit_blocks(spec.vocab), first + rows.len());
         let logits = &mut self.logits[first * vocab..end * vocab];
         let peaks = &mut self.peaks[first * blocks..end * blocks];
         let residual = &self.activations.residual[rows.start * spec.dim..rows.end * spec.dim];
-        let input = Input { rows: residual, dim: spec.dim, norm: Some(norm) };
+        let input = input(&self.model, residual, Some(&layout.output_norm));
         let mut head = match &layout.output {
             Some(head) => output(weights, head, logits, false),
             None => Output {
@@ -277,11 +220,6 @@ impl Runner {
         self.executor.head(&input, &mut head, peaks);
         LogitRows { vocab, values: &self.logits[..end * vocab], peaks: &self.peaks[..end * blocks] }
     }
-}
-
-fn output<'a>(weights: &'a Weights, linear: &Linear, out: &'a mut [f32], accumulate: bool) -> Output<'a> {
-    let bias = weights.bias(linear);
-    Output { weights: weights.matrix(&linear.weights), bias, out, accumulate }
 }
 
 impl LanguageModel for Runner {

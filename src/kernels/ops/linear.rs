@@ -192,6 +192,20 @@ impl Executor {
         })
     }
 
+    /// Writes the input's rows, normed if it says so, `[token][dim]`.
+    ///
+    /// # Panics
+    /// If `out` has another size.
+    pub fn normed(&self, input: &Input<'_>, out: &mut [f32]) {
+        assert_eq!(out.len(), input.rows.len());
+        for (x, out) in input.rows.chunks_exact(input.dim).zip(out.chunks_exact_mut(input.dim)) {
+            match &input.norm {
+                Some(norm) => norm.apply(self.kernels, x, out),
+                None => out.copy_from_slice(x),
+            }
+        }
+    }
+
     /// Multiplies the input by each matrix.
     ///
     /// # Panics

@@ -1,0 +1,136 @@
+//! One layer of a model as a model of its own, whose tensors can be replaced.
+
+use std::sync::Arc;
+
+use smolt::blocks::BlockType;
+use smolt::gguf::{GgufFile, GgufWriter, TensorInfo};
+use smolt::kernels::{Kernels, KvType};
+use smolt::model::{Model, RunOptions, Runner, Spec};
+
+use crate::QuantizeError;
+
+/// Tensors outside of the layers that the forward pass of a layer needs, if the model has them.
+const SHARED: [&str; 2] = ["output_norm.weight", "rope_freqs.weight"];
+
+/// A tensor as it is at the moment.
+#[derive(Clone, Debug)]
+struct Tensor {
+    /// Without the layer's prefix.
+    name: String,
+    shape: Vec<u64>,
+    block_type: BlockType,
+    bytes: Vec<u8>,
+}
+
+/// The tensors of one layer.
+#[derive(Clone)]
+pub(crate) struct Layer<'a> {
+    input: &'a GgufFile,
+    tensors: Vec<Tensor>,
+}
+
+impl<'a> Layer<'a> {
+    /// Layer `index` of a model, as it is stored there.
+    pub(crate) fn read(input: &'a GgufFile, index: usize) -> Self {
+        let prefix = format!("blk.{index}.");
+        let ours = input.tensors().iter().filter_map(|info| Some((info.name.strip_prefix(&prefix)?, info)));
+        let tensors = ours.map(|(name, info)| Tensor {
+            name: name.to_owned(),
+            shape: info.shape.clone(),
+            block_type: info.block_type,
+            bytes: input.data(info).to_vec(),
+        });
+        Self { input, tensors: tensors.collect() }
+    }
+
+    fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// The values of a tensor, `[row][column]`; `None` if the layer does not have it.
+    pub(crate) fn values(&self, name: &str) -> Option<Vec<f32>> {
+        self.tensor(name).map(|tensor| {
+            let mut values = vec![0.0; tensor.shape.iter().product::<u64>() as usize];
+            tensor.block_type.decode(&tensor.bytes, &mut values);
+            values
+        })
+    }
+
+    /// Multiplies each row of a tensor, if the layer has it, by `factor(row)`; a vector counts as a column.
+    pub(crate) fn scale_rows(&mut self, name: &str, factor: &dyn Fn(usize) -> f32) {
+        let Some(tensor) = self.tensor(name) else { return };
+        let cols = if tensor.shape.len() > 1 { tensor.shape[0] as usize } else { 1 };
+        self.scale(name, &|index| factor(index / cols));
+    }
+
+    /// Multiplies each column of a matrix, if the layer has it, by `factor(column)`.
+    pub(crate) fn scale_columns(&mut self, name: &str, factor: &dyn Fn(usize) -> f32) {
+        let Some(tensor) = self.tensor(name) else { return };
+        let cols = tensor.shape[0] as usize;
+        self.scale(name, &|index| factor(index % cols));
+    }
+
+    fn scale(&mut self, name: &str, factor: &dyn Fn(usize) -> f32) {
+        let Some(values) = self.values(name) else { return };
+        let scaled =
+            values.iter().enumerate().flat_map(|(index, value)| (value * factor(index)).to_le_bytes());
+        let bytes = scaled.collect();
+        self.replace(name, BlockType::F32, bytes);
+    }
+
+    /// Names of the tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.iter().map(|tensor| tensor.name.as_str())
+    }
+
+    /// Replaces the data of a tensor that the layer has.
+    pub(crate) fn replace(&mut self, name: &str, block_type: BlockType, bytes: Vec<u8>) {
+        if let Some(tensor) = self.tensors.iter_mut().find(|tensor| tensor.name == name) {
+            (tensor.block_type, tensor.bytes) = (block_type, bytes);
+        }
+    }
+
+    /// The layer as a model: a single layer, an embedding of one token, the norm before the head.
+    fn file(&self) -> Result<GgufFile, QuantizeError> {
+        let architecture = self.input.require_str("general.architecture").map_err(QuantizeError::Input)?;
+        let count = format!("{architecture}.block_count");
+        let prefix = format!("{architecture}.");
+        let mut writer = GgufWriter::new();
+        writer.copy_metadata(self.input, |key| {
+            key == "general.architecture" || (key.starts_with(&prefix) && key != count)
+        });
+        writer.set(count, 1u32);
+        let dim = self.input.tensor("token_embd.weight").map_or(1, TensorInfo::cols);
+        writer.add_tensor("token_embd.weight", &[dim as u64, 1], BlockType::F32);
+        for shared in SHARED.iter().filter_map(|name| self.input.tensor(name)) {
+            writer.add_tensor(&shared.name, &shared.shape, shared.block_type);
+        }
+        for tensor in &self.tensors {
+            writer.add_tensor(format!("blk.0.{}", tensor.name), &tensor.shape, tensor.block_type);
+        }
+        let bytes = writer.to_vec(self.input.name(), |info, out| {
+            match (info.name.strip_prefix("blk.0."), self.input.tensor(&info.name)) {
+                (Some(name), _) => out.write_all(self.tensor(name).map_or(&[], |tensor| &tensor.bytes)),
+                (None, Some(shared)) if info.name != "token_embd.weight" => {
+                    out.write_all(self.input.data(shared))
+                }
+                _ => out.write_all(&vec![0; dim * 4]),
+            }
+        });
+        GgufFile::from_vec(self.input.name(), bytes.map_err(QuantizeError::Output)?)
+            .map_err(QuantizeError::Input)
+    }
+
+    /// Prepares the layer to run on sequences of up to `length` tokens.
+    pub(crate) fn runner(&self, length: usize, threads: usize) -> Result<Runner, QuantizeError> {
+        let kernels = Kernels::detect().map_err(|error| QuantizeError::Kernels(error.to_string()))?;
+        let model = Model::load(&self.file()?, kernels).map_err(QuantizeError::Model)?;
+        let options = RunOptions { context: length, threads, logit_rows: 1, kv: KvType::F16 };
+        Runner::new(Arc::new(model), &options).map_err(QuantizeError::Model)
+    }
+}
+
+/// The shape of a model that can be calibrated.
+pub(crate) fn spec(input: &GgufFile) -> Result<Spec, QuantizeError> {
+    Spec::read(input).map_err(QuantizeError::Model)
+}

@@ -1,0 +1,159 @@
+//! The calibration text on its way through the layers.
+
+use std::ops::Range;
+
+use smolt::model::{Norm, Runner, TILE, Tile};
+
+use super::text::Sequences;
+
+/// The activations of all calibration tokens between two stages.
+pub(crate) struct Stream {
+    dim: usize,
+    length: usize,
+    /// `[token][dim]`
+    residual: Vec<f32>,
+    /// `[token][query width]`, between attention and its output matrix.
+    mixed: Vec<f32>,
+}
+
+/// Where the matrices of a layer get their inputs, in the order of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Queries, keys and values: the normed residual stream.
+    Attention,
+    /// The output of attention.
+    Output,
+    /// Gate and up: the normed residual stream.
+    FeedForward,
+    /// What the activation gives.
+    Down,
+}
+
+impl Stage {
+    pub(crate) const ALL: [Stage; 4] = [Stage::Attention, Stage::Output, Stage::FeedForward, Stage::Down];
+
+    /// The matrices that read this input.
+    pub(crate) fn matrices(self) -> &'static [&'static str] {
+        match self {
+            Self::Attention => &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
+            Self::Output => &["attn_output.weight"],
+            Self::FeedForward => &["ffn_gate.weight", "ffn_up.weight"],
+            Self::Down => &["ffn_down.weight"],
+        }
+    }
+}
+
+impl Stream {
+    /// Starts with the embeddings of the tokens: `embed(token, row)`.
+    pub(crate) fn new(sequences: &Sequences, dim: usize, mut embed: impl FnMut(u32, &mut [f32])) -> Self {
+        let mut residual = vec![0.0; sequences.tokens.len() * dim];
+        for (token, row) in sequences.tokens.iter().zip(residual.chunks_exact_mut(dim)) {
+            embed(*token, row);
+        }
+        Self { dim, length: sequences.length, residual, mixed: Vec::new() }
+    }
+
+    /// Tokens in all.
+    fn tokens(&self) -> usize {
+        self.residual.len() / self.dim
+    }
+
+    /// The tiles of all sequences, in order: tokens of the stream, and the position of the first in its sequence.
+    pub(crate) fn tiles(&self) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
+        let length = self.length;
+        (0..self.tokens()).step_by(length).flat_map(move |sequence| {
+            (0..length).step_by(TILE).map(move |at| (sequence + at..sequence + length.min(at + TILE), at))
+        })
+    }
+
+    /// Takes a tile up to where `stage` reads its input.
+    fn tile<'r>(&self, runner: &'r mut Runner, (tokens, position): (Range<usize>, usize)) -> Tile<'r> {
+        let mut tile = runner.tile(position, tokens.len()).expect("a tile of a sequence");
+        tile.residual().copy_from_slice(&self.residual[tokens.start * self.dim..tokens.end * self.dim]);
+        tile
+    }
+
+    /// The input of `stage` for a tile, `[token][width]`.
+    pub(crate) fn input(
+        &self,
+        runner: &mut Runner,
+        stage: Stage,
+        at: (Range<usize>, usize),
+        out: &mut Vec<f32>,
+    ) {
+        let tokens = at.0.clone();
+        out.clear();
+        match stage {
+            Stage::Attention | Stage::FeedForward => {
+                let norm = if stage == Stage::Attention { Norm::Attention(0) } else { Norm::FeedForward(0) };
+                out.resize(tokens.len() * self.dim, 0.0);
+                self.tile(runner, at).normed(norm, out);
+            }
+            Stage::Output => {
+                let width = self.mixed.len() / self.tokens();
+                out.extend_from_slice(&self.mixed[tokens.start * width..tokens.end * width]);
+            }
+            Stage::Down => {
+                let mut tile = self.tile(runner, at);
+                tile.expand(0);
+                out.extend_from_slice(tile.hidden());
+            }
+        }
+    }
+
+    /// Root mean squares of the input of `stage`, `[column]`.
+    pub(crate) fn sizes(&self, runner: &mut Runner, stage: Stage) -> Vec<f64> {
+        let (mut rows, mut squares) = (Vec::new(), Vec::new());
+        for tile in self.tiles() {
+            let tokens = tile.0.len();
+            self.input(runner, stage, tile, &mut rows);
+            let dim = rows.len() / tokens;
+            squares.resize(dim, 0.0);
+            for row in rows.chunks_exact(dim) {
+                squares
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, x): (&mut f64, &f32)| *sum += f64::from(*x).powi(2));
+            }
+        }
+        squares.iter().map(|sum| (sum / self.tokens() as f64).sqrt()).collect()
+    }
+
+    /// The input of the output head for a tile.
+    pub(crate) fn head_input(&self, runner: &mut Runner, at: (Range<usize>, usize), out: &mut Vec<f32>) {
+        out.clear();
+        out.resize(at.0.len() * self.dim, 0.0);
+        self.tile(runner, at).normed(Norm::Output, out);
+    }
+
+    /// Carries the stream past the matrices of `stage`.
+    pub(crate) fn pass(&mut self, runner: &mut Runner, stage: Stage) {
+        let width = |len: usize, tokens: &Range<usize>| len / tokens.len();
+        for (tokens, position) in self.tiles().collect::<Vec<_>>() {
+            let mut tile = self.tile(runner, (tokens.clone(), position));
+            match stage {
+                Stage::Attention => {
+                    tile.mix(0);
+                    let mixed = tile.mixed();
+                    let width = width(mixed.len(), &tokens);
+                    self.mixed.resize(self.tokens() * width, 0.0);
+                    self.mixed[tokens.start * width..tokens.end * width].copy_from_slice(mixed);
+                    continue;
+                }
+                Stage::Output => {
+                    let mixed = tile.mixed();
+                    let width = width(mixed.len(), &tokens);
+                    mixed.copy_from_slice(&self.mixed[tokens.start * width..tokens.end * width]);
+                    tile.project(0);
+                }
+                // Nothing changes until the result is added to the stream.
+                Stage::FeedForward => continue,
+                Stage::Down => {
+                    tile.expand(0);
+                    tile.contract(0);
+                }
+            }
+            self.residual[tokens.start * self.dim..tokens.end * self.dim].copy_from_slice(tile.residual());
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The calibration text as token sequences.
+
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use smolt::text::{EncodeOptions, Tokenizer};
+
+use crate::QuantizeError;
+
+/// Which part of a text calibrates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Tokens in all.
+    pub tokens: usize,
+    /// Tokens of a sequence.
+    pub sequence: usize,
+    /// Which sequences are drawn, if the text has more.
+    pub seed: u64,
+}
+
+impl Default for Draw {
+    fn default() -> Self {
+        Self { tokens: 32_768, sequence: 512, seed: 0 }
+    }
+}
+
+/// Token sequences, all of one length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sequences {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) length: usize,
+}
+
+impl Sequences {
+    /// Draws sequences from the texts, which are joined. Each begins with the start token if the vocabulary adds one.
+    pub(crate) fn draw(
+        tokenizer: &Tokenizer,
+        texts: &[(String, String)],
+        draw: Draw,
+    ) -> Result<Self, QuantizeError> {
+        let mut all = Vec::new();
+        for (name, text) in texts {
+            let failed = |source| QuantizeError::CalibrationText { file: name.clone(), source };
+            tokenizer.encode(text, EncodeOptions::default(), &mut all).map_err(failed)?;
+        }
+        let length = draw.sequence;
+        let wanted = (draw.tokens / length).max(1);
+        let found = all.len() / length;
+        if found < FEWEST_SEQUENCES.min(wanted) {
+            return Err(QuantizeError::TooLittleText {
+                found: all.len(),
+                needed: FEWEST_SEQUENCES.min(wanted) * length,
+            });
+        }
+        let mut starts: Vec<usize> = (0..found).collect();
+        let mut random = ChaCha8Rng::seed_from_u64(draw.seed);
+        // A partial Fisher-Yates shuffle.
+        for i in 0..wanted.min(found) {
+            starts.swap(i, random.random_range(i..found));
+        }
+        starts.truncate(wanted);
+        starts.sort_unstable();
+        let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+        let mut tokens = Vec::with_capacity(starts.len() * length);
+        for start in starts {
+            tokens.extend_from_slice(&all[start * length..][..length]);
+            if let Some(bos) = bos {
+                let first = tokens.len() - length;
+                tokens[first] = bos;
+            }
+        }
+        Ok(Self { tokens, length })
+    }
+}
+
+/// Fewest sequences that calibrate; fewer say too little about the inputs of a matrix.
+const FEWEST_SEQUENCES: usize = 8;

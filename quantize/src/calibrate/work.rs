@@ -1,0 +1,389 @@
+//! A calibration under way.
+
+use std::collections::HashMap;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use smolt::blocks::BlockType;
+use smolt::gguf::{GgufFile, TensorInfo};
+use smolt::kernels::Kernels;
+use smolt::model::{Runner, Spec};
+use smolt::runtime::Pool;
+
+use super::fold::{self, Heads, Sizes};
+use super::layer::{self, Layer};
+use super::moments::{Moments, Sums};
+use super::stream::{Stage, Stream};
+use super::text::Sequences;
+use super::{CalibrateOptions, Calibrated, Tensor};
+use crate::gptq::{self, Factor, Format, Matrix};
+use crate::{Plan, QuantizeError};
+
+/// Rows of a large matrix that are quantized together, to bound memory.
+const ROWS: usize = 4096;
+/// Rows that one thread multiplies at a time. Fixed, so that results do not depend on the number of threads.
+const ROW_TILE: usize = 64;
+
+pub(super) struct Work<'a> {
+    input: &'a GgufFile,
+    spec: Spec,
+    /// By tensor.
+    types: HashMap<String, BlockType>,
+    options: CalibrateOptions,
+    pool: Pool,
+    kernels: &'static Kernels,
+    done: Calibrated,
+    /// `[layer]`, once known.
+    sizes: Vec<Sizes>,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+/// Moments with their factors, which depend on how the columns of a format are ordered.
+struct Factored<'s> {
+    sums: &'s Sums,
+    damping: f64,
+    /// By columns of a block.
+    factors: Vec<(usize, Factor)>,
+}
+
+impl<'s> Factored<'s> {
+    fn new(sums: &'s Sums, damping: f64) -> Self {
+        Self { sums, damping, factors: Vec::new() }
+    }
+
+    fn for_blocks(&mut self, cols: usize) -> Result<&Factor, gptq::FactorError> {
+        let found = self.factors.iter().position(|(block, _)| *block == cols);
+        let at = match found {
+            Some(at) => at,
+            None => {
+                let factor = Factor::new(self.sums.squares.as_ref(), self.damping, cols)?;
+                self.factors.push((cols, factor));
+                self.factors.len() - 1
+            }
+        };
+        Ok(&self.factors[at].1)
+    }
+}
+
+/// A stream with its layer ready to run.
+struct Side<'s> {
+    stream: &'s mut Stream,
+    runner: Runner,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        plan: &Plan<'a>,
+        options: &CalibrateOptions,
+        progress: &'a mut dyn FnMut(u64),
+    ) -> Result<Self, QuantizeError> {
+        let types = plan.tensors().iter().map(|tensor| (tensor.source.name.clone(), tensor.choice.stored));
+        Ok(Self {
+            input: plan.input(),
+            spec: layer::spec(plan.input())?,
+            types: types.collect(),
+            options: *options,
+            pool: Pool::new(options.threads),
+            kernels: Kernels::detect().map_err(|error| QuantizeError::Kernels(error.to_string()))?,
+            done: HashMap::new(),
+            sizes: Vec::new(),
+            progress,
+        })
+    }
+
+    pub(super) fn run(mut self, sequences: &Sequences) -> Result<Calibrated, QuantizeError> {
+        let embedding = self.require("token_embd.weight")?;
+        let head = self.input.tensor("output.weight").cloned();
+        let is_tied = head.is_none() && self.format(&embedding.name).is_some();
+        if is_tied || self.options.fold > 0.0 {
+            let mut stream = self.float_stream(sequences, &embedding);
+            for index in 0..self.spec.layers {
+                let sizes = self.sizes(index, &mut stream, sequences.length)?;
+                self.sizes.push(sizes);
+            }
+            if is_tied {
+                let sums = self.head_moments(&mut stream, sequences.length)?;
+                self.quantize_large(&embedding, &sums)?;
+            }
+        }
+        let mut float = self.float_stream(sequences, &embedding);
+        let mut quantized = self.quantized_stream(sequences, &embedding);
+        for index in 0..self.spec.layers {
+            self.layer(index, &mut float, &mut quantized, sequences.length)?;
+        }
+        if let Some(head) = head.filter(|head| self.format(&head.name).is_some()) {
+            let sums = self.head_moments(&mut quantized, sequences.length)?;
+            self.quantize_large(&head, &sums)?;
+        }
+        Ok(self.done)
+    }
+
+    fn require(&self, name: &str) -> Result<TensorInfo, QuantizeError> {
+        let missing =
+            || QuantizeError::MissingTensor { file: self.input.name().to_owned(), tensor: name.to_owned() };
+        self.input.tensor(name).cloned().ok_or_else(missing)
+    }
+
+    /// The format a tensor is to have, if it is to be quantized.
+    fn format(&self, name: &str) -> Option<Format> {
+        self.types.get(name).and_then(|block_type| Format::of(*block_type))
+    }
+
+    fn float_stream(&self, sequences: &Sequences, embedding: &TensorInfo) -> Stream {
+        let data = self.input.data(embedding);
+        embedded(sequences, embedding.cols(), embedding.block_type, data)
+    }
+
+    fn quantized_stream(&self, sequences: &Sequences, embedding: &TensorInfo) -> Stream {
+        match (self.done.get(&embedding.name), self.types.get(&embedding.name)) {
+            (Some(tensor), Some(block_type)) => {
+                embedded(sequences, embedding.cols(), *block_type, &tensor.bytes)
+            }
+            _ => self.float_stream(sequences, embedding),
+        }
+    }
+
+    /// Sends the stream through a layer and measures the inputs of its matrices.
+    fn sizes(&self, index: usize, stream: &mut Stream, length: usize) -> Result<Sizes, QuantizeError> {
+        let mut side = self.side(stream, &Layer::read(self.input, index), length)?;
+        let mut sizes = Sizes::default();
+        for stage in Stage::ALL {
+            if self.options.fold > 0.0 {
+                *sizes.at(stage) = side.stream.sizes(&mut side.runner, stage);
+            }
+            side.stream.pass(&mut side.runner, stage);
+        }
+        Ok(sizes)
+    }
+
+    /// A layer of the model as it is, folded if asked for.
+    fn read(&self, index: usize) -> Layer<'a> {
+        let mut layer = Layer::read(self.input, index);
+        if self.options.fold > 0.0 {
+            let heads = Heads { query: self.spec.heads, kv: self.spec.kv_heads, dim: self.spec.head_dim };
+            fold::fold(&mut layer, &self.sizes[index], heads, self.options.fold);
+        }
+        layer
+    }
+
+    fn side<'s>(
+        &self,
+        stream: &'s mut Stream,
+        layer: &Layer<'_>,
+        length: usize,
+    ) -> Result<Side<'s>, QuantizeError> {
+        Ok(Side { stream, runner: layer.runner(length, self.options.threads)? })
+    }
+
+    fn layer(
+        &mut self,
+        index: usize,
+        float: &mut Stream,
+        quantized: &mut Stream,
+        length: usize,
+    ) -> Result<(), QuantizeError> {
+        let original = self.read(index);
+        let mut current = original.clone();
+        let mut before = self.side(float, &original, length)?;
+        let mut after = self.side(quantized, &current, length)?;
+        for stage in Stage::ALL {
+            let sums = self.stage_moments(stage, &mut before, &mut after);
+            self.check(&sums, index)?;
+            let mut factored = Factored::new(&sums, self.options.damping);
+            for name in stage.matrices() {
+                let full = format!("blk.{index}.{name}");
+                let (Some(format), Some(weights)) = (self.format(&full), original.values(name)) else {
+                    continue;
+                };
+                let tensor = self.quantize(&full, &weights, &mut factored, format)?;
+                current.replace(name, format.block_type, tensor.bytes.clone());
+                self.done.insert(full, tensor);
+                (self.progress)(weights.len() as u64);
+            }
+            after.runner = current.runner(length, self.options.threads)?;
+            before.stream.pass(&mut before.runner, stage);
+            after.stream.pass(&mut after.runner, stage);
+        }
+        self.keep_folded(index, &original);
+        Ok(())
+    }
+
+    /// Keeps what folding changed of the tensors that are not quantized.
+    fn keep_folded(&mut self, index: usize, layer: &Layer<'_>) {
+        if self.options.fold == 0.0 {
+            return;
+        }
+        for name in layer.names() {
+            let full = format!("blk.{index}.{name}");
+            let (Some(values), Some(block_type)) = (layer.values(name), self.types.get(&full)) else {
+                continue;
+            };
+            self.done.entry(full).or_insert_with(|| {
+                let mut bytes = vec![0; values.len() / block_type.block_len() * block_type.block_bytes()];
+                block_type.encode(&values, &mut bytes);
+                Tensor { bytes, loss: 0.0, nearest_loss: 0.0 }
+            });
+        }
+    }
+
+    /// The moments of the inputs of `stage` in both streams.
+    fn stage_moments(&mut self, stage: Stage, before: &mut Side<'_>, after: &mut Side<'_>) -> Sums {
+        let (mut originals, mut inputs) = (Vec::new(), Vec::new());
+        let mut moments: Option<Moments> = None;
+        let with_difference = self.options.asymmetry > 0.0;
+        for tile in before.stream.tiles() {
+            let tokens = tile.0.len();
+            before.stream.input(&mut before.runner, stage, tile.clone(), &mut originals);
+            after.stream.input(&mut after.runner, stage, tile, &mut inputs);
+            let dim = inputs.len() / tokens;
+            inputs.chunks_exact_mut(dim).for_each(|row| self.kernels.round_activations(row));
+            let moments =
+                moments.get_or_insert_with(|| Moments::new(dim, with_difference, self.pool.threads()));
+            moments.add(&mut self.pool, &inputs, &originals);
+        }
+        moments.expect("a text of at least one tile").finish(&mut self.pool)
+    }
+
+    /// The moments of the inputs of the output head.
+    fn head_moments(&mut self, stream: &mut Stream, length: usize) -> Result<Sums, QuantizeError> {
+        let mut side = self.side(stream, &Layer::read(self.input, 0), length)?;
+        let mut moments = Moments::new(self.spec.dim, false, self.pool.threads());
+        let mut inputs = Vec::new();
+        for tile in side.stream.tiles() {
+            side.stream.head_input(&mut side.runner, tile, &mut inputs);
+            inputs.chunks_exact_mut(self.spec.dim).for_each(|row| self.kernels.round_activations(row));
+            moments.add(&mut self.pool, &inputs, &inputs);
+        }
+        let sums = moments.finish(&mut self.pool);
+        self.check(&sums, self.spec.layers)?;
+        Ok(sums)
+    }
+
+    fn check(&self, sums: &Sums, layer: usize) -> Result<(), QuantizeError> {
+        let finite = (0..sums.squares.ncols()).all(|i| sums.squares[(i, i)].is_finite());
+        let bad = || QuantizeError::BadActivation { file: self.input.name().to_owned(), layer };
+        if finite { Ok(()) } else { Err(bad()) }
+    }
+
+    /// Quantizes the token embedding or the output head, some rows at a time.
+    fn quantize_large(&mut self, tensor: &TensorInfo, sums: &Sums) -> Result<(), QuantizeError> {
+        let Some(format) = self.format(&tensor.name) else { return Ok(()) };
+        let (cols, data) = (tensor.cols(), self.input.data(tensor));
+        let row_bytes = data.len() / tensor.rows();
+        let mut factored = Factored::new(sums, self.options.head_damping);
+        let mut all = Tensor { bytes: Vec::new(), loss: 0.0, nearest_loss: 0.0 };
+        for rows in data.chunks(ROWS * row_bytes) {
+            let mut weights = vec![0.0; rows.len() / row_bytes * cols];
+            tensor.block_type.decode(rows, &mut weights);
+            let done = self.quantize(&tensor.name, &weights, &mut factored, format)?;
+            all.bytes.extend_from_slice(&done.bytes);
+            all.loss += done.loss;
+            all.nearest_loss += done.nearest_loss;
+            (self.progress)(weights.len() as u64);
+        }
+        self.done.insert(tensor.name.clone(), all);
+        Ok(())
+    }
+
+    /// Quantizes rows of a matrix whose inputs have the moments `sums`.
+    fn quantize(
+        &mut self,
+        name: &str,
+        weights: &[f32],
+        factored: &mut Factored<'_>,
+        format: Format,
+    ) -> Result<Tensor, QuantizeError> {
+        let sums = factored.sums;
+        if let Some(bad) = weights.iter().position(|weight| !weight.is_finite()) {
+            return Err(self.bad_weight(name, weights, bad, sums.squares.ncols()));
+        }
+        let cols = sums.squares.ncols();
+        let failed =
+            |_| QuantizeError::Moments { file: self.input.name().to_owned(), tensor: name.to_owned() };
+        let factor = factored.for_blocks(format.cols).map_err(failed)?;
+        let shifted = sums
+            .crossed
+            .as_ref()
+            .map(|crossed| target(&mut self.pool, weights, crossed.as_ref(), factor, self.options.asymmetry));
+        let target = shifted.as_deref().unwrap_or(weights);
+        let done = gptq::quantize(&mut self.pool, Matrix { weights: target, cols }, factor, format);
+        let nearest_loss = nearest_loss(&mut self.pool, weights, target, sums, format.block_type);
+        Ok(Tensor { bytes: done.bytes, loss: done.loss, nearest_loss })
+    }
+
+    fn bad_weight(&self, name: &str, weights: &[f32], at: usize, cols: usize) -> QuantizeError {
+        QuantizeError::BadWeight {
+            file: self.input.name().to_owned(),
+            tensor: name.to_owned(),
+            row: at / cols,
+            col: at % cols,
+            value: weights[at],
+            limit: f32::MAX,
+        }
+    }
+}
+
+fn embedded(sequences: &Sequences, dim: usize, block_type: BlockType, data: &[u8]) -> Stream {
+    let row_bytes = dim / block_type.block_len() * block_type.block_bytes();
+    Stream::new(sequences, dim, |token, row| {
+        block_type.decode(&data[token as usize * row_bytes..][..row_bytes], row);
+    })
+}
+
+/// Calls `job` for every tile of rows, on all threads; results in the order of the rows.
+fn by_rows<R: Send>(
+    pool: &mut Pool,
+    rows: usize,
+    job: &(dyn Fn(std::ops::Range<usize>) -> R + Sync),
+) -> Vec<R> {
+    let mut shares: Vec<Vec<R>> = (0..pool.threads()).map(|_| Vec::new()).collect();
+    pool.run_with(&mut shares, &|part, share| {
+        let tiles = part.share(rows.div_ceil(ROW_TILE));
+        share.extend(tiles.map(|tile| job(tile * ROW_TILE..rows.min((tile + 1) * ROW_TILE))));
+    });
+    shares.into_iter().flatten().collect()
+}
+
+/// `W + share * W G H^-1`, `[row][column]`.
+fn target(
+    pool: &mut Pool,
+    weights: &[f32],
+    crossed: MatRef<'_, f64>,
+    factor: &Factor,
+    share: f32,
+) -> Vec<f32> {
+    let cols = crossed.ncols();
+    let crossed = Mat::from_fn(cols, cols, |i, j| crossed[(i, j)] as f32);
+    let tiles = by_rows(pool, weights.len() / cols, &|rows| {
+        let weights = &weights[rows.start * cols..rows.end * cols];
+        let mut product = vec![0.0; weights.len()];
+        let view = MatMut::from_row_major_slice_mut(&mut product, rows.len(), cols);
+        let left = MatRef::from_row_major_slice(weights, rows.len(), cols);
+        matmul(view, Accum::Replace, left, &crossed, 1.0, Par::Seq);
+        let mut shifted = vec![0.0; weights.len()];
+        factor.solve(&product, &mut shifted);
+        shifted.iter_mut().zip(weights).for_each(|(shift, weight)| *shift = weight + share * *shift);
+        shifted
+    });
+    tiles.concat()
+}
+
+/// What rounding every weight to nearest costs.
+fn nearest_loss(pool: &mut Pool, weights: &[f32], target: &[f32], sums: &Sums, block_type: BlockType) -> f64 {
+    let cols = sums.squares.ncols();
+    let squares = Mat::from_fn(cols, cols, |i, j| sums.squares[(i, j)] as f32);
+    let losses = by_rows(pool, weights.len() / cols, &|rows| {
+        let range = rows.start * cols..rows.end * cols;
+        let mut rounded = vec![0.0; range.len()];
+        let mut bytes = vec![0; range.len() / block_type.block_len() * block_type.block_bytes()];
+        block_type.encode(&weights[range.clone()], &mut bytes);
+        block_type.decode(&bytes, &mut rounded);
+        rounded.iter_mut().zip(&target[range]).for_each(|(value, target)| *value -= target);
+        let errors = MatRef::from_row_major_slice(&rounded, rows.len(), cols);
+        let mut product = Mat::<f32>::zeros(rows.len(), cols);
+        matmul(&mut product, Accum::Replace, errors, &squares, 1.0, Par::Seq);
+        let row = |i: usize| (0..cols).map(|j| f64::from(product[(i, j)] * errors[(i, j)])).sum::<f64>();
+        (0..rows.len()).map(row).sum::<f64>()
+    });
+    losses.iter().sum()
+}
