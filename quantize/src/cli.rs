@@ -104,9 +104,9 @@ struct TuningArgs {
     /// How much of the error in its inputs a matrix makes up for, from 0 to 1.
     #[arg(long, value_name = "X", default_value_t = 1.0, requires = "calibration")]
     asymmetry: f32,
-    /// Exponent of the factors folded between adjacent matrices to even out their columns; 0 for none.
-    #[arg(long, value_name = "X", default_value_t = 0.5, requires = "calibration")]
-    fold: f64,
+    /// Leave the factors between adjacent matrices as they are.
+    #[arg(long, requires = "calibration")]
+    no_fold: bool,
 }
 
 impl Cli {
@@ -240,7 +240,7 @@ impl QuantizeArgs {
             damping: tuning.damping,
             head_damping: tuning.head_damping,
             asymmetry: tuning.asymmetry,
-            fold: tuning.fold,
+            fold: !tuning.no_fold,
             threads: threads(self.threads),
         };
         let weights = plan.tensors().iter().filter(|tensor| tensor.choice.stored.is_quantized());

@@ -3,13 +3,15 @@
 //! A channel between a producer and its readers can be made larger in the readers' columns and smaller in the
 //! producer by the same factor; the layer computes the same. Columns that share a block then need not be as uneven
 //! as training left them (Xiao et al. 2022, arXiv 2211.10438; Lin et al. 2023, arXiv 2306.00978). Rounding a column
-//! costs in proportion to its block's largest weight and to the size of its input; with
+//! costs in proportion to its block's largest weight and to the size of its input:
 //!
 //! ```text
-//! s_j = (rms(x_j) / max_i |W_ij|)^e        W'_ij = W_ij * s_j        x'_j = x_j / s_j
+//! s_j = rms(x_j)^a / (max_i |W_ij|)^b        W'_ij = W_ij * s_j        x'_j = x_j / s_j
 //! ```
 //!
-//! and `e = 1/2`, columns with large inputs get large weights, and both become as even as they can be together.
+//! Which exponents are best depends on how alike inputs and weights are. Each pair of [`EXPONENTS`] is tried on a
+//! sample of the readers' rows, and the one of least realised loss is taken. Factors are powers of two, so that no
+//! weight is rounded.
 //!
 //! Producers are the norms, the rows of `up` (the other factor of the gated product) and the rows of `v`, whose
 //! channels all query heads of a group read. The residual stream itself cannot be changed: norms see all of it.
@@ -19,26 +21,21 @@ use super::stream::Stage;
 
 /// Factors beyond these, relative to their geometric mean, are as likely noise as they are structure.
 const LIMIT: f64 = 1024.0;
+/// Pairs `(a, b)` that are tried.
+const EXPONENTS: [(f64, f64); 9] = [
+    (0.0, 0.0),
+    (0.25, 0.25),
+    (0.5, 0.0),
+    (0.0, 0.5),
+    (0.25, 0.5),
+    (0.5, 0.5),
+    (0.0, 1.0),
+    (0.25, 1.0),
+    (0.5, 1.0),
+];
 
-/// Root mean squares of the inputs of a layer's matrices, `[column]`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sizes {
-    pub(super) attention: Vec<f64>,
-    pub(super) output: Vec<f64>,
-    pub(super) feed_forward: Vec<f64>,
-    pub(super) down: Vec<f64>,
-}
-
-impl Sizes {
-    pub(super) fn at(&mut self, stage: Stage) -> &mut Vec<f64> {
-        match stage {
-            Stage::Attention => &mut self.attention,
-            Stage::Output => &mut self.output,
-            Stage::FeedForward => &mut self.feed_forward,
-            Stage::Down => &mut self.down,
-        }
-    }
-}
+/// The factors of a layer, `[stage][column of the stage's input]`; none where nothing is folded.
+pub(super) type Folds = [Vec<f32>; Stage::ALL.len()];
 
 /// Query heads, KV heads and values per head.
 #[derive(Clone, Copy, Debug)]
@@ -56,37 +53,51 @@ impl Heads {
     }
 }
 
-/// Folds the factors for `sizes` into a layer.
-pub(super) fn fold(layer: &mut Layer<'_>, sizes: &Sizes, heads: Heads, exponent: f64) {
-    for (norm, sizes, readers) in [
-        ("attn_norm.weight", &sizes.attention, &["attn_q.weight", "attn_k.weight", "attn_v.weight"][..]),
-        ("ffn_norm.weight", &sizes.feed_forward, &["ffn_gate.weight", "ffn_up.weight"]),
-    ] {
-        let factors = factors(sizes, &largest(layer, readers, sizes.len()), exponent);
-        layer.scale_rows(norm, &|row| 1.0 / factors[row]);
-        readers.iter().for_each(|reader| layer.scale_columns(reader, &|column| factors[column]));
-    }
-    let factors_of_down =
-        factors(&sizes.down, &largest(layer, &["ffn_down.weight"], sizes.down.len()), exponent);
-    ["ffn_up.weight", "ffn_up.bias"]
-        .iter()
-        .for_each(|name| layer.scale_rows(name, &|row| 1.0 / factors_of_down[row]));
-    layer.scale_columns("ffn_down.weight", &|column| factors_of_down[column]);
+/// The factors to try for a stage, `[column]` each, whose input has root mean squares `sizes`. The first are 1.
+pub(super) fn candidates(layer: &Layer<'_>, stage: Stage, heads: Heads, sizes: &[f64]) -> Vec<Vec<f32>> {
+    let weights = largest(layer, stage.matrices(), sizes.len());
+    let all = EXPONENTS.iter().map(|exponents| {
+        if stage != Stage::Output {
+            return factors(sizes, &weights, *exponents);
+        }
+        let channels = heads.kv * heads.dim;
+        let (mut inputs, mut most) = (vec![0.0f64; channels], vec![0.0f32; channels]);
+        for (column, (size, weight)) in sizes.iter().zip(&weights).enumerate() {
+            let source = heads.source(column);
+            inputs[source] = inputs[source].hypot(*size);
+            most[source] = most[source].max(*weight);
+        }
+        let shared = factors(&inputs, &most, *exponents);
+        (0..sizes.len()).map(|column| shared[heads.source(column)]).collect()
+    });
+    let mut found: Vec<Vec<f32>> = all.collect();
+    found.dedup();
+    found
+}
 
-    let columns = largest(layer, &["attn_output.weight"], sizes.output.len());
-    let (mut inputs, mut weights) = (vec![0.0; heads.kv * heads.dim], vec![0.0f32; heads.kv * heads.dim]);
-    for (column, (size, largest)) in sizes.output.iter().zip(&columns).enumerate() {
-        let source = heads.source(column);
-        inputs[source] += size * size;
-        weights[source] = weights[source].max(*largest);
+/// Folds factors into a layer.
+pub(super) fn fold(layer: &mut Layer<'_>, folds: &Folds, heads: Heads) {
+    for (stage, factors) in Stage::ALL.into_iter().zip(folds) {
+        if factors.is_empty() {
+            continue;
+        }
+        stage.matrices().iter().for_each(|reader| layer.scale_columns(reader, &|column| factors[column]));
+        let channel = |row: usize| 1.0 / factors[row];
+        match stage {
+            Stage::Attention => layer.scale_rows("attn_norm.weight", &channel),
+            Stage::FeedForward => layer.scale_rows("ffn_norm.weight", &channel),
+            Stage::Down => {
+                ["ffn_up.weight", "ffn_up.bias"].iter().for_each(|name| layer.scale_rows(name, &channel));
+            }
+            Stage::Output => {
+                // The first query head of the group that reads the channel.
+                let column =
+                    |row: usize| row / heads.dim * (heads.query / heads.kv) * heads.dim + row % heads.dim;
+                let channel = |row: usize| 1.0 / factors[column(row)];
+                ["attn_v.weight", "attn_v.bias"].iter().for_each(|name| layer.scale_rows(name, &channel));
+            }
+        }
     }
-    let group = (heads.query / heads.kv) as f64;
-    inputs.iter_mut().for_each(|sum| *sum = (*sum / group).sqrt());
-    let factors_of_output = factors(&inputs, &weights, exponent);
-    ["attn_v.weight", "attn_v.bias"]
-        .iter()
-        .for_each(|name| layer.scale_rows(name, &|row| 1.0 / factors_of_output[row]));
-    layer.scale_columns("attn_output.weight", &|column| factors_of_output[heads.source(column)]);
 }
 
 /// The largest magnitude in each column of the matrices.
@@ -100,21 +111,21 @@ fn largest(layer: &Layer<'_>, names: &[&str], cols: usize) -> Vec<f32> {
     largest
 }
 
-/// The factor of each channel: powers of two, so that no weight is rounded.
-fn factors(sizes: &[f64], largest: &[f32], exponent: f64) -> Vec<f32> {
-    let ratio = |(size, largest): (&f64, &f32)| size / f64::from(*largest);
-    let ratios: Vec<f64> = sizes.iter().zip(largest).map(ratio).collect();
-    let usable: Vec<f64> = ratios.iter().copied().filter(|ratio| ratio.is_finite() && *ratio > 0.0).collect();
-    let mean = usable.iter().map(|ratio| ratio.ln()).sum::<f64>() / usable.len().max(1) as f64;
-    let factor = |ratio: &f64| {
-        let relative = (ratio.ln() - mean).exp();
-        if !relative.is_finite() || relative == 0.0 {
+/// The factor of each channel.
+fn factors(sizes: &[f64], largest: &[f32], (a, b): (f64, f64)) -> Vec<f32> {
+    let wish = |(size, largest): (&f64, &f32)| a * size.ln() - b * f64::from(*largest).ln();
+    let wishes: Vec<f64> = sizes.iter().zip(largest).map(wish).collect();
+    let usable = || wishes.iter().filter(|wish| wish.is_finite());
+    let mean = usable().sum::<f64>() / usable().count().max(1) as f64;
+    let factor = |wish: &f64| {
+        // A channel that is always zero, or that nothing reads.
+        if !wish.is_finite() {
             return 1.0;
         }
-        let power = relative.clamp(1.0 / LIMIT, LIMIT).powf(exponent).log2().round();
+        let power = (wish - mean).exp().clamp(1.0 / LIMIT, LIMIT).log2().round();
         power.exp2() as f32
     };
-    ratios.iter().map(factor).collect()
+    wishes.iter().map(factor).collect()
 }
 
 #[cfg(test)]
@@ -123,10 +134,11 @@ mod tests {
 
     #[test]
     fn factors_even_out_what_is_uneven() {
-        let found = factors(&[4.0, 1.0, 0.25, 1.0], &[0.25, 1.0, 4.0, 1.0], 0.5);
-        assert_eq!(found, [4.0, 1.0, 0.25, 1.0]);
-        assert_eq!(factors(&[1.0, 0.0, f64::NAN], &[1.0, 1.0, 0.0], 0.5), [1.0, 1.0, 1.0]);
-        assert_eq!(factors(&[16.0, 1.0, 1.0, 1.0], &[1.0; 4], 0.0), [1.0; 4]);
+        let (sizes, largest) = ([4.0, 1.0, 0.25, 1.0], [0.25, 1.0, 4.0, 1.0]);
+        assert_eq!(factors(&sizes, &largest, (0.5, 0.5)), [4.0, 1.0, 0.25, 1.0]);
+        assert_eq!(factors(&sizes, &largest, (0.0, 1.0)), [4.0, 1.0, 0.25, 1.0]);
+        assert_eq!(factors(&sizes, &largest, (0.0, 0.0)), [1.0; 4]);
+        assert_eq!(factors(&[1.0, 0.0, f64::NAN], &[1.0, 1.0, 0.0], (0.5, 0.5)), [1.0, 1.0, 1.0]);
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub struct CalibrateOptions {
     pub head_damping: f64,
     /// How much of the inputs' error a matrix makes up for, from 0 to 1.
     pub asymmetry: f32,
-    /// Exponent of the factors that are folded into adjacent matrices and norms; 0 leaves them.
-    pub fold: f64,
+    /// Whether factors are folded between adjacent matrices and norms.
+    pub fold: bool,
     /// Threads.
     pub threads: usize,
 }
@@ -66,7 +66,7 @@ impl Default for CalibrateOptions {
             damping: 0.02,
             head_damping: 0.05,
             asymmetry: 1.0,
-            fold: 0.5,
+            fold: true,
             threads: 1,
         }
     }

@@ -101,24 +101,6 @@ impl Stream {
         }
     }
 
-    /// Root mean squares of the input of `stage`, `[column]`.
-    pub(crate) fn sizes(&self, runner: &mut Runner, stage: Stage) -> Vec<f64> {
-        let (mut rows, mut squares) = (Vec::new(), Vec::new());
-        for tile in self.tiles() {
-            let tokens = tile.0.len();
-            self.input(runner, stage, tile, &mut rows);
-            let dim = rows.len() / tokens;
-            squares.resize(dim, 0.0);
-            for row in rows.chunks_exact(dim) {
-                squares
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(sum, x): (&mut f64, &f32)| *sum += f64::from(*x).powi(2));
-            }
-        }
-        squares.iter().map(|sum| (sum / self.tokens() as f64).sqrt()).collect()
-    }
-
     /// The input of the output head for a tile.
     pub(crate) fn head_input(&self, runner: &mut Runner, at: (Range<usize>, usize), out: &mut Vec<f32>) {
         out.clear();

@@ -10,7 +10,7 @@ use smolt::kernels::Kernels;
 use smolt::model::{Runner, Spec};
 use smolt::runtime::Pool;
 
-use super::fold::{self, Heads, Sizes};
+use super::fold::{self, Folds, Heads};
 use super::layer::{self, Layer};
 use super::moments::{Moments, Sums};
 use super::stream::{Stage, Stream};
@@ -21,6 +21,12 @@ use crate::{Plan, QuantizeError};
 
 /// Rows of a large matrix that are quantized together, to bound memory.
 const ROWS: usize = 4096;
+/// Tokens that decide what is folded.
+const FOLD_TOKENS: usize = 8192;
+/// What folding must bring the loss of the sample to.
+const FOLD_GAIN: f64 = 0.97;
+/// Rows of each matrix that decide what is folded.
+const FOLD_ROWS: usize = 96;
 /// Rows that one thread multiplies at a time. Fixed, so that results do not depend on the number of threads.
 const ROW_TILE: usize = 64;
 
@@ -34,7 +40,7 @@ pub(super) struct Work<'a> {
     kernels: &'static Kernels,
     done: Calibrated,
     /// `[layer]`, once known.
-    sizes: Vec<Sizes>,
+    folds: Vec<Folds>,
     progress: &'a mut dyn FnMut(u64),
 }
 
@@ -86,7 +92,7 @@ impl<'a> Work<'a> {
             pool: Pool::new(options.threads),
             kernels: Kernels::detect().map_err(|error| QuantizeError::Kernels(error.to_string()))?,
             done: HashMap::new(),
-            sizes: Vec::new(),
+            folds: Vec::new(),
             progress,
         })
     }
@@ -95,11 +101,11 @@ impl<'a> Work<'a> {
         let embedding = self.require("token_embd.weight")?;
         let head = self.input.tensor("output.weight").cloned();
         let is_tied = head.is_none() && self.format(&embedding.name).is_some();
-        if is_tied || self.options.fold > 0.0 {
+        if is_tied || self.options.fold {
             let mut stream = self.float_stream(sequences, &embedding);
             for index in 0..self.spec.layers {
-                let sizes = self.sizes(index, &mut stream, sequences.length)?;
-                self.sizes.push(sizes);
+                let folds = self.folds(index, &mut stream, sequences.length)?;
+                self.folds.push(folds);
             }
             if is_tied {
                 let sums = self.head_moments(&mut stream, sequences.length)?;
@@ -143,25 +149,81 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Sends the stream through a layer and measures the inputs of its matrices.
-    fn sizes(&self, index: usize, stream: &mut Stream, length: usize) -> Result<Sizes, QuantizeError> {
-        let mut side = self.side(stream, &Layer::read(self.input, index), length)?;
-        let mut sizes = Sizes::default();
-        for stage in Stage::ALL {
-            if self.options.fold > 0.0 {
-                *sizes.at(stage) = side.stream.sizes(&mut side.runner, stage);
+    /// Sends the stream through a layer and chooses what to fold.
+    fn folds(&mut self, index: usize, stream: &mut Stream, length: usize) -> Result<Folds, QuantizeError> {
+        let layer = Layer::read(self.input, index);
+        let mut side = self.side(stream, &layer, length)?;
+        let mut folds = Folds::default();
+        for (stage, fold) in Stage::ALL.into_iter().zip(&mut folds) {
+            if self.options.fold {
+                *fold = self.best_fold(&layer, index, stage, &mut side)?;
             }
             side.stream.pass(&mut side.runner, stage);
         }
-        Ok(sizes)
+        Ok(folds)
+    }
+
+    /// The factors with which a sample of the rows that read the input of `stage` loses least.
+    fn best_fold(
+        &mut self,
+        layer: &Layer<'_>,
+        index: usize,
+        stage: Stage,
+        side: &mut Side<'_>,
+    ) -> Result<Vec<f32>, QuantizeError> {
+        let mut samples = Vec::new();
+        let mut moments: Option<Moments> = None;
+        let mut rows = Vec::new();
+        for tile in side.stream.tiles().take_while(|tile| tile.0.start < FOLD_TOKENS) {
+            let tokens = tile.0.len();
+            side.stream.input(&mut side.runner, stage, tile, &mut rows);
+            let dim = rows.len() / tokens;
+            let moments = moments.get_or_insert_with(|| Moments::new(dim, false, self.pool.threads()));
+            moments.add(&mut self.pool, &rows, &rows);
+        }
+        let sums = moments.expect("a text of at least one tile").finish(&mut self.pool);
+        self.check(&sums, index)?;
+        let cols = sums.squares.ncols();
+        for name in stage.matrices() {
+            let format = self.format(&format!("blk.{index}.{name}"));
+            if let (Some(format), Some(weights)) = (format, layer.values(name)) {
+                samples.push((format, sampled(&weights, cols)));
+            }
+        }
+        let Some((first, _)) = samples.first() else { return Ok(Vec::new()) };
+        let failed = |_| QuantizeError::Moments {
+            file: self.input.name().to_owned(),
+            tensor: format!("blk.{index}.{}", stage.matrices()[0]),
+        };
+        let factor = Factor::new(sums.squares.as_ref(), self.options.damping, first.cols).map_err(failed)?;
+        let sizes: Vec<f64> = (0..cols).map(|i| sums.squares[(i, i)].sqrt()).collect();
+        let mut best = (f64::INFINITY, vec![1.0; cols]);
+        for factors in fold::candidates(layer, stage, self.heads(), &sizes) {
+            let scaled = factor.scaled(&factors);
+            let mut loss = 0.0;
+            for (format, rows) in samples.iter().filter(|(format, _)| format.cols == first.cols) {
+                let rows: Vec<f32> = rows.iter().zip(factors.iter().cycle()).map(|(w, s)| w * s).collect();
+                loss +=
+                    gptq::quantize(&mut self.pool, Matrix { weights: &rows, cols }, &scaled, *format).loss;
+            }
+            if loss < best.0 {
+                // The first candidate changes nothing: the others must gain more than a sample's noise.
+                let margin = if best.0.is_finite() { 1.0 } else { FOLD_GAIN };
+                best = (loss * margin, factors);
+            }
+        }
+        Ok(best.1)
+    }
+
+    fn heads(&self) -> Heads {
+        Heads { query: self.spec.heads, kv: self.spec.kv_heads, dim: self.spec.head_dim }
     }
 
     /// A layer of the model as it is, folded if asked for.
     fn read(&self, index: usize) -> Layer<'a> {
         let mut layer = Layer::read(self.input, index);
-        if self.options.fold > 0.0 {
-            let heads = Heads { query: self.spec.heads, kv: self.spec.kv_heads, dim: self.spec.head_dim };
-            fold::fold(&mut layer, &self.sizes[index], heads, self.options.fold);
+        if self.options.fold {
+            fold::fold(&mut layer, &self.folds[index], self.heads());
         }
         layer
     }
@@ -210,7 +272,7 @@ impl<'a> Work<'a> {
 
     /// Keeps what folding changed of the tensors that are not quantized.
     fn keep_folded(&mut self, index: usize, layer: &Layer<'_>) {
-        if self.options.fold == 0.0 {
+        if !self.options.fold {
             return;
         }
         for name in layer.names() {
@@ -321,6 +383,13 @@ impl<'a> Work<'a> {
             limit: f32::MAX,
         }
     }
+}
+
+/// Some rows of a matrix, evenly spread.
+fn sampled(weights: &[f32], cols: usize) -> Vec<f32> {
+    let rows = weights.len() / cols;
+    let step = rows.div_ceil(FOLD_ROWS).max(1);
+    weights.chunks_exact(cols).step_by(step).flatten().copied().collect()
 }
 
 fn embedded(sequences: &Sequences, dim: usize, block_type: BlockType, data: &[u8]) -> Stream {

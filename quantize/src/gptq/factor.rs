@@ -60,6 +60,14 @@ impl Factor {
         Ok(Self { order, lower })
     }
 
+    /// The factor of the moments of inputs that are divided by `factors`, `[column]`, in the same order.
+    pub(crate) fn scaled(&self, factors: &[f32]) -> Self {
+        let lower = Mat::from_fn(self.order.len(), self.order.len(), |i, j| {
+            self.lower[(i, j)] * f64::from(factors[self.order[i]])
+        });
+        Self { order: self.order.clone(), lower }
+    }
+
     /// The column at each place.
     pub(crate) fn order(&self) -> &[usize] {
         &self.order
