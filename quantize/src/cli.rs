@@ -92,6 +92,9 @@ struct TuningArgs {
     /// Tokens of the calibration text to use.
     #[arg(long, value_name = "N", default_value_t = 32_768, requires = "calibration")]
     calibration_tokens: usize,
+    /// Read control tokens in the text, such as those of a chat format, as what they are.
+    #[arg(long, requires = "calibration")]
+    control_tokens: bool,
     /// Which parts of a longer text are used.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "calibration")]
     seed: u64,
@@ -213,12 +216,14 @@ impl QuantizeArgs {
         for substitution in plan.substitutions() {
             eprintln!("warning: {substitution}");
         }
+        let mut calibrated = Calibrated::none();
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
-            let calibrated = self.calibrate(&plan)?;
+            calibrated = self.calibrate(&plan, output)?;
             write_with_progress(&plan, output, threads(self.threads), &calibrated)?;
         }
         let output = self.output.as_ref().map(|path| path.display().to_string());
-        let report = Report::new(&plan, output, self.dry_run);
+        let report = Report::new(&plan, output, self.dry_run, &calibrated);
+        calibrated.remove().map_err(QuantizeError::Journal)?;
         if self.json {
             let json = serde_json::to_string_pretty(&report);
             return print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
@@ -229,14 +234,19 @@ impl QuantizeArgs {
         print_line(&report.summary())
     }
 
-    fn calibrate(&self, plan: &Plan<'_>) -> Result<Calibrated, QuantizeError> {
+    fn calibrate(&self, plan: &Plan<'_>, output: &Path) -> Result<Calibrated, QuantizeError> {
         if self.calibration.is_empty() {
-            return Ok(Calibrated::new());
+            return Ok(Calibrated::none());
         }
         let texts = self.calibration.iter().map(read_text).collect::<Result<Vec<_>, _>>()?;
         let tuning = &self.tuning;
         let options = CalibrateOptions {
-            draw: Draw { tokens: tuning.calibration_tokens, seed: tuning.seed, ..Draw::default() },
+            draw: Draw {
+                tokens: tuning.calibration_tokens,
+                seed: tuning.seed,
+                control_tokens: tuning.control_tokens,
+                ..Draw::default()
+            },
             damping: tuning.damping,
             head_damping: tuning.head_damping,
             asymmetry: tuning.asymmetry,
@@ -246,7 +256,9 @@ impl QuantizeArgs {
         let weights = plan.tensors().iter().filter(|tensor| tensor.choice.stored.is_quantized());
         let weights = weights.map(|tensor| tensor.source.elements() as u64).sum();
         let bar = bar(weights, "{wide_bar} calibrating, {percent} %, {eta} left");
-        let result = calibrate(plan, &texts, &options, &mut |weights| bar.inc(weights));
+        let mut journal = output.as_os_str().to_owned();
+        journal.push(".calibration");
+        let result = calibrate(plan, &texts, &options, Path::new(&journal), &mut |weights| bar.inc(weights));
         bar.finish_and_clear();
         result
     }

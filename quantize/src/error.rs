@@ -58,6 +58,8 @@ pub enum QuantizeError {
         "{file}: tensor {tensor:?}: the inputs' second moments are not positive definite; give more text or a larger --damping"
     )]
     Moments { file: String, tensor: String },
+    #[error("cannot keep what the calibration has finished in a file beside the output")]
+    Journal(#[source] io::Error),
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
 }

@@ -144,9 +144,9 @@ impl<'a> Plan<'a> {
         let mut bad_weight = None;
         let written = self.writer.write_to(path, |target, out| {
             let source = sources.next().ok_or_else(|| std::io::Error::other("more tensors than planned"))?;
-            if let Some(tensor) = calibrated.get(&target.name) {
+            if let Some(bytes) = calibrated.read(&target.name)? {
                 progress(source.bytes);
-                return out.write_all(&tensor.bytes);
+                return out.write_all(&bytes);
             }
             let tensor = Tensor::new(self.input, source, target.block_type);
             let outcome = encoder.encode(&tensor, out, &mut |bytes| {

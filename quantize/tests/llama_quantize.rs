@@ -27,7 +27,7 @@ fn both(scratch: &Scratch, recipe: &str, theirs: &str) -> Option<(GgufFile, Gguf
     let theirs = shared(&format!("models/s288/gguf/s288-{theirs}.gguf"))?;
     let options = QuantizeOptions { recipe: recipe.parse().unwrap(), strict: false, allow_requantize: false };
     let path = scratch.path("ours.gguf");
-    Plan::new(&input, &options).unwrap().write(&path, 2, &Calibrated::new(), &mut |_| {}).unwrap();
+    Plan::new(&input, &options).unwrap().write(&path, 2, &Calibrated::none(), &mut |_| {}).unwrap();
     Some((GgufFile::open(&path).unwrap(), theirs))
 }
 

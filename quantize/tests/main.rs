@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod calibrate;
 mod command;
 mod fixture;
 mod llama_quantize;
