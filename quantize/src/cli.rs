@@ -10,9 +10,9 @@ use smolt::eval::perplexity::{CHUNK, PerplexityOptions};
 use smolt::eval::synthetic::{Shape, Synthetic};
 use smolt::gguf::{GgufFile, Recipe};
 
-use crate::calibrate::{CalibrateOptions, Calibrated, Draw, calibrate};
+use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate};
 use crate::compare::{CompareOptions, compare, table};
-use crate::{Plan, QuantizeError, QuantizeOptions, Report};
+use crate::{Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
 
 /// Converts and quantizes small language models to GGUF.
 ///
@@ -64,6 +64,13 @@ struct QuantizeArgs {
     /// Type of a separate output head [default: Q6_K or Q8_0].
     #[arg(long, value_name = "TYPE")]
     head_type: Option<BlockType>,
+    /// Type of the matrices whose name fits a regular expression, e.g. 'ffn_down=q5_0'; may be repeated, the last
+    /// that fits counts.
+    #[arg(long, value_name = "REGEX=TYPE")]
+    tensor_type: Vec<TypeRule>,
+    /// How weights are rounded [default: gptq with a calibration text, else rtn].
+    #[arg(long, value_enum)]
+    method: Option<MethodArg>,
     /// Text to calibrate on; may be repeated. Weights are then chosen so that the model's matrices give what they
     /// gave on this text (GPTQ), instead of each rounded to nearest.
     #[arg(long, value_name = "FILE")]
@@ -85,6 +92,16 @@ struct QuantizeArgs {
     /// Threads [default: all processors].
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum MethodArg {
+    /// Each to nearest.
+    Rtn,
+    /// Scales weighted by the size of the inputs.
+    Imatrix,
+    /// Later weights make up for earlier ones.
+    Gptq,
 }
 
 #[derive(Debug, Args)]
@@ -207,7 +224,12 @@ impl QuantizeArgs {
         if let Some(block_type) = self.head_type {
             recipe = recipe.with_head(block_type);
         }
-        QuantizeOptions { recipe, strict: self.strict, allow_requantize: self.allow_requantize }
+        QuantizeOptions {
+            recipe,
+            rules: self.tensor_type.clone(),
+            strict: self.strict,
+            allow_requantize: self.allow_requantize,
+        }
     }
 
     fn run(self) -> Result<(), QuantizeError> {
@@ -235,9 +257,16 @@ impl QuantizeArgs {
     }
 
     fn calibrate(&self, plan: &Plan<'_>, output: &Path) -> Result<Calibrated, QuantizeError> {
-        if self.calibration.is_empty() {
-            return Ok(Calibrated::none());
-        }
+        let method = match self.method {
+            Some(MethodArg::Rtn) => return Ok(Calibrated::none()),
+            Some(method) if self.calibration.is_empty() => {
+                let method = if method == MethodArg::Gptq { "gptq" } else { "imatrix" };
+                return Err(QuantizeError::NoText { method });
+            }
+            None if self.calibration.is_empty() => return Ok(Calibrated::none()),
+            Some(MethodArg::Imatrix) => Method::Imatrix,
+            _ => Method::Gptq,
+        };
         let texts = self.calibration.iter().map(read_text).collect::<Result<Vec<_>, _>>()?;
         let tuning = &self.tuning;
         let options = CalibrateOptions {
@@ -247,10 +276,12 @@ impl QuantizeArgs {
                 control_tokens: tuning.control_tokens,
                 ..Draw::default()
             },
+            method,
             damping: tuning.damping,
             head_damping: tuning.head_damping,
-            asymmetry: tuning.asymmetry,
-            fold: !tuning.no_fold,
+            // What follows needs to know how inputs vary together.
+            asymmetry: if method == Method::Gptq { tuning.asymmetry } else { 0.0 },
+            fold: method == Method::Gptq && !tuning.no_fold,
             threads: threads(self.threads),
         };
         let weights = plan.tensors().iter().filter(|tensor| tensor.choice.stored.is_quantized());

@@ -31,6 +31,10 @@ pub enum QuantizeError {
         "{file}: tensor {tensor:?}, row {row}, column {col}: weight {value} is not a number of at most {limit}; the model is damaged"
     )]
     BadWeight { file: String, tensor: String, row: usize, col: usize, value: f32, limit: f32 },
+    #[error("{file}: no matrix has a name that fits {pattern:?}; --dry-run lists the names")]
+    UnusedRule { file: String, pattern: String },
+    #[error("--method {method} needs a text: --calibration FILE")]
+    NoText { method: &'static str },
     #[error("{file}: tensor {tensor:?} is missing")]
     MissingTensor { file: String, tensor: String },
     /// The model cannot be run.
@@ -68,7 +72,7 @@ impl QuantizeError {
     /// Exit code of the command: 2 for wrong usage, 3 for an input that is missing or unreadable, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::SameFile { .. } => 2,
+            Self::SameFile { .. } | Self::UnusedRule { .. } | Self::NoText { .. } => 2,
             Self::Input(_) => 3,
             _ => 1,
         }

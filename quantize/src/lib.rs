@@ -29,5 +29,5 @@ mod plan;
 mod report;
 
 pub use self::error::QuantizeError;
-pub use self::plan::{Plan, PlannedTensor, QuantizeOptions};
+pub use self::plan::{Plan, PlannedTensor, QuantizeOptions, TypeRule};
 pub use self::report::Report;

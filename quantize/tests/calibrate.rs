@@ -32,7 +32,12 @@ fn options(threads: usize) -> CalibrateOptions {
 }
 
 fn plan<'a>(input: &'a GgufFile, recipe: &str) -> Plan<'a> {
-    let options = QuantizeOptions { recipe: recipe.parse().unwrap(), strict: false, allow_requantize: false };
+    let options = QuantizeOptions {
+        recipe: recipe.parse().unwrap(),
+        rules: vec![],
+        strict: false,
+        allow_requantize: false,
+    };
     Plan::new(input, &options).unwrap()
 }
 
@@ -142,4 +147,28 @@ fn the_command_calibrates_and_leaves_only_the_output() {
         report["tensors"].as_array().unwrap().iter().filter_map(|row| row["loss_ratio"].as_f64()).collect();
     assert_eq!(ratios.len(), 1 + 3 * 7, "the embedding and seven matrices of each layer");
     assert!(ratios.iter().all(|ratio| *ratio < 1.0), "{ratios:?}");
+}
+
+#[test]
+fn each_method_is_closer_than_the_one_before() {
+    let scratch = Scratch::new();
+    let input = repository("tests/data/demo/demo-f16.gguf");
+    let text = scratch.file("text.txt", dialogues()[0].as_bytes());
+    let base = GgufFile::open(&input).unwrap();
+    let mut files = Vec::new();
+    for method in ["rtn", "imatrix", "gptq"] {
+        let output = scratch.path(&format!("{method}.gguf"));
+        let more = ["--type", "q4_0", "--method", method, "--calibration", text.to_str().unwrap()];
+        let done = quantize(&input, &output, &[&more[..], &["--calibration-tokens", "4096"]].concat());
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        files.push(GgufFile::open(&output).unwrap());
+    }
+    let text = PerplexityOptions { n_ctx: 128, chunks: Some(10) };
+    let compared =
+        compare(&base, &files, &dialogues()[1], &CompareOptions { text, threads: 2 }, &mut |_, _| {});
+    let kl: Vec<f64> = compared.unwrap().iter().map(|one| one.summary.mean_kl).collect();
+    assert!(kl[1] < 0.9 * kl[0] && kl[2] < 0.5 * kl[1], "{kl:?}");
+    let refused = quantize(&input, &scratch.path("out.gguf"), &["--type", "q4_0", "--method", "gptq"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("--calibration"), "{}", refused.stderr);
 }

@@ -47,11 +47,23 @@ use self::text::Sequences;
 use self::work::Work;
 use crate::{Plan, QuantizeError};
 
+/// How weights are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Each by itself, with the block's scale chosen for columns weighted by the size of their inputs (what
+    /// llama.cpp's importance matrix does).
+    Imatrix,
+    /// One after the other, the later ones making up for the earlier.
+    Gptq,
+}
+
 /// How to calibrate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CalibrateOptions {
     /// Which part of the text.
     pub draw: Draw,
+    /// How weights are rounded.
+    pub method: Method,
     /// Added to the diagonal of second moments, in units of its mean.
     pub damping: f64,
     /// The same for the token embedding and the output head.
@@ -68,6 +80,7 @@ impl Default for CalibrateOptions {
     fn default() -> Self {
         Self {
             draw: Draw::default(),
+            method: Method::Gptq,
             damping: 0.02,
             head_damping: 0.05,
             asymmetry: 1.0,

@@ -15,7 +15,7 @@ use super::moments::{Moments, Sums};
 use super::rows::{nearest_loss, sampled, target};
 use super::stream::{Stage, Stream};
 use super::text::Sequences;
-use super::{CalibrateOptions, Calibrated};
+use super::{CalibrateOptions, Calibrated, Method};
 use crate::gptq::{self, Factor, Format, Matrix};
 use crate::{Plan, QuantizeError};
 
@@ -332,8 +332,11 @@ impl<'a> Work<'a> {
             (self.progress)(elements.map(|tensor| tensor.elements() as u64).sum());
             return Ok(());
         }
-        let sums = self.stage_moments(stage, before, after);
+        let mut sums = self.stage_moments(stage, before, after);
         self.check(&sums, index)?;
+        if self.options.method == Method::Imatrix {
+            sums.keep_diagonal();
+        }
         let mut factored = Factored::new(&sums, self.options.damping);
         for name in stage.matrices() {
             let full = full(name);
@@ -394,8 +397,11 @@ impl<'a> Work<'a> {
             inputs.chunks_exact_mut(self.spec.dim).for_each(|row| self.kernels.round_activations(row));
             moments.add(&mut self.pool, &inputs, &inputs);
         }
-        let sums = moments.finish(&mut self.pool);
+        let mut sums = moments.finish(&mut self.pool);
         self.check(&sums, self.spec.layers)?;
+        if self.options.method == Method::Imatrix {
+            sums.keep_diagonal();
+        }
         Ok(sums)
     }
 
