@@ -23,6 +23,7 @@ use std::path::Path;
 use smolt::gguf::GgufWriter;
 use smolt::text::TokenKind;
 
+use self::check::Comparable;
 use self::source::{Source, steps};
 use self::special::{Configs, Special};
 use self::spm::Spaces;
@@ -54,11 +55,10 @@ pub(super) fn describe(
     let mut notes = Vec::new();
     let source = Source::parse(&file, &json)?;
     let mut vocab = Vocab::new(&source, config.sizes.get(Axis::Vocab), &mut notes)?;
-    let recognised = if pre::is_byte_level(&source) {
+    let comparable = if pre::is_byte_level(&source) {
         byte_level(&source, &mut vocab, pre, writer, &mut notes)?
     } else if source.model.byte_fallback {
-        sentence_piece(&source, &mut vocab, writer, &mut notes)?;
-        true
+        sentence_piece(&source, &mut vocab, writer, &mut notes)?
     } else {
         let reason = format!("neither byte-level nor with byte_fallback: {}", pre::definition(&source));
         return Err(source.refused("model", reason));
@@ -73,22 +73,18 @@ pub(super) fn describe(
     Special::read(&source, &vocab, &configs, &mut notes)?.describe(writer);
     template::describe(folder, configs.tokenizer.as_ref(), writer)?;
     drop((source, vocab));
-    if recognised {
-        check::same_ids(&file, &json, writer)?;
-    } else {
-        check::converted(&file, writer)?;
-    }
+    check::same_ids(&file, &json, writer, comparable)?;
     Ok(notes)
 }
 
-/// Byte-level BPE. Returns whether the pre-tokenizer was recognised.
+/// Byte-level BPE. Nothing is known of a pre-tokenizer that the caller names.
 fn byte_level(
     source: &Source,
     vocab: &mut Vocab,
     pre: Option<&str>,
     writer: &mut GgufWriter,
     notes: &mut Vec<String>,
-) -> Result<bool, ConvertError> {
+) -> Result<Comparable, ConvertError> {
     for step in steps(source.normalizer.as_ref(), "normalizers") {
         match source::kind(step) {
             "NFC" => {
@@ -113,7 +109,7 @@ fn byte_level(
     writer.set("tokenizer.ggml.pre", name);
     set_tokens(vocab, None, writer);
     writer.set("tokenizer.ggml.merges", merges);
-    Ok(pre.is_none())
+    Ok(if pre.is_some() { Comparable::Nothing } else { Comparable::Everything })
 }
 
 fn sentence_piece(
@@ -121,7 +117,7 @@ fn sentence_piece(
     vocab: &mut Vocab,
     writer: &mut GgufWriter,
     notes: &mut Vec<String>,
-) -> Result<(), ConvertError> {
+) -> Result<Comparable, ConvertError> {
     spm::mark(source, vocab)?;
     let spaces = Spaces::read(source, vocab)?;
     if spaces.first_only {
@@ -129,16 +125,19 @@ fn sentence_piece(
             "GGUF runtimes add a space after every special token, the original only before the text".into(),
         );
     }
+    if spaces.before_words {
+        notes.push("GGUF runtimes add a space before any text, the original not where there is one".into());
+    }
     let scores = spm::scores(source, vocab)?;
     writer.set("tokenizer.ggml.model", "llama");
     writer.set("tokenizer.ggml.pre", "default");
     set_tokens(vocab, Some(scores), writer);
     writer.set("tokenizer.ggml.add_space_prefix", spaces.prefix);
-    Ok(())
+    Ok(if spaces.before_words { Comparable::StartingWithWords } else { Comparable::Everything })
 }
 
-/// Sets the table of tokens. The texts move into the writer.
-fn set_tokens(vocab: &mut Vocab, scores: Option<Vec<f32>>, writer: &mut GgufWriter) {
+/// Sets the table of tokens.
+fn set_tokens(vocab: &Vocab, scores: Option<Vec<f32>>, writer: &mut GgufWriter) {
     writer.set("tokenizer.ggml.tokens", vocab.texts.clone());
     if let Some(scores) = scores {
         writer.set("tokenizer.ggml.scores", scores);

@@ -1,6 +1,7 @@
 //! Ids with a meaning, and whether they are added to a text.
 //!
-//! Ids are taken from tokenizer_config.json, then config.json, then generation_config.json. Generation may end at
+//! Ids are taken from tokenizer_config.json, the post-processor, config.json and generation_config.json, in this
+//! order. Generation may end at
 //! several tokens; GGUF has a key for the first and two for others, named after turns and messages.
 
 use serde_json::Value;
@@ -41,61 +42,30 @@ impl Special {
         configs: &Configs<'_>,
         notes: &mut Vec<String>,
     ) -> Result<Self, ConvertError> {
+        let (before, after) = affixes(source, vocab)?;
         let mut special = Self {
-            bos: id(vocab, configs, "bos", notes)?,
-            ends: ends(vocab, configs, notes)?,
-            unknown: id(vocab, configs, "unk", notes)?,
-            padding: id(vocab, configs, "pad", notes)?,
-            ..Self::default()
+            bos: id(vocab, configs, ("bos", before), notes)?,
+            ends: ends(vocab, configs, after, notes)?,
+            unknown: id(vocab, configs, ("unk", None), notes)?,
+            padding: id(vocab, configs, ("pad", None), notes)?,
+            add_bos: before.is_some(),
+            add_eos: after.is_some(),
         };
         if let Some(text) = &source.model.unk_token {
             special.unknown = special.unknown.or(vocab.id(text));
         }
-        special.read_affixes(source, vocab)?;
+        let (bos, eos) = (special.bos, special.ends.first().copied());
+        if before.is_some_and(|id| bos != Some(id)) || after.is_some_and(|id| eos != Some(id)) {
+            let reason = format!(
+                "adds tokens {before:?} and {after:?}, tokenizer_config.json says that a text starts with {bos:?} \
+                 and ends with {eos:?}"
+            );
+            return Err(source.refused("post_processor", reason));
+        }
         if let Some(config) = &configs.tokenizer {
             special.read_flags(config, notes)?;
         }
         Ok(special)
-    }
-
-    /// Reads what the post-processor adds to a text.
-    fn read_affixes(&mut self, source: &Source, vocab: &Vocab) -> Result<(), ConvertError> {
-        for step in steps(source.post_processor.as_ref(), "processors") {
-            let (before, after) = match kind(step) {
-                "ByteLevel" => continue,
-                "TemplateProcessing" => template(step).ok_or_else(|| {
-                    source.refused("post_processor", "its template is not a text between tokens")
-                })?,
-                other => {
-                    let reason = format!("the step {other:?} cannot be expressed in GGUF");
-                    return Err(source.refused("post_processor", reason));
-                }
-            };
-            let known = |id: &u32| (*id as usize) < vocab.len();
-            if !before.iter().chain(&after).all(known) || before.len() > 1 || after.len() > 1 {
-                let reason =
-                    format!("adds tokens {before:?} and {after:?}; GGUF can add one of the vocabulary each");
-                return Err(source.refused("post_processor", reason));
-            }
-            if let Some(&id) = before.first() {
-                self.add_bos = *self.bos.get_or_insert(id) == id;
-            }
-            if let Some(&id) = after.first() {
-                if self.ends.is_empty() {
-                    self.ends.push(id);
-                }
-                self.add_eos = self.ends.first() == Some(&id);
-            }
-            if self.add_bos == before.is_empty() || self.add_eos == after.is_empty() {
-                let reason = format!(
-                    "adds tokens {before:?} and {after:?}, which are not the start {:?} and end {:?} of a text",
-                    self.bos,
-                    self.ends.first()
-                );
-                return Err(source.refused("post_processor", reason));
-            }
-        }
-        Ok(())
     }
 
     /// Follows `add_bos_token` and `add_eos_token` where the class does, else tells of a contradiction.
@@ -136,6 +106,31 @@ impl Special {
         writer.set("tokenizer.ggml.add_bos_token", self.add_bos);
         writer.set("tokenizer.ggml.add_eos_token", self.add_eos);
     }
+}
+
+/// The tokens that the post-processor adds before and after a text.
+fn affixes(source: &Source, vocab: &Vocab) -> Result<(Option<u32>, Option<u32>), ConvertError> {
+    let mut affixes = (None, None);
+    for step in steps(source.post_processor.as_ref(), "processors") {
+        let (before, after) = match kind(step) {
+            "ByteLevel" => continue,
+            "TemplateProcessing" => template(step).ok_or_else(|| {
+                source.refused("post_processor", "its template is not a text between tokens")
+            })?,
+            other => {
+                let reason = format!("the step {other:?} cannot be expressed in GGUF");
+                return Err(source.refused("post_processor", reason));
+            }
+        };
+        let known = |id: &u32| (*id as usize) < vocab.len();
+        if !before.iter().chain(&after).all(known) || before.len() > 1 || after.len() > 1 {
+            let reason =
+                format!("adds tokens {before:?} and {after:?}; GGUF can add one of the vocabulary each");
+            return Err(source.refused("post_processor", reason));
+        }
+        affixes = (before.first().copied(), after.first().copied());
+    }
+    Ok(affixes)
 }
 
 /// Tokens before and after the text of a template for one text.
@@ -191,14 +186,14 @@ fn numbered(
     Ok(ids)
 }
 
-/// One id.
+/// One id: by name, else the one a text is given, else by number.
 fn id(
     vocab: &Vocab,
     configs: &Configs<'_>,
-    name: &str,
+    (name, added): (&str, Option<u32>),
     notes: &mut Vec<String>,
 ) -> Result<Option<u32>, ConvertError> {
-    if let Some(id) = named(vocab, configs, name)? {
+    if let Some(id) = named(vocab, configs, name)?.or(added) {
         return Ok(Some(id));
     }
     for config in [Some(&configs.model), configs.generation.as_ref()].into_iter().flatten() {
@@ -210,8 +205,13 @@ fn id(
 }
 
 /// All tokens at which generation ends: that of the tokenizer, then those of the model.
-fn ends(vocab: &Vocab, configs: &Configs<'_>, notes: &mut Vec<String>) -> Result<Vec<u32>, ConvertError> {
-    let mut ends: Vec<u32> = named(vocab, configs, "eos")?.into_iter().collect();
+fn ends(
+    vocab: &Vocab,
+    configs: &Configs<'_>,
+    added: Option<u32>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<u32>, ConvertError> {
+    let mut ends: Vec<u32> = named(vocab, configs, "eos")?.or(added).into_iter().collect();
     let mut more = Vec::new();
     for config in [configs.generation.as_ref(), Some(&configs.model)].into_iter().flatten() {
         if more.is_empty() {

@@ -25,6 +25,8 @@ pub(super) struct Spaces {
     replaced: bool,
     /// A space is added before the text.
     pub(super) prefix: bool,
+    /// It is not added before a space.
+    pub(super) before_words: bool,
     /// It is not added after a special token.
     pub(super) first_only: bool,
     /// Words are merged one by one.
@@ -101,12 +103,16 @@ impl Spaces {
         self.replaced = true;
         // Before there were schemes there was a flag, true by default.
         let flag = step.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true);
-        match step.get("prepend_scheme").and_then(Value::as_str) {
-            Some("never") => {}
-            Some("first") => (self.prefix, self.first_only) = (true, true),
-            Some("always") => self.prefix = true,
+        let (prefix, first_only) = match step.get("prepend_scheme").and_then(Value::as_str) {
+            Some("never") => (false, false),
+            Some("first") => (true, true),
+            Some("always") => (true, false),
             Some(_) => return Err(unknown_step(source, "pre_tokenizer", step)),
-            None => self.prefix |= flag,
+            None => (flag, false),
+        };
+        // A normalizer that adds a space leaves nothing to do here.
+        if !self.prefix {
+            (self.prefix, self.before_words, self.first_only) = (prefix, prefix, first_only);
         }
         self.words = step.get("split").and_then(Value::as_bool).unwrap_or(true);
         Ok(())
