@@ -4,7 +4,7 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 use smolt_quantize::convert::ConvertOptions;
 
-use super::folder::{Folder, Weights, shard};
+use super::folder::{Folder, Weights, noise, shard};
 
 /// Runs the command; expects this exit code, these words, and no output.
 #[track_caller]
@@ -241,4 +241,28 @@ fn an_output_that_exists_is_kept_when_the_conversion_fails() {
     refused(&folder, &[], 1, &["model.norm.weight"]);
     assert_eq!(std::fs::read(folder.output()).unwrap(), b"before");
     assert!(folder.try_convert(&ConvertOptions::default()).is_err());
+}
+
+/// Bytes changed at random: an error or a file, never a panic.
+#[test]
+fn damaged_folders_never_panic() {
+    let folder = changed(|_| {});
+    let mut outcomes = [0, 0];
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let whole = std::fs::read(folder.scratch.path(name)).unwrap();
+        // The header is what can lie; weights are any numbers.
+        let reach = whole.len().min(8_000) as f32;
+        for round in 0..150 {
+            let mut bytes = whole.clone();
+            for pair in noise(round, 6).chunks_exact(2) {
+                let at = ((pair[0] + 1.0) / 2.0 * reach) as usize;
+                bytes[at.min(whole.len() - 1)] =
+                    b"0129-e\"[]{}:,x\0\xff"[((pair[1] + 1.0) * 8.0) as usize & 15];
+            }
+            folder.scratch.file(name, &bytes);
+            outcomes[usize::from(folder.try_convert(&ConvertOptions::default()).is_ok())] += 1;
+        }
+        folder.scratch.file(name, &whole);
+    }
+    assert!(outcomes[0] > 50, "{outcomes:?}");
 }

@@ -56,8 +56,12 @@ pub(super) fn describe(
     let source = Source::parse(&file, &json)?;
     let mut vocab = Vocab::new(&source, config.sizes.get(Axis::Vocab), &mut notes)?;
     let comparable = if pre::is_byte_level(&source) {
-        byte_level(&source, &mut vocab, pre, writer, &mut notes)?
+        byte_level(&source, &vocab, pre, writer, &mut notes)?
     } else if source.model.byte_fallback {
+        if let Some(name) = pre {
+            notes
+                .push(format!("--pre {name} is not used: the tokenizer is of SentencePiece, which has none"));
+        }
         sentence_piece(&source, &mut vocab, writer, &mut notes)?
     } else {
         let reason = format!("neither byte-level nor with byte_fallback: {}", pre::definition(&source));
@@ -80,7 +84,7 @@ pub(super) fn describe(
 /// Byte-level BPE. Nothing is known of a pre-tokenizer that the caller names.
 fn byte_level(
     source: &Source,
-    vocab: &mut Vocab,
+    vocab: &Vocab,
     pre: Option<&str>,
     writer: &mut GgufWriter,
     notes: &mut Vec<String>,

@@ -22,6 +22,18 @@ enum Cut<'a> {
     Punctuation,
 }
 
+impl Cut<'_> {
+    /// Whether both do the same. Line ends in a pattern may be written as they are or as escapes.
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pattern(a), Self::Pattern(b)) => {
+                a == b || a.replace('\r', r"\r").replace('\n', r"\n") == *b
+            }
+            (a, b) => a == b,
+        }
+    }
+}
+
 /// A name and the chain it stands for.
 struct Row {
     name: &'static str,
@@ -107,7 +119,11 @@ pub(super) fn recognise(source: &Source) -> Result<&'static str, ConvertError> {
     }
     let found = cuts(&steps);
     let ignore_merges = source.model.ignore_merges;
-    let known = |row: &&Row| found.as_deref() == Some(row.cuts) && row.ignore_merges == ignore_merges;
+    let same = |cuts: &[Cut<'_>], row: &Row| {
+        cuts.len() == row.cuts.len() && cuts.iter().zip(row.cuts).all(|(a, b)| a.same(b))
+    };
+    let known =
+        |row: &&Row| row.ignore_merges == ignore_merges && found.as_ref().is_some_and(|cuts| same(cuts, row));
     ROWS.iter().find(known).map(|row| row.name).ok_or_else(|| ConvertError::UnknownPre {
         file: source.file.clone(),
         definition: definition(source),
