@@ -12,6 +12,7 @@ use smolt::gguf::{GgufFile, Recipe};
 
 use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate};
 use crate::compare::{CompareOptions, compare, table};
+use crate::convert::cli::ConvertArgs;
 use crate::{Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
 
 /// Converts and quantizes small language models to GGUF.
@@ -28,6 +29,8 @@ pub struct Cli {
 enum Command {
     /// Write a model with random weights in the shape of a real one.
     Synth(SynthArgs),
+    /// Turn the folder of a published model (config.json, safetensors, tokenizer.json) into a GGUF file.
+    Convert(ConvertArgs),
     /// Store a model's weights in fewer bits, each rounded to nearest.
     Quantize(QuantizeArgs),
     /// Measure what quantization did to a model: perplexity and divergence from the original on a text.
@@ -137,6 +140,7 @@ impl Cli {
     pub fn run(self) -> Result<(), QuantizeError> {
         match self.command {
             Command::Synth(args) => args.run(),
+            Command::Convert(args) => args.run(),
             Command::Quantize(args) => args.run(),
             Command::Report(args) => args.run(),
         }
@@ -296,7 +300,7 @@ impl QuantizeArgs {
 }
 
 /// A bar on standard error if that is a terminal.
-fn bar(length: u64, template: &str) -> ProgressBar {
+pub(crate) fn bar(length: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
@@ -315,7 +319,7 @@ fn write_with_progress(
 }
 
 /// Prints a line to standard output. A reader that has left is no error.
-fn print_line(line: &dyn std::fmt::Display) -> Result<(), QuantizeError> {
+pub(crate) fn print_line(line: &dyn std::fmt::Display) -> Result<(), QuantizeError> {
     match writeln!(io::stdout().lock(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(QuantizeError::Stdout(error)),
         _ => Ok(()),

@@ -8,6 +8,8 @@ use smolt::gguf::GgufError;
 use smolt::model::ModelError;
 use smolt::text::TextError;
 
+use crate::convert::ConvertError;
+
 /// A file that is not quantized. Nothing is left under the output's name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,6 +18,9 @@ pub enum QuantizeError {
     /// The input cannot be read.
     #[error(transparent)]
     Input(GgufError),
+    /// A published model cannot be converted.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// The output cannot be written.
     #[error(transparent)]
     Output(GgufError),
@@ -74,6 +79,7 @@ impl QuantizeError {
         match self {
             Self::SameFile { .. } | Self::UnusedRule { .. } | Self::NoText { .. } => 2,
             Self::Input(_) => 3,
+            Self::Convert(error) => error.exit_code(),
             _ => 1,
         }
     }

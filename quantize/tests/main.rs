@@ -4,6 +4,7 @@
 
 mod calibrate;
 mod command;
+mod convert;
 mod fixture;
 mod llama_quantize;
 mod oracle;
