@@ -53,8 +53,11 @@ impl Shell {
         std::fs::create_dir_all(&folder).unwrap();
         let smolt = PathBuf::from(env!("CARGO_BIN_EXE_smolt"));
         let path = format!("{}:{}", smolt.parent().unwrap().display(), std::env::var("PATH").unwrap());
-        // README's text examples name a file of the user's.
+        // README's examples name files of the user's.
         std::fs::write(folder.join("letter.txt"), "Turn on the kitchen lights, please. ".repeat(10)).unwrap();
+        for (from, to) in [("demo-f16.gguf", "original.gguf"), ("demo-calibration.txt", "text.txt")] {
+            std::fs::copy(repository(&format!("tests/data/demo/{from}")), folder.join(to)).unwrap();
+        }
         Self { folder, path }
     }
 
