@@ -181,7 +181,8 @@ fn check_tokens(tokens: &[u32], vocab: usize) -> Result<(), ModelError> {
 /// How far the residual stream of each of `others` is from that of `base`: `[other][0]` after the embedding,
 /// `[other][1 + layer]` after each layer. Of each token the square of the difference is divided by the square of the
 /// base's stream; the result is the mean over all tokens of the first chunks of `corpus`, so that the few tokens whose
-/// stream is very large (attention sinks) count like any other.
+/// stream is very large (attention sinks) count like any other. After each chunk, `progress` gets the number of chunks
+/// so far and in all.
 ///
 /// # Errors
 /// If the text has fewer than two chunks, the options make no sense, a model has a smaller context or vocabulary or
@@ -191,6 +192,7 @@ pub fn stream_errors(
     others: &mut [Runner],
     corpus: &Corpus,
     options: &PerplexityOptions,
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Vec<f64>>, EvalError> {
     let chunks = options.check(corpus.tokens.len())?;
     let (layers, dim) = (base.model().spec().layers, base.model().spec().dim);
@@ -218,6 +220,7 @@ pub fn stream_errors(
                 }
             }
         }
+        progress(index + 1, chunks);
     }
     let mean = |mean: &Mean| if mean.count() > 0 { mean.mean() } else { 0.0 };
     Ok(means.iter().map(|steps| steps.iter().map(mean).collect()).collect())
