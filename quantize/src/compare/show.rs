@@ -1,6 +1,7 @@
 //! Names and numbers for people.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::{Estimate, Verdict};
@@ -8,10 +9,10 @@ use super::{Estimate, Verdict};
 /// A short name for each file, no longer than `most` characters: its own name, with folders in front as far as names
 /// would be equal, the middle left out of long ones. All are different, even if a file is named twice.
 pub(super) fn short_names(files: &[&str], most: usize) -> Vec<String> {
-    let parts: Vec<Vec<String>> = files
-        .iter()
-        .map(|file| Path::new(file).iter().map(|part| printable(&part.to_string_lossy())).collect())
-        .collect();
+    // The root is an empty part: it is the slash that follows.
+    let part = |part: &OsStr| printable(part.to_string_lossy().trim_start_matches('/'));
+    let parts: Vec<Vec<String>> =
+        files.iter().map(|file| Path::new(file).iter().map(part).collect()).collect();
     let deepest = parts.iter().map(Vec::len).max().unwrap_or(0);
     let tail = |parts: &[String], count: usize| parts[parts.len() - count.min(parts.len())..].join("/");
     let names: Vec<String> = parts
@@ -67,6 +68,11 @@ pub(super) fn significant(value: f64, digits: i32) -> String {
         return format!("{value:.0$e}", (digits - 1).max(0) as usize);
     }
     format!("{value:.0$}", (digits - 1 - magnitude).max(0) as usize)
+}
+
+/// A number with two significant digits in at most six characters, if it is from 1e-99 to 1000.
+pub(super) fn compact(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { significant(value, 2) }
 }
 
 /// `±` and a standard error; nothing if it is not known.
@@ -146,10 +152,10 @@ mod tests {
     fn names_are_short_and_different() {
         let names = short_names(&["a/x/m.gguf", "b/x/m.gguf", "c/other.gguf"], 30);
         assert_eq!(names, ["a/x/m.gguf", "b/x/m.gguf", "other.gguf"]);
-        assert_eq!(short_names(&["d/m.gguf", "d/m.gguf"], 30), ["d/m.gguf", "d/m.gguf (2)"]);
-        assert_eq!(short_names(&["/m.gguf", "m.gguf"], 30), ["//m.gguf", "m.gguf"]);
+        assert_eq!(short_names(&["d/m.gguf", "d/m.gguf"], 30), ["m.gguf", "m.gguf (2)"]);
+        assert_eq!(short_names(&["/m.gguf", "m.gguf"], 30), ["/m.gguf", "m.gguf"]);
         let long = format!("{}-Q4_0.gguf", "model".repeat(20));
-        assert_eq!(short_names(&[&long], 20), ["modelm…el-Q4_0.gguf"]);
+        assert_eq!(short_names(&[&long], 20), ["modelm…del-Q4_0.gguf"]);
         let pair = short_names(&[&long, &format!("{}-Q4_0.gguf", "model".repeat(21))], 20);
         assert!(pair[0] != pair[1] && pair.iter().all(|name| name.chars().count() <= 20), "{pair:?}");
     }

@@ -2,8 +2,8 @@
 
 use super::bootstrap::FEWEST_CHUNKS;
 use super::show::{
-    measures, megabytes, percent, plus_minus, printable, sentence, short_names, shorten, significant,
-    some_layers,
+    compact, measures, megabytes, percent, plus_minus, printable, sentence, short_names, shorten,
+    significant, some_layers,
 };
 use super::{Compared, Comparison};
 
@@ -122,8 +122,8 @@ fn layers(files: &[Compared], names: &[String]) -> Vec<String> {
     let mut rows = vec![vec!["error after layer".to_owned(), "embedding".to_owned()]];
     rows[0].extend(some.iter().map(usize::to_string));
     for (one, name) in files.iter().zip(names) {
-        let mut row = vec![name.clone(), significant(one.embedding_error, 2)];
-        row.extend(some.iter().filter_map(|layer| one.layer_errors.get(*layer)).map(|e| significant(*e, 2)));
+        let mut row = vec![name.clone(), compact(one.embedding_error)];
+        row.extend(some.iter().filter_map(|layer| one.layer_errors.get(*layer)).map(|e| compact(*e)));
         rows.push(row);
     }
     lines(&rows, &[0])
