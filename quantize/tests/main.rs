@@ -7,3 +7,4 @@ mod fixture;
 mod llama_quantize;
 mod oracle;
 mod plan;
+mod report;

@@ -64,7 +64,7 @@ pub fn page(comparison: &Comparison, worst: usize) -> String {
 
 fn summary(comparison: &Comparison, base: &str) -> String {
     let Comparison { text, chunks, n_ctx, scored_tokens, .. } = comparison;
-    let text = escape(text);
+    let text = escape(&short_names(&[text], NAME).join(""));
     format!(
         "<h1>Quantized versions of <bdi>{base}</bdi></h1>\n<p>Text: <bdi>{text}</bdi>, {chunks} chunks of {n_ctx} tokens, {scored_tokens} tokens scored.</p>\n"
     )
@@ -175,7 +175,7 @@ fn charts(files: &[Compared], names: &[String]) -> String {
             "No file's predictions differ from the base's."
         ),
         figure(
-            "Relative squared error of the residual stream after each layer",
+            "Relative squared error after each layer",
             chart::layers(files),
             "No file's residual stream differs from the base's."
         )
@@ -195,7 +195,7 @@ fn worst_tensors(files: &[Compared], names: &[String], worst: usize) -> String {
             .collect();
         if !rows.is_empty() {
             out += &format!(
-                "<section>\n<h3><bdi>{}</bdi></h3>\n<table>\n<thead><tr><th scope=\"col\">tensor</th><th scope=\"col\" class=\"left\">type</th><th scope=\"col\">relative squared error</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</section>\n",
+                "<section>\n<h3><bdi>{}</bdi></h3>\n<table>\n<thead><tr><th scope=\"col\">tensor</th><th scope=\"col\" class=\"left\">type</th><th scope=\"col\">relative error</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</section>\n",
                 escape(name)
             );
         }
@@ -209,6 +209,6 @@ fn worst_tensors(files: &[Compared], names: &[String], worst: usize) -> String {
 fn method(comparison: &Comparison) -> String {
     let layer_chunks = comparison.layer_chunks;
     format!(
-        "<h2>How it was measured</h2>\n<p>Each model read the same chunks of the text with an empty cache, and at the positions with at least half a chunk before them its perplexity (± standard error) and the Kullback-Leibler divergence of its next-token probabilities from the base's were taken; intervals are 95 % of {RESAMPLES} paired resamples of the chunks. The error after a layer is the squared difference of both residual streams as a share of the base's square, the mean over the tokens of the first {layer_chunks} chunks, and weights were compared after undoing the exact powers of two that calibration folds between adjacent matrices.</p>\n"
+        "<h2>How it was measured</h2>\n<p>Each model read the same chunks of the text with an empty cache, and at the positions with at least half a chunk before them its perplexity (± standard error) and the Kullback-Leibler divergence of its next-token probabilities from the base's were taken; intervals are 95 % of {RESAMPLES} paired resamples of the chunks. The error after a layer is the squared difference of both residual streams as a share of the base's square, the mean over the tokens of the first {layer_chunks} chunks, and the relative error of weights is the like, after undoing the exact powers of two that calibration folds between adjacent matrices.</p>\n"
     )
 }

@@ -105,7 +105,7 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Better => "better",
         Verdict::Worse => "worse",
-        Verdict::Unclear => "no clear difference",
+        Verdict::Unclear => "unclear",
         Verdict::Mixed => "mixed",
     }
 }

@@ -37,7 +37,7 @@ pub fn table(comparison: &Comparison, worst: usize) -> String {
     let files: Vec<&str> = comparison.files.iter().map(|one| one.file.as_str()).collect();
     let names = short_names(&files, NAME);
     let Comparison { n_ctx, chunks, scored_tokens, .. } = comparison;
-    let text = shorten(&printable(&comparison.text), 40);
+    let text = short_names(&[&comparison.text], 40).join("");
     let mut out = vec![format!("{text}: {chunks} chunks of {n_ctx} tokens, {scored_tokens} tokens scored")];
     out.push(String::new());
     out.extend(sizes(comparison, &names));
