@@ -173,7 +173,7 @@ fn overlap(a: &Taken, b: &Taken) -> bool {
 /// Where the label of a point may be: `[x, y]` of the text, its anchor and what it takes; the best first.
 fn label_places([x, y]: [f64; 2], width: f64) -> Vec<([f64; 2], &'static str, Taken)> {
     let mut places = Vec::new();
-    for lines in [0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0, -4.0, 4.0] {
+    for lines in [0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 4.0, -4.0] {
         let base = y + 4.0 + lines * LINE;
         let rows = [base - LINE + 3.0, base + 3.0];
         places.push(([x + 9.0, base], "start", [x + 9.0, rows[0], x + 9.0 + width, rows[1]]));
@@ -188,7 +188,9 @@ fn label_places([x, y]: [f64; 2], width: f64) -> Vec<([f64; 2], &'static str, Ta
 /// Size against mean divergence, one point for each file; `None` if no file differs from the base.
 pub(super) fn sizes(files: &[Compared], names: &[String]) -> Option<String> {
     let shown = files.iter().zip(names).enumerate().filter(|(_, (one, _))| one.summary.mean_kl > KL_FLOOR);
-    let shown: Vec<_> = shown.collect();
+    let mut shown: Vec<_> = shown.collect();
+    // From the top down, so that labels that must give way do so in the order of their points.
+    shown.sort_by(|a, b| b.1.0.summary.mean_kl.total_cmp(&a.1.0.summary.mean_kl));
     if shown.is_empty() {
         return None;
     }

@@ -27,7 +27,7 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// The page: files, each beside the first one, charts, the `worst` tensors of each file, how it was measured.
+/// The page: files, charts, each file beside the first one, the `worst` tensors of each file, how it was measured.
 pub fn page(comparison: &Comparison, worst: usize) -> String {
     let files: Vec<&str> = comparison.files.iter().map(|one| one.file.as_str()).collect();
     let names = short_names(&files, NAME);
@@ -35,8 +35,8 @@ pub fn page(comparison: &Comparison, worst: usize) -> String {
     let parts = [
         summary(comparison, &base),
         files_table(comparison, &names, &base),
-        verdicts(comparison, &names),
         charts(&comparison.files, &names),
+        verdicts(comparison, &names),
         worst_tensors(&comparison.files, &names, worst),
         method(comparison),
     ];
@@ -91,7 +91,7 @@ const HEADINGS: [&str; 8] = [
     "mean KL",
     "median KL",
     "99 % of KL",
-    "same top-1",
+    "same top\u{2011}1",
 ];
 
 fn files_table(comparison: &Comparison, names: &[String], base_name: &str) -> String {
