@@ -115,7 +115,7 @@ pub(super) fn key(series: usize) -> String {
     )
 }
 
-/// A chart that is drawn bottom up.
+/// A chart as it is drawn; what comes later covers what was before.
 struct Chart {
     svg: String,
 }
@@ -140,7 +140,17 @@ impl Chart {
         let _ = writeln!(self.svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
     }
 
-    /// Ticks, lines across and the title of the x axis.
+    /// The name of a point, in its colour.
+    fn label(&mut self, series: usize, [x, y]: [f64; 2], anchor: &str, text: &str) {
+        let (text, colour) = (escape(text), series % COLOURS);
+        let class = format!("label c{colour}");
+        let _ = writeln!(
+            self.svg,
+            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
+        );
+    }
+
+    /// Ticks and the title of the x axis.
     fn x_axis(&mut self, ticks: impl Iterator<Item = (f64, String)>, title: &str) {
         self.add(&format!("<path class=\"axis\" d=\"M{} {}H{}\"/>", X.start, Y.start, X.end));
         for (x, label) in ticks {
@@ -225,7 +235,7 @@ pub(super) fn sizes(files: &[Compared], names: &[String]) -> Option<String> {
             continue;
         };
         taken.push(*area);
-        if (text[1] - y - 4.0).abs() > 1.5 * LINE {
+        if (text[1] - y - 4.0).abs() > 0.5 * LINE {
             chart.add(&format!(
                 "<path class=\"grid\" d=\"M{x:.1} {y:.1}L{:.1} {:.1}\"/>",
                 text[0],
@@ -233,7 +243,7 @@ pub(super) fn sizes(files: &[Compared], names: &[String]) -> Option<String> {
             ));
         }
         chart.add(&mark(*series, point));
-        chart.text(*text, anchor, &label);
+        chart.label(*series, *text, anchor, &label);
     }
     Some(chart.finish())
 }
