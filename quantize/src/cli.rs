@@ -9,9 +9,10 @@ use smolt::blocks::BlockType;
 use smolt::eval::synthetic::{Shape, Synthetic};
 use smolt::gguf::{GgufFile, Recipe};
 
-use crate::calibrate::{CalibrateOptions, Calibrated, Draw, calibrate};
+use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate};
 use crate::compare::ReportArgs;
-use crate::{Plan, QuantizeError, QuantizeOptions, Report};
+use crate::convert::cli::ConvertArgs;
+use crate::{Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
 
 /// Converts and quantizes small language models to GGUF.
 ///
@@ -27,6 +28,8 @@ pub struct Cli {
 enum Command {
     /// Write a model with random weights in the shape of a real one.
     Synth(SynthArgs),
+    /// Turn the folder of a published model (config.json, safetensors, tokenizer.json) into a GGUF file.
+    Convert(ConvertArgs),
     /// Store a model's weights in fewer bits, each rounded to nearest.
     Quantize(QuantizeArgs),
     /// Measure what quantization did to a model: perplexity and divergence from the original on a text.
@@ -63,6 +66,13 @@ struct QuantizeArgs {
     /// Type of a separate output head [default: Q6_K or Q8_0].
     #[arg(long, value_name = "TYPE")]
     head_type: Option<BlockType>,
+    /// Type of the matrices whose name fits a regular expression, e.g. 'ffn_down=q5_0'; may be repeated, the last
+    /// that fits counts.
+    #[arg(long, value_name = "REGEX=TYPE")]
+    tensor_type: Vec<TypeRule>,
+    /// How weights are rounded [default: gptq with a calibration text, else rtn].
+    #[arg(long, value_enum)]
+    method: Option<MethodArg>,
     /// Text to calibrate on; may be repeated. Weights are then chosen so that the model's matrices give what they
     /// gave on this text (GPTQ), instead of each rounded to nearest.
     #[arg(long, value_name = "FILE")]
@@ -86,11 +96,24 @@ struct QuantizeArgs {
     threads: Option<u16>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum MethodArg {
+    /// Each to nearest.
+    Rtn,
+    /// Scales weighted by the size of the inputs.
+    Imatrix,
+    /// Later weights make up for earlier ones.
+    Gptq,
+}
+
 #[derive(Debug, Args)]
 struct TuningArgs {
     /// Tokens of the calibration text to use.
     #[arg(long, value_name = "N", default_value_t = 32_768, requires = "calibration")]
     calibration_tokens: usize,
+    /// Read control tokens in the text, such as those of a chat format, as what they are.
+    #[arg(long, requires = "calibration")]
+    control_tokens: bool,
     /// Which parts of a longer text are used.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "calibration")]
     seed: u64,
@@ -116,6 +139,7 @@ impl Cli {
     pub fn run(self) -> Result<(), QuantizeError> {
         match self.command {
             Command::Synth(args) => args.run(),
+            Command::Convert(args) => args.run(),
             Command::Quantize(args) => args.run(),
             Command::Report(args) => args.run(),
         }
@@ -153,7 +177,12 @@ impl QuantizeArgs {
         if let Some(block_type) = self.head_type {
             recipe = recipe.with_head(block_type);
         }
-        QuantizeOptions { recipe, strict: self.strict, allow_requantize: self.allow_requantize }
+        QuantizeOptions {
+            recipe,
+            rules: self.tensor_type.clone(),
+            strict: self.strict,
+            allow_requantize: self.allow_requantize,
+        }
     }
 
     fn run(self) -> Result<(), QuantizeError> {
@@ -162,12 +191,14 @@ impl QuantizeArgs {
         for substitution in plan.substitutions() {
             eprintln!("warning: {substitution}");
         }
+        let mut calibrated = Calibrated::none();
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
-            let calibrated = self.calibrate(&plan)?;
+            calibrated = self.calibrate(&plan, output)?;
             write_with_progress(&plan, output, threads(self.threads), &calibrated)?;
         }
         let output = self.output.as_ref().map(|path| path.display().to_string());
-        let report = Report::new(&plan, output, self.dry_run);
+        let report = Report::new(&plan, output, self.dry_run, &calibrated);
+        calibrated.remove().map_err(QuantizeError::Journal)?;
         if self.json {
             let json = serde_json::to_string_pretty(&report);
             return print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
@@ -178,24 +209,40 @@ impl QuantizeArgs {
         print_line(&report.summary())
     }
 
-    fn calibrate(&self, plan: &Plan<'_>) -> Result<Calibrated, QuantizeError> {
-        if self.calibration.is_empty() {
-            return Ok(Calibrated::new());
-        }
+    fn calibrate(&self, plan: &Plan<'_>, output: &Path) -> Result<Calibrated, QuantizeError> {
+        let method = match self.method {
+            Some(MethodArg::Rtn) => return Ok(Calibrated::none()),
+            Some(method) if self.calibration.is_empty() => {
+                let method = if method == MethodArg::Gptq { "gptq" } else { "imatrix" };
+                return Err(QuantizeError::NoText { method });
+            }
+            None if self.calibration.is_empty() => return Ok(Calibrated::none()),
+            Some(MethodArg::Imatrix) => Method::Imatrix,
+            _ => Method::Gptq,
+        };
         let texts = self.calibration.iter().map(read_text).collect::<Result<Vec<_>, _>>()?;
         let tuning = &self.tuning;
         let options = CalibrateOptions {
-            draw: Draw { tokens: tuning.calibration_tokens, seed: tuning.seed, ..Draw::default() },
+            draw: Draw {
+                tokens: tuning.calibration_tokens,
+                seed: tuning.seed,
+                control_tokens: tuning.control_tokens,
+                ..Draw::default()
+            },
+            method,
             damping: tuning.damping,
             head_damping: tuning.head_damping,
-            asymmetry: tuning.asymmetry,
-            fold: !tuning.no_fold,
+            // What follows needs to know how inputs vary together.
+            asymmetry: if method == Method::Gptq { tuning.asymmetry } else { 0.0 },
+            fold: method == Method::Gptq && !tuning.no_fold,
             threads: threads(self.threads),
         };
         let weights = plan.tensors().iter().filter(|tensor| tensor.choice.stored.is_quantized());
         let weights = weights.map(|tensor| tensor.source.elements() as u64).sum();
         let bar = bar(weights, "{wide_bar} calibrating, {percent} %, {eta} left");
-        let result = calibrate(plan, &texts, &options, &mut |weights| bar.inc(weights));
+        let mut journal = output.as_os_str().to_owned();
+        journal.push(".calibration");
+        let result = calibrate(plan, &texts, &options, Path::new(&journal), &mut |weights| bar.inc(weights));
         bar.finish_and_clear();
         result
     }

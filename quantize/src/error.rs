@@ -8,6 +8,7 @@ use smolt::model::ModelError;
 use smolt::text::TextError;
 
 use crate::compare::CompareError;
+use crate::convert::ConvertError;
 
 /// A file that is not quantized. Nothing is left under the output's name.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum QuantizeError {
     /// The input cannot be read.
     #[error(transparent)]
     Input(GgufError),
+    /// A published model cannot be converted.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// The output cannot be written.
     #[error(transparent)]
     Output(GgufError),
@@ -32,6 +36,10 @@ pub enum QuantizeError {
         "{file}: tensor {tensor:?}, row {row}, column {col}: weight {value} is not a number of at most {limit}; the model is damaged"
     )]
     BadWeight { file: String, tensor: String, row: usize, col: usize, value: f32, limit: f32 },
+    #[error("{file}: no matrix has a name that fits {pattern:?}; --dry-run lists the names")]
+    UnusedRule { file: String, pattern: String },
+    #[error("--method {method} needs a text: --calibration FILE")]
+    NoText { method: &'static str },
     #[error("{file}: tensor {tensor:?} is missing")]
     MissingTensor { file: String, tensor: String },
     /// The model cannot be run.
@@ -59,6 +67,8 @@ pub enum QuantizeError {
         "{file}: tensor {tensor:?}: the inputs' second moments are not positive definite; give more text or a larger --damping"
     )]
     Moments { file: String, tensor: String },
+    #[error("cannot keep what the calibration has finished in a file beside the output")]
+    Journal(#[source] io::Error),
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
 }
@@ -67,9 +77,10 @@ impl QuantizeError {
     /// Exit code of the command: 2 for wrong usage, 3 for an input that is missing or unreadable, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::SameFile { .. } => 2,
+            Self::SameFile { .. } | Self::UnusedRule { .. } | Self::NoText { .. } => 2,
             Self::Input(_) => 3,
             Self::Compare(error) => error.exit_code(),
+            Self::Convert(error) => error.exit_code(),
             _ => 1,
         }
     }

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cli      arguments, what is printed where, exit codes
+//! convert  the folder of a published model -> GGUF
 //! report   what became of every tensor, as a table and as JSON
 //! plan     input file + recipe -> type, order and size of every tensor of the output
 //! calibrate  what the matrices read on a text, layer by layer
@@ -22,6 +23,7 @@
 pub mod calibrate;
 pub mod cli;
 pub mod compare;
+pub mod convert;
 mod encode;
 mod error;
 mod gptq;
@@ -29,5 +31,5 @@ mod plan;
 mod report;
 
 pub use self::error::QuantizeError;
-pub use self::plan::{Plan, PlannedTensor, QuantizeOptions};
+pub use self::plan::{Plan, PlannedTensor, QuantizeOptions, TypeRule};
 pub use self::report::Report;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use regex::Regex;
 use smolt::blocks::BlockType;
 use smolt::gguf::{
     Choice, FILE_TYPE_KEY, GgufFile, GgufWriter, Layout, QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY,
@@ -13,11 +14,31 @@ use crate::QuantizeError;
 use crate::calibrate::Calibrated;
 use crate::encode::{Encoder, Tensor};
 
+/// A type for the tensors with certain names.
+#[derive(Clone, Debug)]
+pub struct TypeRule {
+    pattern: Regex,
+    block_type: BlockType,
+}
+
+impl std::str::FromStr for TypeRule {
+    type Err = String;
+
+    /// Parses `REGEX=TYPE`. The pattern is found anywhere in a name unless it has anchors.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (pattern, block_type) = text.rsplit_once('=').ok_or("expected REGEX=TYPE, e.g. ffn_down=q5_0")?;
+        let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;
+        Ok(Self { pattern, block_type: block_type.parse()? })
+    }
+}
+
 /// What to make of a file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct QuantizeOptions {
     /// The types to store.
     pub recipe: Recipe,
+    /// Types of single tensors in place of the recipe's; the last rule that fits a name counts.
+    pub rules: Vec<TypeRule>,
     /// Refuse to replace a type that does not fit a tensor's rows.
     pub strict: bool,
     /// Accept an input with quantized tensors.
@@ -78,7 +99,7 @@ impl<'a> Plan<'a> {
                 block_type: tensor.block_type,
             });
         }
-        let tensors = planned(input, options.recipe);
+        let tensors = planned(input, options)?;
         let refused = tensors.iter().filter(|_| options.strict).filter_map(PlannedTensor::substitution);
         let refused: Vec<_> = refused.collect();
         if !refused.is_empty() {
@@ -144,9 +165,9 @@ impl<'a> Plan<'a> {
         let mut bad_weight = None;
         let written = self.writer.write_to(path, |target, out| {
             let source = sources.next().ok_or_else(|| std::io::Error::other("more tensors than planned"))?;
-            if let Some(tensor) = calibrated.get(&target.name) {
+            if let Some(bytes) = calibrated.read(&target.name)? {
                 progress(source.bytes);
-                return out.write_all(&tensor.bytes);
+                return out.write_all(&bytes);
             }
             let tensor = Tensor::new(self.input, source, target.block_type);
             let outcome = encoder.encode(&tensor, out, &mut |bytes| {
@@ -164,15 +185,26 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn planned(input: &GgufFile, recipe: Recipe) -> Vec<PlannedTensor> {
+fn planned(input: &GgufFile, options: &QuantizeOptions) -> Result<Vec<PlannedTensor>, QuantizeError> {
     let layout = Layout::of(input.tensors().iter().map(|tensor| tensor.name.as_str()));
     let mut sources: Vec<&TensorInfo> = input.tensors().iter().collect();
     sources.sort_by(|a, b| layer(&a.name).cmp(&layer(&b.name)).then_with(|| a.name.cmp(&b.name)));
+    let is_for =
+        |rule: &TypeRule, source: &TensorInfo| Recipe::decides(source) && rule.pattern.is_match(&source.name);
+    if let Some(unused) = options.rules.iter().find(|rule| !sources.iter().any(|source| is_for(rule, source)))
+    {
+        let (file, pattern) = (input.name().to_owned(), unused.pattern.to_string());
+        return Err(QuantizeError::UnusedRule { file, pattern });
+    }
     let plan = |source: &TensorInfo| {
-        let choice = recipe.choose(layout, source);
+        let rule = options.rules.iter().rev().find(|rule| is_for(rule, source));
+        let choice = match rule {
+            Some(rule) => Choice::fitting(rule.block_type, source.cols()),
+            None => options.recipe.choose(layout, source),
+        };
         PlannedTensor { source: source.clone(), choice, bytes: bytes_as(source, choice.stored) }
     };
-    sources.into_iter().map(plan).collect()
+    Ok(sources.into_iter().map(plan).collect())
 }
 
 /// Bytes of a tensor whose rows are whole blocks of `block_type`. The reader's caps keep it within u64.

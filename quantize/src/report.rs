@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::Plan;
+use crate::calibrate::Calibrated;
 
 /// A planned or finished quantization. Sizes are in bytes, shapes list columns first.
 #[derive(Clone, Debug, Serialize)]
@@ -36,11 +37,13 @@ struct Row {
     to: &'static str,
     bytes: u64,
     bits_per_weight: f64,
+    /// Of a calibrated tensor: squared error of its outputs over the text, divided by that of rounding to nearest.
+    loss_ratio: Option<f64>,
 }
 
 impl Report {
     /// The report of `plan`, to be written to or written to `output`.
-    pub fn new(plan: &Plan<'_>, output: Option<String>, dry_run: bool) -> Self {
+    pub fn new(plan: &Plan<'_>, output: Option<String>, dry_run: bool, calibrated: &Calibrated) -> Self {
         let tensors = plan.tensors().iter().map(|tensor| Row {
             name: tensor.source.name.clone(),
             shape: tensor.source.shape.clone(),
@@ -49,6 +52,7 @@ impl Report {
             to: tensor.choice.stored.name(),
             bytes: tensor.bytes,
             bits_per_weight: bits_per_weight(tensor.bytes, tensor.source.elements() as u64),
+            loss_ratio: calibrated.loss_ratio(&tensor.source.name),
         });
         let weights = plan.tensors().iter().map(|tensor| tensor.source.elements() as u64).sum();
         let tensor_bytes = plan.tensors().iter().map(|tensor| tensor.bytes).sum();
@@ -99,6 +103,11 @@ impl Report {
             .into_iter()
             .map(|(name, (count, bytes))| format!("{name:<6}  {bytes:>12} bytes in {count} tensors"))
             .collect();
+        let ratios = || self.tensors.iter().filter_map(|row| Some((row.loss_ratio?, &row.name)));
+        if let Some((worst, name)) = ratios().max_by(|a, b| a.0.total_cmp(&b.0)) {
+            let mean = (ratios().map(|(ratio, _)| ratio.ln()).sum::<f64>() / ratios().count() as f64).exp();
+            lines.push(format!("loss    {mean:.3} of rounding to nearest, at most {worst:.3} ({name})"));
+        }
         let (file, bits) = (self.file_bytes, self.bits_per_weight);
         lines.push(format!("file    {file:>12} bytes, {bits:.3} bits per weight"));
         lines.join("\n")

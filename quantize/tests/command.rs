@@ -153,3 +153,33 @@ fn synthetic_models_are_written() {
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("smollm2-360m"), "{}", unknown.stderr);
 }
+
+#[test]
+fn types_of_single_tensors_can_be_asked_for() {
+    let scratch = Scratch::new();
+    let (input, output) = (scratch.file("in.gguf", &tiny("f16")), scratch.path("out.gguf"));
+    let rules = ["--tensor-type", "ffn_down=q5_1", "--tensor-type", "^blk\\.1\\..*=q8_0"];
+    let done = quantize(&input, &output, &[&["--type", "q4_0"], &rules[..]].concat());
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let file = GgufFile::open(&output).unwrap();
+    for (name, expected) in [
+        ("blk.0.ffn_down.weight", "Q5_1"),
+        ("blk.1.ffn_down.weight", "Q8_0"),
+        ("blk.1.attn_q.weight", "Q8_0"),
+        ("blk.2.attn_q.weight", "Q4_0"),
+        ("blk.1.attn_norm.weight", "F32"),
+    ] {
+        assert_eq!(file.tensor(name).unwrap().block_type.name(), expected, "{name}");
+    }
+    for (rule, code, expected) in [
+        ("no_such_tensor=q8_0", 2, "no matrix has a name that fits \"no_such_tensor\""),
+        ("attn_norm=q8_0", 2, "no matrix has a name"),
+        ("ffn=q9_9", 2, "q9_9"),
+        ("(=q8_0", 2, "regex"),
+        ("q8_0", 2, "REGEX=TYPE"),
+    ] {
+        let refused = quantize(&input, &scratch.path("x.gguf"), &["--type", "q4_0", "--tensor-type", rule]);
+        assert_eq!(refused.code, code, "{rule}: {}", refused.stderr);
+        assert!(refused.stderr.contains(expected), "{rule}: {}", refused.stderr);
+    }
+}

@@ -25,9 +25,14 @@ fn shared(path: &str) -> Option<GgufFile> {
 fn both(scratch: &Scratch, recipe: &str, theirs: &str) -> Option<(GgufFile, GgufFile)> {
     let input = shared("models/s288/gguf/s288-f16.gguf")?;
     let theirs = shared(&format!("models/s288/gguf/s288-{theirs}.gguf"))?;
-    let options = QuantizeOptions { recipe: recipe.parse().unwrap(), strict: false, allow_requantize: false };
+    let options = QuantizeOptions {
+        recipe: recipe.parse().unwrap(),
+        rules: vec![],
+        strict: false,
+        allow_requantize: false,
+    };
     let path = scratch.path("ours.gguf");
-    Plan::new(&input, &options).unwrap().write(&path, 2, &Calibrated::new(), &mut |_| {}).unwrap();
+    Plan::new(&input, &options).unwrap().write(&path, 2, &Calibrated::none(), &mut |_| {}).unwrap();
     Some((GgufFile::open(&path).unwrap(), theirs))
 }
 

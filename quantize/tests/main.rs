@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod calibrate;
 mod command;
+mod convert;
 mod fixture;
 mod llama_quantize;
 mod oracle;

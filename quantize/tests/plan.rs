@@ -8,7 +8,7 @@ use smolt_quantize::{Plan, QuantizeOptions};
 use crate::fixture::{Scratch, tiny};
 
 fn options(recipe: &str) -> QuantizeOptions {
-    QuantizeOptions { recipe: recipe.parse().unwrap(), strict: false, allow_requantize: false }
+    QuantizeOptions { recipe: recipe.parse().unwrap(), rules: vec![], strict: false, allow_requantize: false }
 }
 
 fn values(file: &GgufFile, name: &str) -> Vec<f32> {
@@ -26,7 +26,7 @@ fn tensors_and_metadata_survive() {
         let plan = Plan::new(&input, &options(recipe.name())).unwrap();
         let path = scratch.path("out.gguf");
         let mut done = 0;
-        plan.write(&path, 2, &Calibrated::new(), &mut |bytes| done += bytes).unwrap();
+        plan.write(&path, 2, &Calibrated::none(), &mut |bytes| done += bytes).unwrap();
         let output = GgufFile::open(&path).unwrap();
         assert_eq!(output.file_bytes(), plan.file_bytes(), "{recipe}");
         assert_eq!(done, plan.source_bytes(), "{recipe}");
@@ -53,7 +53,7 @@ fn float_weights_are_kept_exactly() {
     let scratch = Scratch::new();
     let input = GgufFile::open(&scratch.file("in.gguf", &tiny("f16"))).unwrap();
     let path = scratch.path("out.gguf");
-    Plan::new(&input, &options("f32")).unwrap().write(&path, 1, &Calibrated::new(), &mut |_| {}).unwrap();
+    Plan::new(&input, &options("f32")).unwrap().write(&path, 1, &Calibrated::none(), &mut |_| {}).unwrap();
     let output = GgufFile::open(&path).unwrap();
     for tensor in input.tensors() {
         assert_eq!(output.tensor(&tensor.name).unwrap().block_type, BlockType::F32);
@@ -69,7 +69,7 @@ fn threads_do_not_change_a_byte() {
     let plan = Plan::new(&input, &options("q4_k_m")).unwrap();
     let files = [1, 2, 3].map(|threads| {
         let path = scratch.path("out.gguf");
-        plan.write(&path, threads, &Calibrated::new(), &mut |_| {}).unwrap();
+        plan.write(&path, threads, &Calibrated::none(), &mut |_| {}).unwrap();
         std::fs::read(path).unwrap()
     });
     assert!(files[0] == files[1] && files[0] == files[2]);

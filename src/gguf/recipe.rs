@@ -76,6 +76,11 @@ impl Choice {
         Self { wanted: block_type, stored: block_type }
     }
 
+    /// `block_type` for rows of `cols` elements, or what takes its place where they are no whole blocks.
+    pub fn fitting(block_type: BlockType, cols: usize) -> Self {
+        Self { wanted: block_type, stored: fitting(block_type, cols) }
+    }
+
     /// Whether the recipe's type had to be replaced.
     pub fn substituted(self) -> bool {
         self.wanted != self.stored
@@ -143,15 +148,19 @@ impl Recipe {
 
     /// The type of a tensor that is now stored as `tensor.block_type`.
     pub fn choose(&self, layout: Layout, tensor: &TensorInfo) -> Choice {
-        let name = tensor.name.as_str();
         if tensor.rows() == 1 {
             return Choice::plain(BlockType::F32);
         }
-        if !name.ends_with(".weight") || KEPT.iter().any(|part| name.contains(part)) {
+        if !Self::decides(tensor) {
             return Choice::plain(tensor.block_type);
         }
-        let wanted = self.wanted(layout, name);
-        Choice { wanted, stored: fitting(wanted, tensor.cols()) }
+        Choice::fitting(self.wanted(layout, &tensor.name), tensor.cols())
+    }
+
+    /// Whether a recipe decides the type of a tensor: matrices, except those that are always kept.
+    pub fn decides(tensor: &TensorInfo) -> bool {
+        let name = tensor.name.as_str();
+        tensor.rows() > 1 && name.ends_with(".weight") && !KEPT.iter().any(|part| name.contains(part))
     }
 
     fn wanted(&self, layout: Layout, name: &str) -> BlockType {

@@ -8,6 +8,7 @@
 //!
 //! - `demo-f16.gguf`: the float model,
 //! - `demo-heldout.jsonl`: requests in phrasings that training never shows, with the expected replies,
+//! - `demo-calibration.txt`: dialogues to calibrate a quantization on, in the chat format,
 //! - `greedy.json`: greedy continuations of the float model, for comparing engines,
 //! - `report.json`: extents, held-out accuracy,
 //! - `checkpoint.safetensors`: the state of an interrupted run, from which the same command goes on.
@@ -42,12 +43,14 @@ use crate::dialogues::{Dialogue, HeldOut, held_out, training};
 use crate::evaluate::Golden;
 use crate::net::{Net, Shape};
 use crate::train::{Example, Plan};
-use crate::vocab::Vocab;
+use crate::vocab::{Vocab, chat};
 
 const SEED: u64 = 0x5e01;
 const VOCAB_SIZE: usize = 1536;
 /// Dialogues the vocabulary is trained on.
 const VOCAB_DIALOGUES: usize = 40_000;
+/// Dialogues of the calibration text.
+const CALIBRATION_DIALOGUES: usize = 800;
 /// Examples per pool; see `train`.
 const POOL_EXAMPLES: usize = 1024;
 /// One training thread per shard.
@@ -80,6 +83,7 @@ fn make_demo(out_dir: &Path) -> Result<()> {
     std::fs::create_dir_all(out_dir).with_context(|| out_dir.display().to_string())?;
     let held_out = held_out();
     std::fs::write(out_dir.join("demo-heldout.jsonl"), lines(&held_out)?)?;
+    std::fs::write(out_dir.join("demo-calibration.txt"), calibration())?;
     let vocab = Vocab::train(&training(SEED, VOCAB_DIALOGUES), VOCAB_SIZE)?;
     let shape = Shape {
         vocab: vocab.tokens.len(),
@@ -167,6 +171,15 @@ pub(crate) fn pool_dialogues(pool: u64) -> Vec<Dialogue> {
 /// The vocabulary's dialogues have the seed before that of the first pool.
 fn pool_seed(pool: u64) -> u64 {
     SEED + 1 + pool
+}
+
+/// Dialogues of one turn that no training pool begins with, in the chat format.
+fn calibration() -> String {
+    let dialogues = training(SEED - 1, CALIBRATION_DIALOGUES);
+    dialogues
+        .iter()
+        .map(|dialogue| format!("{}{}<|im_end|>\n", chat(&dialogue.prompt), dialogue.reply))
+        .collect()
 }
 
 /// The held-out dialogues, one JSON object per line.

@@ -100,6 +100,33 @@ pub(super) fn fold(layer: &mut Layer<'_>, folds: &Folds, heads: Heads) {
     }
 }
 
+/// Folds as they are remembered: the number of factors of each stage, then the factors.
+pub(super) fn to_bytes(folds: &Folds) -> Vec<u8> {
+    let stage = |factors: &Vec<f32>| {
+        let mut bytes = (factors.len() as u32).to_le_bytes().to_vec();
+        bytes.extend(factors.iter().flat_map(|factor| factor.to_le_bytes()));
+        bytes
+    };
+    folds.iter().flat_map(stage).collect()
+}
+
+/// The folds of `layers` layers; `None` if these are not their bytes.
+pub(super) fn from_bytes(mut bytes: &[u8], layers: usize) -> Option<Vec<Folds>> {
+    let mut next = || {
+        let (word, rest) = bytes.split_first_chunk::<4>()?;
+        bytes = rest;
+        Some(*word)
+    };
+    let mut all = vec![Folds::default(); layers];
+    for factors in all.iter_mut().flatten() {
+        let count = u32::from_le_bytes(next()?);
+        for _ in 0..count {
+            factors.push(f32::from_le_bytes(next()?));
+        }
+    }
+    bytes.is_empty().then_some(all)
+}
+
 /// The largest magnitude in each column of the matrices.
 fn largest(layer: &Layer<'_>, names: &[&str], cols: usize) -> Vec<f32> {
     let mut largest = vec![0.0f32; cols];
@@ -139,6 +166,17 @@ mod tests {
         assert_eq!(factors(&sizes, &largest, (0.0, 1.0)), [4.0, 1.0, 0.25, 1.0]);
         assert_eq!(factors(&sizes, &largest, (0.0, 0.0)), [1.0; 4]);
         assert_eq!(factors(&[1.0, 0.0, f64::NAN], &[1.0, 1.0, 0.0], (0.5, 0.5)), [1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn folds_are_remembered() {
+        let folds = vec![[vec![1.0, 0.5], vec![], vec![2.0], vec![]], Folds::default()];
+        let bytes: Vec<u8> = folds.iter().flat_map(to_bytes).collect();
+        assert_eq!(from_bytes(&bytes, 2), Some(folds));
+        for wrong in [&bytes[1..], &bytes[..bytes.len() - 1], &[]] {
+            assert_eq!(from_bytes(wrong, 2), None);
+        }
+        assert_eq!(from_bytes(&bytes, 1), None);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl<'a> Layer<'a> {
             name: name.to_owned(),
             shape: info.shape.clone(),
             block_type: info.block_type,
-            bytes: input.data(info).to_vec(),
+            bytes: copied(input, info),
         });
         Self { input, tensors: tensors.collect() }
     }
@@ -128,6 +128,13 @@ impl<'a> Layer<'a> {
         let options = RunOptions { context: length, threads, logit_rows: 1, kv: KvType::F16 };
         Runner::new(Arc::new(model), &options).map_err(QuantizeError::Model)
     }
+}
+
+/// The data of a tensor, whose pages need not stay.
+fn copied(input: &GgufFile, info: &TensorInfo) -> Vec<u8> {
+    let bytes = input.data(info).to_vec();
+    input.release(info, 0..bytes.len());
+    bytes
 }
 
 /// The shape of a model that can be calibrated.

@@ -27,26 +27,43 @@
 //! count as those of the head, over the final states of the original model; the damping stands for its other role.
 
 mod fold;
+mod journal;
 mod layer;
 mod moments;
+mod rows;
 mod stream;
 mod text;
 mod work;
 
-use std::collections::HashMap;
+use std::io;
+use std::path::Path;
 
+use smolt::gguf::Fnv;
 use smolt::text::{Tokenizer, TokenizerOptions};
 
+use self::journal::Journal;
 pub use self::text::Draw;
 use self::text::Sequences;
 use self::work::Work;
 use crate::{Plan, QuantizeError};
+
+/// How weights are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Each by itself, with the block's scale chosen for columns weighted by the size of their inputs (what
+    /// llama.cpp's importance matrix does).
+    Imatrix,
+    /// One after the other, the later ones making up for the earlier.
+    Gptq,
+}
 
 /// How to calibrate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CalibrateOptions {
     /// Which part of the text.
     pub draw: Draw,
+    /// How weights are rounded.
+    pub method: Method,
     /// Added to the diagonal of second moments, in units of its mean.
     pub damping: f64,
     /// The same for the token embedding and the output head.
@@ -63,6 +80,7 @@ impl Default for CalibrateOptions {
     fn default() -> Self {
         Self {
             draw: Draw::default(),
+            method: Method::Gptq,
             damping: 0.02,
             head_damping: 0.05,
             asymmetry: 1.0,
@@ -72,34 +90,77 @@ impl Default for CalibrateOptions {
     }
 }
 
-/// A quantized tensor and how well it went.
-#[derive(Clone, Debug)]
-pub struct Tensor {
-    /// Rows of blocks.
-    pub bytes: Vec<u8>,
-    /// Squared error of the outputs over the text.
-    pub loss: f64,
-    /// The same if every weight had been rounded to nearest.
-    pub nearest_loss: f64,
+/// Quantized tensors, kept in a file until the output is complete.
+#[derive(Debug, Default)]
+pub struct Calibrated {
+    journal: Option<Journal>,
 }
 
-/// Quantized tensors by name.
-pub type Calibrated = HashMap<String, Tensor>;
+impl Calibrated {
+    fn new(journal: Journal) -> Self {
+        Self { journal: Some(journal) }
+    }
 
-/// Quantizes every tensor of `plan` that has a quantized type, calibrated on `texts` (name and content).
-/// `progress` gets the number of weights just done.
+    /// No tensor: everything is rounded to nearest.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Squared error of a tensor's outputs over the text, divided by what rounding every weight to nearest would
+    /// have cost; `None` if it was not quantized here.
+    pub fn loss_ratio(&self, tensor: &str) -> Option<f64> {
+        let record = self.journal.as_ref()?.record(tensor)?;
+        (record.nearest_loss > 0.0).then(|| record.loss / record.nearest_loss)
+    }
+
+    /// The bytes of a tensor.
+    pub(crate) fn read(&self, tensor: &str) -> io::Result<Option<Vec<u8>>> {
+        self.journal.as_ref().map_or(Ok(None), |journal| journal.read(tensor))
+    }
+
+    /// Deletes the file.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn remove(self) -> io::Result<()> {
+        self.journal.map_or(Ok(()), Journal::remove)
+    }
+}
+
+/// Quantizes every tensor of `plan` that has a quantized type, calibrated on `texts` (name and content). What is
+/// finished is kept in the file `journal`; a calibration with the same inputs goes on from there. `progress` gets
+/// the number of weights just done.
 ///
 /// # Errors
-/// If the model cannot be run, the text is too short, or a weight or an activation is not finite.
+/// If the model cannot be run, the text is too short, a weight or an activation is not finite, or the journal cannot
+/// be written.
 pub fn calibrate(
     plan: &Plan<'_>,
     texts: &[(String, String)],
     options: &CalibrateOptions,
+    journal: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Calibrated, QuantizeError> {
     let input = plan.input();
     let tokenizer =
         Tokenizer::from_gguf(input, TokenizerOptions::default()).map_err(QuantizeError::Tokenizer)?;
-    let sequences = Sequences::draw(&tokenizer, texts, options.draw)?;
-    Work::new(plan, options, progress)?.run(&sequences)
+    let context = layer::spec(input)?.trained_context;
+    let draw = Draw { sequence: options.draw.sequence.min(context), ..options.draw };
+    let sequences = Sequences::draw(&tokenizer, texts, draw)?;
+    let journal = Journal::open(journal, key(plan, &sequences, options)).map_err(QuantizeError::Journal)?;
+    Work::new(plan, options, journal, progress)?.run(&sequences)
+}
+
+/// A number that differs between calibrations with different results.
+fn key(plan: &Plan<'_>, sequences: &Sequences, options: &CalibrateOptions) -> u64 {
+    let mut hash = Fnv::default();
+    hash.add(&plan.input().fingerprint().to_le_bytes());
+    hash.add(&plan.input().file_bytes().to_le_bytes());
+    for tensor in plan.tensors() {
+        hash.add(&tensor.choice.stored.id().to_le_bytes());
+    }
+    sequences.tokens.iter().for_each(|token| hash.add(&token.to_le_bytes()));
+    let same_threads = CalibrateOptions { threads: 1, ..*options };
+    hash.add(format!("{same_threads:?} {}", env!("CARGO_PKG_VERSION")).as_bytes());
+    hash.finish()
 }

@@ -136,6 +136,15 @@ impl Moments {
     }
 }
 
+impl Sums {
+    /// Forgets how inputs vary together: each column counts by its own size.
+    pub(crate) fn keep_diagonal(&mut self) {
+        let dim = self.squares.ncols();
+        self.squares = Mat::from_fn(dim, dim, |i, j| if i == j { self.squares[(i, i)] } else { 0.0 });
+        self.crossed = None;
+    }
+}
+
 /// Finished sums.
 pub(crate) struct Sums {
     /// `sum of x^ x^'`, `[dim][dim]`.

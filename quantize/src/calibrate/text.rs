@@ -11,15 +11,17 @@ use crate::QuantizeError;
 pub struct Draw {
     /// Tokens in all.
     pub tokens: usize,
-    /// Tokens of a sequence.
+    /// Tokens of a sequence, at most what the model was trained for.
     pub sequence: usize,
     /// Which sequences are drawn, if the text has more.
     pub seed: u64,
+    /// Read control tokens in the text, such as those of a chat format, as what they are.
+    pub control_tokens: bool,
 }
 
 impl Default for Draw {
     fn default() -> Self {
-        Self { tokens: 32_768, sequence: 512, seed: 0 }
+        Self { tokens: 32_768, sequence: 512, seed: 0, control_tokens: false }
     }
 }
 
@@ -37,10 +39,11 @@ impl Sequences {
         texts: &[(String, String)],
         draw: Draw,
     ) -> Result<Self, QuantizeError> {
+        let options = EncodeOptions { add_special: false, parse_special: draw.control_tokens };
         let mut all = Vec::new();
         for (name, text) in texts {
             let failed = |source| QuantizeError::CalibrationText { file: name.clone(), source };
-            tokenizer.encode(text, EncodeOptions::default(), &mut all).map_err(failed)?;
+            tokenizer.encode(text, options, &mut all).map_err(failed)?;
         }
         let length = draw.sequence;
         let wanted = (draw.tokens / length).max(1);

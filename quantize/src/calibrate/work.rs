@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
 use smolt::blocks::BlockType;
 use smolt::gguf::{GgufFile, TensorInfo};
 use smolt::kernels::Kernels;
@@ -11,24 +9,26 @@ use smolt::model::{Runner, Spec};
 use smolt::runtime::Pool;
 
 use super::fold::{self, Folds, Heads};
+use super::journal::Journal;
 use super::layer::{self, Layer};
 use super::moments::{Moments, Sums};
+use super::rows::{nearest_loss, sampled, target};
 use super::stream::{Stage, Stream};
 use super::text::Sequences;
-use super::{CalibrateOptions, Calibrated, Tensor};
+use super::{CalibrateOptions, Calibrated, Method};
 use crate::gptq::{self, Factor, Format, Matrix};
 use crate::{Plan, QuantizeError};
 
 /// Rows of a large matrix that are quantized together, to bound memory.
 const ROWS: usize = 4096;
+/// Name of the folds in the journal.
+const FOLDS: &str = "folds";
 /// Tokens that decide what is folded.
 const FOLD_TOKENS: usize = 8192;
 /// What folding must bring the loss of the sample to.
 const FOLD_GAIN: f64 = 0.97;
 /// Rows of each matrix that decide what is folded.
 const FOLD_ROWS: usize = 96;
-/// Rows that one thread multiplies at a time. Fixed, so that results do not depend on the number of threads.
-const ROW_TILE: usize = 64;
 
 pub(super) struct Work<'a> {
     input: &'a GgufFile,
@@ -38,7 +38,7 @@ pub(super) struct Work<'a> {
     options: CalibrateOptions,
     pool: Pool,
     kernels: &'static Kernels,
-    done: Calibrated,
+    journal: Journal,
     /// `[layer]`, once known.
     folds: Vec<Folds>,
     progress: &'a mut dyn FnMut(u64),
@@ -71,6 +71,13 @@ impl<'s> Factored<'s> {
     }
 }
 
+/// A quantized matrix.
+struct Done {
+    bytes: Vec<u8>,
+    loss: f64,
+    nearest_loss: f64,
+}
+
 /// A stream with its layer ready to run.
 struct Side<'s> {
     stream: &'s mut Stream,
@@ -81,6 +88,7 @@ impl<'a> Work<'a> {
     pub(super) fn new(
         plan: &Plan<'a>,
         options: &CalibrateOptions,
+        journal: Journal,
         progress: &'a mut dyn FnMut(u64),
     ) -> Result<Self, QuantizeError> {
         let types = plan.tensors().iter().map(|tensor| (tensor.source.name.clone(), tensor.choice.stored));
@@ -91,7 +99,7 @@ impl<'a> Work<'a> {
             options: *options,
             pool: Pool::new(options.threads),
             kernels: Kernels::detect().map_err(|error| QuantizeError::Kernels(error.to_string()))?,
-            done: HashMap::new(),
+            journal,
             folds: Vec::new(),
             progress,
         })
@@ -100,28 +108,64 @@ impl<'a> Work<'a> {
     pub(super) fn run(mut self, sequences: &Sequences) -> Result<Calibrated, QuantizeError> {
         let embedding = self.require("token_embd.weight")?;
         let head = self.input.tensor("output.weight").cloned();
-        let is_tied = head.is_none() && self.format(&embedding.name).is_some();
-        if is_tied || self.options.fold {
-            let mut stream = self.float_stream(sequences, &embedding);
-            for index in 0..self.spec.layers {
-                let folds = self.folds(index, &mut stream, sequences.length)?;
-                self.folds.push(folds);
-            }
-            if is_tied {
-                let sums = self.head_moments(&mut stream, sequences.length)?;
-                self.quantize_large(&embedding, &sums)?;
-            }
-        }
+        self.whole_model(sequences, &embedding, head.is_none())?;
         let mut float = self.float_stream(sequences, &embedding);
-        let mut quantized = self.quantized_stream(sequences, &embedding);
+        let mut quantized = self.quantized_stream(sequences, &embedding)?;
         for index in 0..self.spec.layers {
             self.layer(index, &mut float, &mut quantized, sequences.length)?;
         }
-        if let Some(head) = head.filter(|head| self.format(&head.name).is_some()) {
+        if let Some(head) = head.filter(|head| self.is_wanted(&head.name)) {
             let sums = self.head_moments(&mut quantized, sequences.length)?;
             self.quantize_large(&head, &sums)?;
         }
-        Ok(self.done)
+        Ok(Calibrated::new(self.journal))
+    }
+
+    /// What has to be known of the whole model before its layers are quantized: what to fold, and an embedding that
+    /// is also the head.
+    fn whole_model(
+        &mut self,
+        sequences: &Sequences,
+        embedding: &TensorInfo,
+        is_tied: bool,
+    ) -> Result<(), QuantizeError> {
+        let wants_head = is_tied && self.is_wanted(&embedding.name);
+        if !wants_head && !self.options.fold {
+            return Ok(());
+        }
+        if let Some(folds) = self.remembered_folds()? {
+            self.folds = folds;
+            if !wants_head {
+                return Ok(());
+            }
+        }
+        let mut stream = self.float_stream(sequences, embedding);
+        for index in 0..self.spec.layers {
+            let folds = self.pass(index, &mut stream, sequences.length)?;
+            self.folds.extend(folds);
+        }
+        let bytes: Vec<u8> = self.folds.iter().flat_map(fold::to_bytes).collect();
+        self.put(FOLDS, &bytes, 0.0, 0.0)?;
+        if wants_head {
+            let sums = self.head_moments(&mut stream, sequences.length)?;
+            self.quantize_large(embedding, &sums)?;
+        }
+        Ok(())
+    }
+
+    /// The folds of all layers, if they were chosen before.
+    fn remembered_folds(&self) -> Result<Option<Vec<Folds>>, QuantizeError> {
+        let bytes = self.journal.read(FOLDS).map_err(QuantizeError::Journal)?;
+        Ok(bytes.and_then(|bytes| fold::from_bytes(&bytes, self.spec.layers)))
+    }
+
+    fn put(&mut self, name: &str, bytes: &[u8], loss: f64, nearest_loss: f64) -> Result<(), QuantizeError> {
+        self.journal.put(name, bytes, loss, nearest_loss).map_err(QuantizeError::Journal)
+    }
+
+    /// Whether a tensor is still to be quantized.
+    fn is_wanted(&self, name: &str) -> bool {
+        self.format(name).is_some() && self.journal.record(name).is_none()
     }
 
     fn require(&self, name: &str) -> Result<TensorInfo, QuantizeError> {
@@ -140,27 +184,36 @@ impl<'a> Work<'a> {
         embedded(sequences, embedding.cols(), embedding.block_type, data)
     }
 
-    fn quantized_stream(&self, sequences: &Sequences, embedding: &TensorInfo) -> Stream {
-        match (self.done.get(&embedding.name), self.types.get(&embedding.name)) {
-            (Some(tensor), Some(block_type)) => {
-                embedded(sequences, embedding.cols(), *block_type, &tensor.bytes)
-            }
+    fn quantized_stream(
+        &self,
+        sequences: &Sequences,
+        embedding: &TensorInfo,
+    ) -> Result<Stream, QuantizeError> {
+        let bytes = self.journal.read(&embedding.name).map_err(QuantizeError::Journal)?;
+        Ok(match (bytes, self.types.get(&embedding.name)) {
+            (Some(bytes), Some(block_type)) => embedded(sequences, embedding.cols(), *block_type, &bytes),
             _ => self.float_stream(sequences, embedding),
-        }
+        })
     }
 
-    /// Sends the stream through a layer and chooses what to fold.
-    fn folds(&mut self, index: usize, stream: &mut Stream, length: usize) -> Result<Folds, QuantizeError> {
+    /// Sends the stream through a layer and, unless that is known, chooses what to fold.
+    fn pass(
+        &mut self,
+        index: usize,
+        stream: &mut Stream,
+        length: usize,
+    ) -> Result<Option<Folds>, QuantizeError> {
         let layer = Layer::read(self.input, index);
         let mut side = self.side(stream, &layer, length)?;
+        let is_known = self.folds.len() == self.spec.layers;
         let mut folds = Folds::default();
         for (stage, fold) in Stage::ALL.into_iter().zip(&mut folds) {
-            if self.options.fold {
+            if self.options.fold && !is_known {
                 *fold = self.best_fold(&layer, index, stage, &mut side)?;
             }
             side.stream.pass(&mut side.runner, stage);
         }
-        Ok(folds)
+        Ok((!is_known).then_some(folds))
     }
 
     /// The factors with which a sample of the rows that read the input of `stage` loses least.
@@ -187,7 +240,7 @@ impl<'a> Work<'a> {
         for name in stage.matrices() {
             let format = self.format(&format!("blk.{index}.{name}"));
             if let (Some(format), Some(weights)) = (format, layer.values(name)) {
-                samples.push((format, sampled(&weights, cols)));
+                samples.push((format, sampled(&weights, cols, FOLD_ROWS)));
             }
         }
         let Some((first, _)) = samples.first() else { return Ok(Vec::new()) };
@@ -249,43 +302,71 @@ impl<'a> Work<'a> {
         let mut before = self.side(float, &original, length)?;
         let mut after = self.side(quantized, &current, length)?;
         for stage in Stage::ALL {
-            let sums = self.stage_moments(stage, &mut before, &mut after);
-            self.check(&sums, index)?;
-            let mut factored = Factored::new(&sums, self.options.damping);
+            self.stage(index, stage, &original, (&mut before, &mut after))?;
             for name in stage.matrices() {
                 let full = format!("blk.{index}.{name}");
-                let (Some(format), Some(weights)) = (self.format(&full), original.values(name)) else {
+                let (Some(format), Some(_)) = (self.format(&full), self.journal.record(&full)) else {
                     continue;
                 };
-                let tensor = self.quantize(&full, &weights, &mut factored, format)?;
-                current.replace(name, format.block_type, tensor.bytes.clone());
-                self.done.insert(full, tensor);
-                (self.progress)(weights.len() as u64);
+                let bytes = self.journal.read(&full).map_err(QuantizeError::Journal)?;
+                current.replace(name, format.block_type, bytes.unwrap_or_default());
             }
             after.runner = current.runner(length, self.options.threads)?;
             before.stream.pass(&mut before.runner, stage);
             after.stream.pass(&mut after.runner, stage);
         }
-        self.keep_folded(index, &original);
+        self.keep_folded(index, &original)
+    }
+
+    /// Quantizes the matrices of a layer that read the input of `stage`, if they are not yet.
+    fn stage(
+        &mut self,
+        index: usize,
+        stage: Stage,
+        layer: &Layer<'_>,
+        (before, after): (&mut Side<'_>, &mut Side<'_>),
+    ) -> Result<(), QuantizeError> {
+        let full = |name: &&str| format!("blk.{index}.{name}");
+        if !stage.matrices().iter().any(|name| self.is_wanted(&full(name))) {
+            let elements = stage.matrices().iter().filter_map(|name| self.input.tensor(&full(name)));
+            (self.progress)(elements.map(|tensor| tensor.elements() as u64).sum());
+            return Ok(());
+        }
+        let mut sums = self.stage_moments(stage, before, after);
+        self.check(&sums, index)?;
+        if self.options.method == Method::Imatrix {
+            sums.keep_diagonal();
+        }
+        let mut factored = Factored::new(&sums, self.options.damping);
+        for name in stage.matrices() {
+            let full = full(name);
+            let (Some(format), Some(weights)) = (self.format(&full), layer.values(name)) else { continue };
+            if self.is_wanted(&full) {
+                let done = self.quantize(&full, &weights, &mut factored, format)?;
+                self.put(&full, &done.bytes, done.loss, done.nearest_loss)?;
+            }
+            (self.progress)(weights.len() as u64);
+        }
         Ok(())
     }
 
     /// Keeps what folding changed of the tensors that are not quantized.
-    fn keep_folded(&mut self, index: usize, layer: &Layer<'_>) {
+    fn keep_folded(&mut self, index: usize, layer: &Layer<'_>) -> Result<(), QuantizeError> {
         if !self.options.fold {
-            return;
+            return Ok(());
         }
         for name in layer.names() {
             let full = format!("blk.{index}.{name}");
             let (Some(values), Some(block_type)) = (layer.values(name), self.types.get(&full)) else {
                 continue;
             };
-            self.done.entry(full).or_insert_with(|| {
+            if self.journal.record(&full).is_none() {
                 let mut bytes = vec![0; values.len() / block_type.block_len() * block_type.block_bytes()];
                 block_type.encode(&values, &mut bytes);
-                Tensor { bytes, loss: 0.0, nearest_loss: 0.0 }
-            });
+                self.put(&full, &bytes, 0.0, 0.0)?;
+            }
         }
+        Ok(())
     }
 
     /// The moments of the inputs of `stage` in both streams.
@@ -316,8 +397,11 @@ impl<'a> Work<'a> {
             inputs.chunks_exact_mut(self.spec.dim).for_each(|row| self.kernels.round_activations(row));
             moments.add(&mut self.pool, &inputs, &inputs);
         }
-        let sums = moments.finish(&mut self.pool);
+        let mut sums = moments.finish(&mut self.pool);
         self.check(&sums, self.spec.layers)?;
+        if self.options.method == Method::Imatrix {
+            sums.keep_diagonal();
+        }
         Ok(sums)
     }
 
@@ -333,7 +417,7 @@ impl<'a> Work<'a> {
         let (cols, data) = (tensor.cols(), self.input.data(tensor));
         let row_bytes = data.len() / tensor.rows();
         let mut factored = Factored::new(sums, self.options.head_damping);
-        let mut all = Tensor { bytes: Vec::new(), loss: 0.0, nearest_loss: 0.0 };
+        let mut all = Done { bytes: Vec::new(), loss: 0.0, nearest_loss: 0.0 };
         for rows in data.chunks(ROWS * row_bytes) {
             let mut weights = vec![0.0; rows.len() / row_bytes * cols];
             tensor.block_type.decode(rows, &mut weights);
@@ -343,8 +427,7 @@ impl<'a> Work<'a> {
             all.nearest_loss += done.nearest_loss;
             (self.progress)(weights.len() as u64);
         }
-        self.done.insert(tensor.name.clone(), all);
-        Ok(())
+        self.put(&tensor.name, &all.bytes, all.loss, all.nearest_loss)
     }
 
     /// Quantizes rows of a matrix whose inputs have the moments `sums`.
@@ -354,7 +437,7 @@ impl<'a> Work<'a> {
         weights: &[f32],
         factored: &mut Factored<'_>,
         format: Format,
-    ) -> Result<Tensor, QuantizeError> {
+    ) -> Result<Done, QuantizeError> {
         let sums = factored.sums;
         if let Some(bad) = weights.iter().position(|weight| !weight.is_finite()) {
             return Err(self.bad_weight(name, weights, bad, sums.squares.ncols()));
@@ -370,7 +453,7 @@ impl<'a> Work<'a> {
         let target = shifted.as_deref().unwrap_or(weights);
         let done = gptq::quantize(&mut self.pool, Matrix { weights: target, cols }, factor, format);
         let nearest_loss = nearest_loss(&mut self.pool, weights, target, sums, format.block_type);
-        Ok(Tensor { bytes: done.bytes, loss: done.loss, nearest_loss })
+        Ok(Done { bytes: done.bytes, loss: done.loss, nearest_loss })
     }
 
     fn bad_weight(&self, name: &str, weights: &[f32], at: usize, cols: usize) -> QuantizeError {
@@ -385,74 +468,9 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Some rows of a matrix, evenly spread.
-fn sampled(weights: &[f32], cols: usize) -> Vec<f32> {
-    let rows = weights.len() / cols;
-    let step = rows.div_ceil(FOLD_ROWS).max(1);
-    weights.chunks_exact(cols).step_by(step).flatten().copied().collect()
-}
-
 fn embedded(sequences: &Sequences, dim: usize, block_type: BlockType, data: &[u8]) -> Stream {
     let row_bytes = dim / block_type.block_len() * block_type.block_bytes();
     Stream::new(sequences, dim, |token, row| {
         block_type.decode(&data[token as usize * row_bytes..][..row_bytes], row);
     })
-}
-
-/// Calls `job` for every tile of rows, on all threads; results in the order of the rows.
-fn by_rows<R: Send>(
-    pool: &mut Pool,
-    rows: usize,
-    job: &(dyn Fn(std::ops::Range<usize>) -> R + Sync),
-) -> Vec<R> {
-    let mut shares: Vec<Vec<R>> = (0..pool.threads()).map(|_| Vec::new()).collect();
-    pool.run_with(&mut shares, &|part, share| {
-        let tiles = part.share(rows.div_ceil(ROW_TILE));
-        share.extend(tiles.map(|tile| job(tile * ROW_TILE..rows.min((tile + 1) * ROW_TILE))));
-    });
-    shares.into_iter().flatten().collect()
-}
-
-/// `W + share * W G H^-1`, `[row][column]`.
-fn target(
-    pool: &mut Pool,
-    weights: &[f32],
-    crossed: MatRef<'_, f64>,
-    factor: &Factor,
-    share: f32,
-) -> Vec<f32> {
-    let cols = crossed.ncols();
-    let crossed = Mat::from_fn(cols, cols, |i, j| crossed[(i, j)] as f32);
-    let tiles = by_rows(pool, weights.len() / cols, &|rows| {
-        let weights = &weights[rows.start * cols..rows.end * cols];
-        let mut product = vec![0.0; weights.len()];
-        let view = MatMut::from_row_major_slice_mut(&mut product, rows.len(), cols);
-        let left = MatRef::from_row_major_slice(weights, rows.len(), cols);
-        matmul(view, Accum::Replace, left, &crossed, 1.0, Par::Seq);
-        let mut shifted = vec![0.0; weights.len()];
-        factor.solve(&product, &mut shifted);
-        shifted.iter_mut().zip(weights).for_each(|(shift, weight)| *shift = weight + share * *shift);
-        shifted
-    });
-    tiles.concat()
-}
-
-/// What rounding every weight to nearest costs.
-fn nearest_loss(pool: &mut Pool, weights: &[f32], target: &[f32], sums: &Sums, block_type: BlockType) -> f64 {
-    let cols = sums.squares.ncols();
-    let squares = Mat::from_fn(cols, cols, |i, j| sums.squares[(i, j)] as f32);
-    let losses = by_rows(pool, weights.len() / cols, &|rows| {
-        let range = rows.start * cols..rows.end * cols;
-        let mut rounded = vec![0.0; range.len()];
-        let mut bytes = vec![0; range.len() / block_type.block_len() * block_type.block_bytes()];
-        block_type.encode(&weights[range.clone()], &mut bytes);
-        block_type.decode(&bytes, &mut rounded);
-        rounded.iter_mut().zip(&target[range]).for_each(|(value, target)| *value -= target);
-        let errors = MatRef::from_row_major_slice(&rounded, rows.len(), cols);
-        let mut product = Mat::<f32>::zeros(rows.len(), cols);
-        matmul(&mut product, Accum::Replace, errors, &squares, 1.0, Par::Seq);
-        let row = |i: usize| (0..cols).map(|j| f64::from(product[(i, j)] * errors[(i, j)])).sum::<f64>();
-        (0..rows.len()).map(row).sum::<f64>()
-    });
-    losses.iter().sum()
 }
