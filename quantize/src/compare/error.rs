@@ -19,11 +19,11 @@ pub enum CompareError {
     #[error(
         "token {token} is {found:?} in {other} and {expected:?} in {base}: these are not versions of one model; name the file first that {other} was made from"
     )]
-    Token { base: String, other: String, token: usize, expected: String, found: String },
+    Token { base: String, other: String, token: usize, expected: Box<str>, found: Box<str> },
     #[error(
         "{what} of {other} is {found}, of {base} {expected}: these are not versions of one model; name the file first that {other} was made from"
     )]
-    Shape { base: String, other: String, what: &'static str, expected: String, found: String },
+    Shape { base: String, other: String, what: &'static str, expected: Box<str>, found: Box<str> },
     #[error("there is nothing to compare; name a quantized file after the original")]
     NothingToCompare,
     #[error(transparent)]
