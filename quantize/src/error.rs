@@ -48,7 +48,7 @@ pub enum QuantizeError {
     #[error("calibration runs the model, which needs its tokenizer")]
     Tokenizer(#[source] TextError),
     #[error(transparent)]
-    Compare(#[from] CompareError),
+    Compare(Box<CompareError>),
     #[error("{0}")]
     Kernels(String),
     #[error("{file}: cannot read the text")]

@@ -41,8 +41,8 @@ fn tokens(base: &GgufFile, other: &GgufFile) -> Result<(), CompareError> {
             base: base.name().to_owned(),
             other: other.name().to_owned(),
             token,
-            expected: expected.into(),
-            found: found.into(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
         }),
     }
 }
@@ -69,8 +69,8 @@ fn shape(
             base: base.name().to_owned(),
             other: other.name().to_owned(),
             what,
-            expected: expected.into(),
-            found: found.into(),
+            expected,
+            found,
         }),
     }
 }

@@ -7,6 +7,8 @@ use smolt::kernels::KernelError;
 use smolt::model::ModelError;
 use smolt::text::TextError;
 
+use crate::QuantizeError;
+
 /// Errors of a comparison.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,11 +21,11 @@ pub enum CompareError {
     #[error(
         "token {token} is {found:?} in {other} and {expected:?} in {base}: these are not versions of one model; name the file first that {other} was made from"
     )]
-    Token { base: String, other: String, token: usize, expected: Box<str>, found: Box<str> },
+    Token { base: String, other: String, token: usize, expected: String, found: String },
     #[error(
         "{what} of {other} is {found}, of {base} {expected}: these are not versions of one model; name the file first that {other} was made from"
     )]
-    Shape { base: String, other: String, what: &'static str, expected: Box<str>, found: Box<str> },
+    Shape { base: String, other: String, what: &'static str, expected: String, found: String },
     #[error("there is nothing to compare; name a quantized file after the original")]
     NothingToCompare,
     #[error(transparent)]
@@ -56,6 +58,12 @@ impl CompareError {
             Self::Kernels(_) | Self::Tokenize { .. } | Self::Write { .. } => 1,
             _ => 2,
         }
+    }
+}
+
+impl From<CompareError> for QuantizeError {
+    fn from(error: CompareError) -> Self {
+        Self::Compare(Box::new(error))
     }
 }
 
