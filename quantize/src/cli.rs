@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use smolt::blocks::BlockType;
-use smolt::eval::perplexity::{CHUNK, PerplexityOptions};
 use smolt::eval::synthetic::{Shape, Synthetic};
 use smolt::gguf::{GgufFile, Recipe};
 
 use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate};
-use crate::compare::{CompareOptions, compare, table};
+use crate::compare::ReportArgs;
 use crate::convert::cli::ConvertArgs;
 use crate::{Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
 
@@ -147,56 +146,6 @@ impl Cli {
     }
 }
 
-#[derive(Debug, Args)]
-struct ReportArgs {
-    /// The original.
-    base: PathBuf,
-    /// Quantized files of the same model; each is compared with the original and with the first.
-    #[arg(required = true)]
-    quantized: Vec<PathBuf>,
-    /// Text to measure on; it should not be the one used for calibration.
-    #[arg(long, value_name = "FILE")]
-    text: PathBuf,
-    /// Tokens of a chunk.
-    #[arg(short, long, value_name = "N", default_value_t = CHUNK)]
-    context: usize,
-    /// Read at most this many chunks.
-    #[arg(long, value_name = "N")]
-    chunks: Option<usize>,
-    /// Tensors to list of each file.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    worst: usize,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    /// Threads [default: all processors].
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-}
-
-impl ReportArgs {
-    fn run(self) -> Result<(), QuantizeError> {
-        let open = |path: &PathBuf| GgufFile::open(path).map_err(QuantizeError::Input);
-        let base = open(&self.base)?;
-        let quantized = self.quantized.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let text = read_text(&self.text)?.1;
-        let text_options = PerplexityOptions { n_ctx: self.context, chunks: self.chunks };
-        let options = CompareOptions { text: text_options, threads: threads(self.threads) };
-        let bar = bar(0, "{wide_bar} chunk {pos} of {len}, {eta} left");
-        let compared = compare(&base, &quantized, &text, &options, &mut |done, all| {
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
-        });
-        bar.finish_and_clear();
-        let compared = compared?;
-        if self.json {
-            let json = serde_json::to_string_pretty(&compared);
-            return print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
-        }
-        print_line(&table(&compared, self.worst))
-    }
-}
-
 /// A text and the name of its file.
 fn read_text(path: &PathBuf) -> Result<(String, String), QuantizeError> {
     let file = path.display().to_string();
@@ -206,7 +155,7 @@ fn read_text(path: &PathBuf) -> Result<(String, String), QuantizeError> {
     }
 }
 
-fn threads(asked: Option<u16>) -> usize {
+pub(crate) fn threads(asked: Option<u16>) -> usize {
     let all = || std::thread::available_parallelism().map_or(1, usize::from);
     asked.map_or_else(all, usize::from)
 }

@@ -3,11 +3,11 @@
 use std::io;
 
 use smolt::blocks::BlockType;
-use smolt::eval::EvalError;
 use smolt::gguf::GgufError;
 use smolt::model::ModelError;
 use smolt::text::TextError;
 
+use crate::compare::CompareError;
 use crate::convert::ConvertError;
 
 /// A file that is not quantized. Nothing is left under the output's name.
@@ -47,8 +47,8 @@ pub enum QuantizeError {
     Model(#[source] ModelError),
     #[error("calibration runs the model, which needs its tokenizer")]
     Tokenizer(#[source] TextError),
-    #[error("cannot compare the models")]
-    Measure(#[source] EvalError),
+    #[error(transparent)]
+    Compare(Box<CompareError>),
     #[error("{0}")]
     Kernels(String),
     #[error("{file}: cannot read the text")]
@@ -79,6 +79,7 @@ impl QuantizeError {
         match self {
             Self::SameFile { .. } | Self::UnusedRule { .. } | Self::NoText { .. } => 2,
             Self::Input(_) => 3,
+            Self::Compare(error) => error.exit_code(),
             Self::Convert(error) => error.exit_code(),
             _ => 1,
         }

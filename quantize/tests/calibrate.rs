@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use smolt::eval::perplexity::PerplexityOptions;
 use smolt::gguf::GgufFile;
 use smolt_quantize::calibrate::{CalibrateOptions, Draw, calibrate};
-use smolt_quantize::compare::{CompareOptions, compare};
+use smolt_quantize::compare::{CompareOptions, Text, compare};
 use smolt_quantize::{Plan, QuantizeOptions};
 
 use crate::fixture::{Scratch, quantize, tiny};
@@ -64,9 +64,10 @@ fn calibration_brings_a_trained_model_closer_to_its_original() {
         let files = [nearest, ours].map(|path| GgufFile::open(&path).unwrap());
         assert_eq!(files[0].file_bytes(), files[1].file_bytes());
         let text = PerplexityOptions { n_ctx: 128, chunks: Some(20) };
+        let dialogues = Text { name: "dialogues", content: &dialogues()[1] };
         let compared =
-            compare(&input, &files, &dialogues()[1], &CompareOptions { text, threads: 2 }, &mut |_, _| {});
-        let kl: Vec<f64> = compared.unwrap().iter().map(|one| one.summary.mean_kl).collect();
+            compare(&input, &files, dialogues, &CompareOptions { text, threads: 2 }, &mut |_, _| {});
+        let kl: Vec<f64> = compared.unwrap().files.iter().map(|one| one.summary.mean_kl).collect();
         eprintln!("{recipe}: mean KL {:.6} rounded to nearest, {:.6} calibrated", kl[0], kl[1]);
         assert!(kl[1] < 0.3 * kl[0], "{recipe}: {kl:?}");
     }
@@ -164,9 +165,9 @@ fn each_method_is_closer_than_the_one_before() {
         files.push(GgufFile::open(&output).unwrap());
     }
     let text = PerplexityOptions { n_ctx: 128, chunks: Some(10) };
-    let compared =
-        compare(&base, &files, &dialogues()[1], &CompareOptions { text, threads: 2 }, &mut |_, _| {});
-    let kl: Vec<f64> = compared.unwrap().iter().map(|one| one.summary.mean_kl).collect();
+    let dialogues = Text { name: "dialogues", content: &dialogues()[1] };
+    let compared = compare(&base, &files, dialogues, &CompareOptions { text, threads: 2 }, &mut |_, _| {});
+    let kl: Vec<f64> = compared.unwrap().files.iter().map(|one| one.summary.mean_kl).collect();
     assert!(kl[1] < 0.9 * kl[0] && kl[2] < 0.5 * kl[1], "{kl:?}");
     let refused = quantize(&input, &scratch.path("out.gguf"), &["--type", "q4_0", "--method", "gptq"]);
     assert_eq!(refused.code, 2);

@@ -9,3 +9,4 @@ mod fixture;
 mod llama_quantize;
 mod oracle;
 mod plan;
+mod report;
