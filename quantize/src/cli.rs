@@ -12,6 +12,7 @@ use smolt::gguf::{GgufFile, Recipe};
 use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate};
 use crate::compare::ReportArgs;
 use crate::convert::cli::ConvertArgs;
+use crate::files::{MAX_TEXT_BYTES, read_text};
 use crate::{Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
 
 /// Converts and quantizes small language models to GGUF.
@@ -74,7 +75,8 @@ struct QuantizeArgs {
     #[arg(long, value_enum)]
     method: Option<MethodArg>,
     /// Text to calibrate on; may be repeated. Weights are then chosen so that the model's matrices give what they
-    /// gave on this text (GPTQ), instead of each rounded to nearest.
+    /// gave on this text (GPTQ), instead of each rounded to nearest. What is finished is kept in OUTPUT.calibration
+    /// until the output is complete: the same command goes on where it was stopped.
     #[arg(long, value_name = "FILE")]
     calibration: Vec<PathBuf>,
     #[command(flatten)]
@@ -146,12 +148,12 @@ impl Cli {
     }
 }
 
-/// A text and the name of its file.
-fn read_text(path: &PathBuf) -> Result<(String, String), QuantizeError> {
+/// The name of a text's file and the text.
+fn named_text(path: &Path) -> Result<(String, String), QuantizeError> {
     let file = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match read_text(path) {
         Ok(text) => Ok((file, text)),
-        Err(source) => Err(QuantizeError::ReadText { file, source }),
+        Err(source) => Err(QuantizeError::ReadText { file, limit: MAX_TEXT_BYTES, source }),
     }
 }
 
@@ -193,6 +195,7 @@ impl QuantizeArgs {
         }
         let mut calibrated = Calibrated::none();
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
+            plan.check_output(output)?;
             calibrated = self.calibrate(&plan, output)?;
             write_with_progress(&plan, output, threads(self.threads), &calibrated)?;
         }
@@ -220,7 +223,7 @@ impl QuantizeArgs {
             Some(MethodArg::Imatrix) => Method::Imatrix,
             _ => Method::Gptq,
         };
-        let texts = self.calibration.iter().map(read_text).collect::<Result<Vec<_>, _>>()?;
+        let texts = self.calibration.iter().map(|path| named_text(path)).collect::<Result<Vec<_>, _>>()?;
         let tuning = &self.tuning;
         let options = CalibrateOptions {
             draw: Draw {
@@ -239,13 +242,25 @@ impl QuantizeArgs {
         };
         let weights = plan.tensors().iter().filter(|tensor| tensor.choice.stored.is_quantized());
         let weights = weights.map(|tensor| tensor.source.elements() as u64).sum();
+        let journal = journal_of(output);
+        if journal.exists() {
+            eprintln!(
+                "note: {} is there: what it holds of this calibration is not done again",
+                journal.display()
+            );
+        }
         let bar = bar(weights, "{wide_bar} calibrating, {percent} %, {eta} left");
-        let mut journal = output.as_os_str().to_owned();
-        journal.push(".calibration");
-        let result = calibrate(plan, &texts, &options, Path::new(&journal), &mut |weights| bar.inc(weights));
+        let result = calibrate(plan, &texts, &options, &journal, &mut |weights| bar.inc(weights));
         bar.finish_and_clear();
         result
     }
+}
+
+/// The file beside an output that keeps what its calibration has finished.
+fn journal_of(output: &Path) -> PathBuf {
+    let mut journal = output.as_os_str().to_owned();
+    journal.push(".calibration");
+    journal.into()
 }
 
 /// A bar on standard error if that is a terminal.

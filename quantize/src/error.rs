@@ -51,8 +51,10 @@ pub enum QuantizeError {
     Compare(Box<CompareError>),
     #[error("{0}")]
     Kernels(String),
-    #[error("{file}: cannot read the text")]
-    ReadText { file: String, source: io::Error },
+    #[error(
+        "{file}: cannot read the text; --calibration must name a file of UTF-8 text of at most {limit} bytes"
+    )]
+    ReadText { file: String, limit: u64, source: io::Error },
     #[error("{file}: the calibration text cannot be tokenized")]
     CalibrationText { file: String, source: TextError },
     #[error(

@@ -11,6 +11,7 @@
 //! gptq     rounding that makes up for itself, into GGUF blocks
 //! compare  what quantization did to a model, on a text
 //! encode   decode, check and encode one tensor, in tiles, on all threads
+//! files    texts and paths
 //! error    everything that can be wrong
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod compare;
 pub mod convert;
 mod encode;
 mod error;
+mod files;
 mod gptq;
 mod plan;
 mod report;

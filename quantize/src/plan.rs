@@ -1,6 +1,5 @@
 //! From an input file and a recipe to an output file. See [`Plan`].
 
-use std::fs;
 use std::path::Path;
 
 use regex::Regex;
@@ -13,6 +12,7 @@ use smolt::gguf::{
 use crate::QuantizeError;
 use crate::calibrate::Calibrated;
 use crate::encode::{Encoder, Tensor};
+use crate::files;
 
 /// A type for the tensors with certain names.
 #[derive(Clone, Debug)]
@@ -145,6 +145,17 @@ impl<'a> Plan<'a> {
         self.tensors.iter().map(|tensor| tensor.source.bytes).sum()
     }
 
+    /// Refuses an output that is the input. [`Self::write`] does, too; this tells it before a calibration.
+    ///
+    /// # Errors
+    /// If it is.
+    pub fn check_output(&self, path: &Path) -> Result<(), QuantizeError> {
+        if files::is_same(Path::new(self.input.name()), path) {
+            return Err(QuantizeError::SameFile { path: path.display().to_string() });
+        }
+        Ok(())
+    }
+
     /// Writes the output with `threads` threads: the tensors of `calibrated` as they are there, all others rounded
     /// to nearest. `progress` gets the number of source bytes just done.
     ///
@@ -157,9 +168,7 @@ impl<'a> Plan<'a> {
         calibrated: &Calibrated,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), QuantizeError> {
-        if is_same_file(Path::new(self.input.name()), path) {
-            return Err(QuantizeError::SameFile { path: path.display().to_string() });
-        }
+        self.check_output(path)?;
         let mut encoder = Encoder::new(threads);
         let mut sources = self.tensors.iter().map(|tensor| &tensor.source);
         let mut bad_weight = None;
@@ -221,8 +230,4 @@ fn described(input: &GgufFile, recipe: Recipe, tensors: &[PlannedTensor]) -> Ggu
         writer.add_tensor(&tensor.source.name, &tensor.source.shape, tensor.choice.stored);
     }
     writer
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }

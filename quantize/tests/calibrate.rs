@@ -129,6 +129,15 @@ fn what_cannot_calibrate_is_refused() {
         assert!(failed.stderr.contains(expected), "{}", failed.stderr);
         assert!(!output.exists());
     }
+    let text = scratch.file("text.txt", dialogues()[0].as_bytes());
+    let asked = ["--type", "q4_0", "--calibration", text.to_str().unwrap()];
+    let before = std::fs::read(&input).unwrap();
+    let failed = quantize(&input, &input, &asked);
+    assert_eq!(failed.code, 2, "{}", failed.stderr);
+    assert!(failed.stderr.contains("is both input and output"), "{}", failed.stderr);
+    assert!(std::fs::read(&input).unwrap() == before && !scratch.path("in.gguf.calibration").exists());
+    let nowhere = quantize(&input, &scratch.path("absent/out.gguf"), &asked);
+    assert_eq!(nowhere.code, 1, "{}", nowhere.stderr);
     let failed = quantize(&input, &output, &["--type", "q4_0", "--damping", "0.1"]);
     assert_eq!(failed.code, 2, "tuning without a text");
 }
@@ -143,6 +152,13 @@ fn the_command_calibrates_and_leaves_only_the_output() {
         ["--type", "q4_0", "--calibration", text.to_str().unwrap(), "--calibration-tokens", "1024", "--json"];
     let done = quantize(&input, &output, &more);
     assert_eq!((done.code, done.stderr.contains("error")), (0, false), "{}", done.stderr);
+    assert_eq!(scratch.names(), ["in.gguf", "out.gguf", "text.txt"]);
+    // A journal of something else is begun anew, and mentioned.
+    scratch.file("out.gguf.calibration", b"something else");
+    let expected = std::fs::read(&output).unwrap();
+    let again = quantize(&input, &output, &more);
+    assert!(again.code == 0 && again.stderr.contains("out.gguf.calibration is there"), "{}", again.stderr);
+    assert!(std::fs::read(&output).unwrap() == expected);
     assert_eq!(scratch.names(), ["in.gguf", "out.gguf", "text.txt"]);
     let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
     let ratios: Vec<f64> =

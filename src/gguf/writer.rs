@@ -202,6 +202,16 @@ impl GgufWriter {
     }
 }
 
+/// Writes a file of any kind as [`GgufWriter::write_to`] does: it appears under its name when it is complete.
+///
+/// # Errors
+/// If the disk refuses, or the path is that of something else than a file.
+pub fn write_file(path: &Path, content: &[u8]) -> Result<(), GgufError> {
+    let temporary = Temporary::create(path)?;
+    (&temporary.file).write_all(content).map_err(|source| io_error(path, "write", source))?;
+    temporary.rename(path)
+}
+
 /// A file ready to be written.
 struct Plan {
     /// Padded to the alignment.

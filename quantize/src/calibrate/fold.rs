@@ -157,7 +157,12 @@ fn factors(sizes: &[f64], largest: &[f32], (a, b): (f64, f64)) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use smolt::eval::synthetic::{Shape, Synthetic};
+    use smolt::gguf::GgufFile;
+
     use super::*;
+    use crate::calibrate::stream::Stream;
+    use crate::calibrate::text::Sequences;
 
     #[test]
     fn factors_even_out_what_is_uneven() {
@@ -166,6 +171,63 @@ mod tests {
         assert_eq!(factors(&sizes, &largest, (0.0, 1.0)), [4.0, 1.0, 0.25, 1.0]);
         assert_eq!(factors(&sizes, &largest, (0.0, 0.0)), [1.0; 4]);
         assert_eq!(factors(&[1.0, 0.0, f64::NAN], &[1.0, 1.0, 0.0], (0.5, 0.5)), [1.0, 1.0, 1.0]);
+    }
+
+    /// What a layer computes, residuals after it, on a text of 32 tokens.
+    fn computed(layer: &Layer<'_>, dim: usize) -> Vec<f32> {
+        let sequences = Sequences { tokens: (0..32).collect(), length: 16 };
+        let mut stream = Stream::new(&sequences, dim, |token, row| {
+            row.iter_mut()
+                .enumerate()
+                .for_each(|(i, x)| *x = ((i * 7 + token as usize * 13) % 11) as f32 - 5.0);
+        });
+        let mut runner = layer.runner(16, 1).unwrap();
+        Stage::ALL.into_iter().for_each(|stage| stream.pass(&mut runner, stage));
+        let mut all = Vec::new();
+        for (tokens, position) in stream.tiles() {
+            let mut tile = runner.tile(position, tokens.len()).unwrap();
+            stream.enter(&mut tile, &tokens);
+            all.extend_from_slice(tile.residual());
+        }
+        all
+    }
+
+    #[test]
+    fn a_folded_layer_computes_the_same() {
+        let shape = Shape {
+            name: "tiny",
+            layers: 1,
+            dim: 64,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 16,
+            hidden: 96,
+            vocab: 500,
+            context: 64,
+            rope_base: 10_000.0,
+            norm_eps: 1e-5,
+            tied: true,
+        };
+        let bytes = Synthetic { shape, recipe: "f16".parse().unwrap(), seed: 1 }.to_vec().unwrap();
+        let input = GgufFile::from_vec("tiny", bytes).unwrap();
+        let heads = Heads { query: 4, kv: 2, dim: 16 };
+        let original = Layer::read(&input, 0);
+        let expected = computed(&original, 64);
+        let power = |i: usize| [0.25f32, 1.0, 4.0, 0.5, 8.0][i * 31 % 5];
+        for (stage, width) in Stage::ALL.into_iter().zip([64, 64, 64, 96]) {
+            let factor = |column| power(if stage == Stage::Output { heads.source(column) } else { column });
+            let mut folds = Folds::default();
+            folds[stage as usize] = (0..width).map(factor).collect();
+            let mut folded = original.clone();
+            fold(&mut folded, &folds, heads);
+            for name in stage.matrices() {
+                assert_ne!(folded.values(name), original.values(name), "{name}");
+            }
+            let found = computed(&folded, 64);
+            let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // Halves of the cache are rounded the same, but for those below the normal range.
+            assert!(largest < 1e-4, "{stage:?}: {largest}");
+        }
     }
 
     #[test]

@@ -154,8 +154,8 @@ pub fn calibrate(
 /// A number that differs between calibrations with different results.
 fn key(plan: &Plan<'_>, sequences: &Sequences, options: &CalibrateOptions) -> u64 {
     let mut hash = Fnv::default();
-    hash.add(&plan.input().fingerprint().to_le_bytes());
-    hash.add(&plan.input().file_bytes().to_le_bytes());
+    hash.add(plan.input().as_bytes());
+    plan.input().release_all();
     for tensor in plan.tensors() {
         hash.add(&tensor.choice.stored.id().to_le_bytes());
     }

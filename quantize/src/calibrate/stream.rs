@@ -69,8 +69,13 @@ impl Stream {
     /// Takes a tile up to where `stage` reads its input.
     fn tile<'r>(&self, runner: &'r mut Runner, (tokens, position): (Range<usize>, usize)) -> Tile<'r> {
         let mut tile = runner.tile(position, tokens.len()).expect("a tile of a sequence");
-        tile.residual().copy_from_slice(&self.residual[tokens.start * self.dim..tokens.end * self.dim]);
+        self.enter(&mut tile, &tokens);
         tile
+    }
+
+    /// Puts the residual stream of these tokens into a tile.
+    pub(crate) fn enter(&self, tile: &mut Tile<'_>, tokens: &Range<usize>) {
+        tile.residual().copy_from_slice(&self.residual[tokens.start * self.dim..tokens.end * self.dim]);
     }
 
     /// The input of `stage` for a tile, `[token][width]`.

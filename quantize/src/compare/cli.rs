@@ -1,19 +1,15 @@
 //! The command `report`.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use smolt::eval::perplexity::{CHUNK, PerplexityOptions};
-use smolt::gguf::GgufFile;
+use smolt::gguf::{GgufFile, write_file};
 
-use super::{CompareError, CompareOptions, Comparison, Text, compare, page, table, write};
+use super::{CompareError, CompareOptions, Comparison, Text, compare, page, table, target};
 use crate::QuantizeError;
 use crate::cli::{bar, print_line, threads};
-
-/// Longest text.
-const MAX_TEXT_BYTES: u64 = 256 << 20;
+use crate::files::{MAX_TEXT_BYTES, read_text};
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -49,19 +45,19 @@ impl ReportArgs {
     pub(crate) fn run(self) -> Result<(), QuantizeError> {
         let inputs = self.quantized.iter().chain([&self.base, &self.text]).map(PathBuf::as_path);
         if let Some(html) = &self.html {
-            write::check(html, &inputs.collect::<Vec<_>>())?;
+            target::check(html, &inputs.collect::<Vec<_>>())?;
         }
         let comparison = self.measure()?;
         // Measuring takes minutes: what it gave is printed even if the page cannot be written.
-        let written =
-            self.html.as_ref().map_or(Ok(()), |html| write::write(html, &page(&comparison, self.worst)));
+        let write = |html: &PathBuf| write_file(html, page(&comparison, self.worst).as_bytes());
+        let written = self.html.as_ref().map_or(Ok(()), write);
         if self.json {
             let json = serde_json::to_string_pretty(&comparison);
             print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?)?;
         } else {
             print_line(&table(&comparison, self.worst))?;
         }
-        Ok(written?)
+        written.map_err(QuantizeError::Output)
     }
 
     fn measure(&self) -> Result<Comparison, QuantizeError> {
@@ -69,7 +65,8 @@ impl ReportArgs {
         let base = open(&self.base)?;
         let quantized = self.quantized.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let name = self.text.display().to_string();
-        let content = read_text(&self.text, &name)?;
+        let failed = |source| CompareError::ReadText { file: name.clone(), limit: MAX_TEXT_BYTES, source };
+        let content = read_text(&self.text).map_err(failed)?;
         let text = PerplexityOptions { n_ctx: self.context, chunks: self.chunks };
         let options = CompareOptions { text, threads: threads(self.threads) };
         let bar = bar(0, "{wide_bar} chunk {pos} of {len}, {eta} left");
@@ -81,12 +78,4 @@ impl ReportArgs {
         bar.finish_and_clear();
         Ok(comparison?)
     }
-}
-
-fn read_text(path: &Path, name: &str) -> Result<String, CompareError> {
-    let failed = |source| CompareError::ReadText { file: name.to_owned(), limit: MAX_TEXT_BYTES, source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(failed)?;
-    let bytes = file.take(MAX_TEXT_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if bytes as u64 > MAX_TEXT_BYTES { Err(failed(io::ErrorKind::FileTooLarge.into())) } else { Ok(text) }
 }

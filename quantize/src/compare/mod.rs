@@ -28,9 +28,9 @@ mod error;
 mod page;
 mod show;
 mod table;
+mod target;
 mod tensors;
 mod unfold;
-mod write;
 
 use std::sync::Arc;
 

@@ -179,7 +179,7 @@ impl Conversion {
     /// If `path` is a file of the model, a weight is not a number or too large for its type, or a file cannot be
     /// read or written.
     pub fn write(&self, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), ConvertError> {
-        if self.shards.paths().any(|source| is_same_file(source, path)) {
+        if self.shards.paths().any(|source| crate::files::is_same(source, path)) {
             return Err(ConvertError::OutputIsInput { path: path.display().to_string() });
         }
         let mut tensors = self.tensors.iter();
@@ -253,10 +253,6 @@ fn size_label(weights: u64) -> String {
     let scaled = weights as f64 / unit;
     let decimals = usize::from(scaled.round() < 10.0);
     format!("{scaled:.decimals$}{suffix}")
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 #[cfg(test)]
