@@ -81,3 +81,38 @@ pub(super) fn nearest_loss(
     });
     losses.iter().sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `T = W + share * W G H^-1`, so `(T - W) H = share * W G`.
+    #[test]
+    fn the_target_makes_up_for_the_inputs() {
+        let dim = 64;
+        let wave = |i: usize, j: usize| f64::from(((i * 37 + j * 11) % 23) as u32) / 23.0 - 0.5;
+        let h = Mat::from_fn(dim, dim, |i, j| {
+            (0..200).map(|t| wave(t, i) * wave(t, j)).sum::<f64>() + if i == j { 1.0 } else { 0.0 }
+        });
+        let g = Mat::from_fn(dim, dim, |i, j| wave(i + 5, j + 3));
+        let weights: Vec<f32> = (0..70 * dim).map(|i| wave(i, 1) as f32).collect();
+        let factor = Factor::new(h.as_ref(), 0.0, 32).unwrap();
+        for threads in [1, 3] {
+            let shifted = target(&mut Pool::new(threads), &weights, g.as_ref(), &factor, 0.5);
+            for (t, w) in shifted.chunks_exact(dim).zip(weights.chunks_exact(dim)) {
+                for j in 0..dim {
+                    let made: f64 = (0..dim).map(|k| f64::from(t[k] - w[k]) * h[(k, j)]).sum();
+                    let wanted: f64 = (0..dim).map(|k| 0.5 * f64::from(w[k]) * g[(k, j)]).sum();
+                    assert!((made - wanted).abs() < 1e-3, "{made} {wanted}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn samples_are_spread_over_all_rows() {
+        let weights: Vec<f32> = (0..100).map(|i| (i / 2) as f32).collect();
+        assert_eq!(sampled(&weights, 2, 4), [0.0, 0.0, 13.0, 13.0, 26.0, 26.0, 39.0, 39.0]);
+        assert_eq!(sampled(&weights[..4], 2, 96), weights[..4]);
+    }
+}
