@@ -1,5 +1,6 @@
 //! The command line: arguments, what is printed where, progress.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use smolt::blocks::BlockType;
 use smolt::eval::synthetic::{Shape, Synthetic};
 use smolt::gguf::{GgufFile, Recipe};
 
+use crate::allocate::{Allocation, Budget, BudgetArgs};
 use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate};
 use crate::compare::ReportArgs;
 use crate::convert::cli::ConvertArgs;
@@ -59,8 +61,11 @@ struct QuantizeArgs {
     #[arg(required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// Type of the weights: a block format such as q4_0, or a mix as llama-quantize makes it, e.g. q4_k_m.
-    #[arg(long = "type", value_name = "TYPE")]
-    recipe: Recipe,
+    #[arg(long = "type", value_name = "TYPE", required_unless_present_any = ["size", "bpw"])]
+    #[arg(conflicts_with_all = ["size", "bpw"])]
+    recipe: Option<Recipe>,
+    #[command(flatten)]
+    budget: BudgetArgs,
     /// Type of the token embedding [default: the recipe's; Q6_K or Q8_0 where it is also the output head].
     #[arg(long, value_name = "TYPE")]
     embedding_type: Option<BlockType>,
@@ -128,6 +133,13 @@ struct TuningArgs {
     /// How much of the error in its inputs a matrix makes up for, from 0 to 1.
     #[arg(long, value_name = "X", default_value_t = 1.0, requires = "calibration")]
     asymmetry: f32,
+    /// Times the scale of a block is fitted again to the levels it gave.
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "calibration")]
+    #[arg(value_parser = clap::value_parser!(u8).range(..=16))]
+    refits: u8,
+    /// Round columns in the order of the file, not those with the largest inputs first.
+    #[arg(long, requires = "calibration")]
+    file_order: bool,
     /// Leave the factors between adjacent matrices as they are.
     #[arg(long, requires = "calibration")]
     no_fold: bool,
@@ -172,7 +184,8 @@ impl SynthArgs {
 
 impl QuantizeArgs {
     fn options(&self) -> QuantizeOptions {
-        let mut recipe = self.recipe;
+        // Where a size is asked for, it chooses the types.
+        let mut recipe = self.recipe.unwrap_or_default();
         if let Some(block_type) = self.embedding_type {
             recipe = recipe.with_embedding(block_type);
         }
@@ -182,6 +195,7 @@ impl QuantizeArgs {
         QuantizeOptions {
             recipe,
             rules: self.tensor_type.clone(),
+            chosen: HashMap::new(),
             strict: self.strict,
             allow_requantize: self.allow_requantize,
         }
@@ -189,19 +203,23 @@ impl QuantizeArgs {
 
     fn run(self) -> Result<(), QuantizeError> {
         let input = GgufFile::open(&self.input).map_err(QuantizeError::Input)?;
-        let plan = Plan::new(&input, &self.options())?;
+        let texts = self.calibration.iter().map(|path| named_text(path)).collect::<Result<Vec<_>, _>>()?;
+        let plan = match self.budget.budget() {
+            Some(budget) => self.allocated(&input, &texts, budget)?,
+            None => Plan::new(&input, &self.options())?,
+        };
         for substitution in plan.substitutions() {
             eprintln!("warning: {substitution}");
         }
         let mut calibrated = Calibrated::none();
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
             plan.check_output(output)?;
-            calibrated = self.calibrate(&plan, output)?;
+            calibrated = self.calibrate(&plan, &texts, output)?;
             write_with_progress(&plan, output, threads(self.threads), &calibrated)?;
         }
         let output = self.output.as_ref().map(|path| path.display().to_string());
         let report = Report::new(&plan, output, self.dry_run, &calibrated);
-        calibrated.remove().map_err(QuantizeError::Journal)?;
+        self.clean_up(calibrated)?;
         if self.json {
             let json = serde_json::to_string_pretty(&report);
             return print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
@@ -212,20 +230,31 @@ impl QuantizeArgs {
         print_line(&report.summary())
     }
 
-    fn calibrate(&self, plan: &Plan<'_>, output: &Path) -> Result<Calibrated, QuantizeError> {
-        let method = match self.method {
-            Some(MethodArg::Rtn) => return Ok(Calibrated::none()),
-            Some(method) if self.calibration.is_empty() => {
-                let method = if method == MethodArg::Gptq { "gptq" } else { "imatrix" };
-                return Err(QuantizeError::NoText { method });
-            }
-            None if self.calibration.is_empty() => return Ok(Calibrated::none()),
-            Some(MethodArg::Imatrix) => Method::Imatrix,
-            _ => Method::Gptq,
+    /// The plan of least divergence within a budget.
+    fn allocated<'a>(
+        &self,
+        input: &'a GgufFile,
+        texts: &[(String, String)],
+        budget: Budget,
+    ) -> Result<Plan<'a>, QuantizeError> {
+        let kept = self.output.as_deref().filter(|_| !self.dry_run).map(|output| beside(output, SENSITIVITY));
+        let allocation = Allocation {
+            input,
+            texts,
+            calibrate: self.calibrate_options(Method::Gptq),
+            budget,
+            menu: self.budget.menu(),
+            journal: kept.as_deref(),
         };
-        let texts = self.calibration.iter().map(|path| named_text(path)).collect::<Result<Vec<_>, _>>()?;
+        let bar = bar(allocation.units()?, "{wide_bar} measuring sensitivities, {percent} %, {eta} left");
+        let plan = allocation.plan(&self.options(), &mut |units| bar.inc(units));
+        bar.finish_and_clear();
+        plan
+    }
+
+    fn calibrate_options(&self, method: Method) -> CalibrateOptions {
         let tuning = &self.tuning;
-        let options = CalibrateOptions {
+        CalibrateOptions {
             draw: Draw {
                 tokens: tuning.calibration_tokens,
                 seed: tuning.seed,
@@ -238,11 +267,31 @@ impl QuantizeArgs {
             // What follows needs to know how inputs vary together.
             asymmetry: if method == Method::Gptq { tuning.asymmetry } else { 0.0 },
             fold: method == Method::Gptq && !tuning.no_fold,
+            refits: tuning.refits,
+            file_order: tuning.file_order,
             threads: threads(self.threads),
+        }
+    }
+
+    fn calibrate(
+        &self,
+        plan: &Plan<'_>,
+        texts: &[(String, String)],
+        output: &Path,
+    ) -> Result<Calibrated, QuantizeError> {
+        let method = match self.method {
+            Some(MethodArg::Rtn) => return Ok(Calibrated::none()),
+            Some(method) if texts.is_empty() => {
+                let method = if method == MethodArg::Gptq { "gptq" } else { "imatrix" };
+                return Err(QuantizeError::NoText { method });
+            }
+            None if texts.is_empty() => return Ok(Calibrated::none()),
+            Some(MethodArg::Imatrix) => Method::Imatrix,
+            _ => Method::Gptq,
         };
         let weights = plan.tensors().iter().filter(|tensor| tensor.choice.stored.is_quantized());
         let weights = weights.map(|tensor| tensor.source.elements() as u64).sum();
-        let journal = journal_of(output);
+        let journal = beside(output, CALIBRATION);
         if journal.exists() {
             eprintln!(
                 "note: {} is there: what it holds of this calibration is not done again",
@@ -250,17 +299,32 @@ impl QuantizeArgs {
             );
         }
         let bar = bar(weights, "{wide_bar} calibrating, {percent} %, {eta} left");
-        let result = calibrate(plan, &texts, &options, &journal, &mut |weights| bar.inc(weights));
+        let options = self.calibrate_options(method);
+        let result = calibrate(plan, texts, &options, &journal, &mut |weights| bar.inc(weights));
         bar.finish_and_clear();
         result
     }
+
+    /// Deletes what was kept beside the output while it was not complete.
+    fn clean_up(&self, calibrated: Calibrated) -> Result<(), QuantizeError> {
+        calibrated.remove().map_err(QuantizeError::Journal)?;
+        let kept = self.output.as_deref().filter(|_| !self.dry_run && self.budget.budget().is_some());
+        match kept.map(|output| std::fs::remove_file(beside(output, SENSITIVITY))) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(QuantizeError::Journal(error)),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// The file beside an output that keeps what its calibration has finished.
-fn journal_of(output: &Path) -> PathBuf {
-    let mut journal = output.as_os_str().to_owned();
-    journal.push(".calibration");
-    journal.into()
+/// What is appended to an output's name for the files that keep what is finished.
+const CALIBRATION: &str = ".calibration";
+const SENSITIVITY: &str = ".sensitivity";
+
+/// A file beside an output.
+fn beside(output: &Path, suffix: &str) -> PathBuf {
+    let mut path = output.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 /// A bar on standard error if that is a terminal.

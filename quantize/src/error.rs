@@ -40,6 +40,8 @@ pub enum QuantizeError {
     UnusedRule { file: String, pattern: String },
     #[error("--method {method} needs a text: --calibration FILE")]
     NoText { method: &'static str },
+    #[error("a file of {asked} bytes is asked for; the smallest with the types to choose from has {least}")]
+    Budget { asked: u64, least: u64 },
     #[error("{file}: tensor {tensor:?} is missing")]
     MissingTensor { file: String, tensor: String },
     /// The model cannot be run.
@@ -79,7 +81,7 @@ impl QuantizeError {
     /// Exit code of the command: 2 for wrong usage, 3 for an input that is missing or unreadable, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::SameFile { .. } | Self::UnusedRule { .. } | Self::NoText { .. } => 2,
+            Self::SameFile { .. } | Self::UnusedRule { .. } | Self::NoText { .. } | Self::Budget { .. } => 2,
             Self::Input(_) => 3,
             Self::Compare(error) => error.exit_code(),
             Self::Convert(error) => error.exit_code(),

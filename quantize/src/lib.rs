@@ -7,6 +7,7 @@
 //! convert  the folder of a published model -> GGUF
 //! report   what became of every tensor, as a table and as JSON
 //! plan     input file + recipe -> type, order and size of every tensor of the output
+//! allocate the types of tensors for a given size
 //! calibrate  what the matrices read on a text, layer by layer
 //! gptq     rounding that makes up for itself, into GGUF blocks
 //! compare  what quantization did to a model, on a text
@@ -21,6 +22,7 @@
 //!
 //! Types are chosen by [`smolt::gguf::Recipe`], also used for synthetic models.
 
+mod allocate;
 pub mod calibrate;
 pub mod cli;
 pub mod compare;

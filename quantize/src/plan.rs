@@ -1,5 +1,6 @@
 //! From an input file and a recipe to an output file. See [`Plan`].
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use regex::Regex;
@@ -39,6 +40,8 @@ pub struct QuantizeOptions {
     pub recipe: Recipe,
     /// Types of single tensors in place of the recipe's; the last rule that fits a name counts.
     pub rules: Vec<TypeRule>,
+    /// Types by name, as chosen for a size; a rule goes before them.
+    pub chosen: HashMap<String, BlockType>,
     /// Refuse to replace a type that does not fit a tensor's rows.
     pub strict: bool,
     /// Accept an input with quantized tensors.
@@ -54,6 +57,8 @@ pub struct PlannedTensor {
     pub choice: Choice,
     /// Bytes in the output.
     pub bytes: u64,
+    /// Whether its type is the recipe's own choice, not asked for by a rule or for the embedding or head.
+    pub is_free: bool,
 }
 
 impl PlannedTensor {
@@ -207,17 +212,20 @@ fn planned(input: &GgufFile, options: &QuantizeOptions) -> Result<Vec<PlannedTen
     }
     let plan = |source: &TensorInfo| {
         let rule = options.rules.iter().rev().find(|rule| is_for(rule, source));
-        let choice = match rule {
-            Some(rule) => Choice::fitting(rule.block_type, source.cols()),
+        let chosen = rule.map(|rule| &rule.block_type).or_else(|| options.chosen.get(&source.name));
+        let choice = match chosen {
+            Some(block_type) => Choice::fitting(*block_type, source.cols()),
             None => options.recipe.choose(layout, source),
         };
-        PlannedTensor { source: source.clone(), choice, bytes: bytes_as(source, choice.stored) }
+        let is_free =
+            rule.is_none() && Recipe::decides(source) && options.recipe.asked_for(&source.name).is_none();
+        PlannedTensor { source: source.clone(), choice, bytes: bytes_as(source, choice.stored), is_free }
     };
     Ok(sources.into_iter().map(plan).collect())
 }
 
 /// Bytes of a tensor whose rows are whole blocks of `block_type`. The reader's caps keep it within u64.
-fn bytes_as(tensor: &TensorInfo, block_type: BlockType) -> u64 {
+pub(crate) fn bytes_as(tensor: &TensorInfo, block_type: BlockType) -> u64 {
     (tensor.elements() / block_type.block_len()) as u64 * block_type.block_bytes() as u64
 }
 

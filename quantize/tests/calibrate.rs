@@ -1,5 +1,6 @@
 //! Calibrated quantization, end to end on the demo model and on a tiny one.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,12 @@ use smolt_quantize::{Plan, QuantizeOptions};
 
 use crate::fixture::{Scratch, quantize, tiny};
 
-fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// The demo's dialogues: first and second half.
-fn dialogues() -> [String; 2] {
+pub(crate) fn dialogues() -> [String; 2] {
     let text = std::fs::read_to_string(repository("tests/data/demo/demo-calibration.txt")).unwrap();
     let (first, second) =
         text.split_at(text[text.len() / 2..].find("<|im_start|>user").unwrap() + text.len() / 2);
@@ -35,6 +36,7 @@ fn plan<'a>(input: &'a GgufFile, recipe: &str) -> Plan<'a> {
     let options = QuantizeOptions {
         recipe: recipe.parse().unwrap(),
         rules: vec![],
+        chosen: HashMap::new(),
         strict: false,
         allow_requantize: false,
     };

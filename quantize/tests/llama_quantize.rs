@@ -1,5 +1,6 @@
 //! Files made by llama.cpp's `llama-quantize` are reproduced. Needs the shared development data.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use smolt::gguf::GgufFile;
@@ -28,6 +29,7 @@ fn both(scratch: &Scratch, recipe: &str, theirs: &str) -> Option<(GgufFile, Gguf
     let options = QuantizeOptions {
         recipe: recipe.parse().unwrap(),
         rules: vec![],
+        chosen: HashMap::new(),
         strict: false,
         allow_requantize: false,
     };

@@ -8,7 +8,13 @@ use smolt_quantize::{Plan, QuantizeOptions};
 use crate::fixture::{Scratch, tiny};
 
 fn options(recipe: &str) -> QuantizeOptions {
-    QuantizeOptions { recipe: recipe.parse().unwrap(), rules: vec![], strict: false, allow_requantize: false }
+    QuantizeOptions {
+        recipe: recipe.parse().unwrap(),
+        rules: vec![],
+        chosen: std::collections::HashMap::new(),
+        strict: false,
+        allow_requantize: false,
+    }
 }
 
 fn values(file: &GgufFile, name: &str) -> Vec<f32> {

@@ -267,15 +267,25 @@ fn normalizer(logits: &[f32]) -> (usize, f64) {
     (top, most + sum.ln())
 }
 
-fn compare(base: &[f32], other: &[f32], next: u32) -> Point {
-    let ((base_top, base_norm), (other_top, other_norm)) = (normalizer(base), normalizer(other));
-    let kl = base.iter().zip(other).map(|(base, other)| {
+/// Kullback-Leibler divergence of the distribution with logits `other` from that with logits `base`, in nats.
+pub fn kl_divergence(base: &[f32], other: &[f32]) -> f64 {
+    normalized_kl((base, normalizer(base).1), (other, normalizer(other).1))
+}
+
+/// The same of logits with their normalizers.
+fn normalized_kl((base, base_norm): (&[f32], f64), (other, other_norm): (&[f32], f64)) -> f64 {
+    let parts = base.iter().zip(other).map(|(base, other)| {
         let (base, other) = (f64::from(*base) - base_norm, f64::from(*other) - other_norm);
         base.exp() * (base - other)
     });
+    parts.sum()
+}
+
+fn compare(base: &[f32], other: &[f32], next: u32) -> Point {
+    let ((base_top, base_norm), (other_top, other_norm)) = (normalizer(base), normalizer(other));
     let next = next as usize;
     Point {
-        kl: kl.sum(),
+        kl: normalized_kl((base, base_norm), (other, other_norm)),
         nll: [base_norm - f64::from(base[next]), other_norm - f64::from(other[next])],
         same_top: base_top == other_top,
     }
@@ -292,6 +302,7 @@ mod tests {
         let other = [1.0f32, 1.0, 2.0].map(|p| p.ln() + 7.0);
         let point = compare(&base, &other, 2);
         assert!((point.kl - 0.25 * 2f64.ln()).abs() < 1e-6, "{}", point.kl);
+        assert_eq!(kl_divergence(&base, &other), point.kl);
         assert!((point.nll[0] - 4f64.ln()).abs() < 1e-6 && (point.nll[1] - 2f64.ln()).abs() < 1e-6);
         assert!(!point.same_top);
         let same = compare(&base, &base, 0);

@@ -163,10 +163,18 @@ impl Recipe {
         tensor.rows() > 1 && name.ends_with(".weight") && !KEPT.iter().any(|part| name.contains(part))
     }
 
+    /// The type asked for by [`Self::with_embedding`] or [`Self::with_head`].
+    pub fn asked_for(&self, name: &str) -> Option<BlockType> {
+        match name {
+            "token_embd.weight" => self.embedding,
+            "output.weight" => self.head,
+            _ => None,
+        }
+    }
+
     fn wanted(&self, layout: Layout, name: &str) -> BlockType {
         let (embedding, head) = (name == "token_embd.weight", name == "output.weight");
-        let asked = if embedding { self.embedding } else { self.head.filter(|_| head) };
-        if let Some(block_type) = asked {
+        if let Some(block_type) = self.asked_for(name) {
             return block_type;
         }
         if !self.base.is_quantized() {
@@ -205,6 +213,13 @@ fn fitting(block_type: BlockType, cols: usize) -> BlockType {
         other => other,
     };
     [block_type, smaller].into_iter().find(|candidate| fits(*candidate)).unwrap_or(BlockType::F16)
+}
+
+impl Default for Recipe {
+    /// `q4_0`
+    fn default() -> Self {
+        recipe("q4_0", 2, BlockType::Q4_0, Raised::No)
+    }
 }
 
 impl std::fmt::Display for Recipe {

@@ -201,7 +201,7 @@ impl Runner {
 
     /// Computes the logits of tokens `rows` of the last tile into rows of the buffer from `first` on; returns
     /// the rows so far.
-    fn head(&mut self, rows: Range<usize>, first: usize) -> LogitRows<'_> {
+    pub(super) fn head(&mut self, rows: Range<usize>, first: usize) -> LogitRows<'_> {
         let Model { spec, layout, weights, .. } = &*self.model;
         let (vocab, blocks, end) = (spec.vocab, logit_blocks(spec.vocab), first + rows.len());
         let logits = &mut self.logits[first * vocab..end * vocab];

@@ -8,10 +8,14 @@
 //! project   residual += output * mixed
 //! expand    norm, gate and up, activation      residual -> hidden
 //! contract  residual += down * hidden
+//! logits    norm, output head                  residual -> logits
 //! ```
+
+use std::ops::Range;
 
 use super::error::ModelError;
 use super::families::RotaryPairs;
+use super::logits::LogitRows;
 use super::runner::{Activations, Model, Runner};
 use super::weights::{Linear, Vector, Weights};
 use crate::kernels::ops::{Attention, Gated, Input, Output, RmsNorm, Rotation};
@@ -186,6 +190,17 @@ impl Tile<'_> {
         let residual = &mut activations.residual[..*tokens * spec.dim];
         let input = Input { rows, dim: spec.hidden, norm: None };
         executor.linear(&input, &mut [output(weights, &layout.layers[index].down, residual, true)]);
+    }
+}
+
+impl<'r> Tile<'r> {
+    /// The logits after the tokens `rows` of the tile, by their residual streams.
+    ///
+    /// # Panics
+    /// If there are more rows than [`LanguageModel::logit_rows`](super::LanguageModel::logit_rows) or tokens.
+    pub fn logits(self, rows: Range<usize>) -> LogitRows<'r> {
+        assert!(rows.end <= self.tokens);
+        self.runner.head(rows, 0)
     }
 }
 

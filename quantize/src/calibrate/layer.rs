@@ -5,12 +5,14 @@ use std::sync::Arc;
 use smolt::blocks::BlockType;
 use smolt::gguf::{GgufFile, GgufWriter, TensorInfo};
 use smolt::kernels::{Kernels, KvType};
-use smolt::model::{Model, RunOptions, Runner, Spec};
+use smolt::model::{Model, RunOptions, Runner, Spec, TILE};
 
 use crate::QuantizeError;
 
 /// Tensors outside of the layers that the forward pass of a layer needs, if the model has them.
 const SHARED: [&str; 2] = ["output_norm.weight", "rope_freqs.weight"];
+/// The embedding, which is the head where there is no other.
+const EMBEDDING: &str = "token_embd.weight";
 
 /// A tensor as it is at the moment.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ struct Tensor {
 pub(crate) struct Layer<'a> {
     input: &'a GgufFile,
     tensors: Vec<Tensor>,
+    /// The matrix of the output head, if that is wanted, too.
+    head: Option<Tensor>,
 }
 
 impl<'a> Layer<'a> {
@@ -40,7 +44,18 @@ impl<'a> Layer<'a> {
             block_type: info.block_type,
             bytes: copied(input, info),
         });
-        Self { input, tensors: tensors.collect() }
+        Self { input, tensors: tensors.collect(), head: None }
+    }
+
+    /// The output head of a model, whose matrix is here the data `bytes` for rows of `source`, with some layer.
+    pub(crate) fn with_head(
+        input: &'a GgufFile,
+        source: &TensorInfo,
+        block_type: BlockType,
+        bytes: Vec<u8>,
+    ) -> Self {
+        let (name, shape) = (EMBEDDING.to_owned(), source.shape.clone());
+        Self { head: Some(Tensor { name, shape, block_type, bytes }), ..Self::read(input, 0) }
     }
 
     fn tensor(&self, name: &str) -> Option<&Tensor> {
@@ -90,7 +105,14 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// The layer as a model: a single layer, an embedding of one token, the norm before the head.
+    /// An embedding of one token, for layers that run without a head.
+    fn no_head(&self) -> Tensor {
+        let dim = self.input.tensor(EMBEDDING).map_or(1, TensorInfo::cols);
+        let shape = vec![dim as u64, 1];
+        Tensor { name: EMBEDDING.to_owned(), shape, block_type: BlockType::F32, bytes: vec![0; dim * 4] }
+    }
+
+    /// The layer as a model: a single layer, the norm before the head and an embedding.
     fn file(&self) -> Result<GgufFile, QuantizeError> {
         let architecture = self.input.require_str("general.architecture").map_err(QuantizeError::Input)?;
         let count = format!("{architecture}.block_count");
@@ -100,8 +122,9 @@ impl<'a> Layer<'a> {
             key == "general.architecture" || (key.starts_with(&prefix) && key != count)
         });
         writer.set(count, 1u32);
-        let dim = self.input.tensor("token_embd.weight").map_or(1, TensorInfo::cols);
-        writer.add_tensor("token_embd.weight", &[dim as u64, 1], BlockType::F32);
+        let none = self.no_head();
+        let head = self.head.as_ref().unwrap_or(&none);
+        writer.add_tensor(&head.name, &head.shape, head.block_type);
         for shared in SHARED.iter().filter_map(|name| self.input.tensor(name)) {
             writer.add_tensor(&shared.name, &shared.shape, shared.block_type);
         }
@@ -111,10 +134,8 @@ impl<'a> Layer<'a> {
         let bytes = writer.to_vec(self.input.name(), |info, out| {
             match (info.name.strip_prefix("blk.0."), self.input.tensor(&info.name)) {
                 (Some(name), _) => out.write_all(self.tensor(name).map_or(&[], |tensor| &tensor.bytes)),
-                (None, Some(shared)) if info.name != "token_embd.weight" => {
-                    out.write_all(self.input.data(shared))
-                }
-                _ => out.write_all(&vec![0; dim * 4]),
+                (None, Some(shared)) if info.name != EMBEDDING => out.write_all(self.input.data(shared)),
+                _ => out.write_all(&head.bytes),
             }
         });
         GgufFile::from_vec(self.input.name(), bytes.map_err(QuantizeError::Output)?)
@@ -125,7 +146,8 @@ impl<'a> Layer<'a> {
     pub(crate) fn runner(&self, length: usize, threads: usize) -> Result<Runner, QuantizeError> {
         let kernels = Kernels::detect().map_err(|error| QuantizeError::Kernels(error.to_string()))?;
         let model = Model::load(&self.file()?, kernels).map_err(QuantizeError::Model)?;
-        let options = RunOptions { context: length, threads, logit_rows: 1, kv: KvType::F16 };
+        let logit_rows = if self.head.is_some() { TILE } else { 1 };
+        let options = RunOptions { context: length, threads, logit_rows, kv: KvType::F16 };
         Runner::new(Arc::new(model), &options).map_err(QuantizeError::Model)
     }
 }

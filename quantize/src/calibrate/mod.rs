@@ -31,20 +31,26 @@ mod journal;
 mod layer;
 mod moments;
 mod rows;
+mod sensitivity;
 mod stream;
+mod survey;
 mod text;
 mod work;
 
 use std::io;
 use std::path::Path;
 
-use smolt::gguf::Fnv;
+use smolt::blocks::BlockType;
+use smolt::gguf::{Fnv, GgufFile};
 use smolt::text::{Tokenizer, TokenizerOptions};
 
 use self::journal::Journal;
+pub use self::sensitivity::Sensitivity;
+pub(crate) use self::sensitivity::{PROBE, units};
 pub use self::text::Draw;
 use self::text::Sequences;
 use self::work::Work;
+use crate::gptq::{FactorOptions, REFITS};
 use crate::{Plan, QuantizeError};
 
 /// How weights are rounded.
@@ -72,8 +78,22 @@ pub struct CalibrateOptions {
     pub asymmetry: f32,
     /// Whether factors are folded between adjacent matrices and norms.
     pub fold: bool,
+    /// Times the scale of a block is fitted again by least squares to the levels it gave.
+    pub refits: u8,
+    /// Round columns in the order of the file, not those of the largest inputs first.
+    pub file_order: bool,
     /// Threads.
     pub threads: usize,
+}
+
+impl CalibrateOptions {
+    fn factor(&self) -> FactorOptions {
+        FactorOptions { damping: self.damping, file_order: self.file_order }
+    }
+
+    fn head_factor(&self) -> FactorOptions {
+        FactorOptions { damping: self.head_damping, ..self.factor() }
+    }
 }
 
 impl Default for CalibrateOptions {
@@ -85,6 +105,8 @@ impl Default for CalibrateOptions {
             head_damping: 0.05,
             asymmetry: 1.0,
             fold: true,
+            refits: REFITS,
+            file_order: false,
             threads: 1,
         }
     }
@@ -141,14 +163,53 @@ pub fn calibrate(
     journal: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Calibrated, QuantizeError> {
-    let input = plan.input();
+    let sequences = sequences(plan.input(), texts, options)?;
+    let journal = Journal::open(journal, key(plan, &sequences, options)).map_err(QuantizeError::Journal)?;
+    Work::new(plan, options, Some(journal), progress)?.run(&sequences)
+}
+
+/// Measures what it costs to store each tensor that has the type `PROBE` in `plan` in each type of `menu`. The result
+/// is kept in the file `journal`, if any, and not measured again. `progress` gets the number of
+/// [`units`] just done.
+///
+/// # Errors
+/// As [`calibrate`].
+pub(crate) fn sensitivities(
+    plan: &Plan<'_>,
+    texts: &[(String, String)],
+    (options, menu): (&CalibrateOptions, &[BlockType]),
+    journal: Option<&Path>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Sensitivity>, QuantizeError> {
+    let sequences = sequences(plan.input(), texts, options)?;
+    let key = key(plan, &sequences, options) ^ menu.iter().fold(0, |sum, one| sum * 31 + u64::from(one.id()));
+    let journal = journal.map(|path| Journal::open(path, key)).transpose().map_err(QuantizeError::Journal)?;
+    let kept = journal.as_ref().map(|journal| journal.read(SENSITIVITIES)).transpose();
+    let kept = kept.map_err(QuantizeError::Journal)?.flatten();
+    if let Some(known) = kept.as_deref().and_then(sensitivity::from_bytes) {
+        return Ok(known);
+    }
+    let found = Work::new(plan, options, None, progress)?.sensitivities(&sequences, menu)?;
+    if let Some(mut journal) = journal {
+        let bytes = sensitivity::to_bytes(&found);
+        journal.put(SENSITIVITIES, &bytes, 0.0, 0.0).map_err(QuantizeError::Journal)?;
+    }
+    Ok(found)
+}
+
+/// Name of the sensitivities in their journal.
+const SENSITIVITIES: &str = "sensitivities";
+
+fn sequences(
+    input: &GgufFile,
+    texts: &[(String, String)],
+    options: &CalibrateOptions,
+) -> Result<Sequences, QuantizeError> {
     let tokenizer =
         Tokenizer::from_gguf(input, TokenizerOptions::default()).map_err(QuantizeError::Tokenizer)?;
     let context = layer::spec(input)?.trained_context;
     let draw = Draw { sequence: options.draw.sequence.min(context), ..options.draw };
-    let sequences = Sequences::draw(&tokenizer, texts, draw)?;
-    let journal = Journal::open(journal, key(plan, &sequences, options)).map_err(QuantizeError::Journal)?;
-    Work::new(plan, options, journal, progress)?.run(&sequences)
+    Sequences::draw(&tokenizer, texts, draw)
 }
 
 /// A number that differs between calibrations with different results.

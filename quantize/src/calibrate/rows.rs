@@ -85,6 +85,7 @@ pub(super) fn nearest_loss(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gptq::FactorOptions;
 
     /// `T = W + share * W G H^-1`, so `(T - W) H = share * W G`.
     #[test]
@@ -96,7 +97,7 @@ mod tests {
         });
         let g = Mat::from_fn(dim, dim, |i, j| wave(i + 5, j + 3));
         let weights: Vec<f32> = (0..70 * dim).map(|i| wave(i, 1) as f32).collect();
-        let factor = Factor::new(h.as_ref(), 0.0, 32).unwrap();
+        let factor = Factor::new(h.as_ref(), FactorOptions { damping: 0.0, file_order: false }, 32).unwrap();
         for threads in [1, 3] {
             let shifted = target(&mut Pool::new(threads), &weights, g.as_ref(), &factor, 0.5);
             for (t, w) in shifted.chunks_exact(dim).zip(weights.chunks_exact(dim)) {

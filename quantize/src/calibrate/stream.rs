@@ -6,7 +6,11 @@ use smolt::model::{Norm, Runner, TILE, Tile};
 
 use super::text::Sequences;
 
+/// Tokens of the stream that make a tile, and the position of the first in its sequence.
+pub(crate) type TileAt = (Range<usize>, usize);
+
 /// The activations of all calibration tokens between two stages.
+#[derive(Clone)]
 pub(crate) struct Stream {
     dim: usize,
     length: usize,
@@ -53,13 +57,18 @@ impl Stream {
         Self { dim, length: sequences.length, residual, mixed: Vec::new() }
     }
 
+    /// Tokens of a sequence.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
     /// Tokens in all.
-    fn tokens(&self) -> usize {
+    pub(crate) fn tokens(&self) -> usize {
         self.residual.len() / self.dim
     }
 
-    /// The tiles of all sequences, in order: tokens of the stream, and the position of the first in its sequence.
-    pub(crate) fn tiles(&self) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
+    /// The tiles of all sequences, in order.
+    pub(crate) fn tiles(&self) -> impl Iterator<Item = TileAt> + use<> {
         let length = self.length;
         (0..self.tokens()).step_by(length).flat_map(move |sequence| {
             (0..length).step_by(TILE).map(move |at| (sequence + at..sequence + length.min(at + TILE), at))
@@ -67,7 +76,7 @@ impl Stream {
     }
 
     /// Takes a tile up to where `stage` reads its input.
-    fn tile<'r>(&self, runner: &'r mut Runner, (tokens, position): (Range<usize>, usize)) -> Tile<'r> {
+    fn tile<'r>(&self, runner: &'r mut Runner, (tokens, position): TileAt) -> Tile<'r> {
         let mut tile = runner.tile(position, tokens.len()).expect("a tile of a sequence");
         self.enter(&mut tile, &tokens);
         tile
@@ -79,13 +88,7 @@ impl Stream {
     }
 
     /// The input of `stage` for a tile, `[token][width]`.
-    pub(crate) fn input(
-        &self,
-        runner: &mut Runner,
-        stage: Stage,
-        at: (Range<usize>, usize),
-        out: &mut Vec<f32>,
-    ) {
+    pub(crate) fn input(&self, runner: &mut Runner, stage: Stage, at: TileAt, out: &mut Vec<f32>) {
         let tokens = at.0.clone();
         out.clear();
         match stage {
@@ -107,10 +110,20 @@ impl Stream {
     }
 
     /// The input of the output head for a tile.
-    pub(crate) fn head_input(&self, runner: &mut Runner, at: (Range<usize>, usize), out: &mut Vec<f32>) {
+    pub(crate) fn head_input(&self, runner: &mut Runner, at: TileAt, out: &mut Vec<f32>) {
         out.clear();
         out.resize(at.0.len() * self.dim, 0.0);
         self.tile(runner, at).normed(Norm::Output, out);
+    }
+
+    /// The logits after the tokens `rows` of a tile; `runner` must have the output head.
+    pub(crate) fn logits<'r>(&self, runner: &'r mut Runner, at: TileAt, rows: Range<usize>) -> &'r [f32] {
+        self.tile(runner, at).logits(rows).values
+    }
+
+    /// Carries the stream past the layer.
+    pub(crate) fn pass_layer(&mut self, runner: &mut Runner) {
+        Stage::ALL.into_iter().for_each(|stage| self.pass(runner, stage));
     }
 
     /// Carries the stream past the matrices of `stage`.

@@ -75,5 +75,21 @@ impl Sequences {
     }
 }
 
+impl Sequences {
+    /// The first sequences, of at most `tokens` tokens but at least one.
+    pub(crate) fn first(&self, tokens: usize) -> Self {
+        let whole = (tokens / self.length).max(1) * self.length;
+        Self { tokens: self.tokens[..whole.min(self.tokens.len())].to_vec(), length: self.length }
+    }
+
+    /// The first `length` tokens of `count` sequences, evenly spread; fewer or shorter if there are no more.
+    pub(crate) fn spread(&self, count: usize, length: usize) -> Self {
+        let (all, length) = (self.tokens.len() / self.length, length.min(self.length));
+        let step = (all / count).max(1);
+        let chosen = self.tokens.chunks_exact(self.length).step_by(step).take(count);
+        Self { tokens: chosen.flat_map(|sequence| &sequence[..length]).copied().collect(), length }
+    }
+}
+
 /// Fewest sequences that calibrate; fewer say too little about the inputs of a matrix.
 const FEWEST_SEQUENCES: usize = 8;

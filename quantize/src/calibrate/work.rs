@@ -8,53 +8,49 @@ use smolt::kernels::Kernels;
 use smolt::model::{Runner, Spec};
 use smolt::runtime::Pool;
 
-use super::fold::{self, Folds, Heads};
+use super::fold::{self, Folds};
 use super::journal::Journal;
 use super::layer::{self, Layer};
 use super::moments::{Moments, Sums};
-use super::rows::{nearest_loss, sampled, target};
+use super::rows::{nearest_loss, target};
 use super::stream::{Stage, Stream};
+use super::survey::heads;
 use super::text::Sequences;
 use super::{CalibrateOptions, Calibrated, Method};
-use crate::gptq::{self, Factor, Format, Matrix};
+use crate::gptq::{self, Factor, FactorOptions, Format, Matrix};
 use crate::{Plan, QuantizeError};
 
 /// Rows of a large matrix that are quantized together, to bound memory.
 const ROWS: usize = 4096;
 /// Name of the folds in the journal.
 const FOLDS: &str = "folds";
-/// Tokens that decide what is folded.
-const FOLD_TOKENS: usize = 8192;
-/// What folding must bring the loss of the sample to.
-const FOLD_GAIN: f64 = 0.97;
-/// Rows of each matrix that decide what is folded.
-const FOLD_ROWS: usize = 96;
 
 pub(super) struct Work<'a> {
-    input: &'a GgufFile,
-    spec: Spec,
+    pub(super) input: &'a GgufFile,
+    pub(super) spec: Spec,
     /// By tensor.
     types: HashMap<String, BlockType>,
-    options: CalibrateOptions,
-    pool: Pool,
+    pub(super) options: CalibrateOptions,
+    pub(super) pool: Pool,
     kernels: &'static Kernels,
-    journal: Journal,
+    /// None where nothing is to be kept.
+    journal: Option<Journal>,
     /// `[layer]`, once known.
     folds: Vec<Folds>,
-    progress: &'a mut dyn FnMut(u64),
+    pub(super) progress: Option<&'a mut dyn FnMut(u64)>,
 }
 
 /// Moments with their factors, which depend on how the columns of a format are ordered.
 struct Factored<'s> {
     sums: &'s Sums,
-    damping: f64,
+    options: FactorOptions,
     /// By columns of a block.
     factors: Vec<(usize, Factor)>,
 }
 
 impl<'s> Factored<'s> {
-    fn new(sums: &'s Sums, damping: f64) -> Self {
-        Self { sums, damping, factors: Vec::new() }
+    fn new(sums: &'s Sums, options: FactorOptions) -> Self {
+        Self { sums, options, factors: Vec::new() }
     }
 
     fn for_blocks(&mut self, cols: usize) -> Result<&Factor, gptq::FactorError> {
@@ -62,7 +58,7 @@ impl<'s> Factored<'s> {
         let at = match found {
             Some(at) => at,
             None => {
-                let factor = Factor::new(self.sums.squares.as_ref(), self.damping, cols)?;
+                let factor = Factor::new(self.sums.squares.as_ref(), self.options, cols)?;
                 self.factors.push((cols, factor));
                 self.factors.len() - 1
             }
@@ -72,23 +68,23 @@ impl<'s> Factored<'s> {
 }
 
 /// A quantized matrix.
-struct Done {
-    bytes: Vec<u8>,
+pub(super) struct Done {
+    pub(super) bytes: Vec<u8>,
     loss: f64,
     nearest_loss: f64,
 }
 
 /// A stream with its layer ready to run.
-struct Side<'s> {
-    stream: &'s mut Stream,
-    runner: Runner,
+pub(super) struct Side<'s> {
+    pub(super) stream: &'s mut Stream,
+    pub(super) runner: Runner,
 }
 
 impl<'a> Work<'a> {
     pub(super) fn new(
         plan: &Plan<'a>,
         options: &CalibrateOptions,
-        journal: Journal,
+        journal: Option<Journal>,
         progress: &'a mut dyn FnMut(u64),
     ) -> Result<Self, QuantizeError> {
         let types = plan.tensors().iter().map(|tensor| (tensor.source.name.clone(), tensor.choice.stored));
@@ -101,7 +97,7 @@ impl<'a> Work<'a> {
             kernels: Kernels::detect().map_err(|error| QuantizeError::Kernels(error.to_string()))?,
             journal,
             folds: Vec::new(),
-            progress,
+            progress: Some(progress),
         })
     }
 
@@ -118,7 +114,7 @@ impl<'a> Work<'a> {
             let sums = self.head_moments(&mut quantized, sequences.length)?;
             self.quantize_large(&head, &sums)?;
         }
-        Ok(Calibrated::new(self.journal))
+        Ok(self.journal.map_or_else(Calibrated::none, Calibrated::new))
     }
 
     /// What has to be known of the whole model before its layers are quantized: what to fold, and an embedding that
@@ -155,31 +151,55 @@ impl<'a> Work<'a> {
 
     /// The folds of all layers, if they were chosen before.
     fn remembered_folds(&self) -> Result<Option<Vec<Folds>>, QuantizeError> {
-        let bytes = self.journal.read(FOLDS).map_err(QuantizeError::Journal)?;
+        let bytes = self.kept(FOLDS)?;
         Ok(bytes.and_then(|bytes| fold::from_bytes(&bytes, self.spec.layers)))
     }
 
     fn put(&mut self, name: &str, bytes: &[u8], loss: f64, nearest_loss: f64) -> Result<(), QuantizeError> {
-        self.journal.put(name, bytes, loss, nearest_loss).map_err(QuantizeError::Journal)
+        match &mut self.journal {
+            Some(journal) => journal.put(name, bytes, loss, nearest_loss).map_err(QuantizeError::Journal),
+            None => Ok(()),
+        }
+    }
+
+    /// What the journal holds of a name.
+    fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, QuantizeError> {
+        self.journal.as_ref().map_or(Ok(None), |journal| journal.read(name)).map_err(QuantizeError::Journal)
+    }
+
+    fn is_kept(&self, name: &str) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.record(name).is_some())
+    }
+
+    /// Tells how much more is done.
+    pub(super) fn advance(&mut self, units: u64) {
+        if let Some(progress) = &mut self.progress {
+            progress(units);
+        }
     }
 
     /// Whether a tensor is still to be quantized.
     fn is_wanted(&self, name: &str) -> bool {
-        self.format(name).is_some() && self.journal.record(name).is_none()
+        self.format(name).is_some() && !self.is_kept(name)
     }
 
-    fn require(&self, name: &str) -> Result<TensorInfo, QuantizeError> {
+    pub(super) fn require(&self, name: &str) -> Result<TensorInfo, QuantizeError> {
         let missing =
             || QuantizeError::MissingTensor { file: self.input.name().to_owned(), tensor: name.to_owned() };
         self.input.tensor(name).cloned().ok_or_else(missing)
     }
 
     /// The format a tensor is to have, if it is to be quantized.
-    fn format(&self, name: &str) -> Option<Format> {
-        self.types.get(name).and_then(|block_type| Format::of(*block_type))
+    pub(super) fn format(&self, name: &str) -> Option<Format> {
+        self.types.get(name).and_then(|block_type| self.format_of(*block_type))
     }
 
-    fn float_stream(&self, sequences: &Sequences, embedding: &TensorInfo) -> Stream {
+    /// The format of a storage type, quantized as asked for.
+    pub(super) fn format_of(&self, block_type: BlockType) -> Option<Format> {
+        Format::of(block_type).map(|format| format.with_refits(self.options.refits))
+    }
+
+    pub(super) fn float_stream(&self, sequences: &Sequences, embedding: &TensorInfo) -> Stream {
         let data = self.input.data(embedding);
         embedded(sequences, embedding.cols(), embedding.block_type, data)
     }
@@ -189,7 +209,7 @@ impl<'a> Work<'a> {
         sequences: &Sequences,
         embedding: &TensorInfo,
     ) -> Result<Stream, QuantizeError> {
-        let bytes = self.journal.read(&embedding.name).map_err(QuantizeError::Journal)?;
+        let bytes = self.kept(&embedding.name)?;
         Ok(match (bytes, self.types.get(&embedding.name)) {
             (Some(bytes), Some(block_type)) => embedded(sequences, embedding.cols(), *block_type, &bytes),
             _ => self.float_stream(sequences, embedding),
@@ -209,79 +229,24 @@ impl<'a> Work<'a> {
         let mut folds = Folds::default();
         for (stage, fold) in Stage::ALL.into_iter().zip(&mut folds) {
             if self.options.fold && !is_known {
-                *fold = self.best_fold(&layer, index, stage, &mut side)?;
+                let sums = self.sampled_moments(stage, &mut side, index)?;
+                *fold = self.best_fold(&layer, index, stage, &sums)?;
             }
             side.stream.pass(&mut side.runner, stage);
         }
         Ok((!is_known).then_some(folds))
     }
 
-    /// The factors with which a sample of the rows that read the input of `stage` loses least.
-    fn best_fold(
-        &mut self,
-        layer: &Layer<'_>,
-        index: usize,
-        stage: Stage,
-        side: &mut Side<'_>,
-    ) -> Result<Vec<f32>, QuantizeError> {
-        let mut samples = Vec::new();
-        let mut moments: Option<Moments> = None;
-        let mut rows = Vec::new();
-        for tile in side.stream.tiles().take_while(|tile| tile.0.start < FOLD_TOKENS) {
-            let tokens = tile.0.len();
-            side.stream.input(&mut side.runner, stage, tile, &mut rows);
-            let dim = rows.len() / tokens;
-            let moments = moments.get_or_insert_with(|| Moments::new(dim, false, self.pool.threads()));
-            moments.add(&mut self.pool, &rows, &rows);
-        }
-        let sums = moments.expect("a text of at least one tile").finish(&mut self.pool);
-        self.check(&sums, index)?;
-        let cols = sums.squares.ncols();
-        for name in stage.matrices() {
-            let format = self.format(&format!("blk.{index}.{name}"));
-            if let (Some(format), Some(weights)) = (format, layer.values(name)) {
-                samples.push((format, sampled(&weights, cols, FOLD_ROWS)));
-            }
-        }
-        let Some((first, _)) = samples.first() else { return Ok(Vec::new()) };
-        let failed = |_| QuantizeError::Moments {
-            file: self.input.name().to_owned(),
-            tensor: format!("blk.{index}.{}", stage.matrices()[0]),
-        };
-        let factor = Factor::new(sums.squares.as_ref(), self.options.damping, first.cols).map_err(failed)?;
-        let sizes: Vec<f64> = (0..cols).map(|i| sums.squares[(i, i)].sqrt()).collect();
-        let mut best = (f64::INFINITY, vec![1.0; cols]);
-        for factors in fold::candidates(layer, stage, self.heads(), &sizes) {
-            let scaled = factor.scaled(&factors);
-            let mut loss = 0.0;
-            for (format, rows) in samples.iter().filter(|(format, _)| format.cols == first.cols) {
-                let rows: Vec<f32> = rows.iter().zip(factors.iter().cycle()).map(|(w, s)| w * s).collect();
-                loss +=
-                    gptq::quantize(&mut self.pool, Matrix { weights: &rows, cols }, &scaled, *format).loss;
-            }
-            if loss < best.0 {
-                // The first candidate changes nothing: the others must gain more than a sample's noise.
-                let margin = if best.0.is_finite() { 1.0 } else { FOLD_GAIN };
-                best = (loss * margin, factors);
-            }
-        }
-        Ok(best.1)
-    }
-
-    fn heads(&self) -> Heads {
-        Heads { query: self.spec.heads, kv: self.spec.kv_heads, dim: self.spec.head_dim }
-    }
-
     /// A layer of the model as it is, folded if asked for.
     fn read(&self, index: usize) -> Layer<'a> {
         let mut layer = Layer::read(self.input, index);
         if self.options.fold {
-            fold::fold(&mut layer, &self.folds[index], self.heads());
+            fold::fold(&mut layer, &self.folds[index], heads(&self.spec));
         }
         layer
     }
 
-    fn side<'s>(
+    pub(super) fn side<'s>(
         &self,
         stream: &'s mut Stream,
         layer: &Layer<'_>,
@@ -305,11 +270,9 @@ impl<'a> Work<'a> {
             self.stage(index, stage, &original, (&mut before, &mut after))?;
             for name in stage.matrices() {
                 let full = format!("blk.{index}.{name}");
-                let (Some(format), Some(_)) = (self.format(&full), self.journal.record(&full)) else {
-                    continue;
-                };
-                let bytes = self.journal.read(&full).map_err(QuantizeError::Journal)?;
-                current.replace(name, format.block_type, bytes.unwrap_or_default());
+                if let (Some(format), Some(bytes)) = (self.format(&full), self.kept(&full)?) {
+                    current.replace(name, format.block_type, bytes);
+                }
             }
             after.runner = current.runner(length, self.options.threads)?;
             before.stream.pass(&mut before.runner, stage);
@@ -329,7 +292,7 @@ impl<'a> Work<'a> {
         let full = |name: &&str| format!("blk.{index}.{name}");
         if !stage.matrices().iter().any(|name| self.is_wanted(&full(name))) {
             let elements = stage.matrices().iter().filter_map(|name| self.input.tensor(&full(name)));
-            (self.progress)(elements.map(|tensor| tensor.elements() as u64).sum());
+            self.advance(elements.map(|tensor| tensor.elements() as u64).sum());
             return Ok(());
         }
         let mut sums = self.stage_moments(stage, before, after);
@@ -337,7 +300,7 @@ impl<'a> Work<'a> {
         if self.options.method == Method::Imatrix {
             sums.keep_diagonal();
         }
-        let mut factored = Factored::new(&sums, self.options.damping);
+        let mut factored = Factored::new(&sums, self.options.factor());
         for name in stage.matrices() {
             let full = full(name);
             let (Some(format), Some(weights)) = (self.format(&full), layer.values(name)) else { continue };
@@ -345,7 +308,7 @@ impl<'a> Work<'a> {
                 let done = self.quantize(&full, &weights, &mut factored, format)?;
                 self.put(&full, &done.bytes, done.loss, done.nearest_loss)?;
             }
-            (self.progress)(weights.len() as u64);
+            self.advance(weights.len() as u64);
         }
         Ok(())
     }
@@ -360,7 +323,7 @@ impl<'a> Work<'a> {
             let (Some(values), Some(block_type)) = (layer.values(name), self.types.get(&full)) else {
                 continue;
             };
-            if self.journal.record(&full).is_none() {
+            if !self.is_kept(&full) {
                 let mut bytes = vec![0; values.len() / block_type.block_len() * block_type.block_bytes()];
                 block_type.encode(&values, &mut bytes);
                 self.put(&full, &bytes, 0.0, 0.0)?;
@@ -388,7 +351,7 @@ impl<'a> Work<'a> {
     }
 
     /// The moments of the inputs of the output head.
-    fn head_moments(&mut self, stream: &mut Stream, length: usize) -> Result<Sums, QuantizeError> {
+    pub(super) fn head_moments(&mut self, stream: &mut Stream, length: usize) -> Result<Sums, QuantizeError> {
         let mut side = self.side(stream, &Layer::read(self.input, 0), length)?;
         let mut moments = Moments::new(self.spec.dim, false, self.pool.threads());
         let mut inputs = Vec::new();
@@ -405,18 +368,29 @@ impl<'a> Work<'a> {
         Ok(sums)
     }
 
-    fn check(&self, sums: &Sums, layer: usize) -> Result<(), QuantizeError> {
+    pub(super) fn check(&self, sums: &Sums, layer: usize) -> Result<(), QuantizeError> {
         let finite = (0..sums.squares.ncols()).all(|i| sums.squares[(i, i)].is_finite());
         let bad = || QuantizeError::BadActivation { file: self.input.name().to_owned(), layer };
         if finite { Ok(()) } else { Err(bad()) }
     }
 
-    /// Quantizes the token embedding or the output head, some rows at a time.
+    /// Quantizes the token embedding or the output head.
     fn quantize_large(&mut self, tensor: &TensorInfo, sums: &Sums) -> Result<(), QuantizeError> {
         let Some(format) = self.format(&tensor.name) else { return Ok(()) };
+        let done = self.large(tensor, sums, format)?;
+        self.put(&tensor.name, &done.bytes, done.loss, done.nearest_loss)
+    }
+
+    /// The token embedding or the output head, some rows at a time.
+    pub(super) fn large(
+        &mut self,
+        tensor: &TensorInfo,
+        sums: &Sums,
+        format: Format,
+    ) -> Result<Done, QuantizeError> {
         let (cols, data) = (tensor.cols(), self.input.data(tensor));
         let row_bytes = data.len() / tensor.rows();
-        let mut factored = Factored::new(sums, self.options.head_damping);
+        let mut factored = Factored::new(sums, self.options.head_factor());
         let mut all = Done { bytes: Vec::new(), loss: 0.0, nearest_loss: 0.0 };
         for rows in data.chunks(ROWS * row_bytes) {
             let mut weights = vec![0.0; rows.len() / row_bytes * cols];
@@ -425,9 +399,9 @@ impl<'a> Work<'a> {
             all.bytes.extend_from_slice(&done.bytes);
             all.loss += done.loss;
             all.nearest_loss += done.nearest_loss;
-            (self.progress)(weights.len() as u64);
+            self.advance(weights.len() as u64);
         }
-        self.put(&tensor.name, &all.bytes, all.loss, all.nearest_loss)
+        Ok(all)
     }
 
     /// Quantizes rows of a matrix whose inputs have the moments `sums`.
@@ -439,10 +413,8 @@ impl<'a> Work<'a> {
         format: Format,
     ) -> Result<Done, QuantizeError> {
         let sums = factored.sums;
-        if let Some(bad) = weights.iter().position(|weight| !weight.is_finite()) {
-            return Err(self.bad_weight(name, weights, bad, sums.squares.ncols()));
-        }
         let cols = sums.squares.ncols();
+        self.check_weights(name, weights, cols)?;
         let failed =
             |_| QuantizeError::Moments { file: self.input.name().to_owned(), tensor: name.to_owned() };
         let factor = factored.for_blocks(format.cols).map_err(failed)?;
@@ -456,19 +428,25 @@ impl<'a> Work<'a> {
         Ok(Done { bytes: done.bytes, loss: done.loss, nearest_loss })
     }
 
-    fn bad_weight(&self, name: &str, weights: &[f32], at: usize, cols: usize) -> QuantizeError {
-        QuantizeError::BadWeight {
+    pub(super) fn check_weights(
+        &self,
+        name: &str,
+        weights: &[f32],
+        cols: usize,
+    ) -> Result<(), QuantizeError> {
+        let Some(at) = weights.iter().position(|weight| !weight.is_finite()) else { return Ok(()) };
+        Err(QuantizeError::BadWeight {
             file: self.input.name().to_owned(),
             tensor: name.to_owned(),
             row: at / cols,
             col: at % cols,
             value: weights[at],
             limit: f32::MAX,
-        }
+        })
     }
 }
 
-fn embedded(sequences: &Sequences, dim: usize, block_type: BlockType, data: &[u8]) -> Stream {
+pub(super) fn embedded(sequences: &Sequences, dim: usize, block_type: BlockType, data: &[u8]) -> Stream {
     let row_bytes = dim / block_type.block_len() * block_type.block_bytes();
     Stream::new(sequences, dim, |token, row| {
         block_type.decode(&data[token as usize * row_bytes..][..row_bytes], row);

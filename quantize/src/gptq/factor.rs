@@ -17,6 +17,15 @@ pub(crate) struct Factor {
     lower: Mat<f64>,
 }
 
+/// How second moments are factored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct FactorOptions {
+    /// Times the mean of the diagonal, this is added to the diagonal.
+    pub(crate) damping: f64,
+    /// Take the columns in the order of the file, not of their size.
+    pub(crate) file_order: bool,
+}
+
 /// The order of columns: blocks of `block` columns by falling largest diagonal value, and columns within a block
 /// likewise. Equal values keep the order of the file.
 fn order_of(diagonal: &[f64], block: usize) -> Vec<usize> {
@@ -30,22 +39,26 @@ fn order_of(diagonal: &[f64], block: usize) -> Vec<usize> {
 }
 
 impl Factor {
-    /// Factors second moments `[column][column]`, of which the lower triangle is read. `damping` times the mean of
-    /// the diagonal is added to the diagonal. Columns are ordered in blocks of `block`.
+    /// Factors second moments `[column][column]`, of which the lower triangle is read. Columns are ordered in blocks
+    /// of `block`.
     ///
     /// # Errors
     /// If they are not positive definite even so.
     ///
     /// # Panics
     /// If the matrix is not square, or not a whole number of blocks wide.
-    pub(crate) fn new(moments: MatRef<'_, f64>, damping: f64, block: usize) -> Result<Self, FactorError> {
+    pub(crate) fn new(
+        moments: MatRef<'_, f64>,
+        options: FactorOptions,
+        block: usize,
+    ) -> Result<Self, FactorError> {
         let dim = moments.ncols();
         assert!(moments.nrows() == dim && dim.is_multiple_of(block));
         let diagonal: Vec<f64> = (0..dim).map(|i| moments[(i, i)]).collect();
         let mean = diagonal.iter().sum::<f64>() / dim as f64;
         // Inputs that are all zero: any positive definite matrix will do.
-        let ridge = if mean > 0.0 { damping * mean } else { 1.0 };
-        let order = order_of(&diagonal, block);
+        let ridge = if mean > 0.0 { options.damping * mean } else { 1.0 };
+        let order = if options.file_order { (0..dim).collect() } else { order_of(&diagonal, block) };
         // With `R` the reversal and `R H R = C C'`, `L = R C^-T R` is lower triangular and `L L' = H^-1`.
         let at = |i: usize| order[dim - 1 - i];
         let reversed = Mat::from_fn(dim, dim, |i, j| {

@@ -42,6 +42,8 @@ pub(crate) struct Format {
     pub(crate) levels: Levels,
     /// Whether there is a minimum.
     pub(crate) has_min: bool,
+    /// Times a scale is fitted again to the levels that the last one gave.
+    pub(crate) refits: u8,
     /// Where candidates place the value of largest magnitude (without a minimum), in levels.
     extremes: &'static [f32],
 }
@@ -59,15 +61,26 @@ const BOOK: &[f32] = &[
     117.0, 122.0, 128.0, 135.0,
 ];
 
+/// Refits that bring nearly all there is to gain.
+pub(crate) const REFITS: u8 = 2;
+
 impl Format {
     /// The format of a storage type; `None` for types that are not quantized.
     pub(crate) fn of(block_type: BlockType) -> Option<Self> {
-        let plain = |levels, extremes| Self { block_type, cols: 32, levels, has_min: false, extremes };
+        let plain = |levels, extremes| Self {
+            block_type,
+            cols: 32,
+            levels,
+            has_min: false,
+            refits: REFITS,
+            extremes,
+        };
         let affine = |most| Self {
             block_type,
             cols: 32,
             levels: Levels::Integers(0, most),
             has_min: true,
+            refits: REFITS,
             extremes: &[],
         };
         Some(match block_type {
@@ -80,6 +93,10 @@ impl Format {
             BlockType::Q5_1 | BlockType::Q5K => affine(31),
             BlockType::F32 | BlockType::F16 | BlockType::BF16 => return None,
         })
+    }
+
+    pub(crate) fn with_refits(self, refits: u8) -> Self {
+        Self { refits, ..self }
     }
 
     /// Candidates per block.

@@ -30,6 +30,6 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::factor::{Factor, FactorError};
-pub(crate) use self::grid::Format;
+pub(crate) use self::factor::{Factor, FactorError, FactorOptions};
+pub(crate) use self::grid::{Format, REFITS};
 pub(crate) use self::sweep::{Matrix, quantize};

@@ -9,8 +9,6 @@ use super::grid::{Format, Levels, Scale, Span, Units};
 const LANES: usize = 16;
 /// Most columns with a scale of their own.
 const MOST_COLS: usize = 32;
-/// Times a scale is fitted again to the levels that the last one gave.
-const REFITS: usize = 2;
 
 type Lanes = [f32; LANES];
 
@@ -325,7 +323,7 @@ impl<'s> Sweep<'s> {
         }
         let (_, mut scales) = keep_better(&[Scale::default(); LANES], &[f32::INFINITY; LANES]);
         let mut trial = sweep(&scales);
-        for _ in 0..REFITS {
+        for _ in 0..self.format.refits {
             let refitted = possible(corner.refit(&self.working, &trial.levels, self.format.has_min));
             let (any, better) = keep_better(&refitted, &sweep(&refitted).loss);
             if !any {

@@ -10,6 +10,10 @@ use super::*;
 
 const ROWS: usize = 21;
 
+fn damped(damping: f64) -> FactorOptions {
+    FactorOptions { damping, file_order: false }
+}
+
 fn random(seed: u64, len: usize) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     (0..len).map(|_| (0..4).map(|_| random.random_range(-1.0f32..1.0)).sum()).collect()
@@ -54,7 +58,7 @@ fn formats() -> impl Iterator<Item = Format> {
 fn the_factor_is_that_of_the_inverse() {
     let (dim, damping) = (64, 0.1);
     let h = moments(dim);
-    let factor = Factor::new(h.as_ref(), damping, 32).unwrap();
+    let factor = Factor::new(h.as_ref(), damped(damping), 32).unwrap();
     let ridge = damping * (0..dim).map(|i| h[(i, i)]).sum::<f64>() / dim as f64;
     let order = factor.order();
     // L L' H = 1, in the order of quantization.
@@ -89,11 +93,11 @@ fn the_factor_is_that_of_the_inverse() {
 #[test]
 fn moments_that_are_not_positive_are_refused() {
     let h = Mat::from_fn(32, 32, |i, j| if i == j { 1.0 } else { 5.0 });
-    assert!(Factor::new(h.as_ref(), 0.01, 32).is_err());
+    assert!(Factor::new(h.as_ref(), damped(0.01), 32).is_err());
     let nan = Mat::from_fn(32, 32, |_, _| f64::NAN);
-    assert!(Factor::new(nan.as_ref(), 0.01, 32).is_err());
+    assert!(Factor::new(nan.as_ref(), damped(0.01), 32).is_err());
     // Inputs that were always zero say nothing, which is no error.
-    assert!(Factor::new(Mat::<f64>::zeros(32, 32).as_ref(), 0.01, 32).is_ok());
+    assert!(Factor::new(Mat::<f64>::zeros(32, 32).as_ref(), damped(0.01), 32).is_ok());
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn the_reported_loss_is_that_of_the_bytes() {
     let (dim, damping) = (256, 0.02);
     let (h, weights) = (moments(dim), random(1, ROWS * dim));
     for format in formats() {
-        let factor = Factor::new(h.as_ref(), damping, format.cols).unwrap();
+        let factor = Factor::new(h.as_ref(), damped(damping), format.cols).unwrap();
         let done = quantize(&mut Pool::new(1), Matrix { weights: &weights, cols: dim }, &factor, format);
         let values = decoded(format.block_type, &done.bytes, weights.len());
         let expected = loss(&values, &weights, &h, damping);
@@ -117,7 +121,7 @@ fn the_sweep_beats_rounding_to_nearest() {
     let (h, weights) = (moments(dim), random(2, ROWS * dim));
     for format in formats() {
         let block_type = format.block_type;
-        let factor = Factor::new(h.as_ref(), damping, format.cols).unwrap();
+        let factor = Factor::new(h.as_ref(), damped(damping), format.cols).unwrap();
         let done = quantize(&mut Pool::new(1), Matrix { weights: &weights, cols: dim }, &factor, format);
         let mut bytes = vec![0; done.bytes.len()];
         block_type.encode(&weights, &mut bytes);
@@ -132,7 +136,7 @@ fn bytes_do_not_depend_on_threads() {
     let dim = 256;
     let (h, weights) = (moments(dim), random(4, 50 * dim));
     for format in formats() {
-        let factor = Factor::new(h.as_ref(), 0.02, format.cols).unwrap();
+        let factor = Factor::new(h.as_ref(), damped(0.02), format.cols).unwrap();
         let matrix = Matrix { weights: &weights, cols: dim };
         let one = quantize(&mut Pool::new(1), matrix, &factor, format);
         assert_eq!(one, quantize(&mut Pool::new(3), matrix, &factor, format), "{}", format.block_type);
@@ -149,7 +153,7 @@ fn weights_that_fit_the_grid_are_kept() {
         (BlockType::Q8_0, (0..32).map(|q| (q * 8 - 121) as f32).collect()),
     ] {
         let format = Format::of(format).unwrap();
-        let factor = Factor::new(h.as_ref(), 0.02, format.cols).unwrap();
+        let factor = Factor::new(h.as_ref(), damped(0.02), format.cols).unwrap();
         let done = quantize(&mut Pool::new(1), Matrix { weights: &values, cols: dim }, &factor, format);
         let found = decoded(format.block_type, &done.bytes, dim);
         for (found, value) in found.iter().zip(&values) {
@@ -167,7 +171,7 @@ fn zeros_stay_zeros() {
     let dim = 256;
     let h = moments(dim);
     for format in formats() {
-        let factor = Factor::new(h.as_ref(), 0.02, format.cols).unwrap();
+        let factor = Factor::new(h.as_ref(), damped(0.02), format.cols).unwrap();
         let weights = vec![0.0; 3 * dim];
         let done = quantize(&mut Pool::new(1), Matrix { weights: &weights, cols: dim }, &factor, format);
         assert_eq!(decoded(format.block_type, &done.bytes, weights.len()), weights, "{}", format.block_type);
