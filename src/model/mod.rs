@@ -12,6 +12,7 @@
 
 mod error;
 mod families;
+mod layout;
 mod logits;
 mod packed;
 mod plan;
@@ -24,12 +25,14 @@ mod tile;
 mod weights;
 
 pub use error::ModelError;
-pub use families::{FAMILIES, Family, RotaryPairs};
+pub use families::{
+    FAMILIES, Family, HeadNorm, NormKind, NormPlaces, Parallel, Positions, RotaryPairs, Windows,
+};
 pub use logits::{LogitRows, Logits, logit_blocks};
 pub use packed::{PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
-pub use spec::{Rope, Spec};
+pub use spec::{FIRST_LAYER, LayerSpec, Rope, Rotary, Spec};
 pub use tile::{Norm, Tile};
 
 /// A causal language model with a cache of the tokens it has read.
