@@ -3,7 +3,7 @@
 //! A family is the value of `general.architecture` and the features its forward pass has. The code branches
 //! on features only. Widths, counts and constants come from the file's metadata under the architecture's
 //! prefix; biases, fused matrices, a separate output head and RoPE factors are used where the file
-//! has the tensors.
+//! has the tensors. Layers with no KV heads are short convolutions.
 
 use crate::kernels::Activation;
 
@@ -196,6 +196,13 @@ pub const FAMILIES: &[Family] = &[
     },
     Family { architecture: "smollm3", unrotated: 4, ..LLAMA },
     Family { architecture: "granite", multipliers: true, ..LLAMA },
+    Family {
+        architecture: "lfm2",
+        positions: HALVES,
+        head_norm: HeadNorm::PerHead,
+        output_norm: "token_embd_norm",
+        ..LLAMA
+    },
 ];
 
 impl Family {

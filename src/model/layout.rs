@@ -6,7 +6,7 @@
 
 use super::error::ModelError;
 use super::families::{HeadNorm, NormKind, NormPlaces};
-use super::spec::Spec;
+use super::spec::{Mixer, Spec};
 use crate::blocks::BlockType;
 use crate::gguf::{GgufFile, TensorInfo};
 use crate::kernels::{Forms, PackedShape, Packing};
@@ -86,11 +86,38 @@ pub(super) struct AttentionWeights {
     pub(super) head_norms: [Option<Norm>; 2],
 }
 
+/// A convolution of `taps` tokens, channel by channel, between two gates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ConvolutionWeights {
+    /// To the gate before, the gate behind and the values, `dim` rows each.
+    pub(super) input: Linear,
+    /// `[channel][tap]`, the last tap for the token itself.
+    pub(super) kernel: Vector,
+    pub(super) output: Linear,
+}
+
+/// How the tokens of a layer learn of each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum MixerWeights {
+    Attention(AttentionWeights),
+    Convolution(ConvolutionWeights),
+}
+
+impl MixerWeights {
+    /// What adds the result to the residual stream.
+    pub(super) fn output(&self) -> &Linear {
+        match self {
+            Self::Attention(weights) => &weights.output,
+            Self::Convolution(weights) => &weights.output,
+        }
+    }
+}
+
 /// A transformer layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Layer {
     pub(super) attention_norms: Norms,
-    pub(super) attention: AttentionWeights,
+    pub(super) mixer: MixerWeights,
     pub(super) feed_forward_norms: Norms,
     /// Without, the activation is applied to `up`.
     pub(super) gate: Option<Linear>,
@@ -307,13 +334,29 @@ impl<'a> Placer<'a> {
         })
     }
 
+    fn convolution(&mut self, index: usize) -> Result<ConvolutionWeights, ModelError> {
+        let name = |part: &str| format!("blk.{index}.shortconv.{part}");
+        let Spec { dim, taps, .. } = *self.spec;
+        let input = self.linear(&name("in_proj"), dim, 3 * dim)?;
+        let kernel = name("conv.weight");
+        let values = self.values(&kernel, &[taps, dim], 0..taps * dim)?;
+        Ok(ConvolutionWeights {
+            input,
+            kernel: values.ok_or_else(|| self.missing(&kernel))?,
+            output: self.linear(&name("out_proj"), dim, dim)?,
+        })
+    }
+
     fn layer(&mut self, index: usize) -> Result<Layer, ModelError> {
         let name = |part: &str| format!("blk.{index}.{part}");
         let Spec { dim, hidden, shared_norm, .. } = *self.spec;
         let attention_norms = self.norms(&name("attn_norm"), &name("post_attention_norm"))?;
         Ok(Layer {
             attention_norms,
-            attention: self.attention(index)?,
+            mixer: match self.spec.layer_specs[index].mixer {
+                Mixer::Attention => MixerWeights::Attention(self.attention(index)?),
+                Mixer::Convolution => MixerWeights::Convolution(self.convolution(index)?),
+            },
             feed_forward_norms: match shared_norm {
                 true => attention_norms,
                 false => self.norms(&name("ffn_norm"), &name("post_ffw_norm"))?,

@@ -2,9 +2,10 @@
 
 use super::error::ModelError;
 use super::families::NormPlaces;
+use super::history::History;
 use super::layout::Layout;
 use super::logits::logit_blocks;
-use super::spec::{Rope, Spec};
+use super::spec::{Mixer, Rope, Spec};
 use crate::gguf::GgufFile;
 use crate::kernels::ops::Limits;
 use crate::kernels::{Kernels, KvShape, KvType};
@@ -33,7 +34,7 @@ pub struct RunOptions {
 pub struct Plan {
     /// Packed weights, norms and biases.
     pub weights: u64,
-    /// Keys and values of all layers.
+    /// Keys and values of all layers, and what convolutions remember.
     pub kv_cache: u64,
     /// Activations, logits and the threads' working memory.
     pub scratch: u64,
@@ -50,7 +51,7 @@ impl Plan {
         check_context(&spec, options.context)?;
         Ok(Self {
             weights: layout.planned_bytes() as u64,
-            kv_cache: kv_bytes(spec.layers, &kv_shape(&spec, options)) as u64,
+            kv_cache: (kv_bytes(&spec, options) + History::planned_bytes(&spec, options.context)) as u64,
             scratch: scratch_bytes(&spec, &layout, options) as u64,
         })
     }
@@ -73,8 +74,13 @@ pub(super) fn kv_shape(spec: &Spec, options: &RunOptions) -> KvShape {
     KvShape { kind: options.kv, heads: spec.kv_heads, dim: spec.head_dim, positions: options.context }
 }
 
-fn kv_bytes(layers: usize, kv: &KvShape) -> usize {
-    2 * page_rounded(layers * kv.len() * 2)
+/// Halves of the key cache of all layers, and of the value cache.
+pub(super) fn kv_len(spec: &Spec, kv: &KvShape) -> usize {
+    spec.layers_with(Mixer::Attention) * kv.len()
+}
+
+fn kv_bytes(spec: &Spec, options: &RunOptions) -> usize {
+    2 * page_rounded(kv_len(spec, &kv_shape(spec, options)) * 2)
 }
 
 pub(super) fn limits(spec: &Spec, layout: &Layout, options: &RunOptions) -> Limits {
@@ -88,11 +94,12 @@ pub(super) fn limits(spec: &Spec, layout: &Layout, options: &RunOptions) -> Limi
 }
 
 /// f32 values per token of a tile, by buffer of the runner.
-pub(super) fn widths(spec: &Spec) -> [usize; 9] {
+pub(super) fn widths(spec: &Spec) -> [usize; 10] {
     let (query, kv) = (spec.query_width(), spec.kv_width());
     let up = if spec.family.gated { spec.hidden } else { 0 };
     let words = if spec.word_dim == spec.dim { 0 } else { spec.word_dim };
-    [spec.dim, query, kv, kv, query, spec.hidden, up, branch_width(spec), words]
+    let gates = if spec.taps == 0 { 0 } else { 3 * spec.dim };
+    [spec.dim, query, kv, kv, query, spec.hidden, up, branch_width(spec), words, gates]
 }
 
 /// Width of the buffer for what a part of a layer adds to the residual stream, if it does not add it at once.

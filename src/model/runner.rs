@@ -2,6 +2,7 @@
 
 use super::LanguageModel;
 use super::error::ModelError;
+use super::history::History;
 use super::layout::Layout;
 use super::logits::{LogitRows, logit_blocks};
 use super::packed::PackStatus;
@@ -74,11 +75,13 @@ pub(super) struct Activations {
     pub(super) branch: Buffer<f32>,
     /// Embeddings, where they have a width of their own.
     pub(super) words: Buffer<f32>,
+    /// What a convolution reads: two gates and values.
+    pub(super) gates: Buffer<f32>,
 }
 
 impl Activations {
     fn new(spec: &Spec, tokens: usize) -> Result<Self, AllocError> {
-        let [residual, queries, keys, values, mixed, hidden, up, branch, words] =
+        let [residual, queries, keys, values, mixed, hidden, up, branch, words, gates] =
             plan::widths(spec).map(|width| Buffer::zeroed(tokens * width, "activations"));
         Ok(Self {
             residual: residual?,
@@ -90,6 +93,7 @@ impl Activations {
             up: up?,
             branch: branch?,
             words: words?,
+            gates: gates?,
         })
     }
 }
@@ -102,10 +106,12 @@ pub struct Runner {
     /// Of layers with a window, if theirs is another.
     pub(super) local_rope: Option<RopeTable>,
     pub(super) kv: KvShape,
-    /// `[layer]` of [`KvShape::len`].
+    /// `[attention layer]` of [`KvShape::len`].
     pub(super) keys: Buffer<u16>,
-    /// `[layer]` of [`KvShape::len`].
+    /// `[attention layer]` of [`KvShape::len`].
     pub(super) values: Buffer<u16>,
+    /// Inputs of convolutions.
+    pub(super) history: History,
     pub(super) activations: Activations,
     /// `[row][vocab]`
     logits: Buffer<f32>,
@@ -134,8 +140,9 @@ impl Runner {
                 None => None,
             },
             kv,
-            keys: Buffer::zeroed(spec.layers * kv.len(), "the KV cache")?,
-            values: Buffer::zeroed(spec.layers * kv.len(), "the KV cache")?,
+            keys: Buffer::zeroed(plan::kv_len(spec, &kv), "the KV cache")?,
+            values: Buffer::zeroed(plan::kv_len(spec, &kv), "the KV cache")?,
+            history: History::new(spec, options.context)?,
             activations: Activations::new(spec, limits.tokens)?,
             logits: Buffer::zeroed(rows * spec.vocab, "logits")?,
             peaks: Buffer::zeroed(rows * logit_blocks(spec.vocab), "logits")?,
@@ -248,7 +255,9 @@ impl LanguageModel for Runner {
     }
 
     fn truncate(&mut self, position: usize) {
-        self.position = self.position.min(position);
+        if position < self.position {
+            self.position = self.history.rewind(position);
+        }
     }
 
     fn logit_rows(&self) -> usize {

@@ -14,6 +14,8 @@ const MAX_LAYERS: usize = 512;
 const MAX_WIDTH: usize = 1 << 20;
 /// Most query heads that share a KV head.
 const MAX_GROUP: usize = 64;
+/// Most tokens that a convolution sees.
+const MAX_TAPS: usize = 16;
 /// In a file that holds only some layers of a model: the index of the first of them there. Keys with a value
 /// per layer are those of the whole model.
 pub const FIRST_LAYER: &str = "smolt.first_layer";
@@ -45,9 +47,22 @@ pub enum Rotary {
     Local,
 }
 
+/// How the tokens of a layer learn of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixer {
+    /// Attention.
+    Attention,
+    /// A convolution over the last few tokens, between two gates.
+    Convolution,
+}
+
 /// What differs from layer to layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerSpec {
+    /// How tokens are mixed.
+    pub mixer: Mixer,
+    /// Number of this layer among those with the same mixer.
+    pub number: usize,
     /// Its rotary embedding.
     pub rotary: Rotary,
     /// Positions a token sees, itself the last; `usize::MAX` for all.
@@ -97,6 +112,8 @@ pub struct Spec {
     pub local_rope: Option<Rope>,
     /// Per query head, what a score loses per position of distance; empty for nothing.
     pub slopes: Vec<f32>,
+    /// Tokens that a convolution sees; 0 if no layer has one.
+    pub taps: usize,
     /// What scores are multiplied with.
     pub attention_scale: f32,
     /// Largest magnitude of queries, keys and values, if it is limited.
@@ -126,17 +143,18 @@ impl Spec {
         let layers = keys.count("block_count", MAX_LAYERS)?;
         let dim = keys.count("embedding_length", MAX_WIDTH)?;
         let heads = keys.count("attention.head_count", MAX_WIDTH)?;
-        let (kv_heads, _) = keys.kv_heads(heads, layers)?;
+        let (kv_heads, attends) = keys.kv_heads(heads, layers)?;
         let head_dim = head_dim(&keys, dim, heads)?;
         let (rope, local_rope) = ropes(&keys, family, head_dim)?;
         let (parallel, shared_norm) = parallel(&keys, family)?;
         let scale = |key: &str| if family.multipliers { keys.positive_or(key, 1.0) } else { Ok(1.0) };
         let embedding_scale = if family.scaled_embedding { (dim as f32).sqrt() } else { 1.0 };
+        let taps = taps(&keys, &attends, (dim, heads * head_dim))?;
         let learned = family.positions == Positions::Learned;
         Ok(Self {
             family,
             layers,
-            layer_specs: layer_specs(&keys, family, layers, local_rope.is_some())?,
+            layer_specs: layer_specs(&keys, family, &attends, local_rope.is_some())?,
             dim,
             word_dim: keys.count_or("word_embedding_length", dim, MAX_WIDTH)?,
             heads,
@@ -154,6 +172,7 @@ impl Spec {
             rope,
             local_rope,
             slopes: if family.positions == Positions::Distance { slopes(heads) } else { Vec::new() },
+            taps,
             attention_scale: keys.positive_or("attention.scale", 1.0 / (head_dim as f32).sqrt())?,
             clamp: match file.f32(&keys.name("attention.clamp_kqv"))? {
                 Some(most) if most != 0.0 => Some(keys.positive_or("attention.clamp_kqv", most)?),
@@ -173,6 +192,11 @@ impl Spec {
     /// Width of all KV heads.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// Layers with this mixer.
+    pub fn layers_with(&self, mixer: Mixer) -> usize {
+        self.layer_specs.iter().filter(|layer| layer.mixer == mixer).count()
     }
 }
 
@@ -235,12 +259,25 @@ fn activation(keys: &Keys<'_>, family: &Family) -> Result<Activation, ModelError
     }
 }
 
+/// Tokens that convolutions see, if some layer does not attend.
+fn taps(keys: &Keys<'_>, attends: &[bool], (dim, query): (usize, usize)) -> Result<usize, ModelError> {
+    if attends.iter().all(|attends| *attends) {
+        return Ok(0);
+    }
+    if dim != query {
+        return Err(keys.bad("attention.key_length", format!("heads of {dim} values in all"), query));
+    }
+    let taps = keys.count("shortconv.l_cache", MAX_TAPS)?;
+    if taps < 2 { Err(keys.bad("shortconv.l_cache", format!("2..={MAX_TAPS}"), taps)) } else { Ok(taps) }
+}
+
 fn layer_specs(
     keys: &Keys<'_>,
     family: &Family,
-    layers: usize,
+    attends: &[bool],
     has_local_rope: bool,
 ) -> Result<Vec<LayerSpec>, ModelError> {
+    let layers = attends.len();
     let (local, window) = match family.windows {
         Windows::None => (vec![false; layers], usize::MAX),
         Windows::Pattern(period) => keys.windows(period, layers)?,
@@ -251,6 +288,8 @@ fn layer_specs(
             && (family.unrotated == 0 || !(keys.first_layer + layer + 1).is_multiple_of(family.unrotated))
     };
     let layer_spec = |(layer, local): (usize, bool)| LayerSpec {
+        mixer: if attends[layer] { Mixer::Attention } else { Mixer::Convolution },
+        number: attends[..layer].iter().filter(|other| **other == attends[layer]).count(),
         rotary: match is_rotated(layer) {
             false => Rotary::None,
             true if local && has_local_rope => Rotary::Local,

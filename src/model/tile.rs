@@ -4,7 +4,7 @@
 //! time, and looks at what goes into each matrix:
 //!
 //! ```text
-//! mix       norm, q k v, rotation, attention   residual -> mixed
+//! mix       norm, q k v, rotation, attention   residual -> mixed       (in `mix`)
 //! project   residual += output * mixed
 //! expand    norm, gate and up, activation      residual -> hidden
 //! contract  residual += down * hidden
@@ -14,12 +14,11 @@
 //! `project`, so that both parts read the same residual stream; [`Tile::layer`] knows the order.
 
 use super::error::ModelError;
-use super::families::{HeadNorm, NormKind, Positions, RotaryPairs};
+use super::families::NormKind;
 use super::layout::{self, Linear, Norms};
 use super::runner::{Activations, Model, Runner};
-use super::spec::{LayerSpec, Rotary};
 use super::weights::Weights;
-use crate::kernels::ops::{Attention, Executor, FeedForward, Input, Norm as RowNorm, Output, Rotation};
+use crate::kernels::ops::{Executor, FeedForward, Input, Norm as RowNorm, Output};
 
 /// A norm of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +33,8 @@ pub enum Norm {
 
 /// Adjacent tokens on their way through the layers. Buffers are `[token][width]`.
 pub struct Tile<'r> {
-    runner: &'r mut Runner,
-    tokens: usize,
+    pub(super) runner: &'r mut Runner,
+    pub(super) tokens: usize,
 }
 
 impl Runner {
@@ -59,6 +58,7 @@ impl Runner {
         if let Some(rope) = &mut self.local_rope {
             rope.fill(position, tokens);
         }
+        self.history.announce(&(position..position + tokens));
         Tile { runner: self, tokens }
     }
 }
@@ -70,7 +70,7 @@ impl Tile<'_> {
         &mut self.runner.activations.residual[..len]
     }
 
-    /// What attention gives, `[token][query width]`.
+    /// What attention gives, or a convolution, `[token][query width]`.
     pub fn mixed(&mut self) -> &mut [f32] {
         let len = self.tokens * self.runner.model.spec.query_width();
         &mut self.runner.activations.mixed[..len]
@@ -145,84 +145,14 @@ impl Tile<'_> {
         self.contract(index);
     }
 
-    /// The attention of layer `index`: from the residual stream to [`Self::mixed`].
-    pub fn mix(&mut self, index: usize) {
-        self.ask(index);
-        let (runner, tokens) = (&mut *self.runner, self.tokens);
-        let Runner { model, executor, rope, local_rope, kv, activations, .. } = runner;
-        let Model { spec, .. } = &**model;
-        let LayerSpec { rotary, window } = spec.layer_specs[index];
-        let Activations { queries, keys, values, mixed, .. } = activations;
-        let (query_len, kv_len) = (tokens * spec.query_width(), tokens * spec.kv_width());
-        let rope = match (rotary, &*local_rope) {
-            (Rotary::None, _) => None,
-            (Rotary::Local, Some(local)) => Some(local),
-            (Rotary::Global | Rotary::Local, _) => Some(&*rope),
-        };
-        let cache = index * kv.len()..(index + 1) * kv.len();
-        executor.attend(&mut Attention {
-            queries: &queries[..query_len],
-            new_keys: &keys[..kv_len],
-            new_values: &values[..kv_len],
-            rotation: Rotation {
-                table: rope.map_or(&[], |rope| rope.table()),
-                pairs: rope.map_or(0, |_| spec.rope.pairs),
-                adjacent: spec.family.positions == Positions::Rotary(RotaryPairs::Adjacent),
-            },
-            keys: &mut runner.keys[cache.clone()],
-            values: &mut runner.values[cache],
-            kv: *kv,
-            heads: spec.heads,
-            position: runner.position,
-            scale: spec.attention_scale,
-            window,
-            slopes: &spec.slopes,
-            out: &mut mixed[..query_len],
-        });
-    }
-
-    /// Queries, keys and values of layer `index`, as attention wants them but for their rotation.
-    fn ask(&mut self, index: usize) {
-        let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
-        let Model { spec, layout, weights, .. } = &**model;
-        let layer = &layout.layers[index];
-        let attention = &layer.attention;
-        let Activations { residual, queries, keys, values, .. } = activations;
-        let (query_len, kv_len) = (*tokens * spec.query_width(), *tokens * spec.kv_width());
-        let (queries, keys, values) = (&mut queries[..query_len], &mut keys[..kv_len], &mut values[..kv_len]);
-        let input_norm = norm(model, layer.attention_norms.input.as_ref());
-        executor.linear(
-            &input(model, &residual[..*tokens * spec.dim], input_norm),
-            &mut [
-                output(weights, &attention.query, queries, false),
-                output(weights, &attention.key, keys, false),
-                output(weights, &attention.value, values, false),
-            ],
-        );
-        if let Some(most) = spec.clamp {
-            for rows in [&mut *queries, &mut *keys, &mut *values] {
-                rows.iter_mut().for_each(|x| *x = x.clamp(-most, most));
-            }
-        }
-        for (head_norm, rows, width) in [
-            (&attention.head_norms[0], queries, spec.query_width()),
-            (&attention.head_norms[1], keys, spec.kv_width()),
-        ] {
-            let is_whole = spec.family.head_norm == HeadNorm::Whole;
-            if let Some(norm) = norm(model, head_norm.as_ref()) {
-                executor.norm_rows(&norm, if is_whole { width } else { spec.head_dim }, rows);
-            }
-        }
-    }
-
-    /// Adds the attention output of layer `index` to the residual stream.
+    /// Adds what the attention of layer `index` gives to the residual stream.
     pub fn project(&mut self, index: usize) {
         let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
         let layer = &model.layout.layers[index];
         let Activations { residual, mixed, branch, .. } = activations;
         let dim = model.spec.query_width();
         let input = Input { rows: &mixed[..*tokens * dim], dim, norm: None };
-        let part = Part { linear: &layer.attention.output, norms: &layer.attention_norms };
+        let part = Part { linear: layer.mixer.output(), norms: &layer.attention_norms };
         part.add(model, executor, &input, (residual, branch));
     }
 
