@@ -6,62 +6,14 @@ use serde_json::Value;
 use smolt::gguf::GgufWriter;
 
 use super::ConvertError;
-use super::family::{AXES, Absent, Axis, Extent, FAMILIES, Family};
+use super::family::{Choice, FAMILIES, Family, Fixed, Flag, Kind, Known};
 use super::json::{Json, Object};
+use super::layers;
 use super::rope::Rope;
+use super::sizes::Sizes;
 
 /// Bytes of a configuration file.
 pub(super) const MAX_CONFIG_BYTES: u64 = 1 << 22;
-/// Largest of the sizes but the context.
-const MAX_SIZE: u64 = 1 << 20;
-
-/// Sizes of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sizes([u64; AXES]);
-
-impl Sizes {
-    pub(super) fn get(&self, axis: Axis) -> u64 {
-        self.0[axis as usize]
-    }
-
-    /// At most the square of [`MAX_SIZE`].
-    pub(super) fn extent(&self, extent: Extent) -> u64 {
-        match extent {
-            Extent::Of(axis) => self.get(axis),
-            Extent::InHeads(axis) => self.get(axis) * self.get(Axis::HeadDim),
-        }
-    }
-
-    fn read(family: &Family, root: &Object<'_>) -> Result<Self, ConvertError> {
-        let mut sizes = Self([0; AXES]);
-        for count in family.counts {
-            let most = if count.axis == Axis::Context { u64::from(u32::MAX) } else { MAX_SIZE };
-            let absent = match count.absent {
-                Absent::Refused => None,
-                Absent::Same(axis) => Some(sizes.get(axis)),
-                Absent::Quotient(a, b) => sizes.get(a).checked_div(sizes.get(b)),
-            };
-            let value = root.count(count.config, most)?.or(absent);
-            let expected = || root.bad(count.config, format!("an integer from 1 to {most}"));
-            sizes.0[count.axis as usize] = value.filter(|n| *n > 0).ok_or_else(expected)?;
-        }
-        sizes.check_heads(family, root)?;
-        Ok(sizes)
-    }
-
-    fn check_heads(&self, family: &Family, root: &Object<'_>) -> Result<(), ConvertError> {
-        let key = |axis| family.counts.iter().find(|count| count.axis == axis).map_or("", |c| c.config);
-        let (heads, kv_heads) = (self.get(Axis::Heads), self.get(Axis::KvHeads));
-        if !heads.is_multiple_of(kv_heads) {
-            return Err(root.bad(key(Axis::KvHeads), format!("a divisor of the {heads} heads")));
-        }
-        if !self.get(Axis::HeadDim).is_multiple_of(2) || heads * self.get(Axis::HeadDim) > MAX_SIZE {
-            let expected = format!("an even number, with {heads} heads of it at most {MAX_SIZE}");
-            return Err(root.bad(key(Axis::HeadDim), expected));
-        }
-        Ok(())
-    }
-}
 
 /// A model's config.json, checked.
 #[derive(Debug)]
@@ -69,8 +21,15 @@ pub(super) struct Config {
     json: Json,
     pub(super) family: &'static Family,
     pub(super) sizes: Sizes,
-    pub(super) rope: Rope,
-    norm_eps: f32,
+    pub(super) rope: Option<Rope>,
+    /// The kind of every layer, where a family has several.
+    pub(super) kinds: Vec<Kind>,
+    /// How often each layer is used, in a row.
+    pub(super) uses: u64,
+    /// Metadata keys after the architecture's prefix.
+    numbers: Vec<(&'static str, f32)>,
+    texts: Vec<(&'static str, &'static str)>,
+    flags: Vec<(&'static str, bool)>,
 }
 
 impl Config {
@@ -81,24 +40,32 @@ impl Config {
         let json = Json::read(&folder.join("config.json"), MAX_CONFIG_BYTES)?.ok_or_else(missing)?;
         let root = json.root();
         let family = family(&root)?;
-        for fixed in family.fixed {
-            if root.text(fixed.config)?.is_some_and(|found| found != fixed.value) {
-                return Err(root.bad(fixed.config, format!("{:?}", fixed.value)));
-            }
-        }
         let sizes = Sizes::read(family, &root)?;
-        let rope = Rope::read(&root, sizes.get(Axis::HeadDim))?;
-        let norm_eps = root.positive(family.norm_eps.config)?.unwrap_or(family.norm_eps.absent) as f32;
-        Ok(Self { family, sizes, rope, norm_eps, json })
+        for fixed in family.fixed {
+            check(fixed, &sizes, &root)?;
+        }
+        let rope = family.rotary.map(|rotary| Rope::read(&rotary, &root, &sizes)).transpose()?;
+        let kinds = layers::read(family, &sizes, &root)?;
+        let uses = if family.twice.map_or(Ok(false), |flag| root.is(flag))? { 2 } else { 1 };
+        let mut numbers = Vec::new();
+        for number in family.numbers {
+            let value = root.positive(root.first_of(number.config))?.unwrap_or(number.absent);
+            numbers.push((number.gguf, value as f32));
+        }
+        let texts = family.choices.iter().map(|choice| chosen(choice, &root));
+        let texts = texts.collect::<Result<_, _>>()?;
+        let flags = family.flags.iter().map(|key| Ok((key.gguf, root.is(key.flag)? != key.inverted)));
+        let flags = flags.collect::<Result<_, ConvertError>>()?;
+        Ok(Self { family, sizes, rope, kinds, uses, numbers, texts, flags, json })
     }
 
     pub(super) fn root(&self) -> Object<'_> {
         self.json.root()
     }
 
-    /// Whether a key is present and true.
-    pub(super) fn is_set(&self, key: &str) -> Result<bool, ConvertError> {
-        Ok(self.root().flag(key)?.unwrap_or(false))
+    /// Whether this is true.
+    pub(super) fn is(&self, flag: Flag) -> Result<bool, ConvertError> {
+        self.root().is(flag)
     }
 
     /// The name the model was saved under, without its folders.
@@ -110,19 +77,60 @@ impl Config {
     /// Sets the keys of the forward pass.
     pub(super) fn describe(&self, writer: &mut GgufWriter) {
         let key = |name: &str| format!("{}.{name}", self.family.architecture);
-        for count in self.family.counts {
-            for name in count.gguf {
-                // Within u32 by the caps.
-                writer.set(key(name), self.sizes.get(count.axis) as u32);
-            }
+        self.sizes.describe(self.family, self.uses, writer);
+        layers::describe(self.family, &self.sizes, &self.kinds, writer);
+        if let Some(rope) = &self.rope {
+            rope.describe(self.family.architecture, writer);
         }
-        writer.set(key("rope.freq_base"), self.rope.base as f32);
-        if let Some(factor) = self.rope.linear {
-            writer.set(key("rope.scaling.type"), "linear");
-            writer.set(key("rope.scaling.factor"), factor as f32);
+        for (name, value) in &self.numbers {
+            writer.set(key(name), *value);
         }
-        writer.set(key(self.family.norm_eps.gguf), self.norm_eps);
+        for (name, value) in &self.texts {
+            writer.set(key(name), *value);
+        }
+        for (name, value) in &self.flags {
+            writer.set(key(name), *value);
+        }
     }
+}
+
+/// Refuses what is not known of a key.
+fn check(fixed: &Fixed, sizes: &Sizes, root: &Object<'_>) -> Result<(), ConvertError> {
+    let found = root.get(fixed.config);
+    let (differs, expected) = match fixed.value {
+        Known::Text(text) => (found.is_some_and(|found| found != text), format!("{text:?}")),
+        Known::Flag(flag) => (found.is_some_and(|found| *found != flag), flag.to_string()),
+        Known::Nothing => (found.is_some(), "null".to_owned()),
+        Known::Size(axis, absent) => {
+            let size = sizes.get(axis);
+            (
+                found.map_or(absent as f64, |found| found.as_f64().unwrap_or(-1.0)) != size as f64,
+                size.to_string(),
+            )
+        }
+        Known::Texts(text) => {
+            let all =
+                |found: &Value| found.as_array().is_some_and(|list| list.iter().all(|entry| entry == text));
+            (found.is_some_and(|found| !all(found)), format!("a list of {text:?}"))
+        }
+        Known::Unlimited => {
+            let unlimited = |found: &Value| match found.as_array().map(Vec::as_slice) {
+                Some([low, high]) => low.as_f64() == Some(0.0) && high.as_f64().is_none(),
+                _ => false,
+            };
+            (found.is_some_and(|found| !unlimited(found)), "[0, Infinity]".to_owned())
+        }
+    };
+    if differs { Err(root.bad(fixed.config, expected)) } else { Ok(()) }
+}
+
+/// The metadata key of a choice and its value.
+fn chosen(choice: &Choice, root: &Object<'_>) -> Result<(&'static str, &'static str), ConvertError> {
+    let found = root.text(choice.config)?;
+    let known = choice.known.iter().find(|(name, _)| found.is_none_or(|found| found == *name));
+    let names = || choice.known.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+    let (_, value) = known.ok_or_else(|| root.bad(choice.config, names()))?;
+    Ok((choice.gguf, value))
 }
 
 fn family(root: &Object<'_>) -> Result<&'static Family, ConvertError> {

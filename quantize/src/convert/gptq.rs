@@ -18,7 +18,7 @@ use smolt::blocks::{BlockQ4_0, BlockQ4_1, BlockType};
 
 use super::ConvertError;
 use super::config::{Config, MAX_CONFIG_BYTES};
-use super::floats::{StreamError, float_type, rotary_source};
+use super::floats::{RowOrder, StreamError, float_type};
 use super::json::{Json, Object};
 use super::shards::{Entry, Shards};
 
@@ -75,7 +75,7 @@ impl GptqSettings {
         shards: &Shards,
         name: &str,
         shape: &[u64],
-        heads: Option<u64>,
+        order: RowOrder,
     ) -> Result<Layout, ConvertError> {
         let &[rows, cols] = shape else {
             return Err(refused(shards, None, name, "it is not a matrix".to_owned()));
@@ -86,7 +86,7 @@ impl GptqSettings {
         }
         let group = self.group.unwrap_or(cols).min(cols);
         let groups = cols.div_ceil(group);
-        Ok(Layout { rows, cols, group, groups, heads, zeros_less_one: self.zeros_less_one })
+        Ok(Layout { rows, cols, group, groups, order, zeros_less_one: self.zeros_less_one })
     }
 }
 
@@ -97,8 +97,7 @@ pub(super) struct Layout {
     pub(super) cols: u64,
     group: u64,
     pub(super) groups: u64,
-    /// Heads whose rows are reordered for adjacent rotary pairs.
-    heads: Option<u64>,
+    order: RowOrder,
     zeros_less_one: bool,
 }
 
@@ -258,8 +257,7 @@ impl GptqLinear {
         let rows = self.layout.rows as usize;
         let mut bytes = Vec::new();
         for row in 0..self.layout.rows {
-            let source = self.layout.heads.map_or(row, |heads| rotary_source(row, self.layout.rows / heads));
-            let source = source as usize;
+            let source = self.layout.order.source(row) as usize;
             bytes.clear();
             for (block, group) in grid.groups.iter().enumerate() {
                 let word = |i: usize| packed[(block * (BLOCK / PER_WORD) + i) * rows + source];

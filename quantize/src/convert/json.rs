@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::ConvertError;
+use super::family::Flag;
 
 /// Characters of a value that are shown in a message.
 const SHOWN_CHARS: usize = 80;
@@ -70,6 +71,17 @@ impl<'a> Object<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
+    /// The first of these keys that is present and not null; the first of all where none is.
+    pub(super) fn first_of(&self, keys: &[&'static str]) -> &'static str {
+        let present = keys.iter().find(|key| self.get(key).is_some());
+        present.or(keys.first()).copied().unwrap_or_default()
+    }
+
+    /// A boolean.
+    pub(super) fn is(&self, flag: Flag) -> Result<bool, ConvertError> {
+        Ok(self.flag(self.first_of(flag.keys))?.unwrap_or(flag.absent))
+    }
+
     /// The error of a key whose value is not as expected.
     pub(super) fn bad(&self, key: &str, expected: impl Into<String>) -> ConvertError {
         ConvertError::Value {
@@ -96,12 +108,26 @@ impl<'a> Object<'a> {
         self.typed(key, &expected, |value| value.as_u64().filter(|n| (1..=most).contains(n)))
     }
 
+    /// A finite number.
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ConvertError> {
+        self.typed(key, "a number", finite)
+    }
+
+    /// A list of so many finite numbers.
+    pub(super) fn numbers(&self, key: &str, len: usize) -> Result<Option<Vec<f64>>, ConvertError> {
+        let read = |value: &Value| -> Option<Vec<f64>> {
+            let list = value.as_array().filter(|list| list.len() == len)?;
+            list.iter().map(finite).collect()
+        };
+        self.typed(key, &format!("a list of {len} numbers"), read)
+    }
+
     /// A positive number.
     pub(super) fn positive(&self, key: &str) -> Result<Option<f64>, ConvertError> {
         self.typed(key, "a positive number", |value| value.as_f64().filter(|x| x.is_finite() && *x > 0.0))
     }
 
-    /// A boolean.
+    /// A boolean that is present and not null.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConvertError> {
         self.typed(key, "true or false", Value::as_bool)
     }
@@ -111,12 +137,21 @@ impl<'a> Object<'a> {
         self.typed(key, "a string", Value::as_str)
     }
 
+    /// A list.
+    pub(super) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ConvertError> {
+        self.typed(key, "a list", |value| value.as_array().map(Vec::as_slice))
+    }
+
     /// An object.
     pub(super) fn object(&self, key: &str) -> Result<Option<Object<'a>>, ConvertError> {
         let path = format!("{}{key}.", self.path);
         let map = self.typed(key, "an object", Value::as_object)?;
         Ok(map.map(|map| Object { file: self.file, path, map }))
     }
+}
+
+fn finite(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|number| number.is_finite())
 }
 
 /// A value as JSON, cut short.

@@ -4,7 +4,9 @@
 //!
 //! ```text
 //! family     families as rows of data: names and sizes, theirs and GGUF's
-//! config     config.json: family, sizes, constants
+//! config     config.json: family, constants
+//! sizes      widths and counts
+//! layers     how layers differ
 //! rope       rotary embedding and its scaling
 //! shards     safetensors files: where each tensor lies
 //! tensors    rows of the family + files -> what each tensor of the output is made from
@@ -16,7 +18,7 @@
 //! ```
 //!
 //! [`Conversion::open`] reads everything but the weights and checks it; [`Conversion::write`] streams the weights
-//! through a fixed amount of memory (of a GPTQ checkpoint: one matrix). The folder is untrusted: sizes have caps,
+//! through a fixed amount of memory (of a GPTQ checkpoint, or where matrices are transposed: one matrix). The folder is untrusted: sizes have caps,
 //! every tensor must have the shape that config.json implies, none may be missing or left over.
 //!
 //! The same folder gives the same bytes. Tensors are in the order of the family's rows.
@@ -28,8 +30,10 @@ mod family;
 mod floats;
 mod gptq;
 mod json;
+mod layers;
 mod rope;
 mod shards;
+mod sizes;
 mod tensors;
 mod tokenizer;
 
