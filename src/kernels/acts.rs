@@ -134,6 +134,11 @@ impl Acts {
         }
     }
 
+    /// Room for `width` values, not more than the columns of [`Self::new`]; it keeps nothing.
+    pub(crate) fn row(&mut self, width: usize) -> &mut [f32] {
+        &mut self.row[..width]
+    }
+
     /// Tokens of the last [`Self::fill`].
     pub(crate) fn tokens(&self) -> usize {
         self.tokens

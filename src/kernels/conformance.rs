@@ -6,7 +6,7 @@
 use super::acts::{Acts, Forms, QuantSink};
 use super::generic::MatmulJob;
 use super::layout::Planes;
-use super::ops::{Executor, Gated, Input, Limits, Output, RmsNorm};
+use super::ops::{Executor, FeedForward, Input, Limits, Norm, Output};
 use super::*;
 use attention::executor;
 use rand::{RngExt, SeedableRng};
@@ -312,9 +312,20 @@ fn vector_operations_equal_the_specification() {
             let run = |k: &Kernels| unsafe {
                 let mut scaled = vec![0.0; len];
                 (k.scale_by)(&x, 0.37, &w, &mut scaled);
-                let mut gate = scores.clone();
-                (k.silu_mul)(&mut gate, &w);
-                [bits(&[(k.sum_squares)(&x)]), bits(&scaled), bits(&gate)]
+                let mut found = vec![bits(&[(k.sum_squares)(&x)]), bits(&scaled)];
+                for kind in Activation::ALL {
+                    for factors in [None, Some(&w[..])] {
+                        let mut out = scores.clone();
+                        (k.activate)(kind, &mut out, factors);
+                        found.push(bits(&out));
+                    }
+                }
+                for parameters in [[None, None], [Some(&w[..]), None], [Some(&w[..]), Some(&scores[..])]] {
+                    let mut out = vec![0.0; len];
+                    (k.layer_norm)(&x, 1e-5, parameters, &mut out);
+                    found.push(bits(&out));
+                }
+                found
             };
             assert_eq!(run(kernels), run(spec), "{} length {len}", kernels.name);
         }
@@ -379,10 +390,10 @@ fn linear_stages_do_not_depend_on_set_threads_or_split() {
             .map(|t| Case::new(2, t, kernels.packing, (if t == BlockType::F16 { 9 } else { 70 }, 64, 12)));
         let weight = normal(&mut rng(4), 64);
         let x = &cases[0].x;
-        let mut results = vec![vec![]; 4];
+        let mut results = vec![vec![]; 5];
         for rows in x.chunks(chunk * 64) {
             let tokens = rows.len() / 64;
-            let input = Input { rows, dim: 64, norm: Some(RmsNorm { weight: &weight, eps: 1e-5 }) };
+            let input = Input { rows, dim: 64, norm: Some(Norm::Rms { weight: &weight, eps: 1e-5 }) };
             let mut out = cases.each_ref().map(|case| vec![0.25; tokens * case.shape.rows]);
             let bias = normal(&mut rng(8), 70);
             let [a, b, c] = &mut out;
@@ -394,17 +405,28 @@ fn linear_stages_do_not_depend_on_set_threads_or_split() {
             };
             executor.linear(&input, &mut [output(0, a), output(1, b), output(2, c)]);
             let (mut hidden, mut up_out) = (vec![0.0; tokens * 70], vec![0.0; tokens * 70]);
-            executor.gated(
+            let (weights, out_up) = (cases[1].matrix(), &mut up_out[..]);
+            let factor = Output { weights, bias: Some(&bias), out: out_up, accumulate: false };
+            let weights = cases[0].matrix();
+            executor.feed_forward(
                 &input,
-                &mut Gated {
-                    gate: cases[0].matrix(),
-                    up: cases[1].matrix(),
-                    bias: [None, Some(&bias)],
-                    hidden: &mut hidden,
-                    up_out: &mut up_out,
+                &mut FeedForward {
+                    wide: Output { weights, bias: None, out: &mut hidden, accumulate: false },
+                    factor: Some(factor),
+                    activation: Activation::Silu,
                 },
             );
-            for (result, part) in results.iter_mut().zip(out.into_iter().chain([hidden])) {
+            let mut plain = vec![0.0; tokens * 70];
+            let layer = Norm::Layer { weight: Some(&weight), bias: None, eps: 1e-5 };
+            let wide = Output { weights, bias: Some(&bias), out: &mut plain, accumulate: false };
+            executor.feed_forward(
+                &Input { norm: Some(layer), ..input },
+                &mut FeedForward { wide, factor: None, activation: Activation::Gelu },
+            );
+            let mut branch = plain.clone();
+            executor.norm_rows(&Norm::Layer { weight: Some(&bias), bias: None, eps: 1e-5 }, 35, &mut branch);
+            executor.add_rows(&mut plain, &branch, 70, Some(&Norm::Rms { weight: &bias, eps: 1e-5 }), 0.5);
+            for (result, part) in results.iter_mut().zip(out.into_iter().chain([hidden, plain])) {
                 result.extend(bits(&part));
             }
         }

@@ -14,6 +14,7 @@
 //!   or on how a prompt is cut, because each output element is computed by one thread in a fixed order.
 #![allow(unsafe_code, reason = "vector intrinsics and disjoint writes to a shared output")]
 
+mod activation;
 mod acts;
 #[cfg(target_arch = "aarch64")]
 mod arm;
@@ -31,6 +32,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use activation::Activation;
 pub use acts::{Acts, Forms};
 pub use error::KernelError;
 pub use kv::{KvShape, KvType};
@@ -58,7 +60,9 @@ pub struct Kernels {
     pub(crate) quantize: unsafe fn(&[f32], &mut QuantSink<'_>),
     pub(crate) sum_squares: unsafe fn(&[f32]) -> f32,
     pub(crate) scale_by: unsafe fn(&[f32], f32, &[f32], &mut [f32]),
-    pub(crate) silu_mul: unsafe fn(&mut [f32], &[f32]),
+    /// A row, epsilon, weight and bias, and the result.
+    pub(crate) layer_norm: unsafe fn(&[f32], f32, [Option<&[f32]>; 2], &mut [f32]),
+    pub(crate) activate: unsafe fn(Activation, &mut [f32], Option<&[f32]>),
     pub(crate) attend: unsafe fn(&mut ChunkJob<'_>, &mut Partial<'_>),
     /// The last argument is the row of `mixed`.
     pub(crate) merge: unsafe fn(&mut Partial<'_>, &Partial<'_>, usize),
@@ -96,6 +100,7 @@ macro_rules! entries {
         mod entry {
             use super::$isa;
             use crate::blocks::BlockType;
+            use crate::kernels::activation::Activation;
             use crate::kernels::acts::QuantSink;
             use crate::kernels::generic::{self, ChunkJob, MatmulJob};
             use crate::kernels::kv::Partial;
@@ -138,8 +143,12 @@ macro_rules! entries {
                 unsafe { generic::scale_by::<$isa>(x, scale, weight, out) }
             }
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn silu_mul(gate: &mut [f32], up: &[f32]) {
-                unsafe { generic::silu_mul::<$isa>(gate, up) }
+            pub(super) unsafe fn layer_norm(x: &[f32], eps: f32, affine: [Option<&[f32]>; 2], out: &mut [f32]) {
+                unsafe { generic::layer_norm::<$isa>(x, eps, affine, out) }
+            }
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn activate(kind: Activation, x: &mut [f32], factors: Option<&[f32]>) {
+                unsafe { generic::activate::<$isa>(kind, x, factors) }
             }
             #[target_feature(enable = $features)]
             pub(super) unsafe fn attend(job: &mut ChunkJob<'_>, out: &mut Partial<'_>) {
@@ -164,7 +173,8 @@ macro_rules! entries {
             quantize: entry::quantize,
             sum_squares: entry::sum_squares,
             scale_by: entry::scale_by,
-            silu_mul: entry::silu_mul,
+            layer_norm: entry::layer_norm,
+            activate: entry::activate,
             attend: entry::attend,
             merge: entry::merge,
         };

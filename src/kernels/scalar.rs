@@ -5,6 +5,7 @@
 //! over a vector use [`VIRTUAL`] interleaved partial sums, added pairwise at the end.
 
 use super::Kernels;
+use super::activation::Activation;
 use super::acts::{ActScale, Acts, QuantSink};
 use super::generic::{ChunkJob, MatmulJob};
 use super::kv::{CHUNK, KvType, Partial, Stored};
@@ -136,10 +137,60 @@ pub(crate) fn softmax(scores: &mut [f32]) -> (f32, f32) {
     (max, reduce(lanes, |a, b| a + b))
 }
 
-/// `gate[i] = silu(gate[i]) * up[i]` with `silu(x) = x / (1 + exp(-x))`.
-pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
-    for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = *gate / (1.0 + exp(-*gate)) * up;
+/// Layer norm (Ba et al. 2016, arXiv 1607.06450): `(x - mean) / sqrt(variance + eps)`, then [`affine`].
+pub(crate) fn layer_norm(x: &[f32], eps: f32, parameters: [Option<&[f32]>; 2], out: &mut [f32]) {
+    let mut lanes = [0.0f32; VIRTUAL];
+    x.iter().enumerate().for_each(|(i, v)| lanes[i % VIRTUAL] += v);
+    let mean = reduce(lanes, |a, b| a + b) / x.len() as f32;
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = x - mean);
+    let scale = 1.0 / (sum_squares(out) / x.len() as f32 + eps).sqrt();
+    affine(out, scale, parameters);
+}
+
+/// `x[i] = (x[i] * scale) * weight[i] + bias[i]`, where there are weights and biases.
+pub(crate) fn affine(x: &mut [f32], scale: f32, [weight, bias]: [Option<&[f32]>; 2]) {
+    for (i, x) in x.iter_mut().enumerate() {
+        let scaled = *x * scale;
+        let weighted = weight.map_or(scaled, |weight| scaled * weight[i]);
+        *x = bias.map_or(weighted, |bias| weighted + bias[i]);
+    }
+}
+
+/// Of `1 - erf(z)` with `z = x / sqrt(2)`: `polynomial(t) t exp(-z^2)` with `t = 1 / (1 + ERF_SCALE x)`, to
+/// 1.5e-7 (Abramowitz and Stegun, 7.1.26; the constant there is divided by the square root of 2).
+pub(crate) const ERF_SCALE: f32 = 0.231_641_9;
+/// From the highest power down.
+pub(crate) const ERF_POLYNOMIAL: [f32; 5] =
+    [1.061_405_4, -1.453_152_1, 1.421_413_8, -0.284_496_72, 0.254_829_6];
+/// `2 sqrt(2 / pi)`, and this times 0.044715: `0.5 (1 + tanh(u)) = 1 / (1 + exp(-2 u))`.
+pub(crate) const GELU_TANH: [f32; 2] = [1.595_769_1, 0.071_354_814];
+
+/// One value of an activation. Whatever is not a number stays so.
+fn activated(kind: Activation, x: f32) -> f32 {
+    let relu = (x + x.abs()) * 0.5;
+    match kind {
+        Activation::Silu => x / (1.0 + exp(-x)),
+        Activation::Gelu => {
+            let size = x.abs();
+            let t = 1.0 / size.mul_add(ERF_SCALE, 1.0);
+            let p = ERF_POLYNOMIAL[1..].iter().fold(ERF_POLYNOMIAL[0], |p, c| p.mul_add(t, *c));
+            let tail = p * t * exp(size * size * -0.5);
+            (size * -0.5).mul_add(tail, relu)
+        }
+        Activation::GeluTanh => {
+            let u = (x * x).mul_add(-GELU_TANH[1], -GELU_TANH[0]) * x;
+            x / (1.0 + exp(u))
+        }
+        Activation::Relu => relu,
+        Activation::ReluSquared => relu * relu,
+    }
+}
+
+/// `x[i] = f(x[i]) * factors[i]`, without factors `f(x[i])`.
+pub(crate) fn activate(kind: Activation, x: &mut [f32], factors: Option<&[f32]>) {
+    for (i, x) in x.iter_mut().enumerate() {
+        let y = activated(kind, *x);
+        *x = factors.map_or(y, |factors| y * factors[i]);
     }
 }
 
@@ -171,21 +222,25 @@ fn score(job: &ChunkJob<'_>, query: usize, position: usize) -> f32 {
     })
 }
 
-/// Attends from the queries of a job to its chunk. Per query: scores, [`softmax`] over the positions that it
-/// sees, and the sum of `weight * value`, fused in order of positions. Where a value is a code, the weight is
-/// multiplied with its scale first.
+/// Attends from the queries of a job to its chunk. Per query: scores, less slope times distance, [`softmax`] over
+/// the positions that it sees, and the sum of `weight * value`, fused in order of positions. Where a value is a
+/// code, the weight is multiplied with its scale first. A query that sees nothing has sum 0.
 pub(crate) fn attend(job: &mut ChunkJob<'_>, out: &mut Partial<'_>) {
     let row = job.kv.row();
     for query in 0..job.count() {
-        let seen = job.seen(query);
-        for position in 0..seen {
-            job.weights[query * CHUNK + position] = score(job, query, position);
+        let seen = job.range(query);
+        for position in seen.clone() {
+            let loss = job.slopes.get(query % job.group).map(|slope| (job.distance(query, position), -slope));
+            let score = score(job, query, position);
+            let biased = loss.map_or(score, |(distance, slope)| distance.mul_add(slope, score));
+            job.weights[query * CHUNK + position] = biased;
         }
-        let weights = &mut job.weights[query * CHUNK..][..seen];
-        (out.max[query], out.sum[query]) = softmax(weights);
+        let weights = &mut job.weights[query * CHUNK..][seen.clone()];
+        (out.max[query], out.sum[query]) =
+            if weights.is_empty() { (f32::MIN, 0.0) } else { softmax(weights) };
         let Stored { codes, scales } = job.values;
         for (d, out) in out.mixed[query * row..][..row].iter_mut().enumerate() {
-            *out = weights.iter().enumerate().fold(0.0, |acc, (position, weight)| {
+            *out = seen.clone().zip(&*weights).fold(0.0, |acc, (position, weight)| {
                 let at = position * row + d;
                 match job.kv.kind {
                     KvType::F16 => half(codes[at]).mul_add(*weight, acc),
@@ -225,7 +280,8 @@ pub(crate) static KERNELS: Kernels = Kernels {
     quantize,
     sum_squares,
     scale_by,
-    silu_mul,
+    layer_norm,
+    activate,
     attend,
     merge,
 };

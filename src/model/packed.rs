@@ -9,7 +9,7 @@
 //! does not fit is never used. Running without a pack gives the same bits.
 
 use super::error::ModelError;
-use super::weights::Layout;
+use super::layout::Layout;
 use crate::blocks::BlockType;
 use crate::gguf::{ALIGNMENT_KEY, GgufFile, GgufWriter};
 use crate::kernels::{Kernels, Packing};
@@ -74,7 +74,7 @@ impl Pack {
         if !path.exists() {
             return (None, PackStatus::Absent);
         }
-        let head = head(file, kernels.packing, layout.packed_bytes());
+        let head = head(file, kernels.packing, layout.packed_bytes);
         // Of the fingerprint's samples nothing need stay.
         file.release_all();
         let fits = |pack: &GgufFile| head.describes(pack).is_ok_and(|same| same);
@@ -101,7 +101,7 @@ impl Pack {
 pub fn write_pack(file: &GgufFile, kernels: &'static Kernels) -> Result<(PathBuf, u64), ModelError> {
     let model = file.path().ok_or_else(|| ModelError::NoFile { file: file.name().to_owned() })?;
     let (layout, packed) = super::weights::pack(file, kernels)?;
-    let writer = head(file, kernels.packing, layout.packed_bytes());
+    let writer = head(file, kernels.packing, layout.packed_bytes);
     let path = pack_path(model, kernels);
     let bytes = writer.write_to(&path, |_, out| out.write_all(&packed)).map_err(ModelError::WritePack)?;
     Ok((path, bytes))

@@ -1,9 +1,11 @@
 //! The memory plan: what a run will allocate, known from the header before anything is.
 
 use super::error::ModelError;
+use super::families::NormPlaces;
+use super::history::History;
+use super::layout::Layout;
 use super::logits::logit_blocks;
-use super::spec::Spec;
-use super::weights::Layout;
+use super::spec::{Mixer, Rope, Spec};
 use crate::gguf::GgufFile;
 use crate::kernels::ops::Limits;
 use crate::kernels::{Kernels, KvShape, KvType};
@@ -32,7 +34,7 @@ pub struct RunOptions {
 pub struct Plan {
     /// Packed weights, norms and biases.
     pub weights: u64,
-    /// Keys and values of all layers.
+    /// Keys and values of all layers, and what convolutions remember.
     pub kv_cache: u64,
     /// Activations, logits and the threads' working memory.
     pub scratch: u64,
@@ -46,10 +48,10 @@ impl Plan {
     pub fn new(file: &GgufFile, kernels: &Kernels, options: &RunOptions) -> Result<Self, ModelError> {
         let spec = Spec::read(file)?;
         let layout = Layout::new(file, &spec, kernels.packing)?;
-        check_context(options.context)?;
+        check_context(&spec, options.context)?;
         Ok(Self {
             weights: layout.planned_bytes() as u64,
-            kv_cache: kv_bytes(spec.layers, &kv_shape(&spec, options)) as u64,
+            kv_cache: (kv_bytes(&spec, options) + History::planned_bytes(&spec, options.context)) as u64,
             scratch: scratch_bytes(&spec, &layout, options) as u64,
         })
     }
@@ -60,25 +62,31 @@ impl Plan {
     }
 }
 
-pub(super) fn check_context(context: usize) -> Result<(), ModelError> {
-    match context {
-        1..=MAX_CONTEXT => Ok(()),
-        found => Err(ModelError::ContextSize { found, most: MAX_CONTEXT }),
+pub(super) fn check_context(spec: &Spec, context: usize) -> Result<(), ModelError> {
+    let most = spec.positions.unwrap_or(MAX_CONTEXT).min(MAX_CONTEXT);
+    if (1..=most).contains(&context) {
+        return Ok(());
     }
+    Err(ModelError::ContextSize { found: context, most })
 }
 
 pub(super) fn kv_shape(spec: &Spec, options: &RunOptions) -> KvShape {
     KvShape { kind: options.kv, heads: spec.kv_heads, dim: spec.head_dim, positions: options.context }
 }
 
-fn kv_bytes(layers: usize, kv: &KvShape) -> usize {
-    2 * page_rounded(layers * kv.len() * 2)
+/// Halves of the key cache of all layers, and of the value cache.
+pub(super) fn kv_len(spec: &Spec, kv: &KvShape) -> usize {
+    spec.layers_with(Mixer::Attention) * kv.len()
+}
+
+fn kv_bytes(spec: &Spec, options: &RunOptions) -> usize {
+    2 * page_rounded(kv_len(spec, &kv_shape(spec, options)) * 2)
 }
 
 pub(super) fn limits(spec: &Spec, layout: &Layout, options: &RunOptions) -> Limits {
     Limits {
         tokens: TILE.min(options.context),
-        cols: spec.dim.max(spec.query_width()).max(spec.hidden),
+        cols: spec.dim.max(spec.query_width()).max(spec.hidden).max(spec.word_dim),
         forms: layout.forms(),
         kv: kv_shape(spec, options),
         heads: spec.heads,
@@ -86,15 +94,30 @@ pub(super) fn limits(spec: &Spec, layout: &Layout, options: &RunOptions) -> Limi
 }
 
 /// f32 values per token of a tile, by buffer of the runner.
-pub(super) fn widths(spec: &Spec) -> [usize; 7] {
+pub(super) fn widths(spec: &Spec) -> [usize; 10] {
     let (query, kv) = (spec.query_width(), spec.kv_width());
-    [spec.dim, query, kv, kv, query, spec.hidden, spec.hidden]
+    let up = if spec.family.gated { spec.hidden } else { 0 };
+    let words = if spec.word_dim == spec.dim { 0 } else { spec.word_dim };
+    let gates = if spec.taps == 0 { 0 } else { 3 * spec.dim };
+    [spec.dim, query, kv, kv, query, spec.hidden, up, branch_width(spec), words, gates]
+}
+
+/// Width of the buffer for what a part of a layer adds to the residual stream, if it does not add it at once.
+fn branch_width(spec: &Spec) -> usize {
+    let is_normed = matches!(spec.family.norm_places, NormPlaces::Around | NormPlaces::After);
+    let is_needed = is_normed || spec.residual_scale != 1.0 || spec.positions.is_some();
+    if is_needed { spec.dim } else { 0 }
+}
+
+fn rope_bytes(rope: &Rope, tokens: usize) -> usize {
+    page_rounded(tokens * rope.pairs * 8) + page_rounded(rope.pairs * 8)
 }
 
 fn scratch_bytes(spec: &Spec, layout: &Layout, options: &RunOptions) -> usize {
     let limits = limits(spec, layout, options);
     let tile: usize = widths(spec).iter().map(|width| page_rounded(limits.tokens * width * 4)).sum();
-    let rope = page_rounded(limits.tokens * spec.rope.pairs * 8) + page_rounded(spec.rope.pairs * 8);
+    let ropes = [Some(&spec.rope), spec.local_rope.as_ref()];
+    let rope: usize = ropes.into_iter().flatten().map(|rope| rope_bytes(rope, limits.tokens)).sum();
     let logits = page_rounded(options.logit_rows * spec.vocab * 4)
         + page_rounded(options.logit_rows * logit_blocks(spec.vocab) * 4);
     tile + rope + logits + limits.planned_bytes(options.threads)

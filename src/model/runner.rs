@@ -2,15 +2,17 @@
 
 use super::LanguageModel;
 use super::error::ModelError;
+use super::history::History;
+use super::layout::Layout;
 use super::logits::{LogitRows, logit_blocks};
 use super::packed::PackStatus;
 use super::plan::{self, RunOptions, TILE};
 use super::rope::RopeTable;
 use super::spec::Spec;
-use super::tile::{input, output};
-use super::weights::{Layout, Weights};
+use super::tile::{input, norm, output};
+use super::weights::Weights;
 use crate::gguf::GgufFile;
-use crate::kernels::ops::{Executor, Output};
+use crate::kernels::ops::{Executor, Input};
 use crate::kernels::{Kernels, KvShape};
 use crate::runtime::{AllocError, Buffer};
 use std::ops::Range;
@@ -34,7 +36,11 @@ impl Model {
     pub fn load(file: &GgufFile, kernels: &'static Kernels) -> Result<Self, ModelError> {
         let spec = Spec::read(file)?;
         let layout = Layout::new(file, &spec, kernels.packing)?;
-        let (weights, pack) = Weights::load(file, &layout, kernels)?;
+        let (mut weights, pack) = Weights::load(file, &layout, kernels)?;
+        if let Some(norm) = layout.output_norm.as_ref().filter(|_| spec.logit_scale != 1.0) {
+            // The head is linear: what it reads may be scaled for what it gives.
+            weights.scale(norm, spec.logit_scale);
+        }
         Ok(Self { spec, layout, weights, pack, kernels })
     }
 
@@ -63,12 +69,19 @@ pub(super) struct Activations {
     pub(super) values: Buffer<f32>,
     pub(super) mixed: Buffer<f32>,
     pub(super) hidden: Buffer<f32>,
+    /// Empty if there is no gate.
     pub(super) up: Buffer<f32>,
+    /// What is yet to be added to the residual stream; empty if everything is added at once.
+    pub(super) branch: Buffer<f32>,
+    /// Embeddings, where they have a width of their own.
+    pub(super) words: Buffer<f32>,
+    /// What a convolution reads: two gates and values.
+    pub(super) gates: Buffer<f32>,
 }
 
 impl Activations {
     fn new(spec: &Spec, tokens: usize) -> Result<Self, AllocError> {
-        let [residual, queries, keys, values, mixed, hidden, up] =
+        let [residual, queries, keys, values, mixed, hidden, up, branch, words, gates] =
             plan::widths(spec).map(|width| Buffer::zeroed(tokens * width, "activations"));
         Ok(Self {
             residual: residual?,
@@ -78,6 +91,9 @@ impl Activations {
             mixed: mixed?,
             hidden: hidden?,
             up: up?,
+            branch: branch?,
+            words: words?,
+            gates: gates?,
         })
     }
 }
@@ -87,11 +103,15 @@ pub struct Runner {
     pub(super) model: Arc<Model>,
     pub(super) executor: Executor,
     pub(super) rope: RopeTable,
+    /// Of layers with a window, if theirs is another.
+    pub(super) local_rope: Option<RopeTable>,
     pub(super) kv: KvShape,
-    /// `[layer]` of [`KvShape::len`].
+    /// `[attention layer]` of [`KvShape::len`].
     pub(super) keys: Buffer<u16>,
-    /// `[layer]` of [`KvShape::len`].
+    /// `[attention layer]` of [`KvShape::len`].
     pub(super) values: Buffer<u16>,
+    /// Inputs of convolutions.
+    pub(super) history: History,
     pub(super) activations: Activations,
     /// `[row][vocab]`
     logits: Buffer<f32>,
@@ -106,8 +126,8 @@ impl Runner {
     /// # Errors
     /// If the context is out of range or memory cannot be had.
     pub fn new(model: Arc<Model>, options: &RunOptions) -> Result<Self, ModelError> {
-        plan::check_context(options.context)?;
         let spec = &model.spec;
+        plan::check_context(spec, options.context)?;
         let kv = plan::kv_shape(spec, options);
         let limits = plan::limits(spec, &model.layout, options);
         let factors = model.layout.rope_factors.as_ref().map(|factors| model.weights.vector(factors));
@@ -115,9 +135,14 @@ impl Runner {
         Ok(Self {
             executor: Executor::new(model.kernels, options.threads, &limits)?,
             rope: RopeTable::new(&spec.rope, factors, limits.tokens)?,
+            local_rope: match &spec.local_rope {
+                Some(rope) => Some(RopeTable::new(rope, None, limits.tokens)?),
+                None => None,
+            },
             kv,
-            keys: Buffer::zeroed(spec.layers * kv.len(), "the KV cache")?,
-            values: Buffer::zeroed(spec.layers * kv.len(), "the KV cache")?,
+            keys: Buffer::zeroed(plan::kv_len(spec, &kv), "the KV cache")?,
+            values: Buffer::zeroed(plan::kv_len(spec, &kv), "the KV cache")?,
+            history: History::new(spec, options.context)?,
             activations: Activations::new(spec, limits.tokens)?,
             logits: Buffer::zeroed(rows * spec.vocab, "logits")?,
             peaks: Buffer::zeroed(rows * logit_blocks(spec.vocab), "logits")?,
@@ -186,10 +211,7 @@ impl Runner {
         let mut tile = self.checked_tile(position, tokens.len());
         tile.embed(tokens);
         for layer in 0..layers {
-            tile.mix(layer);
-            tile.project(layer);
-            tile.expand(layer);
-            tile.contract(layer);
+            tile.layer(layer);
         }
         self.position += tokens.len();
     }
@@ -204,20 +226,17 @@ impl Runner {
     fn head(&mut self, rows: Range<usize>, first: usize) -> LogitRows<'_> {
         let Model { spec, layout, weights, .. } = &*self.model;
         let (vocab, blocks, end) = (spec.vocab, logit_blocks(spec.vocab), first + rows.len());
+        let Activations { residual, words, .. } = &mut self.activations;
         let logits = &mut self.logits[first * vocab..end * vocab];
         let peaks = &mut self.peaks[first * blocks..end * blocks];
-        let residual = &self.activations.residual[rows.start * spec.dim..rows.end * spec.dim];
-        let input = input(&self.model, residual, Some(&layout.output_norm));
-        let mut head = match &layout.output {
-            Some(head) => output(weights, head, logits, false),
-            None => Output {
-                weights: weights.matrix(&layout.embedding),
-                bias: None,
-                out: logits,
-                accumulate: false,
-            },
-        };
-        self.executor.head(&input, &mut head, peaks);
+        let residual = &residual[rows.start * spec.dim..rows.end * spec.dim];
+        let mut input = input(&self.model, residual, norm(&self.model, layout.output_norm.as_ref()));
+        if let Some(leave) = &layout.leave {
+            let words = &mut words[..rows.len() * spec.word_dim];
+            self.executor.linear(&input, &mut [output(weights, leave, words, false)]);
+            input = Input { rows: words, dim: spec.word_dim, norm: None };
+        }
+        self.executor.head(&input, &mut output(weights, &layout.head, logits, false), peaks);
         LogitRows { vocab, values: &self.logits[..end * vocab], peaks: &self.peaks[..end * blocks] }
     }
 }
@@ -236,7 +255,9 @@ impl LanguageModel for Runner {
     }
 
     fn truncate(&mut self, position: usize) {
-        self.position = self.position.min(position);
+        if position < self.position {
+            self.position = self.history.rewind(position);
+        }
     }
 
     fn logit_rows(&self) -> usize {

@@ -1,8 +1,12 @@
 //! A model's shape, read from the header and checked before anything is allocated.
 
+mod keys;
+
 use super::error::ModelError;
-use super::families::{FAMILIES, Family};
+use super::families::{FAMILIES, Family, NormKind, NormPlaces, Parallel, Positions, Windows};
 use crate::gguf::GgufFile;
+use crate::kernels::Activation;
+use keys::Keys;
 
 /// Most layers of a model.
 const MAX_LAYERS: usize = 512;
@@ -10,6 +14,11 @@ const MAX_LAYERS: usize = 512;
 const MAX_WIDTH: usize = 1 << 20;
 /// Most query heads that share a KV head.
 const MAX_GROUP: usize = 64;
+/// Most tokens that a convolution sees.
+const MAX_TAPS: usize = 16;
+/// In a file that holds only some layers of a model: the index of the first of them there. Keys with a value
+/// per layer are those of the whole model.
+pub const FIRST_LAYER: &str = "smolt.first_layer";
 
 /// Rotary embedding.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +31,44 @@ pub struct Rope {
     pub divisor: f32,
 }
 
+impl Rope {
+    /// Nothing rotates.
+    const NONE: Rope = Rope { pairs: 0, base: 10_000.0, divisor: 1.0 };
+}
+
+/// Which rotary embedding a layer uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotary {
+    /// None.
+    None,
+    /// [`Spec::rope`].
+    Global,
+    /// [`Spec::local_rope`].
+    Local,
+}
+
+/// How the tokens of a layer learn of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixer {
+    /// Attention.
+    Attention,
+    /// A convolution over the last few tokens, between two gates.
+    Convolution,
+}
+
+/// What differs from layer to layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// How tokens are mixed.
+    pub mixer: Mixer,
+    /// Number of this layer among those with the same mixer.
+    pub number: usize,
+    /// Its rotary embedding.
+    pub rotary: Rotary,
+    /// Positions a token sees, itself the last; `usize::MAX` for all.
+    pub window: usize,
+}
+
 /// Shape and constants of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -29,8 +76,12 @@ pub struct Spec {
     pub family: &'static Family,
     /// Transformer layers.
     pub layers: usize,
+    /// `[layer]`
+    pub layer_specs: Vec<LayerSpec>,
     /// Width of the residual stream.
     pub dim: usize,
+    /// Width of the token embeddings; where it is not `dim`, matrices lead to and from the residual stream.
+    pub word_dim: usize,
     /// Query heads.
     pub heads: usize,
     /// KV heads.
@@ -43,77 +94,36 @@ pub struct Spec {
     pub vocab: usize,
     /// Positions the model was trained for.
     pub trained_context: usize,
+    /// Positions it has embeddings for; `None` if it can do without.
+    pub positions: Option<usize>,
     /// Epsilon of the norms.
     pub norm_eps: f32,
-    /// Rotary embedding.
+    /// The norms of a layer follow the sum with the residual stream.
+    pub post_norm: bool,
+    /// A layer's feed-forward part reads what its attention part reads, not its sum.
+    pub parallel: bool,
+    /// The parts share a norm.
+    pub shared_norm: bool,
+    /// Of the feed-forward part.
+    pub activation: Activation,
+    /// Rotary embedding; no pairs if there is none.
     pub rope: Rope,
-}
-
-/// Reads keys under the architecture's prefix.
-struct Keys<'a> {
-    file: &'a GgufFile,
-    prefix: &'static str,
-}
-
-impl Keys<'_> {
-    fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.prefix)
-    }
-
-    fn bad(&self, key: &str, expected: impl ToString, found: impl ToString) -> ModelError {
-        ModelError::BadValue {
-            file: self.file.name().to_owned(),
-            key: self.name(key),
-            expected: expected.to_string(),
-            found: found.to_string(),
-        }
-    }
-
-    fn within(&self, key: &str, value: usize, most: usize) -> Result<usize, ModelError> {
-        match value {
-            0 => Err(self.bad(key, format!("1..={most}"), value)),
-            _ if value > most => Err(self.bad(key, format!("1..={most}"), value)),
-            _ => Ok(value),
-        }
-    }
-
-    fn count(&self, key: &str, most: usize) -> Result<usize, ModelError> {
-        let value = self.file.require_u32(&self.name(key))?;
-        self.within(key, value as usize, most)
-    }
-
-    fn count_or(&self, key: &str, default: usize, most: usize) -> Result<usize, ModelError> {
-        let value = self.file.u32(&self.name(key))?;
-        self.within(key, value.map_or(default, |value| value as usize), most)
-    }
-
-    fn positive_or(&self, key: &str, default: f32) -> Result<f32, ModelError> {
-        let value = self.file.f32(&self.name(key))?.unwrap_or(default);
-        if value.is_finite() && value > 0.0 {
-            Ok(value)
-        } else {
-            Err(self.bad(key, "a positive number", value))
-        }
-    }
-
-    fn rope(&self, head_dim: usize) -> Result<Rope, ModelError> {
-        let rotated = self.count_or("rope.dimension_count", head_dim, head_dim)?;
-        if rotated % 2 != 0 {
-            return Err(self.bad("rope.dimension_count", "an even number", rotated));
-        }
-        let kind = self.file.str(&self.name("rope.scaling.type"))?.unwrap_or("none");
-        let divisor = match kind {
-            // Llama 3's scaling is stored as a tensor of factors, rope_freqs.weight.
-            "none" | "llama3" => 1.0,
-            "linear" => self.positive_or("rope.scaling.factor", 1.0)?,
-            other => {
-                return Err(self.bad("rope.scaling.type", "none, linear or llama3", format!("{other:?}")));
-            }
-        };
-        // Files from before `rope.scaling.*`.
-        let divisor = if kind == "none" { self.positive_or("rope.scale_linear", 1.0)? } else { divisor };
-        Ok(Rope { pairs: rotated / 2, base: self.positive_or("rope.freq_base", 10_000.0)?, divisor })
-    }
+    /// That of layers with a window, if it is another.
+    pub local_rope: Option<Rope>,
+    /// Per query head, what a score loses per position of distance; empty for nothing.
+    pub slopes: Vec<f32>,
+    /// Tokens that a convolution sees; 0 if no layer has one.
+    pub taps: usize,
+    /// What scores are multiplied with.
+    pub attention_scale: f32,
+    /// Largest magnitude of queries, keys and values, if it is limited.
+    pub clamp: Option<f32>,
+    /// What embeddings are multiplied with.
+    pub embedding_scale: f32,
+    /// What is added to the residual stream is multiplied with this.
+    pub residual_scale: f32,
+    /// What logits are multiplied with.
+    pub logit_scale: f32,
 }
 
 impl Spec {
@@ -128,35 +138,49 @@ impl Spec {
             found: architecture.to_owned(),
             supported: FAMILIES.iter().map(|f| f.architecture).collect::<Vec<_>>().join(", "),
         })?;
-        let keys = Keys { file, prefix: family.architecture };
+        let first_layer = file.u32(FIRST_LAYER)?.unwrap_or(0).min(MAX_LAYERS as u32) as usize;
+        let keys = Keys { file, prefix: family.architecture, first_layer };
+        let layers = keys.count("block_count", MAX_LAYERS)?;
         let dim = keys.count("embedding_length", MAX_WIDTH)?;
         let heads = keys.count("attention.head_count", MAX_WIDTH)?;
-        let kv_heads = keys.count_or("attention.head_count_kv", heads, heads)?;
-        if !heads.is_multiple_of(kv_heads) || heads / kv_heads > MAX_GROUP {
-            let expected = format!("a divisor of the {heads} heads, shared by at most {MAX_GROUP}");
-            return Err(keys.bad("attention.head_count_kv", expected, kv_heads));
-        }
-        let head_dim = keys.count_or("attention.key_length", dim / heads, MAX_WIDTH)?;
-        let value_dim = keys.count_or("attention.value_length", head_dim, MAX_WIDTH)?;
-        if value_dim != head_dim || heads * head_dim > MAX_WIDTH {
-            return Err(keys.bad("attention.value_length", format!("the key length, {head_dim}"), value_dim));
-        }
-        let embedding = file.tensor("token_embd.weight").ok_or_else(|| ModelError::MissingTensor {
-            file: file.name().to_owned(),
-            tensor: "token_embd.weight".to_owned(),
-        })?;
+        let (kv_heads, attends) = keys.kv_heads(heads, layers)?;
+        let head_dim = head_dim(&keys, dim, heads)?;
+        let (rope, local_rope) = ropes(&keys, family, head_dim)?;
+        let (parallel, shared_norm) = parallel(&keys, family)?;
+        let scale = |key: &str| if family.multipliers { keys.positive_or(key, 1.0) } else { Ok(1.0) };
+        let embedding_scale = if family.scaled_embedding { (dim as f32).sqrt() } else { 1.0 };
+        let taps = taps(&keys, &attends, (dim, heads * head_dim))?;
+        let learned = family.positions == Positions::Learned;
         Ok(Self {
             family,
-            layers: keys.count("block_count", MAX_LAYERS)?,
+            layers,
+            layer_specs: layer_specs(&keys, family, &attends, local_rope.is_some())?,
             dim,
+            word_dim: keys.count_or("word_embedding_length", dim, MAX_WIDTH)?,
             heads,
             kv_heads,
             head_dim,
             hidden: keys.count("feed_forward_length", MAX_WIDTH)?,
-            vocab: embedding.rows(),
+            vocab: rows(file, "token_embd.weight")?,
             trained_context: keys.count("context_length", usize::MAX)?,
-            norm_eps: keys.positive_or("attention.layer_norm_rms_epsilon", 1e-5)?,
-            rope: keys.rope(head_dim)?,
+            positions: if learned { Some(rows(file, "position_embd.weight")?) } else { None },
+            norm_eps: keys.positive_or(eps_key(family.norm), 1e-5)?,
+            post_norm: family.norm_places == NormPlaces::Before && keys.flag_or("post_norm", false)?,
+            parallel,
+            shared_norm,
+            activation: activation(&keys, family)?,
+            rope,
+            local_rope,
+            slopes: if family.positions == Positions::Distance { slopes(heads) } else { Vec::new() },
+            taps,
+            attention_scale: keys.positive_or("attention.scale", 1.0 / (head_dim as f32).sqrt())?,
+            clamp: match file.f32(&keys.name("attention.clamp_kqv"))? {
+                Some(most) if most != 0.0 => Some(keys.positive_or("attention.clamp_kqv", most)?),
+                _ => None,
+            },
+            embedding_scale: embedding_scale * scale("embedding_scale")?,
+            residual_scale: scale("residual_scale")?,
+            logit_scale: 1.0 / scale("logit_scale")?,
         })
     }
 
@@ -169,4 +193,120 @@ impl Spec {
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+
+    /// Layers with this mixer.
+    pub fn layers_with(&self, mixer: Mixer) -> usize {
+        self.layer_specs.iter().filter(|layer| layer.mixer == mixer).count()
+    }
+}
+
+fn eps_key(norm: NormKind) -> &'static str {
+    match norm {
+        NormKind::Rms => "attention.layer_norm_rms_epsilon",
+        NormKind::Layer => "attention.layer_norm_epsilon",
+    }
+}
+
+fn rows(file: &GgufFile, tensor: &str) -> Result<usize, ModelError> {
+    let found = file.tensor(tensor).map(|info| info.rows());
+    found.ok_or_else(|| ModelError::MissingTensor { file: file.name().to_owned(), tensor: tensor.to_owned() })
+}
+
+fn head_dim(keys: &Keys<'_>, dim: usize, heads: usize) -> Result<usize, ModelError> {
+    let head_dim = keys.count_or("attention.key_length", dim / heads, MAX_WIDTH)?;
+    let value_dim = keys.count_or("attention.value_length", head_dim, MAX_WIDTH)?;
+    if value_dim != head_dim || heads * head_dim > MAX_WIDTH {
+        return Err(keys.bad("attention.value_length", format!("the key length, {head_dim}"), value_dim));
+    }
+    Ok(head_dim)
+}
+
+/// Rotary embedding, and that of layers with a window if it is another.
+fn ropes(keys: &Keys<'_>, family: &Family, head_dim: usize) -> Result<(Rope, Option<Rope>), ModelError> {
+    if !matches!(family.positions, Positions::Rotary(_)) {
+        return Ok((Rope::NONE, None));
+    }
+    let rope = keys.rope(head_dim)?;
+    let local = match family.local_rope_base {
+        Some(base) => {
+            Some(Rope { base: keys.positive_or("rope.freq_base_swa", base)?, divisor: 1.0, ..rope })
+        }
+        None => None,
+    };
+    Ok((rope, local))
+}
+
+/// Whether the parts of a layer are parallel, and whether they share a norm.
+fn parallel(keys: &Keys<'_>, family: &Family) -> Result<(bool, bool), ModelError> {
+    Ok(match family.parallel {
+        Parallel::No => (false, false),
+        Parallel::Shared => (true, true),
+        Parallel::SharedIfOne => {
+            let shared = keys.file.tensor("blk.0.ffn_norm.weight").is_none();
+            (shared, shared)
+        }
+        Parallel::ByKey => (keys.flag_or("use_parallel_residual", true)?, false),
+    })
+}
+
+fn activation(keys: &Keys<'_>, family: &Family) -> Result<Activation, ModelError> {
+    match keys.file.str(&keys.name("activation"))? {
+        None => Ok(family.activation),
+        Some(name) => Activation::named(name).ok_or_else(|| {
+            let known = Activation::ALL.map(Activation::name).join(", ");
+            keys.bad("activation", format!("one of {known}"), format!("{name:?}"))
+        }),
+    }
+}
+
+/// Tokens that convolutions see, if some layer does not attend.
+fn taps(keys: &Keys<'_>, attends: &[bool], (dim, query): (usize, usize)) -> Result<usize, ModelError> {
+    if attends.iter().all(|attends| *attends) {
+        return Ok(0);
+    }
+    if dim != query {
+        return Err(keys.bad("attention.key_length", format!("heads of {dim} values in all"), query));
+    }
+    let taps = keys.count("shortconv.l_cache", MAX_TAPS)?;
+    if taps < 2 { Err(keys.bad("shortconv.l_cache", format!("2..={MAX_TAPS}"), taps)) } else { Ok(taps) }
+}
+
+fn layer_specs(
+    keys: &Keys<'_>,
+    family: &Family,
+    attends: &[bool],
+    has_local_rope: bool,
+) -> Result<Vec<LayerSpec>, ModelError> {
+    let layers = attends.len();
+    let (local, window) = match family.windows {
+        Windows::None => (vec![false; layers], usize::MAX),
+        Windows::Pattern(period) => keys.windows(period, layers)?,
+    };
+    let is_rotary = matches!(family.positions, Positions::Rotary(_));
+    let is_rotated = |layer: usize| {
+        is_rotary
+            && (family.unrotated == 0 || !(keys.first_layer + layer + 1).is_multiple_of(family.unrotated))
+    };
+    let layer_spec = |(layer, local): (usize, bool)| LayerSpec {
+        mixer: if attends[layer] { Mixer::Attention } else { Mixer::Convolution },
+        number: attends[..layer].iter().filter(|other| **other == attends[layer]).count(),
+        rotary: match is_rotated(layer) {
+            false => Rotary::None,
+            true if local && has_local_rope => Rotary::Local,
+            true => Rotary::Global,
+        },
+        window: if local { window } else { usize::MAX },
+    };
+    Ok(local.into_iter().enumerate().map(layer_spec).collect())
+}
+
+/// ALiBi's slopes (Press et al. 2021, arXiv 2108.12409): powers of `2^(-8/n)`, with `n` the power of two up to
+/// `heads`; heads beyond take the odd powers of its square root.
+fn slopes(heads: usize) -> Vec<f32> {
+    let n = 1usize << heads.max(1).ilog2();
+    let slope = |head: usize| {
+        let power = if head < n { (head + 1) as f64 } else { (head - n) as f64 + 0.5 };
+        (-8.0 * power / n as f64).exp2() as f32
+    };
+    (0..heads).map(slope).collect()
 }

@@ -4,17 +4,21 @@
 //! time, and looks at what goes into each matrix:
 //!
 //! ```text
-//! mix       norm, q k v, rotation, attention   residual -> mixed
+//! mix       norm, q k v, rotation, attention   residual -> mixed       (in `mix`)
 //! project   residual += output * mixed
 //! expand    norm, gate and up, activation      residual -> hidden
 //! contract  residual += down * hidden
 //! ```
+//!
+//! Where the parts of a layer are parallel ([`Spec::parallel`](super::Spec::parallel)), `expand` precedes
+//! `project`, so that both parts read the same residual stream; [`Tile::layer`] knows the order.
 
 use super::error::ModelError;
-use super::families::RotaryPairs;
+use super::families::NormKind;
+use super::layout::{self, Linear, Norms};
 use super::runner::{Activations, Model, Runner};
-use super::weights::{Linear, Vector, Weights};
-use crate::kernels::ops::{Attention, Gated, Input, Output, RmsNorm, Rotation};
+use super::weights::Weights;
+use crate::kernels::ops::{Executor, FeedForward, Input, Norm as RowNorm, Output};
 
 /// A norm of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +33,8 @@ pub enum Norm {
 
 /// Adjacent tokens on their way through the layers. Buffers are `[token][width]`.
 pub struct Tile<'r> {
-    runner: &'r mut Runner,
-    tokens: usize,
+    pub(super) runner: &'r mut Runner,
+    pub(super) tokens: usize,
 }
 
 impl Runner {
@@ -51,6 +55,10 @@ impl Runner {
     pub(super) fn checked_tile(&mut self, position: usize, tokens: usize) -> Tile<'_> {
         self.position = position;
         self.rope.fill(position, tokens);
+        if let Some(rope) = &mut self.local_rope {
+            rope.fill(position, tokens);
+        }
+        self.history.announce(&(position..position + tokens));
         Tile { runner: self, tokens }
     }
 }
@@ -62,7 +70,7 @@ impl Tile<'_> {
         &mut self.runner.activations.residual[..len]
     }
 
-    /// What attention gives, `[token][query width]`.
+    /// What attention gives, or a convolution, `[token][query width]`.
     pub fn mixed(&mut self) -> &mut [f32] {
         let len = self.tokens * self.runner.model.spec.query_width();
         &mut self.runner.activations.mixed[..len]
@@ -74,20 +82,20 @@ impl Tile<'_> {
         &mut self.runner.activations.hidden[..len]
     }
 
-    /// The residual stream after a norm, `[token][dim]`.
+    /// The residual stream as the matrices behind a norm read it, `[token][dim]`.
     ///
     /// # Panics
     /// If `out` has another size.
-    pub fn normed(&self, norm: Norm, out: &mut [f32]) {
+    pub fn normed(&self, of: Norm, out: &mut [f32]) {
         let Runner { model, executor, activations, .. } = &*self.runner;
         let layout = &model.layout;
-        let vector = match norm {
-            Norm::Attention(layer) => &layout.layers[layer].attention_norm,
-            Norm::FeedForward(layer) => &layout.layers[layer].feed_forward_norm,
+        let found = match of {
+            Norm::Attention(layer) => &layout.layers[layer].attention_norms.input,
+            Norm::FeedForward(layer) => &layout.layers[layer].feed_forward_norms.input,
             Norm::Output => &layout.output_norm,
         };
         let rows = &activations.residual[..self.tokens * model.spec.dim];
-        executor.normed(&input(model, rows, Some(vector)), out);
+        executor.normed(&input(model, rows, norm(model, found.as_ref())), out);
     }
 
     /// Starts the residual stream with the embeddings of `tokens`.
@@ -95,69 +103,57 @@ impl Tile<'_> {
     /// # Panics
     /// If there are more tokens than the tile has, or an id is out of range.
     pub fn embed(&mut self, tokens: &[u32]) {
-        let Runner { model, activations, .. } = &mut *self.runner;
-        let embedding = model.weights.matrix(&model.layout.embedding);
-        for (row, token) in activations.residual.chunks_exact_mut(model.spec.dim).zip(tokens) {
+        let Runner { model, executor, activations, position, .. } = &mut *self.runner;
+        let Model { spec, layout, weights, .. } = &**model;
+        let Activations { residual, words, branch, .. } = activations;
+        let embedding = weights.matrix(&layout.embedding);
+        let residual = &mut residual[..tokens.len() * spec.dim];
+        let rows = if layout.enter.is_some() { &mut **words } else { &mut *residual };
+        for (row, token) in rows.chunks_exact_mut(spec.word_dim).zip(tokens) {
             embedding.decode_row(*token as usize, row);
+            if spec.embedding_scale != 1.0 {
+                row.iter_mut().for_each(|x| *x *= spec.embedding_scale);
+            }
+        }
+        if let Some(enter) = &layout.enter {
+            let rows = &words[..tokens.len() * spec.word_dim];
+            let input = Input { rows, dim: spec.word_dim, norm: None };
+            executor.linear(&input, &mut [output(weights, enter, residual, false)]);
+        }
+        if let Some(positions) = &layout.positions {
+            let (positions, place) = (weights.matrix(positions), &mut branch[..spec.dim]);
+            for (i, row) in residual.chunks_exact_mut(spec.dim).enumerate() {
+                positions.decode_row(*position + i, place);
+                row.iter_mut().zip(&*place).for_each(|(x, place)| *x += place);
+            }
+        }
+        if let Some(norm) = norm(model, layout.embedding_norm.as_ref()) {
+            executor.norm_rows(&norm, spec.dim, residual);
         }
     }
 
-    /// The attention of layer `index`: from the residual stream to [`Self::mixed`].
-    pub fn mix(&mut self, index: usize) {
-        let Self { runner, tokens } = self;
-        let Runner {
-            model,
-            executor,
-            rope,
-            kv,
-            keys: cached_keys,
-            values: cached_values,
-            activations,
-            position,
-            ..
-        } = &mut **runner;
-        let Model { spec, layout, weights, .. } = &**model;
-        let layer = &layout.layers[index];
-        let Activations { residual, queries, keys, values, mixed, .. } = activations;
-        let (query_len, kv_len) = (*tokens * spec.query_width(), *tokens * spec.kv_width());
-        let (queries, mixed) = (&mut queries[..query_len], &mut mixed[..query_len]);
-        let (keys, values) = (&mut keys[..kv_len], &mut values[..kv_len]);
-        executor.linear(
-            &input(model, &residual[..*tokens * spec.dim], Some(&layer.attention_norm)),
-            &mut [
-                output(weights, &layer.query, queries, false),
-                output(weights, &layer.key, keys, false),
-                output(weights, &layer.value, values, false),
-            ],
-        );
-        let cache = index * kv.len()..(index + 1) * kv.len();
-        executor.attend(&mut Attention {
-            queries,
-            new_keys: keys,
-            new_values: values,
-            rotation: Rotation {
-                table: rope.table(),
-                pairs: spec.rope.pairs,
-                adjacent: spec.family.rotary == RotaryPairs::Adjacent,
-            },
-            keys: &mut cached_keys[cache.clone()],
-            values: &mut cached_values[cache],
-            kv: *kv,
-            heads: spec.heads,
-            position: *position,
-            scale: 1.0 / (spec.head_dim as f32).sqrt(),
-            out: mixed,
-        });
+    /// Takes the residual stream through layer `index`.
+    pub fn layer(&mut self, index: usize) {
+        self.mix(index);
+        if self.runner.model.spec.parallel {
+            self.expand(index);
+            self.project(index);
+        } else {
+            self.project(index);
+            self.expand(index);
+        }
+        self.contract(index);
     }
 
-    /// Adds the attention output of layer `index` to the residual stream.
+    /// Adds what the attention of layer `index` gives to the residual stream.
     pub fn project(&mut self, index: usize) {
         let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
-        let Model { spec, layout, weights, .. } = &**model;
-        let rows = &activations.mixed[..*tokens * spec.query_width()];
-        let residual = &mut activations.residual[..*tokens * spec.dim];
-        let input = Input { rows, dim: spec.query_width(), norm: None };
-        executor.linear(&input, &mut [output(weights, &layout.layers[index].output, residual, true)]);
+        let layer = &model.layout.layers[index];
+        let Activations { residual, mixed, branch, .. } = activations;
+        let dim = model.spec.query_width();
+        let input = Input { rows: &mixed[..*tokens * dim], dim, norm: None };
+        let part = Part { linear: layer.mixer.output(), norms: &layer.attention_norms };
+        part.add(model, executor, &input, (residual, branch));
     }
 
     /// The wide part of the feed-forward layer `index`: from the residual stream to [`Self::hidden`].
@@ -166,14 +162,18 @@ impl Tile<'_> {
         let Model { spec, layout, weights, .. } = &**model;
         let layer = &layout.layers[index];
         let Activations { residual, hidden, up, .. } = activations;
-        executor.gated(
-            &input(model, &residual[..*tokens * spec.dim], Some(&layer.feed_forward_norm)),
-            &mut Gated {
-                gate: weights.matrix(&layer.gate.weights),
-                up: weights.matrix(&layer.up.weights),
-                bias: [weights.bias(&layer.gate), weights.bias(&layer.up)],
-                hidden: &mut hidden[..*tokens * spec.hidden],
-                up_out: &mut up[..*tokens * spec.hidden],
+        let input_norm = norm(model, layer.feed_forward_norms.input.as_ref());
+        let len = *tokens * spec.hidden;
+        let (wide, factor) = match &layer.gate {
+            Some(gate) => (gate, Some(output(weights, &layer.up, &mut up[..len], false))),
+            None => (&layer.up, None),
+        };
+        executor.feed_forward(
+            &input(model, &residual[..*tokens * spec.dim], input_norm),
+            &mut FeedForward {
+                wide: output(weights, wide, &mut hidden[..len], false),
+                factor,
+                activation: spec.activation,
             },
         );
     }
@@ -181,17 +181,60 @@ impl Tile<'_> {
     /// Adds the feed-forward output of layer `index` to the residual stream.
     pub fn contract(&mut self, index: usize) {
         let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
-        let Model { spec, layout, weights, .. } = &**model;
-        let rows = &activations.hidden[..*tokens * spec.hidden];
-        let residual = &mut activations.residual[..*tokens * spec.dim];
-        let input = Input { rows, dim: spec.hidden, norm: None };
-        executor.linear(&input, &mut [output(weights, &layout.layers[index].down, residual, true)]);
+        let layer = &model.layout.layers[index];
+        let Activations { residual, hidden, branch, .. } = activations;
+        let dim = model.spec.hidden;
+        let input = Input { rows: &hidden[..*tokens * dim], dim, norm: None };
+        let part = Part { linear: &layer.down, norms: &layer.feed_forward_norms };
+        part.add(model, executor, &input, (residual, branch));
     }
 }
 
+/// The end of a part of a layer.
+struct Part<'a> {
+    linear: &'a Linear,
+    norms: &'a Norms,
+}
+
+impl Part<'_> {
+    /// Adds the product of the input to the residual stream; the branch is scratch.
+    fn add(
+        &self,
+        model: &Model,
+        executor: &mut Executor,
+        input: &Input<'_>,
+        (residual, branch): (&mut [f32], &mut [f32]),
+    ) {
+        let Model { spec, weights, .. } = model;
+        let len = input.rows.len() / input.dim * spec.dim;
+        let residual = &mut residual[..len];
+        let added = norm(model, self.norms.added.as_ref());
+        if added.is_none() && spec.residual_scale == 1.0 {
+            executor.linear(input, &mut [output(weights, self.linear, residual, true)]);
+        } else {
+            let branch = &mut branch[..len];
+            executor.linear(input, &mut [output(weights, self.linear, branch, false)]);
+            executor.add_rows(residual, branch, spec.dim, added.as_ref(), spec.residual_scale);
+        }
+        if let Some(norm) = norm(model, self.norms.sum.as_ref()) {
+            executor.norm_rows(&norm, spec.dim, residual);
+        }
+    }
+}
+
+/// A norm with its weights.
+pub(super) fn norm<'a>(model: &'a Model, norm: Option<&layout::Norm>) -> Option<RowNorm<'a>> {
+    let layout::Norm { kind, weight, bias } = norm?;
+    let [weight, bias] = [weight, bias].map(|vector| vector.as_ref().map(|v| model.weights.vector(v)));
+    let eps = model.spec.norm_eps;
+    Some(match (kind, weight) {
+        (NormKind::Rms, Some(weight)) => RowNorm::Rms { weight, eps },
+        _ => RowNorm::Layer { weight, bias, eps },
+    })
+}
+
 /// Rows as wide as the residual stream, as the input of a stage.
-pub(super) fn input<'a>(model: &'a Model, rows: &'a [f32], norm: Option<&Vector>) -> Input<'a> {
-    let norm = norm.map(|norm| RmsNorm { weight: model.weights.vector(norm), eps: model.spec.norm_eps });
+pub(super) fn input<'a>(model: &Model, rows: &'a [f32], norm: Option<RowNorm<'a>>) -> Input<'a> {
     Input { rows, dim: model.spec.dim, norm }
 }
 

@@ -23,6 +23,8 @@ struct Chunk {
     kv: KvShape,
     group: usize,
     visible: usize,
+    window: usize,
+    slopes: Vec<f32>,
     /// Of queries, keys and values, `[row][dim]`.
     rows: [Vec<f32>; 3],
 }
@@ -31,7 +33,10 @@ impl Chunk {
     fn new(seed: u64, kind: KvType, (dim, group, visible): (usize, usize, usize)) -> Self {
         let (mut rng, kv) = (rng(seed), KvShape { kind, heads: 1, dim, positions: CHUNK });
         let rows = [2 * group, CHUNK, CHUNK].map(|rows| normal(&mut rng, rows * dim));
-        Self { kv, group, visible, rows }
+        // Some with a window, some with slopes.
+        let window = if seed % 3 == 1 { 1 + visible / 2 } else { usize::MAX };
+        let slopes = if seed % 4 > 1 { (0..group).map(|i| 0.1 / (1 + i) as f32).collect() } else { vec![] };
+        Self { kv, group, visible, window, slopes, rows }
     }
 
     /// Rows of `dim` values as codes and scales of [`KvType::Q8_0`].
@@ -98,6 +103,8 @@ impl Chunk {
                 keys: Stored { codes: &keys[0][..halves], scales: &keys[1] },
                 values: Stored { codes: &values[0][..halves], scales: &values[1] },
                 visible,
+                window: self.window,
+                slopes: &self.slopes,
                 weights: &mut vec![f32::NAN; 2 * count * CHUNK],
                 next: [keys[0].as_ptr(), values[0].as_ptr()],
             };
@@ -135,8 +142,25 @@ fn attention_to_a_chunk_equals_the_specification() {
 /// Positions of the data of [`attend`].
 const TOTAL: usize = 270;
 
+/// What tokens see of the positions before.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    window: usize,
+    slopes: &'static [f32],
+}
+
+const SLOPES: &[f32] = &[0.5, 0.25, 0.125, 0.0625, 0.03, 0.01];
+/// Everything, windows shorter than a unit and longer than a chunk, and slopes.
+const SIGHTS: [Sight; 5] = [
+    Sight { window: usize::MAX, slopes: &[] },
+    Sight { window: 3, slopes: &[] },
+    Sight { window: 40, slopes: SLOPES },
+    Sight { window: 150, slopes: &[] },
+    Sight { window: usize::MAX, slopes: SLOPES },
+];
+
 /// Attention over as many positions as the chunks have, fed one after the other; returns all outputs.
-fn attend(executor: &mut Executor, kind: KvType, chunks: &[usize]) -> Vec<f32> {
+fn attend(executor: &mut Executor, kind: KvType, sight: Sight, chunks: &[usize]) -> Vec<f32> {
     let (mut rng, shape) = (rng(11), kv(kind));
     let (q, kv) = (HEADS * shape.dim, shape.heads * shape.dim);
     let (queries, new_keys, new_values) =
@@ -158,6 +182,8 @@ fn attend(executor: &mut Executor, kind: KvType, chunks: &[usize]) -> Vec<f32> {
             heads: HEADS,
             position: at,
             scale: 0.2,
+            window: sight.window,
+            slopes: sight.slopes,
             out: &mut out[at * q..end * q],
         });
         at = end;
@@ -167,8 +193,8 @@ fn attend(executor: &mut Executor, kind: KvType, chunks: &[usize]) -> Vec<f32> {
 
 #[test]
 fn attention_does_not_depend_on_set_threads_or_split() {
-    for kind in KvType::ALL {
-        let reference = attend(&mut executor(&scalar::KERNELS, 1, TOTAL, kind), kind, &[TOTAL]);
+    for (kind, sight) in KvType::ALL.into_iter().flat_map(|kind| SIGHTS.map(|sight| (kind, sight))) {
+        let reference = attend(&mut executor(&scalar::KERNELS, 1, TOTAL, kind), kind, sight, &[TOTAL]);
         assert!(reference.iter().all(|v| v.is_finite()));
         for kernels in sets() {
             for threads in 1..=5 {
@@ -176,11 +202,11 @@ fn attention_does_not_depend_on_set_threads_or_split() {
                 for chunks in
                     [&[270][..], &[1; 41], &[7, 1, 120, 142], &[255, 1, 1, 3, 8, 2], &[130, 1, 9, 130]]
                 {
-                    let found = attend(&mut executor, kind, chunks);
+                    let found = attend(&mut executor, kind, sight, chunks);
                     let end = found.len().min(reference.len());
                     assert!(
                         bits(&found) == bits(&reference[..end]),
-                        "{} {kind} {threads} {chunks:?}",
+                        "{} {kind} {sight:?} {threads} {chunks:?}",
                         kernels.name
                     );
                 }
@@ -193,7 +219,8 @@ fn attention_does_not_depend_on_set_threads_or_split() {
 /// values rounded to 2^-11 of each, or to 1/254 of the largest of 32 as are queries then.
 #[test]
 fn attention_is_softmax_of_scores() {
-    for (kind, bound) in [(KvType::F16, 4e-3), (KvType::Q8_0, 0.08)] {
+    let bounds = [(KvType::F16, 4e-3), (KvType::Q8_0, 0.08)];
+    for ((kind, bound), sight) in bounds.into_iter().flat_map(|b| SIGHTS.map(|sight| (b, sight))) {
         let (mut rng, shape) = (rng(11), kv(kind));
         let (q, kv, dim) = (HEADS * shape.dim, shape.heads * shape.dim, shape.dim);
         let (queries, mut keys, values) =
@@ -208,7 +235,7 @@ fn attention_is_softmax_of_scores() {
         for (i, key) in keys.chunks_exact_mut(dim).enumerate() {
             rotate(key, i / shape.heads);
         }
-        let found = attend(&mut executor(&scalar::KERNELS, 1, TOTAL, kind), kind, &[TOTAL]);
+        let found = attend(&mut executor(&scalar::KERNELS, 1, TOTAL, kind), kind, sight, &[TOTAL]);
         for (n, head) in
             [1, 41, CHUNK, CHUNK + 1, TOTAL].into_iter().flat_map(|n| (0..HEADS).map(move |h| (n, h)))
         {
@@ -216,15 +243,21 @@ fn attention_is_softmax_of_scores() {
             rotate(&mut query, n - 1);
             let at = |p: usize| p * kv + head / 2 * dim;
             let score = |p: usize| -> f64 {
-                (0..dim).map(|d| f64::from(query[d] * keys[at(p) + d])).sum::<f64>() * 0.2
+                let dot = (0..dim).map(|d| f64::from(query[d] * keys[at(p) + d])).sum::<f64>();
+                let slope = sight.slopes.get(head).copied().unwrap_or(0.0);
+                dot * 0.2 - f64::from(slope) * (n - 1 - p) as f64
             };
-            let weights: Vec<f64> = (0..n).map(|p| score(p).exp()).collect();
+            let seen = |p: usize| n - p <= sight.window;
+            let weights: Vec<f64> = (0..n).map(|p| if seen(p) { score(p).exp() } else { 0.0 }).collect();
             let total: f64 = weights.iter().sum();
             for d in 0..dim {
                 let expected = (0..n).map(|p| weights[p] * f64::from(values[at(p) + d])).sum::<f64>() / total;
                 let found = f64::from(found[(n - 1) * q + head * dim + d]);
                 let error = (found - expected).abs();
-                assert!(error < bound, "{kind}, {n} positions, head {head}, dim {d}: {found} {expected}");
+                assert!(
+                    error < bound,
+                    "{kind}, {sight:?}, {n} positions, head {head}, dim {d}: {found} {expected}"
+                );
             }
         }
     }

@@ -35,8 +35,12 @@ pub(crate) struct ChunkJob<'a> {
     pub(crate) keys: Stored<'a>,
     /// Values of the chunk.
     pub(crate) values: Stored<'a>,
-    /// Positions of the chunk that the first token sees; each further token sees one more, up to [`CHUNK`].
+    /// Positions from the chunk's first to the first token; each further token is one further.
     pub(crate) visible: usize,
+    /// Positions that a token sees, itself the last.
+    pub(crate) window: usize,
+    /// What a score loses per position of distance, `[query of the group]`; or empty.
+    pub(crate) slopes: &'a [f32],
     /// `[2][query][CHUNK]`, scratch.
     pub(crate) weights: &'a mut [f32],
     /// Keys and values that will be read after this chunk, for prefetching only.
@@ -52,9 +56,21 @@ impl ChunkJob<'_> {
         }
     }
 
-    /// Positions of the chunk that a query sees.
+    /// The end of the positions of the chunk that a query sees.
     pub(crate) fn seen(&self, query: usize) -> usize {
         (self.visible + query / self.group).min(CHUNK)
+    }
+
+    /// The positions of the chunk that a query sees.
+    pub(crate) fn range(&self, query: usize) -> Range<usize> {
+        let end = self.seen(query);
+        (self.visible + query / self.group).saturating_sub(self.window).min(end)..end
+    }
+
+    /// Positions from one of the chunk to a query's token.
+    #[inline(always)]
+    pub(crate) fn distance(&self, query: usize, position: usize) -> f32 {
+        (self.visible + query / self.group - 1 - position) as f32
     }
 
     /// Positions of the chunk, a multiple of 16.
@@ -156,13 +172,24 @@ pub(crate) unsafe fn attend<S: Simd>(job: &mut ChunkJob<'_>, out: &mut Partial<'
         }
         let count = job.count();
         for query in 0..count {
-            let seen = job.seen(query);
-            (out.max[query], out.sum[query]) =
-                vector::softmax::<S>(&mut job.weights[query * CHUNK..][..seen]);
+            let seen = job.range(query);
+            if let Some(slope) = job.slopes.get(query % job.group) {
+                for position in seen.clone() {
+                    let distance = job.distance(query, position);
+                    let score = &mut job.weights[query * CHUNK + position];
+                    *score = distance.mul_add(-slope, *score);
+                }
+            }
+            let (hidden, weights) = job.weights[query * CHUNK..][..seen.end].split_at_mut(seen.start);
+            hidden.fill(0.0);
+            (out.max[query], out.sum[query]) = match weights {
+                [] => (f32::MIN, 0.0),
+                weights => vector::softmax::<S>(weights),
+            };
         }
         out.mixed.fill(0.0);
-        let shared = job.seen(0);
-        weigh_all::<S>(job, 0..count, 0..shared, out.mixed);
+        let Range { start, end: shared } = job.range(0);
+        weigh_all::<S>(job, 0..count, start..shared, out.mixed);
         for first in (job.group..count).step_by(job.group) {
             let seen = job.seen(first);
             if seen > shared {

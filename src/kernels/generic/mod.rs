@@ -7,12 +7,14 @@
 //! subtraction.
 #![expect(clippy::needless_range_loop, reason = "an index walks several arrays at once")]
 
+mod activate;
 mod attention;
 mod formats;
 mod matmul;
 mod vector;
 
+pub(crate) use activate::activate;
 pub(crate) use attention::{ChunkJob, MOST_QUERIES, attend, merge};
 pub(crate) use formats::{Affine, Bytes, SixBits, Super, Symmetric, Table};
 pub(crate) use matmul::{Brain, Half, MatmulJob, Single, floats, quantized};
-pub(crate) use vector::{quantize, scale_by, silu_mul, sum_squares};
+pub(crate) use vector::{layer_norm, quantize, scale_by, sum_squares};

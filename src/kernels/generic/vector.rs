@@ -138,22 +138,51 @@ pub(super) unsafe fn softmax<S: Simd>(scores: &mut [f32]) -> (f32, f32) {
     }
 }
 
-/// [`scalar::silu_mul`].
+/// [`scalar::layer_norm`].
 ///
 /// # Safety
-/// As for [`Simd`]; `up` is as long as `gate`.
+/// As for [`Simd`]; weight, bias and `out` are as long as `x`.
 #[inline(always)]
-pub(crate) unsafe fn silu_mul<S: Simd>(gate: &mut [f32], up: &[f32]) {
-    let whole = gate.len() / S::LANES * S::LANES;
+pub(crate) unsafe fn layer_norm<S: Simd>(
+    x: &[f32],
+    eps: f32,
+    [weight, bias]: [Option<&[f32]>; 2],
+    out: &mut [f32],
+) {
+    let mut lanes = [0.0f32; VIRTUAL];
+    let (blocks, tail) = x.as_chunks::<VIRTUAL>();
+    // SAFETY: every vector lies within 16 values.
+    let mean = unsafe {
+        for i in (0..VIRTUAL).step_by(S::LANES) {
+            let mut acc = S::splat(0.0);
+            for block in blocks {
+                acc = S::add(acc, S::load(block.as_ptr().add(i)));
+            }
+            S::store(lanes.as_mut_ptr().add(i), acc);
+        }
+        lanes.iter_mut().zip(tail).for_each(|(lane, x)| *lane += x);
+        scalar::reduce(lanes, |a, b| a + b) / x.len() as f32
+    };
+    let whole = x.len() / S::LANES * S::LANES;
     // SAFETY: every vector lies within the first `whole` values of each slice.
     unsafe {
         for i in (0..whole).step_by(S::LANES) {
-            let at = gate.as_mut_ptr().add(i);
-            let x = S::load(at);
-            let negative = S::mul(x, S::splat(-1.0));
-            let silu = S::div(x, S::add(S::splat(1.0), exp::<S>(negative)));
-            S::store(at, S::mul(silu, S::load(up.as_ptr().add(i))));
+            S::store(out.as_mut_ptr().add(i), S::sub(S::load(x.as_ptr().add(i)), S::splat(mean)));
         }
+        out[whole..].iter_mut().zip(&x[whole..]).for_each(|(out, x)| *out = x - mean);
+        let scale = 1.0 / (sum_squares::<S>(out) / x.len() as f32 + eps).sqrt();
+        for i in (0..whole).step_by(S::LANES) {
+            let at = out.as_mut_ptr().add(i);
+            let mut y = S::mul(S::load(at), S::splat(scale));
+            if let Some(weight) = weight {
+                y = S::mul(y, S::load(weight.as_ptr().add(i)));
+            }
+            if let Some(bias) = bias {
+                y = S::add(y, S::load(bias.as_ptr().add(i)));
+            }
+            S::store(at, y);
+        }
+        let rest = [weight, bias].map(|values| values.map(|values| &values[whole..]));
+        scalar::affine(&mut out[whole..], scale, rest);
     }
-    scalar::silu_mul(&mut gate[whole..], &up[whole..]);
 }

@@ -74,6 +74,11 @@ pub struct Attention<'a> {
     pub position: usize,
     /// What scores are multiplied with.
     pub scale: f32,
+    /// Positions that a token sees, itself the last; `usize::MAX` for all.
+    pub window: usize,
+    /// Per query head, what a score loses per position of distance (ALiBi: Press et al. 2021, arXiv
+    /// 2108.12409); empty for nothing.
+    pub slopes: &'a [f32],
     /// `[token][head][dim]`
     pub out: &'a mut [f32],
 }
@@ -129,6 +134,8 @@ struct Stage<'a> {
     position: usize,
     tokens: usize,
     scale: f32,
+    window: usize,
+    slopes: &'a [f32],
 }
 
 impl Executor {
@@ -187,6 +194,8 @@ impl<'a> Stage<'a> {
         assert_eq!((attention.keys.len(), attention.values.len()), (kv.len(), kv.len()), "cache");
         assert!(heads % kv.heads == 0 && attention.position + tokens <= kv.positions, "cache bounds");
         assert!(tokens > 0 && heads / kv.heads <= MOST_QUERIES, "queries");
+        assert!(attention.window > 0, "a token sees itself");
+        assert!(attention.slopes.is_empty() || attention.slopes.len() == heads, "slopes");
         assert!(attention.rotation.table.len() >= tokens * attention.rotation.pairs);
         assert!(attention.rotation.pairs * 2 <= kv.dim, "rotated dimensions");
         Self {
@@ -206,6 +215,8 @@ impl<'a> Stage<'a> {
             position: attention.position,
             tokens,
             scale: attention.scale,
+            window: attention.window,
+            slopes: attention.slopes,
         }
     }
 
@@ -242,14 +253,23 @@ impl<'a> Stage<'a> {
             .map(move |i| Unit { head: i / tiles, tokens: self.aligned(tile, i % tiles) })
     }
 
+    /// The first chunk that a unit attends to. It is that of all tokens of the unit's run of positions, so that
+    /// it does not depend on which of them are here.
+    fn first_chunk(&self, unit: &Unit) -> usize {
+        let tile = tile_tokens(self.group());
+        let first = (self.position + unit.tokens.start) / tile * tile;
+        (first + 1).saturating_sub(self.window) / CHUNK
+    }
+
     /// Chunks that a unit attends to.
     fn chunks(&self, unit: &Unit) -> usize {
-        (self.position + unit.tokens.end).div_ceil(CHUNK)
+        (self.position + unit.tokens.end).div_ceil(CHUNK) - self.first_chunk(unit)
     }
 
     /// Costs of a chunk and of a unit, in proportion to the time they take.
     fn costs(&self, unit: &Unit) -> (usize, usize) {
-        let blocks = (self.position + unit.tokens.end).div_ceil(VIRTUAL);
+        let start = self.first_chunk(unit) * CHUNK;
+        let blocks = (self.position + unit.tokens.end - start).div_ceil(VIRTUAL);
         (CHUNK / VIRTUAL * unit.tokens.len(), blocks * unit.tokens.len())
     }
 
@@ -341,7 +361,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Attends from the queries of a unit to a chunk.
+    /// Attends from the queries of a unit to a chunk, counted from the unit's first.
     ///
     /// # Safety
     /// No thread writes this chunk.
@@ -352,6 +372,7 @@ impl<'a> Stage<'a> {
         weights: &mut [f32],
         out: &mut Partial<'_>,
     ) {
+        let chunk = self.first_chunk(unit) + chunk;
         let (start, end) = (chunk * CHUNK, self.position + unit.tokens.end);
         let positions = start..end.next_multiple_of(VIRTUAL).min(start + CHUNK);
         let codes = self.of_head(unit.head, self.kv.codes_at(&positions));
@@ -373,6 +394,8 @@ impl<'a> Stage<'a> {
             // SAFETY: as above.
             values: unsafe { self.values.stored(&codes, &scales) },
             visible: self.position + unit.tokens.start + 1 - start,
+            window: self.window,
+            slopes: self.slopes.get(unit.head * self.group()..(unit.head + 1) * self.group()).unwrap_or(&[]),
             weights,
             next: [&self.keys, &self.values].map(|cache| cache.start().wrapping_add(next).cast_const()),
         };

@@ -1,31 +1,11 @@
 //! Linear layers: an input, perhaps normed, times one or several matrices.
 
-use super::{Executor, Scratch, Shared};
+use super::{Executor, Norm, Scratch, Shared};
 use crate::kernels::acts::QuantSink;
 use crate::kernels::generic::MatmulJob;
-use crate::kernels::{Forms, Kernels, PackedMatrix, PackedShape};
+use crate::kernels::{Activation, Forms, Kernels, PackedMatrix, PackedShape};
 use crate::runtime::{Part, split};
 use std::ops::Range;
-
-/// Root-mean-square norm (Zhang and Sennrich 2019, arXiv 1910.07467): `x / sqrt(mean(x^2) + eps) * weight`.
-#[derive(Clone, Copy, Debug)]
-pub struct RmsNorm<'a> {
-    /// `[dim]`
-    pub weight: &'a [f32],
-    /// Added to the mean square.
-    pub eps: f32,
-}
-
-impl RmsNorm<'_> {
-    pub(super) fn apply(&self, kernels: &Kernels, x: &[f32], out: &mut [f32]) {
-        assert!(x.len() == self.weight.len() && x.len() == out.len());
-        // SAFETY: the lengths are equal, and `kernels` is available on this processor.
-        unsafe {
-            let mean = (kernels.sum_squares)(x) / x.len() as f32;
-            (kernels.scale_by)(x, 1.0 / (mean + self.eps).sqrt(), self.weight, out);
-        }
-    }
-}
 
 /// The input of a stage.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +15,7 @@ pub struct Input<'a> {
     /// Values per token.
     pub dim: usize,
     /// Applied to each row first.
-    pub norm: Option<RmsNorm<'a>>,
+    pub norm: Option<Norm<'a>>,
 }
 
 impl Input<'_> {
@@ -72,19 +52,15 @@ pub struct Output<'a> {
 /// Most matrices that share the input of a stage.
 const MOST_OUTPUTS: usize = 3;
 
-/// A gated feed-forward stage: `hidden = silu(gate x) * (up x)`.
+/// The wide stage of a feed-forward layer: `hidden = f(wide x)`, or gated `f(wide x) * (factor x)`.
 #[derive(Debug)]
-pub struct Gated<'a> {
-    /// `[row][dim]`
-    pub gate: PackedMatrix<'a>,
-    /// `[row][dim]`
-    pub up: PackedMatrix<'a>,
-    /// `[row]` each, of gate and up.
-    pub bias: [Option<&'a [f32]>; 2],
-    /// `[token][row]`, the result.
-    pub hidden: &'a mut [f32],
-    /// `[token][row]`, scratch.
-    pub up_out: &'a mut [f32],
+pub struct FeedForward<'a> {
+    /// What the activation is applied to, `[token][row]` in `out`; the result goes there.
+    pub wide: Output<'a>,
+    /// What it is multiplied with; `out` is scratch.
+    pub factor: Option<Output<'a>>,
+    /// The activation `f`.
+    pub activation: Activation,
 }
 
 impl Forms {
@@ -226,30 +202,32 @@ impl Executor {
         });
     }
 
-    /// Runs a gated feed-forward stage.
+    /// Runs the wide stage of a feed-forward layer.
     ///
     /// # Panics
     /// If shapes do not fit each other, or exceed the executor's limits.
-    pub fn gated(&mut self, input: &Input<'_>, stage: &mut Gated<'_>) {
-        let forms = self.forms([&stage.gate, &stage.up].into_iter());
-        assert_eq!(stage.gate.shape().rows, stage.up.shape().rows, "gate and up rows");
-        let [gate_bias, up_bias] = stage.bias;
-        let (hidden, up_out) = (&mut *stage.hidden, &mut *stage.up_out);
-        let mut gate = Output { weights: stage.gate, bias: gate_bias, out: hidden, accumulate: false };
-        let mut up = Output { weights: stage.up, bias: up_bias, out: up_out, accumulate: false };
-        let (gate, up) = (Target::new(&mut gate, input), Target::new(&mut up, input));
-        let kernels = self.kernels;
+    pub fn feed_forward(&mut self, input: &Input<'_>, stage: &mut FeedForward<'_>) {
+        let FeedForward { wide, factor, activation } = stage;
+        let both = std::iter::once(&wide.weights).chain(factor.as_ref().map(|factor| &factor.weights));
+        let forms = self.forms(both);
+        let wide = Target::new(wide, input);
+        let factor = factor.as_mut().map(|factor| Target::new(factor, input));
+        let shape = wide.weights.shape();
+        assert!(factor.as_ref().is_none_or(|f| f.weights.shape().rows == shape.rows), "gate and up rows");
+        let (kernels, activation) = (self.kernels, *activation);
         self.pool.run_with(&mut self.scratch, &|part, scratch| {
             input.prepare(kernels, scratch, forms);
-            let groups = part.share(gate.weights.shape().groups());
-            let rows = gate.rows(&groups);
+            let groups = part.share(shape.groups());
+            let rows = wide.rows(&groups);
             // SAFETY: shares of different parts are disjoint, and the kernels are available.
             unsafe {
-                gate.compute(kernels, groups.clone(), scratch);
-                up.compute(kernels, groups, scratch);
+                wide.compute(kernels, groups.clone(), scratch);
+                if let Some(factor) = &factor {
+                    factor.compute(kernels, groups, scratch);
+                }
                 for token in 0..input.tokens() {
-                    let gate = gate.part(token, rows.clone());
-                    (kernels.silu_mul)(gate, up.part(token, rows.clone()));
+                    let factors = factor.as_ref().map(|factor| &*factor.part(token, rows.clone()));
+                    (kernels.activate)(activation, wide.part(token, rows.clone()), factors);
                 }
             }
         });

@@ -10,13 +10,17 @@
 //! ```
 
 mod attention;
+mod convolution;
 mod head;
 mod linear;
+mod rows;
 
 pub use attention::{Attention, Rotation};
 use attention::{Cuts, Room, Working};
+pub use convolution::Convolution;
 pub use head::{LOGIT_BLOCK, peak};
-pub use linear::{Gated, Input, Output, RmsNorm};
+pub use linear::{FeedForward, Input, Output};
+pub use rows::Norm;
 
 use super::{Acts, Forms, Kernels, KvShape};
 use crate::runtime::{AllocError, Pool};

@@ -1,0 +1,110 @@
+//! The stage of the forward pass in which tokens learn of each other: attention, or a short convolution.
+
+use super::families::{HeadNorm, Positions, RotaryPairs};
+use super::layout::{AttentionWeights, ConvolutionWeights, MixerWeights};
+use super::runner::{Activations, Model, Runner};
+use super::spec::{LayerSpec, Rotary};
+use super::tile::{Tile, input, norm, output};
+use crate::kernels::ops::{Attention, Convolution, Rotation};
+
+impl Tile<'_> {
+    /// The attention of layer `index`, or what it has instead: from the residual stream to [`Self::mixed`].
+    pub fn mix(&mut self, index: usize) {
+        match self.runner.model.layout.layers[index].mixer {
+            MixerWeights::Attention(attention) => {
+                self.ask(index, &attention);
+                self.attend(index);
+            }
+            MixerWeights::Convolution(convolution) => self.convolve(index, &convolution),
+        }
+    }
+
+    /// Queries, keys and values of layer `index`, as attention wants them but for their rotation.
+    fn ask(&mut self, index: usize, attention: &AttentionWeights) {
+        let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
+        let Model { spec, layout, weights, .. } = &**model;
+        let Activations { residual, queries, keys, values, .. } = activations;
+        let (query_len, kv_len) = (*tokens * spec.query_width(), *tokens * spec.kv_width());
+        let (queries, keys, values) = (&mut queries[..query_len], &mut keys[..kv_len], &mut values[..kv_len]);
+        let input_norm = norm(model, layout.layers[index].attention_norms.input.as_ref());
+        executor.linear(
+            &input(model, &residual[..*tokens * spec.dim], input_norm),
+            &mut [
+                output(weights, &attention.query, queries, false),
+                output(weights, &attention.key, keys, false),
+                output(weights, &attention.value, values, false),
+            ],
+        );
+        if let Some(most) = spec.clamp {
+            for rows in [&mut *queries, &mut *keys, &mut *values] {
+                rows.iter_mut().for_each(|x| *x = x.clamp(-most, most));
+            }
+        }
+        let is_whole = spec.family.head_norm == HeadNorm::Whole;
+        for (head_norm, rows, width) in [
+            (&attention.head_norms[0], queries, spec.query_width()),
+            (&attention.head_norms[1], keys, spec.kv_width()),
+        ] {
+            if let Some(norm) = norm(model, head_norm.as_ref()) {
+                executor.norm_rows(&norm, if is_whole { width } else { spec.head_dim }, rows);
+            }
+        }
+    }
+
+    /// Attention of layer `index` from the queries to the cache, with the new keys and values.
+    fn attend(&mut self, index: usize) {
+        let (runner, tokens) = (&mut *self.runner, self.tokens);
+        let Runner { model, executor, rope, local_rope, kv, activations, .. } = runner;
+        let Model { spec, .. } = &**model;
+        let LayerSpec { rotary, window, number, .. } = spec.layer_specs[index];
+        let Activations { queries, keys, values, mixed, .. } = activations;
+        let (query_len, kv_len) = (tokens * spec.query_width(), tokens * spec.kv_width());
+        let rope = match (rotary, &*local_rope) {
+            (Rotary::None, _) => None,
+            (Rotary::Local, Some(local)) => Some(local),
+            (Rotary::Global | Rotary::Local, _) => Some(&*rope),
+        };
+        let cache = number * kv.len()..(number + 1) * kv.len();
+        executor.attend(&mut Attention {
+            queries: &queries[..query_len],
+            new_keys: &keys[..kv_len],
+            new_values: &values[..kv_len],
+            rotation: Rotation {
+                table: rope.map_or(&[], |rope| rope.table()),
+                pairs: rope.map_or(0, |_| spec.rope.pairs),
+                adjacent: spec.family.positions == Positions::Rotary(RotaryPairs::Adjacent),
+            },
+            keys: &mut runner.keys[cache.clone()],
+            values: &mut runner.values[cache],
+            kv: *kv,
+            heads: spec.heads,
+            position: runner.position,
+            scale: spec.attention_scale,
+            window,
+            slopes: &spec.slopes,
+            out: &mut mixed[..query_len],
+        });
+    }
+
+    /// The convolution of layer `index`.
+    fn convolve(&mut self, index: usize, convolution: &ConvolutionWeights) {
+        let (runner, tokens) = (&mut *self.runner, self.tokens);
+        let Runner { model, executor, activations, history, .. } = runner;
+        let Model { spec, layout, weights, .. } = &**model;
+        let Activations { residual, gates, mixed, .. } = activations;
+        let (len, number) = (tokens * spec.dim, spec.layer_specs[index].number);
+        let gates = &mut gates[..3 * len];
+        let input_norm = norm(model, layout.layers[index].attention_norms.input.as_ref());
+        let inputs = input(model, &residual[..len], input_norm);
+        executor.linear(&inputs, &mut [output(weights, &convolution.input, gates, false)]);
+        executor.convolve(&mut Convolution {
+            inputs: gates,
+            kernel: weights.vector(&convolution.kernel),
+            ring: history.ring(number),
+            dim: spec.dim,
+            position: runner.position,
+            out: &mut mixed[..len],
+        });
+        history.save(number, &(runner.position..runner.position + tokens));
+    }
+}
