@@ -10,7 +10,7 @@ use smolt_quantize::calibrate::{CalibrateOptions, Draw, calibrate};
 use smolt_quantize::compare::{CompareOptions, Text, compare};
 use smolt_quantize::{Plan, QuantizeOptions};
 
-use crate::fixture::{Scratch, quantize, tiny};
+use crate::fixture::{Scratch, quantize, run, tiny};
 
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -191,4 +191,48 @@ fn each_method_is_closer_than_the_one_before() {
     let refused = quantize(&input, &scratch.path("out.gguf"), &["--type", "q4_0", "--method", "gptq"]);
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("--calibration"), "{}", refused.stderr);
+}
+
+/// The tiny models of all families, whose weights are random: what their matrices give is closer when calibrated, and
+/// so are their predictions.
+#[test]
+fn every_family_can_be_calibrated() {
+    let root = repository("tests/data/families");
+    let mut families = 0;
+    for folder in std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()) {
+        if !folder.is_dir() {
+            continue;
+        }
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let scratch = Scratch::new();
+        for (from, to) in
+            [(&folder, "config.json"), (&folder, "model.safetensors"), (&root, "tokenizer.json")]
+        {
+            std::fs::copy(from.join(to), scratch.path(to)).unwrap();
+        }
+        let original = scratch.path("original.gguf");
+        let text = scratch.file("text.txt", dialogues()[0].as_bytes());
+        let done = run(&["convert", scratch.path("").to_str().unwrap(), original.to_str().unwrap()]);
+        assert_eq!(done.code, 0, "{name}: {}", done.stderr);
+        let [nearest, calibrated] = ["nearest.gguf", "calibrated.gguf"].map(|file| scratch.path(file));
+        let asked = ["--type", "q4_0", "--json"];
+        assert_eq!(quantize(&original, &nearest, &asked).code, 0);
+        let calibration = ["--calibration", text.to_str().unwrap(), "--calibration-tokens", "4096"];
+        let done = quantize(&original, &calibrated, &[&asked[..], &calibration].concat());
+        assert_eq!(done.code, 0, "{name}: {}", done.stderr);
+        let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+        let rows = report["tensors"].as_array().unwrap();
+        let ratios: Vec<f64> = rows.iter().filter_map(|row| row["loss_ratio"].as_f64()).collect();
+        assert!(ratios.iter().all(|ratio| *ratio < 1.0), "{name}: {ratios:?}");
+        let base = GgufFile::open(&original).unwrap();
+        let files = [nearest, calibrated].map(|path| GgufFile::open(&path).unwrap());
+        let options = CompareOptions { text: PerplexityOptions { n_ctx: 64, chunks: Some(12) }, threads: 2 };
+        let dialogues = Text { name: "dialogues", content: &dialogues()[1] };
+        let compared = compare(&base, &files, dialogues, &options, &mut |_, _| {}).unwrap();
+        let kl: Vec<f64> = compared.files.iter().map(|one| one.summary.mean_kl).collect();
+        eprintln!("{name}: mean KL {:.5} to {:.5}, {} matrices", kl[0], kl[1], ratios.len());
+        assert!(kl[1] < kl[0] || ratios.is_empty(), "{name}: {kl:?}");
+        families += usize::from(!ratios.is_empty());
+    }
+    assert!(families >= 15, "{families}");
 }

@@ -31,8 +31,6 @@ pub enum Norm {
     Attention(usize),
     /// Before the feed-forward part of a layer.
     FeedForward(usize),
-    /// Before the output head.
-    Output,
 }
 
 /// Adjacent tokens on their way through the layers. Buffers are `[token][width]`.
@@ -96,7 +94,6 @@ impl Tile<'_> {
         let found = match of {
             Norm::Attention(layer) => &layout.layers[layer].attention_norms.input,
             Norm::FeedForward(layer) => &layout.layers[layer].feed_forward_norms.input,
-            Norm::Output => &layout.output_norm,
         };
         let rows = &activations.residual[..self.tokens * model.spec.dim];
         executor.normed(&input(model, rows, norm(model, found.as_ref())), out);
@@ -195,6 +192,21 @@ impl Tile<'_> {
 }
 
 impl<'r> Tile<'r> {
+    /// What the matrix of the output head reads, `[token][word dim]`.
+    ///
+    /// # Panics
+    /// If `out` has another size.
+    pub fn head_input(&mut self, out: &mut [f32]) {
+        let Runner { model, executor, activations, .. } = &mut *self.runner;
+        let Model { spec, layout, weights, .. } = &**model;
+        let rows = &activations.residual[..self.tokens * spec.dim];
+        let input = input(model, rows, norm(model, layout.output_norm.as_ref()));
+        match &layout.leave {
+            Some(leave) => executor.linear(&input, &mut [output(weights, leave, out, false)]),
+            None => executor.normed(&input, out),
+        }
+    }
+
     /// The logits after the tokens `rows` of the tile, by their residual streams.
     ///
     /// # Panics

@@ -13,8 +13,12 @@
 //! sample of the readers' rows, and the one of least realised loss is taken. Factors are powers of two, so that no
 //! weight is rounded.
 //!
-//! Producers are the norms, the rows of `up` (the other factor of the gated product) and the rows of `v`, whose
-//! channels all query heads of a group read. The residual stream itself cannot be changed: norms see all of it.
+//! Producers are the norms that only this stage reads, the rows of `up` (the other factor of the gated product, or
+//! before an activation that a positive factor passes through) and the rows of `v`, whose channels all query heads of a
+//! group read; for a convolution, the gate behind it. The residual stream itself cannot be changed: norms see all of it.
+
+use smolt::kernels::Activation;
+use smolt::model::{NormPlaces, Spec};
 
 use super::layer::Layer;
 use super::stream::Stage;
@@ -39,22 +43,68 @@ pub(super) type Folds = [Vec<f32>; Stage::ALL.len()];
 
 /// Query heads, KV heads and values per head.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heads {
-    pub(super) query: usize,
-    pub(super) kv: usize,
-    pub(super) dim: usize,
+struct Heads {
+    query: usize,
+    kv: usize,
+    dim: usize,
 }
 
 impl Heads {
+    /// Those of a layer; a convolution counts as one head.
+    fn of(layer: &Layer<'_>, spec: &Spec) -> Self {
+        match layer.has("attn_output.weight") {
+            true => Self { query: spec.heads, kv: spec.kv_heads, dim: spec.head_dim },
+            false => Self { query: 1, kv: 1, dim: spec.dim },
+        }
+    }
+
     /// The channel of the values that column `column` of the output matrix reads.
     fn source(self, column: usize) -> usize {
         let (head, channel) = (column / self.dim, column % self.dim);
         head / (self.query / self.kv) * self.dim + channel
     }
+
+    /// The first column of the output matrix that reads channel `channel` of the values.
+    fn column(self, channel: usize) -> usize {
+        channel / self.dim * (self.query / self.kv) * self.dim + channel % self.dim
+    }
+}
+
+/// What makes the input of a stage, and lets a factor on each of its rows pass to a column there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Producer {
+    /// Without `.weight` and `.bias`.
+    tensor: &'static str,
+    /// The first of its rows; of a norm, of its values.
+    first: usize,
+}
+
+impl Producer {
+    fn of(layer: &Layer<'_>, spec: &Spec, stage: Stage) -> Option<Self> {
+        let all = |tensor| Some(Self { tensor, first: 0 });
+        let is_before = matches!(spec.family.norm_places, NormPlaces::Before | NormPlaces::Around);
+        let is_own = is_before && !spec.post_norm && !spec.shared_norm;
+        match stage {
+            Stage::Attention => all("attn_norm").filter(|_| is_own),
+            Stage::FeedForward => all("ffn_norm").filter(|_| is_own),
+            Stage::Output if spec.clamp.is_some() => None,
+            Stage::Output if layer.has("attn_v.weight") => all("attn_v"),
+            Stage::Output if layer.has("attn_qkv.weight") => {
+                Some(Self { tensor: "attn_qkv", first: spec.query_width() + spec.kv_width() })
+            }
+            Stage::Output => Some(Self { tensor: "shortconv.in_proj", first: spec.dim }),
+            Stage::Down if spec.family.gated || spec.activation == Activation::Relu => all("ffn_up"),
+            Stage::Down => None,
+        }
+    }
 }
 
 /// The factors to try for a stage, `[column]` each, whose input has root mean squares `sizes`. The first are 1.
-pub(super) fn candidates(layer: &Layer<'_>, stage: Stage, heads: Heads, sizes: &[f64]) -> Vec<Vec<f32>> {
+pub(super) fn candidates(layer: &Layer<'_>, spec: &Spec, stage: Stage, sizes: &[f64]) -> Vec<Vec<f32>> {
+    if Producer::of(layer, spec, stage).is_none() {
+        return vec![vec![1.0; sizes.len()]];
+    }
+    let heads = Heads::of(layer, spec);
     let weights = largest(layer, stage.matrices(), sizes.len());
     let all = EXPONENTS.iter().map(|exponents| {
         if stage != Stage::Output {
@@ -76,26 +126,19 @@ pub(super) fn candidates(layer: &Layer<'_>, stage: Stage, heads: Heads, sizes: &
 }
 
 /// Folds factors into a layer.
-pub(super) fn fold(layer: &mut Layer<'_>, folds: &Folds, heads: Heads) {
+pub(super) fn fold(layer: &mut Layer<'_>, folds: &Folds, spec: &Spec) {
+    let heads = Heads::of(layer, spec);
     for (stage, factors) in Stage::ALL.into_iter().zip(folds) {
-        if factors.is_empty() {
+        let Some(producer) = Producer::of(layer, spec, stage).filter(|_| !factors.is_empty()) else {
             continue;
-        }
+        };
         stage.matrices().iter().for_each(|reader| layer.scale_columns(reader, &|column| factors[column]));
-        let channel = |row: usize| 1.0 / factors[row];
-        match stage {
-            Stage::Attention => layer.scale_rows("attn_norm.weight", &channel),
-            Stage::FeedForward => layer.scale_rows("ffn_norm.weight", &channel),
-            Stage::Down => {
-                ["ffn_up.weight", "ffn_up.bias"].iter().for_each(|name| layer.scale_rows(name, &channel));
-            }
-            Stage::Output => {
-                // The first query head of the group that reads the channel.
-                let column =
-                    |row: usize| row / heads.dim * (heads.query / heads.kv) * heads.dim + row % heads.dim;
-                let channel = |row: usize| 1.0 / factors[column(row)];
-                ["attn_v.weight", "attn_v.bias"].iter().for_each(|name| layer.scale_rows(name, &channel));
-            }
+        let channel =
+            |row: usize| 1.0 / factors[if stage == Stage::Output { heads.column(row) } else { row }];
+        let channels = if stage == Stage::Output { heads.kv * heads.dim } else { factors.len() };
+        let inverse: Vec<f32> = (0..channels).map(channel).collect();
+        for part in ["weight", "bias"] {
+            layer.scale_rows(&format!("{}.{part}", producer.tensor), producer.first, &inverse);
         }
     }
 }
@@ -162,7 +205,6 @@ mod tests {
 
     use super::*;
     use crate::calibrate::stream::Stream;
-    use crate::calibrate::text::Sequences;
 
     #[test]
     fn factors_even_out_what_is_uneven() {
@@ -175,14 +217,10 @@ mod tests {
 
     /// What a layer computes, residuals after it, on a text of 32 tokens.
     fn computed(layer: &Layer<'_>, dim: usize) -> Vec<f32> {
-        let sequences = Sequences { tokens: (0..32).collect(), length: 16 };
-        let mut stream = Stream::new(&sequences, dim, |token, row| {
-            row.iter_mut()
-                .enumerate()
-                .for_each(|(i, x)| *x = ((i * 7 + token as usize * 13) % 11) as f32 - 5.0);
-        });
+        let start = |i: usize| ((i % dim * 7 + i / dim * 13) % 11) as f32 - 5.0;
+        let mut stream = Stream::of((0..32 * dim).map(start).collect(), dim, 16);
         let mut runner = layer.runner(16, 1).unwrap();
-        Stage::ALL.into_iter().for_each(|stage| stream.pass(&mut runner, stage));
+        stream.pass_layer(&mut runner);
         let mut all = Vec::new();
         for (tokens, position) in stream.tiles() {
             let mut tile = runner.tile(position, tokens.len()).unwrap();
@@ -210,6 +248,7 @@ mod tests {
         };
         let bytes = Synthetic { shape, recipe: "f16".parse().unwrap(), seed: 1 }.to_vec().unwrap();
         let input = GgufFile::from_vec("tiny", bytes).unwrap();
+        let spec = crate::calibrate::layer::spec(&input).unwrap();
         let heads = Heads { query: 4, kv: 2, dim: 16 };
         let original = Layer::read(&input, 0);
         let expected = computed(&original, 64);
@@ -219,8 +258,8 @@ mod tests {
             let mut folds = Folds::default();
             folds[stage as usize] = (0..width).map(factor).collect();
             let mut folded = original.clone();
-            fold(&mut folded, &folds, heads);
-            for name in stage.matrices() {
+            fold(&mut folded, &folds, &spec);
+            for name in stage.matrices().iter().filter(|name| original.has(name)) {
                 assert_ne!(folded.values(name), original.values(name), "{name}");
             }
             let found = computed(&folded, 64);

@@ -5,12 +5,24 @@ use std::sync::Arc;
 use smolt::blocks::BlockType;
 use smolt::gguf::{GgufFile, GgufWriter, TensorInfo};
 use smolt::kernels::{Kernels, KvType};
-use smolt::model::{Model, RunOptions, Runner, Spec, TILE};
+use smolt::model::{FIRST_LAYER, Model, RunOptions, Runner, Spec, TILE};
 
 use crate::QuantizeError;
 
-/// Tensors outside of the layers that the forward pass of a layer needs, if the model has them.
-const SHARED: [&str; 2] = ["output_norm.weight", "rope_freqs.weight"];
+/// Tensors outside of the layers that the forward pass needs, if the model has them.
+const SHARED: [&str; 9] = [
+    "output_norm.weight",
+    "output_norm.bias",
+    "rope_freqs.weight",
+    "position_embd.weight",
+    "token_embd_norm.weight",
+    "token_embd_norm.bias",
+    "token_embd_proj.weight",
+    "output_proj.weight",
+    "output.bias",
+];
+/// The only one of them that belongs to the matrix of the head.
+const HEAD_BIAS: &str = "output.bias";
 /// The embedding, which is the head where there is no other.
 const EMBEDDING: &str = "token_embd.weight";
 
@@ -28,9 +40,10 @@ struct Tensor {
 #[derive(Clone)]
 pub(crate) struct Layer<'a> {
     input: &'a GgufFile,
+    index: usize,
     tensors: Vec<Tensor>,
-    /// The matrix of the output head, if that is wanted, too.
-    head: Option<Tensor>,
+    /// The token embedding, if that is wanted, too; it is also the output head.
+    embedding: Option<Tensor>,
 }
 
 impl<'a> Layer<'a> {
@@ -44,18 +57,19 @@ impl<'a> Layer<'a> {
             block_type: info.block_type,
             bytes: copied(input, info),
         });
-        Self { input, tensors: tensors.collect(), head: None }
+        Self { input, index, tensors: tensors.collect(), embedding: None }
     }
 
-    /// The output head of a model, whose matrix is here the data `bytes` for rows of `source`, with some layer.
-    pub(crate) fn with_head(
+    /// Both ends of a model, with some layer between them. The data `bytes`, in place of that of `source`, is both token
+    /// embedding and output head.
+    pub(crate) fn ends(
         input: &'a GgufFile,
         source: &TensorInfo,
         block_type: BlockType,
         bytes: Vec<u8>,
     ) -> Self {
         let (name, shape) = (EMBEDDING.to_owned(), source.shape.clone());
-        Self { head: Some(Tensor { name, shape, block_type, bytes }), ..Self::read(input, 0) }
+        Self { embedding: Some(Tensor { name, shape, block_type, bytes }), ..Self::read(input, 0) }
     }
 
     fn tensor(&self, name: &str) -> Option<&Tensor> {
@@ -71,11 +85,18 @@ impl<'a> Layer<'a> {
         })
     }
 
-    /// Multiplies each row of a tensor, if the layer has it, by `factor(row)`; a vector counts as a column.
-    pub(crate) fn scale_rows(&mut self, name: &str, factor: &dyn Fn(usize) -> f32) {
+    /// Whether the layer has a tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensor(name).is_some()
+    }
+
+    /// Multiplies row `first + i` of a tensor, if the layer has it, by `factors[i]`; a vector counts as a column.
+    pub(crate) fn scale_rows(&mut self, name: &str, first: usize, factors: &[f32]) {
         let Some(tensor) = self.tensor(name) else { return };
         let cols = if tensor.shape.len() > 1 { tensor.shape[0] as usize } else { 1 };
-        self.scale(name, &|index| factor(index / cols));
+        self.scale(name, &|index| {
+            (index / cols).checked_sub(first).and_then(|i| factors.get(i)).copied().unwrap_or(1.0)
+        });
     }
 
     /// Multiplies each column of a matrix, if the layer has it, by `factor(column)`.
@@ -106,7 +127,7 @@ impl<'a> Layer<'a> {
     }
 
     /// An embedding of one token, for layers that run without a head.
-    fn no_head(&self) -> Tensor {
+    fn no_embedding(&self) -> Tensor {
         let dim = self.input.tensor(EMBEDDING).map_or(1, TensorInfo::cols);
         let shape = vec![dim as u64, 1];
         Tensor { name: EMBEDDING.to_owned(), shape, block_type: BlockType::F32, bytes: vec![0; dim * 4] }
@@ -122,10 +143,12 @@ impl<'a> Layer<'a> {
             key == "general.architecture" || (key.starts_with(&prefix) && key != count)
         });
         writer.set(count, 1u32);
-        let none = self.no_head();
-        let head = self.head.as_ref().unwrap_or(&none);
-        writer.add_tensor(&head.name, &head.shape, head.block_type);
-        for shared in SHARED.iter().filter_map(|name| self.input.tensor(name)) {
+        writer.set(FIRST_LAYER, self.index as u32);
+        let none = self.no_embedding();
+        let embedding = self.embedding.as_ref().unwrap_or(&none);
+        writer.add_tensor(&embedding.name, &embedding.shape, embedding.block_type);
+        let is_needed = |name: &&&str| self.embedding.is_some() || **name != HEAD_BIAS;
+        for shared in SHARED.iter().filter(is_needed).filter_map(|name| self.input.tensor(name)) {
             writer.add_tensor(&shared.name, &shared.shape, shared.block_type);
         }
         for tensor in &self.tensors {
@@ -135,7 +158,7 @@ impl<'a> Layer<'a> {
             match (info.name.strip_prefix("blk.0."), self.input.tensor(&info.name)) {
                 (Some(name), _) => out.write_all(self.tensor(name).map_or(&[], |tensor| &tensor.bytes)),
                 (None, Some(shared)) if info.name != EMBEDDING => out.write_all(self.input.data(shared)),
-                _ => out.write_all(&head.bytes),
+                _ => out.write_all(&embedding.bytes),
             }
         });
         GgufFile::from_vec(self.input.name(), bytes.map_err(QuantizeError::Output)?)
@@ -146,7 +169,7 @@ impl<'a> Layer<'a> {
     pub(crate) fn runner(&self, length: usize, threads: usize) -> Result<Runner, QuantizeError> {
         let kernels = Kernels::detect().map_err(|error| QuantizeError::Kernels(error.to_string()))?;
         let model = Model::load(&self.file()?, kernels).map_err(QuantizeError::Model)?;
-        let logit_rows = if self.head.is_some() { TILE } else { 1 };
+        let logit_rows = if self.embedding.is_some() { TILE } else { 1 };
         let options = RunOptions { context: length, threads, logit_rows, kv: KvType::F16 };
         Runner::new(Arc::new(model), &options).map_err(QuantizeError::Model)
     }

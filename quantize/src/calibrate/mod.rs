@@ -34,6 +34,8 @@ mod rows;
 mod sensitivity;
 mod stream;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod text;
 mod work;
 

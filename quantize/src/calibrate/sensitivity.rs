@@ -24,7 +24,7 @@ use super::rows::sampled;
 use super::stream::{Stage, Stream, TileAt};
 use super::survey::{SAMPLE_ROWS, SAMPLE_TOKENS};
 use super::text::Sequences;
-use super::work::{Work, embedded};
+use super::work::Work;
 use crate::QuantizeError;
 use crate::gptq::{self, Factor, Format, Matrix};
 
@@ -84,9 +84,16 @@ const HEAD_UNITS: u64 = 4;
 
 /// Units of progress for a model.
 pub(crate) fn units(input: &GgufFile) -> Result<u64, QuantizeError> {
-    let matrices: usize = Stage::ALL.iter().map(|stage| stage.matrices().len()).sum();
-    let (layers, matrices) = (super::layer::spec(input)?.layers as u64, matrices as u64);
-    Ok(layers * SAMPLE_UNITS + matrices * layers * (layers + 1) / 2 + (matrices * layers + 2) * HEAD_UNITS)
+    let matrices = |index: usize| {
+        let names = Stage::ALL.iter().flat_map(|stage| stage.matrices());
+        names.filter(|name| input.tensor(&format!("blk.{index}.{name}")).is_some()).count() as u64
+    };
+    let (mut passing, mut units) = (1, 0);
+    for index in 0..super::layer::spec(input)?.layers {
+        passing += matrices(index);
+        units += SAMPLE_UNITS + passing;
+    }
+    Ok(units + (passing + 2) * HEAD_UNITS)
 }
 
 impl Work<'_> {
@@ -99,10 +106,10 @@ impl Work<'_> {
         let embedding = self.require("token_embd.weight")?;
         let head = self.input.tensor("output.weight").cloned();
         let (sample, short) = (sequences.first(SAMPLE_TOKENS), sequences.spread(SEQUENCES, LENGTH));
-        let mut whole = self.float_stream(&sample, &embedding);
-        let mut base = self.float_stream(&short, &embedding);
+        let mut whole = self.float_stream(&sample, &embedding)?;
+        let mut base = self.float_stream(&short, &embedding)?;
         let mut changed: Vec<Changed> =
-            self.changed_embedding(&short, &embedding, menu).into_iter().collect();
+            self.changed_embedding(&short, &embedding, menu)?.into_iter().collect();
         for index in 0..self.spec.layers {
             let layer = Layer::read(self.input, index);
             let probed = self.probe_layer(&layer, index, &mut whole, menu)?;
@@ -145,15 +152,14 @@ impl Work<'_> {
         let length = whole.length();
         let mut side = self.side(whole, layer, length)?;
         let mut probed = Vec::new();
-        for stage in Stage::ALL {
+        for stage in Stage::order(&self.spec) {
             let is_probed = |name: &&&str| self.is_probed(&format!("blk.{index}.{name}"));
             let names: Vec<&'static str> = stage.matrices().iter().filter(is_probed).copied().collect();
             if !names.is_empty() {
                 let sums = self.sampled_moments(stage, &mut side, index)?;
-                let folds = if self.options.fold {
-                    self.best_fold(layer, index, stage, &sums)?
-                } else {
-                    vec![1.0; sums.squares.ncols()]
+                let folds = match self.options.fold {
+                    true => self.best_fold(layer, index, stage, &sums)?,
+                    false => vec![1.0; sums.squares.ncols()],
                 };
                 let wide = self.sample_factor(index, stage, &sums, 32)?.scaled(&folds);
                 let narrow = self.sample_factor(index, stage, &sums, 16)?.scaled(&folds);
@@ -213,9 +219,9 @@ impl Work<'_> {
         short: &Sequences,
         embedding: &TensorInfo,
         menu: &[BlockType],
-    ) -> Option<Changed> {
+    ) -> Result<Option<Changed>, QuantizeError> {
         if !self.is_probed(&embedding.name) {
-            return None;
+            return Ok(None);
         }
         let cols = embedding.cols();
         let data = self.input.data(embedding);
@@ -228,8 +234,8 @@ impl Work<'_> {
             rounded.extend_from_slice(&bytes);
         }
         let losses = rounding_losses(data, embedding, menu);
-        let stream = embedded(short, cols, PROBE, &rounded);
-        Some(Changed { tensor: embedding.name.clone(), stream, losses })
+        let stream = self.embedded(short, embedding, PROBE, rounded)?;
+        Ok(Some(Changed { tensor: embedding.name.clone(), stream, losses }))
     }
 
     /// How far the predictions of each changed model are from those of the base.
@@ -240,7 +246,7 @@ impl Work<'_> {
         head: &TensorInfo,
     ) -> Result<Vec<Sensitivity>, QuantizeError> {
         let data = self.input.data(head).to_vec();
-        let layer = Layer::with_head(self.input, head, head.block_type, data);
+        let layer = Layer::ends(self.input, head, head.block_type, data);
         let mut runner = layer.runner(base.length(), self.options.threads)?;
         let mut kl = vec![Vec::new(); changed.len()];
         for (at, rows) in scored(base) {
@@ -305,7 +311,7 @@ impl Work<'_> {
         bytes: Vec<u8>,
         length: usize,
     ) -> Result<Runner, QuantizeError> {
-        Layer::with_head(self.input, head, block_type, bytes).runner(length, self.options.threads)
+        Layer::ends(self.input, head, block_type, bytes).runner(length, self.options.threads)
     }
 
     /// As [`Self::losses`], of rows of the head.

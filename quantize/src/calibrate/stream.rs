@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use smolt::model::{Norm, Runner, TILE, Tile};
+use smolt::model::{Norm, Runner, Spec, TILE, Tile};
 
 use super::text::Sequences;
 
@@ -36,11 +36,26 @@ pub(crate) enum Stage {
 impl Stage {
     pub(crate) const ALL: [Stage; 4] = [Stage::Attention, Stage::Output, Stage::FeedForward, Stage::Down];
 
-    /// The matrices that read this input.
+    /// The stages of a layer, each before those that it changes the input of. Parallel parts read the same residual
+    /// stream, so the feed-forward part is finished before anything is added to that.
+    pub(crate) fn order(spec: &Spec) -> [Stage; 4] {
+        match spec.parallel {
+            true => [Stage::Attention, Stage::FeedForward, Stage::Down, Stage::Output],
+            false => Self::ALL,
+        }
+    }
+
+    /// The matrices that may read this input; a layer has some of them.
     pub(crate) fn matrices(self) -> &'static [&'static str] {
         match self {
-            Self::Attention => &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
-            Self::Output => &["attn_output.weight"],
+            Self::Attention => &[
+                "attn_q.weight",
+                "attn_k.weight",
+                "attn_v.weight",
+                "attn_qkv.weight",
+                "shortconv.in_proj.weight",
+            ],
+            Self::Output => &["attn_output.weight", "shortconv.out_proj.weight"],
             Self::FeedForward => &["ffn_gate.weight", "ffn_up.weight"],
             Self::Down => &["ffn_down.weight"],
         }
@@ -48,13 +63,27 @@ impl Stage {
 }
 
 impl Stream {
-    /// Starts with the embeddings of the tokens: `embed(token, row)`.
-    pub(crate) fn new(sequences: &Sequences, dim: usize, mut embed: impl FnMut(u32, &mut [f32])) -> Self {
-        let mut residual = vec![0.0; sequences.tokens.len() * dim];
-        for (token, row) in sequences.tokens.iter().zip(residual.chunks_exact_mut(dim)) {
-            embed(*token, row);
+    /// Starts with the tokens as the first layer reads them; `ends` must have the embedding.
+    pub(crate) fn new(sequences: &Sequences, ends: &mut Runner) -> Self {
+        let dim = ends.model().spec().dim;
+        let residual = vec![0.0; sequences.tokens.len() * dim];
+        let mut stream = Self { dim, length: sequences.length, residual, mixed: Vec::new() };
+        for (tokens, position) in stream.tiles().collect::<Vec<_>>() {
+            let mut tile = ends.tile(position, tokens.len()).expect("a tile of a sequence");
+            tile.embed(&sequences.tokens[tokens.clone()]);
+            stream.residual[tokens.start * dim..tokens.end * dim].copy_from_slice(tile.residual());
         }
-        Self { dim, length: sequences.length, residual, mixed: Vec::new() }
+        stream
+    }
+
+    #[cfg(test)]
+    pub(crate) fn residual(&self) -> &[f32] {
+        &self.residual
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(residual: Vec<f32>, dim: usize, length: usize) -> Self {
+        Self { dim, length, residual, mixed: Vec::new() }
     }
 
     /// Tokens of a sequence.
@@ -112,8 +141,8 @@ impl Stream {
     /// The input of the output head for a tile.
     pub(crate) fn head_input(&self, runner: &mut Runner, at: TileAt, out: &mut Vec<f32>) {
         out.clear();
-        out.resize(at.0.len() * self.dim, 0.0);
-        self.tile(runner, at).normed(Norm::Output, out);
+        out.resize(at.0.len() * runner.model().spec().word_dim, 0.0);
+        self.tile(runner, at).head_input(out);
     }
 
     /// The logits after the tokens `rows` of a tile; `runner` must have the output head.
@@ -123,7 +152,7 @@ impl Stream {
 
     /// Carries the stream past the layer.
     pub(crate) fn pass_layer(&mut self, runner: &mut Runner) {
-        Stage::ALL.into_iter().for_each(|stage| self.pass(runner, stage));
+        Stage::order(runner.model().spec()).into_iter().for_each(|stage| self.pass(runner, stage));
     }
 
     /// Carries the stream past the matrices of `stage`.

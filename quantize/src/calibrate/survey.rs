@@ -1,8 +1,6 @@
 //! What a sample of the text and of the rows tells of a stage before it is quantized.
 
-use smolt::model::Spec;
-
-use super::fold::{self, Heads};
+use super::fold;
 use super::layer::Layer;
 use super::moments::{Moments, Sums};
 use super::rows::sampled;
@@ -17,11 +15,6 @@ pub(super) const SAMPLE_TOKENS: usize = 8192;
 pub(super) const SAMPLE_ROWS: usize = 96;
 /// What folding must bring the loss of the sample to.
 const FOLD_GAIN: f64 = 0.97;
-
-/// The heads of a model.
-pub(super) fn heads(spec: &Spec) -> Heads {
-    Heads { query: spec.heads, kv: spec.kv_heads, dim: spec.head_dim }
-}
 
 impl Work<'_> {
     /// The moments of the inputs of `stage` over the sample.
@@ -81,7 +74,7 @@ impl Work<'_> {
         let factor = self.sample_factor(index, stage, sums, first.cols)?;
         let sizes: Vec<f64> = (0..cols).map(|i| sums.squares[(i, i)].sqrt()).collect();
         let mut best = (f64::INFINITY, vec![1.0; cols]);
-        for factors in fold::candidates(layer, stage, heads(&self.spec), &sizes) {
+        for factors in fold::candidates(layer, &self.spec, stage, &sizes) {
             let scaled = factor.scaled(&factors);
             let mut loss = 0.0;
             for (format, rows) in samples.iter().filter(|(format, _)| format.cols == first.cols) {

@@ -14,7 +14,6 @@ use super::layer::{self, Layer};
 use super::moments::{Moments, Sums};
 use super::rows::{nearest_loss, target};
 use super::stream::{Stage, Stream};
-use super::survey::heads;
 use super::text::Sequences;
 use super::{CalibrateOptions, Calibrated, Method};
 use crate::gptq::{self, Factor, FactorOptions, Format, Matrix};
@@ -105,7 +104,7 @@ impl<'a> Work<'a> {
         let embedding = self.require("token_embd.weight")?;
         let head = self.input.tensor("output.weight").cloned();
         self.whole_model(sequences, &embedding, head.is_none())?;
-        let mut float = self.float_stream(sequences, &embedding);
+        let mut float = self.float_stream(sequences, &embedding)?;
         let mut quantized = self.quantized_stream(sequences, &embedding)?;
         for index in 0..self.spec.layers {
             self.layer(index, &mut float, &mut quantized, sequences.length)?;
@@ -135,7 +134,7 @@ impl<'a> Work<'a> {
                 return Ok(());
             }
         }
-        let mut stream = self.float_stream(sequences, embedding);
+        let mut stream = self.float_stream(sequences, embedding)?;
         for index in 0..self.spec.layers {
             let folds = self.pass(index, &mut stream, sequences.length)?;
             self.folds.extend(folds);
@@ -199,9 +198,12 @@ impl<'a> Work<'a> {
         Format::of(block_type).map(|format| format.with_refits(self.options.refits))
     }
 
-    pub(super) fn float_stream(&self, sequences: &Sequences, embedding: &TensorInfo) -> Stream {
-        let data = self.input.data(embedding);
-        embedded(sequences, embedding.cols(), embedding.block_type, data)
+    pub(super) fn float_stream(
+        &self,
+        sequences: &Sequences,
+        embedding: &TensorInfo,
+    ) -> Result<Stream, QuantizeError> {
+        self.embedded(sequences, embedding, embedding.block_type, self.input.data(embedding).to_vec())
     }
 
     fn quantized_stream(
@@ -209,11 +211,22 @@ impl<'a> Work<'a> {
         sequences: &Sequences,
         embedding: &TensorInfo,
     ) -> Result<Stream, QuantizeError> {
-        let bytes = self.kept(&embedding.name)?;
-        Ok(match (bytes, self.types.get(&embedding.name)) {
-            (Some(bytes), Some(block_type)) => embedded(sequences, embedding.cols(), *block_type, &bytes),
+        match (self.kept(&embedding.name)?, self.types.get(&embedding.name)) {
+            (Some(bytes), Some(block_type)) => self.embedded(sequences, embedding, *block_type, bytes),
             _ => self.float_stream(sequences, embedding),
-        })
+        }
+    }
+
+    /// The stream as it begins with these data of the embedding.
+    pub(super) fn embedded(
+        &self,
+        sequences: &Sequences,
+        embedding: &TensorInfo,
+        block_type: BlockType,
+        bytes: Vec<u8>,
+    ) -> Result<Stream, QuantizeError> {
+        let ends = Layer::ends(self.input, embedding, block_type, bytes);
+        Ok(Stream::new(sequences, &mut ends.runner(sequences.length, self.options.threads)?))
     }
 
     /// Sends the stream through a layer and, unless that is known, chooses what to fold.
@@ -227,10 +240,10 @@ impl<'a> Work<'a> {
         let mut side = self.side(stream, &layer, length)?;
         let is_known = self.folds.len() == self.spec.layers;
         let mut folds = Folds::default();
-        for (stage, fold) in Stage::ALL.into_iter().zip(&mut folds) {
+        for stage in Stage::order(&self.spec) {
             if self.options.fold && !is_known {
                 let sums = self.sampled_moments(stage, &mut side, index)?;
-                *fold = self.best_fold(&layer, index, stage, &sums)?;
+                folds[stage as usize] = self.best_fold(&layer, index, stage, &sums)?;
             }
             side.stream.pass(&mut side.runner, stage);
         }
@@ -241,7 +254,7 @@ impl<'a> Work<'a> {
     fn read(&self, index: usize) -> Layer<'a> {
         let mut layer = Layer::read(self.input, index);
         if self.options.fold {
-            fold::fold(&mut layer, &self.folds[index], heads(&self.spec));
+            fold::fold(&mut layer, &self.folds[index], &self.spec);
         }
         layer
     }
@@ -266,7 +279,7 @@ impl<'a> Work<'a> {
         let mut current = original.clone();
         let mut before = self.side(float, &original, length)?;
         let mut after = self.side(quantized, &current, length)?;
-        for stage in Stage::ALL {
+        for stage in Stage::order(&self.spec) {
             self.stage(index, stage, &original, (&mut before, &mut after))?;
             for name in stage.matrices() {
                 let full = format!("blk.{index}.{name}");
@@ -353,11 +366,12 @@ impl<'a> Work<'a> {
     /// The moments of the inputs of the output head.
     pub(super) fn head_moments(&mut self, stream: &mut Stream, length: usize) -> Result<Sums, QuantizeError> {
         let mut side = self.side(stream, &Layer::read(self.input, 0), length)?;
-        let mut moments = Moments::new(self.spec.dim, false, self.pool.threads());
+        let width = self.spec.word_dim;
+        let mut moments = Moments::new(width, false, self.pool.threads());
         let mut inputs = Vec::new();
         for tile in side.stream.tiles() {
             side.stream.head_input(&mut side.runner, tile, &mut inputs);
-            inputs.chunks_exact_mut(self.spec.dim).for_each(|row| self.kernels.round_activations(row));
+            inputs.chunks_exact_mut(width).for_each(|row| self.kernels.round_activations(row));
             moments.add(&mut self.pool, &inputs, &inputs);
         }
         let mut sums = moments.finish(&mut self.pool);
@@ -444,11 +458,4 @@ impl<'a> Work<'a> {
             limit: f32::MAX,
         })
     }
-}
-
-pub(super) fn embedded(sequences: &Sequences, dim: usize, block_type: BlockType, data: &[u8]) -> Stream {
-    let row_bytes = dim / block_type.block_len() * block_type.block_bytes();
-    Stream::new(sequences, dim, |token, row| {
-        block_type.decode(&data[token as usize * row_bytes..][..row_bytes], row);
-    })
 }
