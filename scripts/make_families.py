@@ -6,7 +6,9 @@ Writes DIR/tokenizer.json (one byte-level tokenizer for all) and, for every fami
     config.json        as `transformers` writes it; where FIXTURES says so, in the form of older checkpoints
     model.safetensors  F16
     golden.json        what the model says, computed in F32 from the folder as it was saved:
-        prompts        [{ids, logits: [{position, values [vocab]}]}], logits after `position` tokens less one
+        prompts        [{ids, logits: [{position, values [vocab], half_cache [vocab]}]}]: logits of the token that
+                       follows the one at `position`; half_cache, of the last alone, is what they are where keys
+                       and values are rounded to F16 on their way into the cache, and nothing else is
         greedy         {prompt, tokens, gaps}: the tokens of highest logit, and by how much they lead
 
 Weights are far from their usual small values, so that logits differ clearly and a forgotten bias, norm or
@@ -25,7 +27,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.masking_utils import eager_mask
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
@@ -67,13 +71,16 @@ FIXTURES = {
         num_key_value_heads=2, head_dim=16, query_pre_attn_scalar=16, sliding_window=8), {}),
     "gpt2": ("gpt2", dict(
         vocab_size=VOCAB, n_positions=CONTEXT, n_embd=48, n_layer=2, n_head=3, n_inner=104, **PAIRS), {}),
+    "cerebras": ("gpt2", dict(
+        vocab_size=VOCAB, n_positions=CONTEXT, n_embd=32, n_layer=2, n_head=2, n_inner=None,
+        activation_function="gelu", **PAIRS), {}),
     "gptneox": ("gpt_neox", dict(
         SMALL, hidden_size=48, intermediate_size=104, num_hidden_layers=2, num_attention_heads=3,
         use_parallel_residual=True,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.25)),
         dict(rotary_pct=0.25, rotary_emb_base=10000, rope_parameters=None)),
     "gptneox-sequential": ("gpt_neox", dict(
-        SMALL, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        SMALL, hidden_size=32, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
         use_parallel_residual=False,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)), {}),
     "opt": ("opt", dict(
@@ -90,12 +97,12 @@ FIXTURES = {
         SMALL, hidden_size=48, intermediate_size=192, num_hidden_layers=2, num_attention_heads=3,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)), {}),
     "stablelm": ("stablelm", dict(
-        SMALL, hidden_size=64, intermediate_size=88, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, use_qkv_bias=True,
+        SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, use_qkv_bias=True,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.25)), {}),
     "olmo": ("olmo", dict(
-        SMALL, hidden_size=64, intermediate_size=88, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2), {}),
+        SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1), {}),
     "olmo2": ("olmo2", dict(
         SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=3, num_attention_heads=3,
         num_key_value_heads=1), {}),
@@ -169,6 +176,41 @@ def fill(model, model_type, seed):
                 tensor.copy_(new.half().float())
 
 
+def half_cache_attention(module, query, key, value, attention_mask, scaling=None, **_):
+    """Attention to keys and values that a cache of halves has held."""
+    key, value = (x.half().float().repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    weights = (scores + attention_mask[..., : key.shape[2]]).softmax(dim=-1)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def rounded_outputs(model):
+    """Hooks where attention is not made of the common function: keys and values are what matrices put out."""
+    def whole(module, _, output):
+        return output.half().float()
+
+    def parts(module, _, output):
+        heads = output.unflatten(-1, (model.config.n_head, 3, -1)).clone()
+        heads[..., 1:, :] = heads[..., 1:, :].half().float()
+        return heads.flatten(-3)
+
+    names, hook = {"gpt_neo": ((".k_proj", ".v_proj"), whole), "bloom": (".query_key_value", parts)}.get(
+        model.config.model_type, ((), None))
+    return [module.register_forward_hook(hook) for name, module in model.named_modules() if name.endswith(names)]
+
+
+def half_cache_logits(model, ids):
+    hooks = rounded_outputs(model)
+    if not hooks:
+        model.set_attn_implementation("half_cache")
+    result = logits(model, ids)
+    if not hooks:
+        model.set_attn_implementation("eager")
+    for hook in hooks:
+        hook.remove()
+    return result
+
+
 def logits(model, ids):
     with torch.no_grad():
         return model(torch.tensor([ids]), use_cache=False).logits[0].float()
@@ -183,6 +225,10 @@ def greedy(model, prompt):
     return ids[len(prompt):], gaps
 
 
+def rounded(values):
+    return [round(x, DIGITS) for x in values.tolist()]
+
+
 def golden(model):
     """Contents of golden.json, or None where the greedy tokens do not lead clearly or soon repeat."""
     tokens, gaps = greedy(model, PROMPTS[1])
@@ -192,7 +238,8 @@ def golden(model):
     for ids in PROMPTS:
         all_logits = logits(model, ids)
         at = sorted({len(ids) // 2, len(ids) - 1})
-        rows = [dict(position=i, values=[round(x, DIGITS) for x in all_logits[i].tolist()]) for i in at]
+        rows = [dict(position=i, values=rounded(all_logits[i])) for i in at]
+        rows[-1]["half_cache"] = rounded(half_cache_logits(model, ids)[-1])
         prompts.append(dict(ids=ids, logits=rows))
     return dict(prompts=prompts, greedy=dict(prompt=PROMPTS[1], tokens=tokens, gaps=[round(x, 3) for x in gaps]))
 
@@ -261,6 +308,8 @@ def main():
                                                     separators=(",", ":")) + "\n")
     torch.set_num_threads(1)
     logging.disable_progress_bar()
+    AttentionInterface.register("half_cache", half_cache_attention)
+    AttentionMaskInterface.register("half_cache", eager_mask)
     for name in sys.argv[2:] or FIXTURES:
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir()

@@ -172,7 +172,8 @@ pub(super) const FALCON_H1: Family = Family {
             Rule::matrix("mamba.out_proj", "ssm_out", WIDTH, STATE_WIDTH),
             &[Factor::Key("ssm_out_multiplier")],
         ),
-        Rule::norm("pre_ff_layernorm", "ffn_norm"),
+        // llama.cpp's name of it has no ending.
+        Rule::norm("pre_ff_layernorm.weight", "ffn_norm").bare(),
         scaled(
             Rule::matrix("feed_forward.gate_proj", "ffn_gate", HIDDEN, WIDTH),
             &[Factor::Entry("mlp_multipliers", 0)],
