@@ -199,14 +199,22 @@ fn half(bits: u16) -> f32 {
     half::f16::from_bits(bits).to_f32()
 }
 
+/// Value `index` of the cache, where it is stored as a float.
+fn float(kind: KvType, codes: &[u16], index: usize) -> f32 {
+    match kind {
+        KvType::F32 => bytemuck::cast_slice::<u16, f32>(codes)[index],
+        _ => half(codes[index]),
+    }
+}
+
 /// The score of a query at a position of the chunk: fused in order of dimensions, or with 8-bit codes block
 /// by block as in a matrix product.
 fn score(job: &ChunkJob<'_>, query: usize, position: usize) -> f32 {
     let (row, codes) = (job.kv.row(), job.keys.codes);
     let (block, lane) = (position / VIRTUAL * VIRTUAL * row, position % VIRTUAL);
-    if job.kv.kind == KvType::F16 {
+    if job.kv.kind != KvType::Q8_0 {
         let query = &job.queries[query * row..][..job.kv.dim];
-        let key = |d: usize| half(codes[block + d * VIRTUAL + lane]);
+        let key = |d: usize| float(job.kv.kind, codes, block + d * VIRTUAL + lane);
         return query.iter().enumerate().fold(0.0, |acc, (d, q)| key(d).mul_add(*q, acc));
     }
     let codes: &[i8] = bytemuck::cast_slice(codes);
@@ -243,7 +251,7 @@ pub(crate) fn attend(job: &mut ChunkJob<'_>, out: &mut Partial<'_>) {
             *out = seen.clone().zip(&*weights).fold(0.0, |acc, (position, weight)| {
                 let at = position * row + d;
                 match job.kv.kind {
-                    KvType::F16 => half(codes[at]).mul_add(*weight, acc),
+                    KvType::F16 | KvType::F32 => float(job.kv.kind, codes, at).mul_add(*weight, acc),
                     KvType::Q8_0 => {
                         let scale = half(scales[d / BLOCK * CHUNK + position]);
                         let code: &[i8] = bytemuck::cast_slice(codes);

@@ -21,6 +21,7 @@ mod plan;
 mod rope;
 mod runner;
 mod spec;
+mod states;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -34,7 +35,7 @@ pub use logits::{LogitRows, Logits, logit_blocks};
 pub use packed::{PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
-pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec};
+pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec};
 pub use tile::{Norm, Tile};
 
 /// A causal language model with a cache of the tokens it has read.

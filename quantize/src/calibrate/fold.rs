@@ -84,9 +84,11 @@ impl Producer {
         let all = |tensor| Some(Self { tensor, first: 0 });
         let is_before = matches!(spec.family.norm_places, NormPlaces::Before | NormPlaces::Around);
         let is_own = is_before && !spec.post_norm && !spec.shared_norm;
-        match stage {
+        let producer = match stage {
             Stage::Attention => all("attn_norm").filter(|_| is_own),
             Stage::FeedForward => all("ffn_norm").filter(|_| is_own),
+            // The gate behind a state space has an activation of its own.
+            Stage::State => None,
             Stage::Output if spec.clamp.is_some() => None,
             Stage::Output if layer.has("attn_v.weight") => all("attn_v"),
             Stage::Output if layer.has("attn_qkv.weight") => {
@@ -95,7 +97,8 @@ impl Producer {
             Stage::Output => Some(Self { tensor: "shortconv.in_proj", first: spec.dim }),
             Stage::Down if spec.family.gated || spec.activation == Activation::Relu => all("ffn_up"),
             Stage::Down => None,
-        }
+        };
+        producer.filter(|producer| layer.has(&format!("{}.weight", producer.tensor)))
     }
 }
 
@@ -253,7 +256,7 @@ mod tests {
         let original = Layer::read(&input, 0);
         let expected = computed(&original, 64);
         let power = |i: usize| [0.25f32, 1.0, 4.0, 0.5, 8.0][i * 31 % 5];
-        for (stage, width) in Stage::ALL.into_iter().zip([64, 64, 64, 96]) {
+        for (stage, width) in Stage::order(&spec).zip([64, 64, 64, 96]) {
             let factor = |column| power(if stage == Stage::Output { heads.source(column) } else { column });
             let mut folds = Folds::default();
             folds[stage as usize] = (0..width).map(factor).collect();
@@ -271,7 +274,7 @@ mod tests {
 
     #[test]
     fn folds_are_remembered() {
-        let folds = vec![[vec![1.0, 0.5], vec![], vec![2.0], vec![]], Folds::default()];
+        let folds = vec![[vec![1.0, 0.5], vec![], vec![2.0], vec![], vec![]], Folds::default()];
         let bytes: Vec<u8> = folds.iter().flat_map(to_bytes).collect();
         assert_eq!(from_bytes(&bytes, 2), Some(folds));
         for wrong in [&bytes[1..], &bytes[..bytes.len() - 1], &[]] {

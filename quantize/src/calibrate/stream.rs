@@ -18,6 +18,8 @@ pub(crate) struct Stream {
     residual: Vec<f32>,
     /// `[token][query width]`, between attention and its output matrix.
     mixed: Vec<f32>,
+    /// `[token][width]`, between a state space and its output matrix.
+    stated: Vec<f32>,
 }
 
 /// Where the matrices of a layer get their inputs, in the order of the forward pass.
@@ -25,6 +27,8 @@ pub(crate) struct Stream {
 pub(crate) enum Stage {
     /// Queries, keys and values: the normed residual stream.
     Attention,
+    /// The output of a state space beside attention.
+    State,
     /// The output of attention.
     Output,
     /// Gate and up: the normed residual stream.
@@ -34,15 +38,18 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 4] = [Stage::Attention, Stage::Output, Stage::FeedForward, Stage::Down];
+    pub(crate) const ALL: [Stage; 5] =
+        [Stage::Attention, Stage::State, Stage::Output, Stage::FeedForward, Stage::Down];
 
     /// The stages of a layer, each before those that it changes the input of. Parallel parts read the same residual
     /// stream, so the feed-forward part is finished before anything is added to that.
-    pub(crate) fn order(spec: &Spec) -> [Stage; 4] {
-        match spec.parallel {
-            true => [Stage::Attention, Stage::FeedForward, Stage::Down, Stage::Output],
+    pub(crate) fn order(spec: &Spec) -> impl Iterator<Item = Stage> + use<> {
+        let order = match spec.parallel {
+            true => [Stage::Attention, Stage::FeedForward, Stage::Down, Stage::State, Stage::Output],
             false => Self::ALL,
-        }
+        };
+        let has_state = spec.state.is_some();
+        order.into_iter().filter(move |stage| has_state || *stage != Stage::State)
     }
 
     /// The matrices that may read this input; a layer has some of them.
@@ -54,7 +61,9 @@ impl Stage {
                 "attn_v.weight",
                 "attn_qkv.weight",
                 "shortconv.in_proj.weight",
+                "ssm_in.weight",
             ],
+            Self::State => &["ssm_out.weight"],
             Self::Output => &["attn_output.weight", "shortconv.out_proj.weight"],
             Self::FeedForward => &["ffn_gate.weight", "ffn_up.weight"],
             Self::Down => &["ffn_down.weight"],
@@ -67,7 +76,8 @@ impl Stream {
     pub(crate) fn new(sequences: &Sequences, ends: &mut Runner) -> Self {
         let dim = ends.model().spec().dim;
         let residual = vec![0.0; sequences.tokens.len() * dim];
-        let mut stream = Self { dim, length: sequences.length, residual, mixed: Vec::new() };
+        let mut stream =
+            Self { dim, length: sequences.length, residual, mixed: Vec::new(), stated: Vec::new() };
         for (tokens, position) in stream.tiles().collect::<Vec<_>>() {
             let mut tile = ends.tile(position, tokens.len()).expect("a tile of a sequence");
             tile.embed(&sequences.tokens[tokens.clone()]);
@@ -83,7 +93,7 @@ impl Stream {
 
     #[cfg(test)]
     pub(crate) fn of(residual: Vec<f32>, dim: usize, length: usize) -> Self {
-        Self { dim, length, residual, mixed: Vec::new() }
+        Self { dim, length, residual, mixed: Vec::new(), stated: Vec::new() }
     }
 
     /// Tokens of a sequence.
@@ -126,10 +136,8 @@ impl Stream {
                 out.resize(tokens.len() * self.dim, 0.0);
                 self.tile(runner, at).normed(norm, out);
             }
-            Stage::Output => {
-                let width = self.mixed.len() / self.tokens();
-                out.extend_from_slice(&self.mixed[tokens.start * width..tokens.end * width]);
-            }
+            Stage::State => out.extend_from_slice(self.of_tokens(&self.stated, &tokens)),
+            Stage::Output => out.extend_from_slice(self.of_tokens(&self.mixed, &tokens)),
             Stage::Down => {
                 let mut tile = self.tile(runner, at);
                 tile.expand(0);
@@ -152,32 +160,37 @@ impl Stream {
 
     /// Carries the stream past the layer.
     pub(crate) fn pass_layer(&mut self, runner: &mut Runner) {
-        Stage::order(runner.model().spec()).into_iter().for_each(|stage| self.pass(runner, stage));
+        Stage::order(runner.model().spec()).for_each(|stage| self.pass(runner, stage));
+    }
+
+    /// What `values`, `[token][width]` of all tokens, hold of some.
+    fn of_tokens<'v>(&self, values: &'v [f32], tokens: &Range<usize>) -> &'v [f32] {
+        let width = values.len() / self.tokens();
+        &values[tokens.start * width..tokens.end * width]
     }
 
     /// Carries the stream past the matrices of `stage`.
     pub(crate) fn pass(&mut self, runner: &mut Runner, stage: Stage) {
-        let width = |len: usize, tokens: &Range<usize>| len / tokens.len();
+        // With these nothing changes until the result is added to the stream; state spaces are added with attention.
+        if matches!(stage, Stage::FeedForward | Stage::State) {
+            return;
+        }
+        let all = self.tokens();
         for (tokens, position) in self.tiles().collect::<Vec<_>>() {
             let mut tile = self.tile(runner, (tokens.clone(), position));
             match stage {
                 Stage::Attention => {
                     tile.mix(0);
-                    let mixed = tile.mixed();
-                    let width = width(mixed.len(), &tokens);
-                    self.mixed.resize(self.tokens() * width, 0.0);
-                    self.mixed[tokens.start * width..tokens.end * width].copy_from_slice(mixed);
+                    keep(&mut self.mixed, tile.mixed(), &tokens, all);
+                    keep(&mut self.stated, tile.stated(), &tokens, all);
                     continue;
                 }
                 Stage::Output => {
-                    let mixed = tile.mixed();
-                    let width = width(mixed.len(), &tokens);
-                    mixed.copy_from_slice(&self.mixed[tokens.start * width..tokens.end * width]);
+                    tile.mixed().copy_from_slice(self.of_tokens(&self.mixed, &tokens));
+                    tile.stated().copy_from_slice(self.of_tokens(&self.stated, &tokens));
                     tile.project(0);
                 }
-                // Nothing changes until the result is added to the stream.
-                Stage::FeedForward => continue,
-                Stage::Down => {
+                _ => {
                     tile.expand(0);
                     tile.contract(0);
                 }
@@ -185,4 +198,11 @@ impl Stream {
             self.residual[tokens.start * self.dim..tokens.end * self.dim].copy_from_slice(tile.residual());
         }
     }
+}
+
+/// Keeps what is new of some of `all` tokens; both are `[token][width]`.
+fn keep(kept: &mut Vec<f32>, new: &[f32], tokens: &Range<usize>, all: usize) {
+    let width = new.len() / tokens.len();
+    kept.resize(all * width, 0.0);
+    kept[tokens.start * width..tokens.end * width].copy_from_slice(new);
 }

@@ -14,6 +14,7 @@ mod convolution;
 mod head;
 mod linear;
 mod rows;
+mod state_space;
 
 pub use attention::{Attention, Rotation};
 use attention::{Cuts, Room, Working};
@@ -21,6 +22,7 @@ pub use convolution::Convolution;
 pub use head::{LOGIT_BLOCK, peak};
 pub use linear::{FeedForward, Input, Output};
 pub use rows::Norm;
+pub use state_space::StateSpace;
 
 use super::{Acts, Forms, Kernels, KvShape};
 use crate::runtime::{AllocError, Pool};
