@@ -1,5 +1,7 @@
 //! The tokenizer: text to ids and ids to bytes.
 
+use std::ops::Range;
+
 use tokenizers::Model;
 use tokenizers::models::bpe::BPE;
 
@@ -9,6 +11,7 @@ use super::added::{AddedTokens, Part};
 use super::detok::Joiner;
 use super::pre::{SplitCache, Splitter};
 use super::special::SpecialIds;
+use super::stored::StoredTemplates;
 use super::vocab::{PieceTable, TokenKind, TokenList};
 use super::{TextError, bpe, pre, spm};
 
@@ -47,7 +50,7 @@ pub struct Tokenizer {
     pieces: PieceTable,
     kinds: Box<[TokenKind]>,
     special: SpecialIds,
-    chat_template: Option<Box<str>>,
+    templates: StoredTemplates,
 }
 
 impl Tokenizer {
@@ -83,10 +86,10 @@ impl Tokenizer {
                 (Scheme::SentencePiece { space_prefix }, model, spm::pieces(&tokens)?)
             }
         };
-        let chat_template = file.str("tokenizer.chat_template")?.map(Box::from);
+        let templates = StoredTemplates::read(file)?;
         let pre = rule.map_or("", |rule| rule.names[0]);
         let kinds = tokens.kinds;
-        Ok(Tokenizer { scheme, pre, model, user_defined, all_added, pieces, kinds, special, chat_template })
+        Ok(Tokenizer { scheme, pre, model, user_defined, all_added, pieces, kinds, special, templates })
     }
 
     /// Appends the ids of `text` to `out`. Working memory is a small multiple of the text and is freed on
@@ -95,16 +98,31 @@ impl Tokenizer {
     /// # Errors
     /// If the text holds a byte or character for which the vocabulary has no token.
     pub fn encode(&self, text: &str, options: EncodeOptions, out: &mut Vec<u32>) -> Result<(), TextError> {
+        self.encode_guarded(text, &[], options, out)
+    }
+
+    /// Like [`Tokenizer::encode`]; a control token that has a byte of `guarded`, or that is nothing but white space
+    /// while `guarded` has any, is read as text. `guarded` holds ascending ranges of bytes of `text`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_guarded(
+        &self,
+        text: &str,
+        guarded: &[Range<usize>],
+        options: EncodeOptions,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
         let special = &self.special;
         if options.add_special && special.add_bos {
             out.extend(special.bos);
         }
-        let added = if options.parse_special { &self.all_added } else { &self.user_defined };
         let mut work = Work::new(self);
         let mut after_added = true;
-        AddedTokens::partition(added.as_ref(), text, |part| {
+        let guard = |id: u32, range: Range<usize>| self.is_guarded(id, &text[range.clone()], range, guarded);
+        self.partition(text, options.parse_special, guard, |part| {
             match part {
-                Part::Text(text) => self.encode_text(text, after_added, &mut work, out)?,
+                Part::Text { text, .. } => self.encode_text(text, after_added, &mut work, out)?,
                 Part::Token(id) => out.push(id),
             }
             after_added = matches!(part, Part::Token(_));
@@ -114,6 +132,35 @@ impl Tokenizer {
             out.extend(special.eos);
         }
         Ok(())
+    }
+
+    /// Whether the control token found at `range` is text there.
+    fn is_guarded(&self, id: u32, found: &str, range: Range<usize>, guarded: &[Range<usize>]) -> bool {
+        let next = guarded.partition_point(|other| other.end <= range.start);
+        let overlaps = guarded.get(next).is_some_and(|other| other.start < range.end);
+        let is_blank = !guarded.is_empty() && found.trim().is_empty();
+        (overlaps || is_blank) && self.is_special(id)
+    }
+
+    /// Cuts `text` at added tokens: user-defined ones, and control tokens if `parse_special` and not `guard`.
+    fn partition<'t>(
+        &self,
+        text: &'t str,
+        parse_special: bool,
+        guard: impl Fn(u32, Range<usize>) -> bool,
+        mut emit: impl FnMut(Part<'t>) -> Result<(), TextError>,
+    ) -> Result<(), TextError> {
+        let user_defined = self.user_defined.as_ref();
+        if !parse_special {
+            return AddedTokens::partition(user_defined, text, |_, _| false, emit);
+        }
+        AddedTokens::partition(self.all_added.as_ref(), text, guard, |part| match part {
+            // Text that holds a guarded token was not searched for user-defined ones.
+            Part::Text { text, has_guarded: true } => {
+                AddedTokens::partition(user_defined, text, |_, _| false, &mut emit)
+            }
+            part => emit(part),
+        })
     }
 
     fn encode_text(
@@ -211,7 +258,7 @@ impl Tokenizer {
     pub fn added_token(&self, text: &str) -> Option<u32> {
         let mut only = None;
         let mut parts = 0;
-        let found = AddedTokens::partition(self.all_added.as_ref(), text, |part| {
+        let found = AddedTokens::partition(self.all_added.as_ref(), text, |_, _| false, |part| {
             parts += 1;
             only = if let Part::Token(id) = part { Some(id) } else { None };
             Ok(())
@@ -251,7 +298,23 @@ impl Tokenizer {
 
     /// The chat template of the file (Jinja source).
     pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+        self.templates.named("")
+    }
+
+    /// A further chat template of the file by its name, e.g. `tool_use`.
+    pub fn named_chat_template(&self, name: &str) -> Option<&str> {
+        self.templates.named(name).filter(|_| !name.is_empty())
+    }
+
+    /// The names of the further chat templates.
+    pub fn chat_template_names(&self) -> impl Iterator<Item = &str> {
+        self.templates.names()
+    }
+
+    /// The written forms of all control tokens.
+    pub(super) fn control_texts(&self) -> impl Iterator<Item = String> {
+        let ids = (0..self.vocab_size() as u32).filter(|id| self.is_special(*id));
+        ids.map(|id| String::from_utf8_lossy(self.piece(id)).into_owned()).filter(|text| !text.is_empty())
     }
 
     /// The pre-tokenizer in use, by its first known name; empty for SentencePiece.
