@@ -98,11 +98,11 @@ impl Tokenizer {
     /// # Errors
     /// If the text holds a byte or character for which the vocabulary has no token.
     pub fn encode(&self, text: &str, options: EncodeOptions, out: &mut Vec<u32>) -> Result<(), TextError> {
-        self.encode_guarded(text, &[], options, out)
+        self.encode_parts(text, options, |_, _| false, out)
     }
 
-    /// Like [`Tokenizer::encode`]; a control token that has a byte of `guarded`, or that is nothing but white space
-    /// while `guarded` has any, is read as text. `guarded` holds ascending ranges of bytes of `text`.
+    /// Like [`Tokenizer::encode`]; a control token that has a byte of `guarded`, or that is nothing but white space,
+    /// is read as text. `guarded` holds ascending ranges of bytes of `text`.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -113,14 +113,29 @@ impl Tokenizer {
         options: EncodeOptions,
         out: &mut Vec<u32>,
     ) -> Result<(), TextError> {
+        let refuse = |id: u32, range: Range<usize>| {
+            let next = guarded.partition_point(|other| other.end <= range.start);
+            let overlaps = guarded.get(next).is_some_and(|other| other.start < range.end);
+            (overlaps || text[range].trim().is_empty()) && self.is_special(id)
+        };
+        self.encode_parts(text, options, refuse, out)
+    }
+
+    /// Encodes; an added token that `refuse` holds for is text.
+    fn encode_parts(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        refuse: impl Fn(u32, Range<usize>) -> bool,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
         let special = &self.special;
         if options.add_special && special.add_bos {
             out.extend(special.bos);
         }
         let mut work = Work::new(self);
         let mut after_added = true;
-        let guard = |id: u32, range: Range<usize>| self.is_guarded(id, &text[range.clone()], range, guarded);
-        self.partition(text, options.parse_special, guard, |part| {
+        self.partition(text, options.parse_special, refuse, |part| {
             match part {
                 Part::Text { text, .. } => self.encode_text(text, after_added, &mut work, out)?,
                 Part::Token(id) => out.push(id),
@@ -134,27 +149,19 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Whether the control token found at `range` is text there.
-    fn is_guarded(&self, id: u32, found: &str, range: Range<usize>, guarded: &[Range<usize>]) -> bool {
-        let next = guarded.partition_point(|other| other.end <= range.start);
-        let overlaps = guarded.get(next).is_some_and(|other| other.start < range.end);
-        let is_blank = !guarded.is_empty() && found.trim().is_empty();
-        (overlaps || is_blank) && self.is_special(id)
-    }
-
-    /// Cuts `text` at added tokens: user-defined ones, and control tokens if `parse_special` and not `guard`.
+    /// Cuts `text` at added tokens: user-defined ones, and control tokens if `parse_special` and not `refuse`.
     fn partition<'t>(
         &self,
         text: &'t str,
         parse_special: bool,
-        guard: impl Fn(u32, Range<usize>) -> bool,
+        refuse: impl Fn(u32, Range<usize>) -> bool,
         mut emit: impl FnMut(Part<'t>) -> Result<(), TextError>,
     ) -> Result<(), TextError> {
         let user_defined = self.user_defined.as_ref();
         if !parse_special {
             return AddedTokens::partition(user_defined, text, |_, _| false, emit);
         }
-        AddedTokens::partition(self.all_added.as_ref(), text, guard, |part| match part {
+        AddedTokens::partition(self.all_added.as_ref(), text, refuse, |part| match part {
             // Text that holds a guarded token was not searched for user-defined ones.
             Part::Text { text, has_guarded: true } => {
                 AddedTokens::partition(user_defined, text, |_, _| false, &mut emit)

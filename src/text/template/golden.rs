@@ -26,44 +26,66 @@ fn with_clock(variables: &Value) -> Value {
     Value::from_pairs(pairs.chain([(Value::from("strftime_now"), strftime_now(NOW))]))
 }
 
-/// Renders every case of every template; returns the number of templates and of texts, and what differs.
-fn compare(folder: &Path) -> (usize, usize, Vec<String>) {
+/// What a folder's templates give.
+#[derive(Default)]
+struct Outcome {
+    templates: usize,
+    texts: usize,
+    /// Texts that are not Jinja2's.
+    differ: Vec<String>,
+    /// Texts where Jinja2 gives an error.
+    lenient: Vec<String>,
+}
+
+/// Renders every case of every template.
+fn compare(folder: &Path) -> Outcome {
     let golden = std::fs::read_to_string(folder.join("golden.json")).unwrap();
     let golden: Golden = serde_json::from_str(&golden).unwrap();
-    let (mut texts, mut differ) = (0, vec![]);
+    let mut outcome = Outcome { templates: golden.expected.len(), ..Outcome::default() };
     for (name, cases) in &golden.expected {
         let source = std::fs::read_to_string(folder.join(format!("{name}.jinja"))).unwrap();
         let engine = match Engine::new(&source) {
             Ok(engine) => engine,
             Err(error) => {
-                differ.push(format!("{name}: {error}"));
+                outcome.differ.push(format!("{name}: {error}"));
                 continue;
             }
         };
         for (case, expected) in cases {
             let found = engine.render(with_clock(&golden.cases[case]));
-            texts += usize::from(expected.is_some());
+            outcome.texts += usize::from(expected.is_some());
             match (expected, found) {
                 (Some(expected), Ok(found)) if *expected == found => {}
                 (None, Err(_)) => {}
-                (expected, found) => differ.push(format!(
-                    "{name} / {case}:\n  expected {expected:?}\n  found    {:?}",
-                    found.map_err(|error| error.to_string())
-                )),
+                (None, Ok(_)) => outcome.lenient.push(format!("{name} / {case}")),
+                (Some(expected), Ok(found)) => {
+                    outcome.differ.push(format!("{name} / {case}:\n  expected {expected:?}\n  found    {found:?}"));
+                }
+                (_, Err(error)) => outcome.differ.push(format!("{name} / {case}: {error}")),
             }
         }
     }
-    (golden.expected.len(), texts, differ)
+    outcome
 }
 
 #[test]
 fn templates_render_as_jinja2_does() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/templates");
-    let other = std::env::var_os("SMOLT_TEMPLATES").map(PathBuf::from);
-    for folder in [own].into_iter().filter(|f| f.join("golden.json").exists()).chain(other) {
-        let (templates, texts, differ) = compare(&folder);
-        println!("{}: {templates} templates, {texts} texts, {} differ", folder.display(), differ.len());
-        assert!(templates >= 60 && texts >= 300, "{}: {templates}, {texts}", folder.display());
-        assert!(differ.is_empty(), "{}", differ.join("\n"));
-    }
+    let outcome = compare(&own);
+    assert!(outcome.templates >= 60 && outcome.texts >= 600, "{}, {}", outcome.templates, outcome.texts);
+    assert!(outcome.differ.is_empty(), "{}", outcome.differ.join("\n"));
+    assert!(outcome.lenient.is_empty(), "{}", outcome.lenient.join("\n"));
+}
+
+/// Templates of models are other people's text and not part of this repository.
+#[test]
+fn templates_of_models_render_as_jinja2_does() {
+    let Some(folder) = std::env::var_os("SMOLT_TEMPLATES").map(PathBuf::from) else {
+        eprintln!("SKIPPED: set SMOLT_TEMPLATES to a folder of templates with a golden.json");
+        return;
+    };
+    let Outcome { templates, texts, differ, lenient } = compare(&folder);
+    println!("{templates} templates, {texts} texts, {} differ", differ.len());
+    println!("accepted where Jinja2 gives an error: {}", lenient.join(", "));
+    assert!(templates > 0 && differ.is_empty(), "{}", differ.join("\n"));
 }

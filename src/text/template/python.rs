@@ -1,6 +1,8 @@
 //! What chat templates use of Python and Jinja2 and minijinja does differently or not at all: methods of strings,
 //! lists and dictionaries, some filters and tests.
 
+use std::borrow::Cow;
+
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 
@@ -14,12 +16,20 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.set_formatter(write_value);
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", json::tojson);
-    environment.add_filter("trim", |text: &str, chars: Option<&str>| strip(text, chars, true, true).to_owned());
-    environment.add_filter("wordcount", |text: &str| text.split(is_space).filter(|word| !word.is_empty()).count());
+    environment.add_filter("trim", |value: &Value, chars: Option<&str>| {
+        let text = value.as_str().map_or_else(|| Cow::from(value.to_string()), Cow::from);
+        strip(&text, chars, true, true).to_owned()
+    });
+    environment.add_filter("wordcount", |text: &str| split_spaces(text, usize::MAX).len());
     environment.add_test("sequence", |value: &Value| {
         value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
     });
     environment.add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
+    environment.add_test("iterable", |value: &Value| {
+        let kind = value.kind();
+        value.is_undefined()
+            || matches!(kind, ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Iterable)
+    });
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     environment.add_function("cycler", minijinja_contrib::globals::cycler);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
@@ -91,7 +101,12 @@ fn text_method(
             let (items,): (&Value,) = from_args(args)?;
             state.apply_filter("join", &[items.clone(), value.clone()])?
         }
-        "format" => return Err(Error::from(ErrorKind::UnknownMethod)),
+        "format" => {
+            if has_long_number(text) {
+                return Err(invalid("str.format: a width is too large"));
+            }
+            return Ok(None);
+        }
         "split" | "rsplit" => split(text, name == "rsplit", args)?,
         "partition" | "rpartition" => {
             let (separator,): (&str,) = from_args(args)?;
@@ -115,6 +130,12 @@ fn text_method(
         "ljust" | "rjust" | "center" | "zfill" => pad(text, name, args)?,
         _ => return Ok(None),
     }))
+}
+
+/// Whether `text` may ask for more than 999 characters, or for a width that is an argument.
+fn has_long_number(text: &str) -> bool {
+    let is_nested = text.split('{').skip(1).any(|field| field.contains(':') && !field.contains('}'));
+    is_nested || text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 3)
 }
 
 fn replace(
