@@ -131,7 +131,7 @@ def cases():
 def render(template, variables):
     try:
         return template.render(**variables)
-    except Exception as error:  # whatever a template runs into is a refusal
+    except Exception:  # whatever a template runs into is a refusal
         return None
 
 
@@ -139,7 +139,10 @@ def main():
     folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "tests/data/templates")
     env, given, expected = environment(), cases(), {}
     for path in sorted(folder.glob("*.jinja")):
-        template = env.from_string(path.read_text(encoding="utf-8"))
+        try:
+            template = env.from_string(path.read_bytes().decode())
+        except jinja2.exceptions.TemplateSyntaxError as error:
+            sys.exit(f"{path}: {error}")
         expected[path.stem] = {name: render(template, variables) for name, variables in given.items()}
     golden = json.dumps({"cases": given, "expected": expected}, ensure_ascii=False, indent=1)
     (folder / "golden.json").write_text(golden + "\n", encoding="utf-8")

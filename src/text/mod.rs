@@ -32,6 +32,7 @@ mod added;
 mod bpe;
 mod detok;
 mod error;
+mod normal;
 mod plan;
 mod pre;
 mod special;

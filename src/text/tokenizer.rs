@@ -1,5 +1,6 @@
 //! The tokenizer: text to ids and ids to bytes.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use tokenizers::Model;
@@ -13,7 +14,11 @@ use super::pre::{SplitCache, Splitter};
 use super::special::SpecialIds;
 use super::stored::StoredTemplates;
 use super::vocab::{PieceTable, TokenKind, TokenList};
-use super::{TextError, bpe, pre, spm};
+use super::{TextError, bpe, normal, pre, spm};
+
+/// Whether text is composed (Unicode NFC) before it is split, where that is not what the name of the pre-tokenizer
+/// says. A key of this project.
+const KEY_NFC: &str = "smolt.tokenizer.nfc";
 
 /// What the caller may say about a file's tokenizer.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +40,7 @@ pub struct EncodeOptions {
 /// The two ways to merge characters into tokens.
 enum Scheme {
     /// Words cut by a pre-tokenizer, then bytes merged by rank.
-    ByteLevel(Splitter),
+    ByteLevel { splitter: Splitter, nfc: bool },
     /// Whole text, spaces as `▁`, characters merged by score.
     SentencePiece { space_prefix: bool },
 }
@@ -78,7 +83,9 @@ impl Tokenizer {
         let (scheme, model, pieces) = match rule {
             Some(rule) => {
                 let model = bpe::model(&tokens, rule.ignore_merges)?;
-                (Scheme::ByteLevel(Splitter::new(rule)?), model, bpe::pieces(&tokens)?)
+                let nfc = file.bool(KEY_NFC)?.unwrap_or(rule.nfc);
+                let splitter = Splitter::new(rule)?;
+                (Scheme::ByteLevel { splitter, nfc }, model, bpe::pieces(&tokens)?)
             }
             None => {
                 let space_prefix = file.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
@@ -187,9 +194,10 @@ impl Tokenizer {
                 word.extend(text.chars().map(|c| if c == ' ' { spm::SPACE } else { c }));
                 self.merge(word, out)
             }
-            Scheme::ByteLevel(splitter) => {
+            Scheme::ByteLevel { splitter, nfc } => {
+                let text = if *nfc { normal::nfc(text)? } else { Cow::from(text) };
                 let cache = cache.get_or_insert_with(|| splitter.cache());
-                splitter.split(text, cache, &mut |piece| {
+                splitter.split(&text, cache, &mut |piece| {
                     word.clear();
                     word.extend(piece.bytes().map(|byte| bpe::BYTE_CHARS[usize::from(byte)]));
                     self.merge(word, out)
@@ -216,7 +224,7 @@ impl Tokenizer {
         let missing = word.chars().find(|c| self.model.token_to_id(c.encode_utf8(&mut buffer)).is_none());
         let character = missing.unwrap_or(char::REPLACEMENT_CHARACTER);
         match (&self.scheme, bpe::ByteAlphabet::new().byte(character)) {
-            (Scheme::ByteLevel(_), Some(byte)) => TextError::NoTokenForByte { byte },
+            (Scheme::ByteLevel { .. }, Some(byte)) => TextError::NoTokenForByte { byte },
             _ => TextError::NoTokenForChar { character },
         }
     }
@@ -340,6 +348,7 @@ impl Tokenizer {
         let mut hash = Fnv::default();
         hash.add(self.pre.as_bytes());
         hash.add(&[u8::from(self.space_prefix()), u8::from(self.adds_bos()), u8::from(self.adds_eos())]);
+        hash.add(&[u8::from(matches!(self.scheme, Scheme::ByteLevel { nfc: true, .. }))]);
         for (id, kind) in (0u32..).zip(&self.kinds) {
             hash.add(&[*kind as u8]);
             hash.add(&(self.piece(id).len() as u32).to_le_bytes());

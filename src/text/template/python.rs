@@ -20,6 +20,7 @@ pub(super) fn install(environment: &mut Environment<'static>) {
         let text = value.as_str().map_or_else(|| Cow::from(value.to_string()), Cow::from);
         strip(&text, chars, true, true).to_owned()
     });
+    environment.add_filter("indent", indent);
     environment.add_filter("wordcount", |text: &str| split_spaces(text, usize::MAX).len());
     environment.add_test("sequence", |value: &Value| {
         value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
@@ -125,6 +126,7 @@ fn text_method(
             let at = text.find(wanted).ok_or_else(|| invalid("str.index: the text is not in the string"))?;
             Value::from(text[..at].chars().count())
         }
+        "title" => Value::from(title(text)),
         "casefold" => Value::from(text.to_lowercase()),
         "swapcase" => Value::from(swap_case(text)),
         "ljust" | "rjust" | "center" | "zfill" => pad(text, name, args)?,
@@ -210,6 +212,52 @@ fn partition(text: &str, separator: &str, from_end: bool) -> Result<Value, Error
         None => [text, "", ""],
     };
     Ok(Value::from(Tuple::from(parts.map(Value::from))))
+}
+
+/// The `indent` filter: the lines but the first, and blank ones, moved by `width` spaces or by a text.
+fn indent(
+    state: &State<'_, '_>,
+    text: &str,
+    width: Option<Value>,
+    first: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    let width = width.or(kwargs.get("width")?).unwrap_or(Value::from(4));
+    let first = first.or(kwargs.get("first")?).unwrap_or(false);
+    let blank = kwargs.get::<Option<bool>>("blank")?.unwrap_or(false);
+    kwargs.assert_all_used()?;
+    let by = match (width.as_str(), width.as_usize()) {
+        (Some(text), _) if text.len() <= MAX_WIDTH => text.to_owned(),
+        (_, Some(width)) if width <= MAX_WIDTH => " ".repeat(width),
+        _ => return Err(invalid("indent: the width is too large")),
+    };
+    let mut out = String::new();
+    for (index, line) in text.split('\n').enumerate() {
+        state.consume_fuel(1 + (by.len() + line.len()) as u64 / 64)?;
+        if index > 0 {
+            out.push('\n');
+        }
+        if if index == 0 { first } else { blank || !line.is_empty() } {
+            out.push_str(&by);
+        }
+        out.push_str(line);
+    }
+    Ok(out)
+}
+
+/// A capital after everything that is not a letter.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        if in_word {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        in_word = c.is_lowercase() || c.is_uppercase();
+    }
+    out
 }
 
 fn swap_case(text: &str) -> String {
