@@ -16,7 +16,10 @@ pub(super) struct AddedTokens {
 /// A stretch of text between added tokens, or an added token.
 pub(super) enum Part<'t> {
     /// `has_guarded`: a token in it was found and refused.
-    Text { text: &'t str, has_guarded: bool },
+    Text {
+        text: &'t str,
+        has_guarded: bool,
+    },
     Token(u32),
 }
 

@@ -125,7 +125,16 @@ pub(super) const PRE_RULES: &[PreRule] = &[
         nfc: true,
     },
     PreRule {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
+        names: &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ],
         stages: &[DIGIT, GPT2],
         ignore_merges: false,
         add_bos: false,
@@ -204,13 +213,7 @@ pub(super) const PRE_RULES: &[PreRule] = &[
         add_bos: false,
         nfc: false,
     },
-    PreRule {
-        names: &["viking"],
-        stages: &[BLOOM, DIGIT],
-        ignore_merges: false,
-        add_bos: false,
-        nfc: false,
-    },
+    PreRule { names: &["viking"], stages: &[BLOOM, DIGIT], ignore_merges: false, add_bos: false, nfc: false },
     // What llama.cpp's converter wrote before it knew families; only a file that says so gets it.
     PreRule {
         names: &["default"],

@@ -17,7 +17,12 @@ impl StoredTemplates {
         let found: Vec<_> = entries(file).map(|(name, source)| (name.into(), source.into())).collect();
         if found.len() > MAX_TEMPLATES {
             let (what, limit) = ("the number of chat templates", MAX_TEMPLATES);
-            return Err(TextError::OutOfBounds { file: file.name().to_owned(), what, found: found.len(), limit });
+            return Err(TextError::OutOfBounds {
+                file: file.name().to_owned(),
+                what,
+                found: found.len(),
+                limit,
+            });
         }
         Ok(StoredTemplates(found.into()))
     }
@@ -41,7 +46,8 @@ impl StoredTemplates {
 fn entries(file: &GgufFile) -> impl Iterator<Item = (&str, &str)> {
     file.metadata().filter_map(|(key, value)| {
         let rest = key.strip_prefix(KEY)?;
-        let name = if rest.is_empty() { "" } else { rest.strip_prefix('.').filter(|name| !name.is_empty())? };
+        let name =
+            if rest.is_empty() { "" } else { rest.strip_prefix('.').filter(|name| !name.is_empty())? };
         Some((name, value.as_str()?))
     })
 }

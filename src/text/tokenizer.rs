@@ -273,11 +273,16 @@ impl Tokenizer {
     pub fn added_token(&self, text: &str) -> Option<u32> {
         let mut only = None;
         let mut parts = 0;
-        let found = AddedTokens::partition(self.all_added.as_ref(), text, |_, _| false, |part| {
-            parts += 1;
-            only = if let Part::Token(id) = part { Some(id) } else { None };
-            Ok(())
-        });
+        let found = AddedTokens::partition(
+            self.all_added.as_ref(),
+            text,
+            |_, _| false,
+            |part| {
+                parts += 1;
+                only = if let Part::Token(id) = part { Some(id) } else { None };
+                Ok(())
+            },
+        );
         if found.is_ok() && parts == 1 { only } else { None }
     }
 

@@ -61,7 +61,8 @@ impl Engine {
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
-            let thread = thread.spawn_scoped(scope, work).map_err(|source| TemplateError::Thread { source })?;
+            let thread =
+                thread.spawn_scoped(scope, work).map_err(|source| TemplateError::Thread { source })?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }

@@ -59,7 +59,9 @@ fn compare(folder: &Path) -> Outcome {
                 (None, Err(_)) => {}
                 (None, Ok(_)) => outcome.lenient.push(format!("{name} / {case}")),
                 (Some(expected), Ok(found)) => {
-                    outcome.differ.push(format!("{name} / {case}:\n  expected {expected:?}\n  found    {found:?}"));
+                    outcome
+                        .differ
+                        .push(format!("{name} / {case}:\n  expected {expected:?}\n  found    {found:?}"));
                 }
                 (_, Err(error)) => outcome.differ.push(format!("{name} / {case}: {error}")),
             }

@@ -61,16 +61,8 @@ pub(super) fn tojson(
     };
     let sort = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     kwargs.assert_all_used()?;
-    let mut writer = Writer {
-        state,
-        ascii,
-        sort,
-        indent,
-        item_separator,
-        key_separator,
-        out: String::new(),
-        paid: 0,
-    };
+    let mut writer =
+        Writer { state, ascii, sort, indent, item_separator, key_separator, out: String::new(), paid: 0 };
     writer.value(value, 0)?;
     Ok(writer.out)
 }

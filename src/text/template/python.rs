@@ -25,7 +25,8 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.add_test("sequence", |value: &Value| {
         value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
     });
-    environment.add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
+    environment
+        .add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
     environment.add_test("iterable", |value: &Value| {
         let kind = value.kind();
         value.is_undefined()
@@ -140,12 +141,7 @@ fn has_long_number(text: &str) -> bool {
     is_nested || text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 3)
 }
 
-fn replace(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    text: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
+fn replace(state: &mut State<'_, '_>, value: &Value, text: &str, args: &[Value]) -> Result<Value, Error> {
     let (old, new, count, kwargs): (&str, &str, Option<i64>, Kwargs) = from_args(args)?;
     let count = count.or(kwargs.get::<Option<i64>>("count")?);
     kwargs.assert_all_used()?;
@@ -162,7 +158,8 @@ fn split(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error> {
     let separator = separator.or(kwargs.get::<Option<&str>>("sep")?);
     let limit = limit.or(kwargs.get::<Option<i64>>("maxsplit")?);
     kwargs.assert_all_used()?;
-    let parts = limit.and_then(|limit| usize::try_from(limit).ok()).map_or(usize::MAX, |n| n.saturating_add(1));
+    let parts =
+        limit.and_then(|limit| usize::try_from(limit).ok()).map_or(usize::MAX, |n| n.saturating_add(1));
     let mut found: Vec<&str> = match (separator, from_end) {
         (Some(""), _) => return Err(invalid("str.split: the separator is empty")),
         (Some(separator), false) => text.splitn(parts, separator).collect(),

@@ -30,8 +30,7 @@ fn tokenizer(added: &[&str], add_bos: bool) -> Tokenizer {
     writer.set("tokenizer.ggml.bos_token_id", START).set("tokenizer.ggml.eos_token_id", END);
     writer.set("tokenizer.ggml.add_bos_token", add_bos);
     let bytes = writer.to_vec("test", |_, _| Ok(())).unwrap();
-    Tokenizer::from_gguf(&GgufFile::from_vec("test", bytes).unwrap(), TokenizerOptions::default())
-        .unwrap()
+    Tokenizer::from_gguf(&GgufFile::from_vec("test", bytes).unwrap(), TokenizerOptions::default()).unwrap()
 }
 
 fn chatml() -> Tokenizer {
@@ -167,8 +166,7 @@ fn hostile_templates_are_stopped() {
     let formatting = "{{ '{:999999999}'.format(1) }}".to_owned();
     for source in [endless, loops, doubling, replacing, joining, padding, formatting] {
         let result = rendered(&source, &[(Role::User, "a")]);
-        let stopped =
-            matches!(result, Err(TemplateError::OutOfFuel { .. } | TemplateError::Render { .. }));
+        let stopped = matches!(result, Err(TemplateError::OutOfFuel { .. } | TemplateError::Render { .. }));
         assert!(stopped, "{}", &source[..source.len().min(80)]);
     }
 }
@@ -187,7 +185,8 @@ fn sizes_are_bounded() {
 fn broken_templates_are_errors() {
     assert!(matches!(rendered("{% if %}", &[]), Err(TemplateError::Syntax { .. })));
     assert!(matches!(rendered("{{ nothing() }}", &[]), Err(TemplateError::Render { .. })));
-    let stripped = "{{ messages[0].content.replace('<', '').replace('>', '').replace('|', '').replace('_', '') }}";
+    let stripped =
+        "{{ messages[0].content.replace('<', '').replace('>', '').replace('|', '').replace('_', '') }}";
     let changed = rendered(stripped, &[(Role::User, "<|x_y|>")]);
     assert!(matches!(changed, Err(TemplateError::Untraceable)));
     assert_eq!(rendered(stripped, &[(Role::User, "x y")]).unwrap(), "x y");

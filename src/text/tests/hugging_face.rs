@@ -75,7 +75,9 @@ impl Definition {
             steps.push(json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false}));
         }
         let own = self.splits.is_empty();
-        steps.push(json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": own}));
+        steps.push(
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": own}),
+        );
         json!({
             "version": "1.0",
             "truncation": null,
@@ -91,7 +93,7 @@ impl Definition {
 
     /// The reference with a vocabulary trained on random texts, and the same as a file.
     fn train(&self) -> (Reference, GgufWriter) {
-        let mut reference: Reference = serde_json::from_value(self.json()).unwrap();
+        let mut reference: Reference = self.json().to_string().parse().unwrap();
         let mut random = Random(7);
         let texts: Vec<String> = (0..TRAINING_TEXTS).map(|_| random.text()).collect();
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
@@ -108,7 +110,7 @@ impl Definition {
         let rebuilt: BPE = {
             let mut model = model.clone();
             model["ignore_merges"] = json!(self.ignore_merges);
-            serde_json::from_value(model).unwrap()
+            serde_json::from_str(&model.to_string()).unwrap()
         };
         reference.with_model(rebuilt);
         reference
@@ -158,14 +160,26 @@ impl Random {
     /// A few runs of characters of one kind each.
     pub(super) fn text(&mut self) -> String {
         const WORDS: [&str; 14] = [
-            "hello", "World", "I'm", "we'LL", "don't", "naïve", "straße", "Привет", "日本語", "한국어", "العربية",
-            "हिन्दी", "x1y2", "camelCaseHTML",
+            "hello",
+            "World",
+            "I'm",
+            "we'LL",
+            "don't",
+            "naïve",
+            "straße",
+            "Привет",
+            "日本語",
+            "한국어",
+            "العربية",
+            "हिन्दी",
+            "x1y2",
+            "camelCaseHTML",
         ];
-        const SPACES: [&str; 9] =
-            [" ", "  ", "\n", "\r\n", "\t", "\u{a0}", "\u{3000}", "\u{2003}", "\u{85}"];
+        const SPACES: [&str; 9] = [" ", "  ", "\n", "\r\n", "\t", "\u{a0}", "\u{3000}", "\u{2003}", "\u{85}"];
         const EMOJI: [&str; 5] =
             ["\u{1F600}", "\u{1F468}\u{200D}\u{1F469}", "\u{2764}\u{FE0F}", "\u{1F1E9}\u{1F1EA}", "\u{263A}"];
-        const MARKS: [&str; 6] = ["e\u{301}", "\u{301}", "o\u{323}\u{302}", "\u{1100}\u{1161}", "\u{212b}", "\u{94d}"];
+        const MARKS: [&str; 6] =
+            ["e\u{301}", "\u{301}", "o\u{323}\u{302}", "\u{1100}\u{1161}", "\u{212b}", "\u{94d}"];
         const NUMBERS: [&str; 5] = ["\u{664}", "\u{bd}", "\u{2167}", "\u{b2}", "\u{ff11}"];
         let mut text = String::new();
         for _ in 0..=self.next(8) {
@@ -206,7 +220,8 @@ fn compare(definition: &Definition) {
         let found = encode(&tokenizer, &text, PARSED);
         assert_eq!(found, expected.get_ids(), "{}: {text:?}", definition.pre);
         merged += text.len() - found.len();
-        let composed = if definition.nfc { super::super::normal::nfc(&text).unwrap() } else { text.as_str().into() };
+        let composed =
+            if definition.nfc { super::super::normal::nfc(&text).unwrap() } else { text.as_str().into() };
         // Composition does not reach across added tokens.
         if !definition.nfc || !CONTROL.iter().chain(&USER).any(|token| text.contains(token)) {
             assert_eq!(tokenizer.decode(&found, false), composed.as_bytes(), "{}", definition.pre);
@@ -215,6 +230,90 @@ fn compare(definition: &Definition) {
         }
     }
     assert!(merged > TEXTS * 5, "{}: {merged}", definition.pre);
+}
+
+/// SentencePiece by merges, as Llama (with a space in front) and Gemma (without) have it.
+fn compare_sentence_piece(space_prefix: bool) {
+    let mut random = Random(11);
+    let texts: Vec<String> = (0..TRAINING_TEXTS).map(|_| random.text().replace(' ', "▁")).collect();
+    let mut trained: Reference = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "vocab": {}, "merges": []},
+    })
+    .to_string()
+    .parse()
+    .unwrap();
+    let trainer = BpeTrainer::builder().vocab_size(1500).limit_alphabet(200).show_progress(false).build();
+    trained.train(&mut TrainerWrapper::from(trainer), texts.into_iter()).unwrap();
+    let mut learnt: Vec<(u32, String)> =
+        trained.get_vocab(false).into_iter().map(|(text, id)| (id, text)).collect();
+    learnt.sort_unstable();
+    let is_mark = |text: &str| CONTROL.contains(&text) || USER.contains(&text) || text == "<unk>";
+    let mut tokens = super::Tokens::default();
+    tokens.add("<unk>", TokenKind::Unknown as i32, 0.0);
+    for text in CONTROL {
+        tokens.add(text, TokenKind::Control as i32, 0.0);
+    }
+    for text in USER {
+        tokens.add(text, TokenKind::UserDefined as i32, 0.0);
+    }
+    for byte in 0..=255u8 {
+        tokens.add(&format!("<0x{byte:02X}>"), TokenKind::Byte as i32, 0.0);
+    }
+    let first = tokens.texts.len();
+    for (rank, (_, text)) in learnt.iter().filter(|(_, text)| !is_mark(text)).enumerate() {
+        tokens.add(text, TokenKind::Normal as i32, -(rank as f32));
+    }
+    let mut writer = tokens.writer("llama");
+    writer.set("tokenizer.ggml.add_space_prefix", space_prefix).set("tokenizer.ggml.unknown_token_id", 0u32);
+    let tokenizer = build(&writer).unwrap();
+
+    let known: std::collections::HashSet<&str> = tokens.texts[first..].iter().map(String::as_str).collect();
+    let merges: Vec<[&str; 2]> = tokens.texts[first..]
+        .iter()
+        .flat_map(|text| text.char_indices().skip(1).map(move |(at, _)| text.split_at(at)))
+        .filter(|(left, right)| known.contains(left) && known.contains(right))
+        .map(|(left, right)| [left, right])
+        .collect();
+    let vocab: serde_json::Map<String, Value> =
+        tokens.texts.iter().enumerate().map(|(id, text)| (text.clone(), json!(id))).collect();
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let steps = if space_prefix {
+        vec![json!({"type": "Prepend", "prepend": "▁"}), replace]
+    } else {
+        vec![replace]
+    };
+    let mut reference: Reference = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        "model": {
+            "type": "BPE", "vocab": vocab, "merges": merges, "unk_token": "<unk>", "fuse_unk": true,
+            "byte_fallback": true,
+        },
+    })
+    .to_string()
+    .parse()
+    .unwrap();
+    let special = CONTROL.iter().chain(&["<unk>"]);
+    reference
+        .add_special_tokens(special.map(|text| AddedToken::from(*text, true).normalized(false)))
+        .unwrap();
+    reference.add_tokens(USER.map(|text| AddedToken::from(text, false).normalized(false))).unwrap();
+    for _ in 0..TEXTS {
+        let text = random.text();
+        let found = encode(&tokenizer, &text, PARSED);
+        let expected = reference.encode_fast(text.as_str(), false).unwrap();
+        assert_eq!(found, expected.get_ids(), "{space_prefix}: {text:?}");
+        assert_eq!(tokenizer.decode(&found, false), text.as_bytes(), "{text:?}");
+    }
+}
+
+#[test]
+fn sentence_piece_ids_equal_the_reference() {
+    compare_sentence_piece(true);
+    compare_sentence_piece(false);
 }
 
 /// One test for each quarter, so that they share the cores.
