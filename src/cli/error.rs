@@ -62,6 +62,8 @@ pub enum CliError {
     Input(#[source] io::Error),
     #[error("cannot read the text {file}")]
     ReadText { file: String, source: io::Error },
+    #[error("cannot read the chat template {file}")]
+    ReadTemplate { file: String, source: io::Error },
     #[error("{found:?} is not a token id; the vocabulary has {tokens} tokens")]
     BadId { found: String, tokens: usize },
     #[error("cannot write to standard output")]
@@ -85,6 +87,8 @@ impl CliError {
             | Self::InputNotUtf8 { .. }
             | Self::InputTooLong { .. }
             | Self::ReadText { .. }
+            | Self::ReadTemplate { .. }
+            | Self::Template(TemplateError::UnknownName { .. })
             | Self::BadId { .. } => Exit::Usage,
             Self::Template(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => Exit::Runtime,
         }
@@ -101,7 +105,9 @@ impl CliError {
             Self::InputNotUtf8 { .. } => "convert it first, e.g. with iconv -t UTF-8",
             Self::InputTooLong { .. } => "split it",
             Self::ReadText { .. } => "it must be a file of UTF-8 text of at most 256 MiB",
+            Self::ReadTemplate { .. } => "it must be a file of UTF-8 text",
             Self::Template(TemplateError::Text(_)) => return None,
+            Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",
             Self::Template(_) => "--raw runs without the chat template",
             Self::Generate(GenerateError::PromptTooLong { .. }) => "-c N sets the context",
             Self::Model(ModelError::NoFile { .. }) => "the built-in model needs no pack; name a file with -m",

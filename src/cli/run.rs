@@ -1,7 +1,10 @@
 //! `smolt run`: one prompt, one answer.
 
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Read;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -16,7 +19,9 @@ use crate::eval::probe::peak_rss;
 use crate::generate::{FinishReason, Outcome, Request, SamplerOptions, Timings};
 use crate::gguf::{GgufError, GgufFile};
 use crate::model::LanguageModel;
-use crate::text::{ChatTemplate, EncodeOptions, MAX_MESSAGE_BYTES, Message, Role, Tokenizer};
+use crate::text::{
+    ChatTemplate, EncodeOptions, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Role, Tokenizer,
+};
 
 /// Arguments of `smolt run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,6 +50,10 @@ pub struct RunArgs {
     /// What the model is told before the prompt
     #[arg(long, value_name = "TEXT", env = "SMOLT_SYSTEM", conflicts_with = "raw")]
     system: Option<String>,
+
+    /// Chat template in place of the model's: a file, one of the model's by name, or a built-in one such as chatml
+    #[arg(long, value_name = "NAME|FILE", env = "SMOLT_TEMPLATE", conflicts_with = "raw")]
+    template: Option<String>,
 
     /// Give the prompt to the model as it is: no chat template, and control tokens in it count
     #[arg(long)]
@@ -152,7 +161,11 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
 /// The prompt as token ids.
 fn encode(args: &RunArgs, prompt: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, CliError> {
     let mut tokens = vec![];
-    let template = if args.raw { None } else { ChatTemplate::of(tokenizer)? };
+    let template = match &args.template {
+        _ if args.raw => None,
+        Some(wanted) => Some(template(wanted, tokenizer)?),
+        None => ChatTemplate::of(tokenizer)?,
+    };
     let system = args.system.as_deref().filter(|system| !system.trim().is_empty());
     if let Some(template) = template {
         let system = system.map(|text| Message::new(Role::System, text));
@@ -172,6 +185,21 @@ fn encode(args: &RunArgs, prompt: &str, tokenizer: &Tokenizer) -> Result<Vec<u32
         tokens.insert(0, bos);
     }
     Ok(tokens)
+}
+
+/// The template of this file, else the model's or the built-in one of this name.
+fn template(wanted: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, CliError> {
+    if Path::new(wanted).is_file() {
+        let fail = |source| CliError::ReadTemplate { file: wanted.to_owned(), source };
+        let mut source = String::new();
+        let limit = MAX_TEMPLATE_BYTES as u64 + 1;
+        File::open(wanted).and_then(|file| file.take(limit).read_to_string(&mut source)).map_err(fail)?;
+        return Ok(ChatTemplate::compile(&source, tokenizer)?);
+    }
+    match tokenizer.named_chat_template(wanted) {
+        Some(source) => Ok(ChatTemplate::compile(source, tokenizer)?),
+        None => Ok(ChatTemplate::builtin(wanted, tokenizer)?),
+    }
 }
 
 /// Generates; without `--json` the answer is printed as it comes.

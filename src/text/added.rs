@@ -1,5 +1,7 @@
 //! Tokens that are found in text before anything else: control tokens on request, user-defined ones always.
 
+use std::ops::Range;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::TextError;
@@ -13,7 +15,11 @@ pub(super) struct AddedTokens {
 
 /// A stretch of text between added tokens, or an added token.
 pub(super) enum Part<'t> {
-    Text(&'t str),
+    /// `has_guarded`: a token in it was found and refused.
+    Text {
+        text: &'t str,
+        has_guarded: bool,
+    },
     Token(u32),
 }
 
@@ -42,24 +48,31 @@ impl AddedTokens {
         Ok(Some(AddedTokens { matcher, ids }))
     }
 
-    /// Cuts `text` at the added tokens and calls `emit` with every non-empty part, in order.
+    /// Cuts `text` at the added tokens and calls `emit` with every non-empty part, in order. A token for which
+    /// `refuse(id, range of bytes)` holds is text.
     pub(super) fn partition<'t>(
         added: Option<&AddedTokens>,
         text: &'t str,
+        refuse: impl Fn(u32, Range<usize>) -> bool,
         mut emit: impl FnMut(Part<'t>) -> Result<(), TextError>,
     ) -> Result<(), TextError> {
-        let mut done = 0;
+        let (mut done, mut has_guarded) = (0, false);
         if let Some(added) = added {
             for found in added.matcher.find_iter(text) {
-                if found.start() > done {
-                    emit(Part::Text(&text[done..found.start()]))?;
+                let id = added.ids[found.pattern().as_usize()];
+                if refuse(id, found.range()) {
+                    has_guarded = true;
+                    continue;
                 }
-                emit(Part::Token(added.ids[found.pattern().as_usize()]))?;
-                done = found.end();
+                if found.start() > done {
+                    emit(Part::Text { text: &text[done..found.start()], has_guarded })?;
+                }
+                emit(Part::Token(id))?;
+                (done, has_guarded) = (found.end(), false);
             }
         }
         if done < text.len() {
-            emit(Part::Text(&text[done..]))?;
+            emit(Part::Text { text: &text[done..], has_guarded })?;
         }
         Ok(())
     }

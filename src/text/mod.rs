@@ -11,6 +11,7 @@
 //!   bpe       byte-level BPE: vocabulary and merges as stored
 //!   spm       SentencePiece: merges derived from the scores
 //! detok       Detokenizer: streaming, never splits a character
+//! stored      the chat templates of a file
 //! template    chat templates, in which user text stays text
 //! plan        memory of a tokenizer, from the header
 //! error       everything that can be wrong
@@ -31,10 +32,12 @@ mod added;
 mod bpe;
 mod detok;
 mod error;
+mod normal;
 mod plan;
 mod pre;
 mod special;
 mod spm;
+mod stored;
 mod template;
 mod tokenizer;
 mod vocab;
@@ -47,7 +50,8 @@ pub use self::detok::Detokenizer;
 pub use self::error::TextError;
 pub use self::plan::planned_bytes;
 pub use self::template::{
-    ChatTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Role, Segment, TemplateError,
+    BUILTIN_TEMPLATES, ChatTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Prompt, Role,
+    TemplateError, TemplateVariables,
 };
 pub use self::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};
 pub use self::vocab::{MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};

@@ -2,6 +2,7 @@
 
 use crate::gguf::GgufFile;
 
+use super::stored::StoredTemplates;
 use super::vocab::{KEY_MERGES, KEY_TOKENS, KEY_TYPES, TokenKind};
 
 /// Heap bytes of the compiled patterns of a pre-tokenizer, the largest chain known.
@@ -44,7 +45,7 @@ pub fn planned_bytes(file: &GgufFile) -> u64 {
         Ok(Some(merges)) => merges.len() as u64,
         _ => cuts,
     };
-    let template = file.str("tokenizer.chat_template").ok().flatten().map_or(0, str::len) as u64;
+    let template = StoredTemplates::planned_bytes(file);
     2 * (map(tokens, VOCAB_ENTRY) + blocks)
         + map(merges, MERGE_ENTRY)
         + pieces

@@ -23,6 +23,8 @@ pub(super) struct PreRule {
     pub(super) ignore_merges: bool,
     /// Whether BOS is added when the file does not say.
     pub(super) add_bos: bool,
+    /// Whether characters are composed (Unicode NFC) first, when the file does not say.
+    pub(super) nfc: bool,
 }
 
 /// One cut of the chain.
@@ -74,6 +76,23 @@ const TEKKEN: Stage = Stage {
     ),
     spaces: true,
 };
+const SEED: Stage = Stage {
+    pattern: concat!(
+        r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
+        r"| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+"
+    ),
+    spaces: true,
+};
+const BLOOM: Stage = Stage { pattern: r" ?[^(\s|.,!?…。，、।۔،)]+", spaces: false };
+const DIGITS_UP_TO_3: Stage = Stage { pattern: r"\p{N}{1,3}", spaces: false };
+const CJK_AND_KANA: Stage = Stage { pattern: "[一-龥\u{3040}-ゟ゠-ヿ]+", spaces: false };
+const DEEPSEEK3: Stage = Stage {
+    pattern: concat!(
+        r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
+        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"
+    ),
+    spaces: true,
+};
 const DIGIT_TRIPLE: Stage = Stage { pattern: "[0-9][0-9][0-9]", spaces: false };
 const CJK_IDEOGRAPHS: Stage =
     Stage { pattern: r"[\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}]+", spaces: false };
@@ -84,8 +103,6 @@ pub(super) const PRE_RULES: &[PreRule] = &[
         names: &[
             "gpt-2",
             "phi-2",
-            "mpt",
-            "olmo",
             "jais",
             "trillion",
             "granite-docling",
@@ -97,34 +114,84 @@ pub(super) const PRE_RULES: &[PreRule] = &[
         stages: &[GPT2],
         ignore_merges: false,
         add_bos: false,
+        nfc: false,
+    },
+    // GPT-NeoX, Pythia and MPT; OLMo.
+    PreRule {
+        names: &["mpt", "olmo", "gpt-neox"],
+        stages: &[GPT2],
+        ignore_merges: false,
+        add_bos: false,
+        nfc: true,
     },
     PreRule {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
+        names: &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ],
         stages: &[DIGIT, GPT2],
         ignore_merges: false,
         add_bos: false,
+        nfc: false,
     },
     PreRule {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
         stages: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,
+        nfc: false,
     },
-    PreRule { names: &["smaug-bpe", "dbrx"], stages: &[LLAMA3], ignore_merges: false, add_bos: false },
     PreRule {
-        names: &["qwen2", "deepseek-r1-qwen", "megrez", "kormo", "stablelm2"],
+        names: &["smaug-bpe", "dbrx", "chatglm-bpe"],
+        stages: &[LLAMA3],
+        ignore_merges: false,
+        add_bos: false,
+        nfc: false,
+    },
+    PreRule { names: &["glm4", "glm5"], stages: &[LLAMA3], ignore_merges: true, add_bos: false, nfc: false },
+    PreRule {
+        names: &["qwen2", "stablelm2"],
         stages: &[QWEN2],
         ignore_merges: false,
         add_bos: false,
+        nfc: true,
     },
-    PreRule { names: &["qwen35"], stages: &[QWEN35], ignore_merges: false, add_bos: false },
-    PreRule { names: &["gpt-4o", "llama4"], stages: &[GPT4O], ignore_merges: false, add_bos: false },
-    PreRule { names: &["tekken"], stages: &[TEKKEN], ignore_merges: true, add_bos: true },
+    PreRule {
+        names: &["deepseek-r1-qwen", "megrez", "kormo", "f2llmv2", "hunyuan", "solar-open", "grok-2"],
+        stages: &[QWEN2],
+        ignore_merges: false,
+        add_bos: false,
+        nfc: false,
+    },
+    PreRule { names: &["qwen35"], stages: &[QWEN35], ignore_merges: false, add_bos: false, nfc: true },
+    PreRule {
+        names: &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"],
+        stages: &[GPT4O],
+        ignore_merges: false,
+        add_bos: false,
+        nfc: false,
+    },
+    PreRule { names: &["seed-coder"], stages: &[SEED], ignore_merges: false, add_bos: false, nfc: false },
+    PreRule {
+        names: &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
+        stages: &[DIGITS_UP_TO_3, CJK_AND_KANA, DEEPSEEK3],
+        ignore_merges: false,
+        add_bos: false,
+        nfc: false,
+    },
+    PreRule { names: &["tekken"], stages: &[TEKKEN], ignore_merges: true, add_bos: true, nfc: false },
     PreRule {
         names: &["falcon"],
         stages: &[Stage { pattern: r"[\p{P}\$\+<=>\^~\|`]+", spaces: false }, GPT2, DIGIT_TRIPLE],
         ignore_merges: false,
         add_bos: false,
+        nfc: false,
     },
     PreRule {
         names: &["deepseek-coder"],
@@ -137,13 +204,16 @@ pub(super) const PRE_RULES: &[PreRule] = &[
         ],
         ignore_merges: false,
         add_bos: false,
+        nfc: false,
     },
     PreRule {
         names: &["bloom", "gpt3-finnish", "poro-chat"],
-        stages: &[Stage { pattern: r" ?[^(\s|.,!?…。，、।۔،)]+", spaces: false }],
+        stages: &[BLOOM],
         ignore_merges: false,
         add_bos: false,
+        nfc: false,
     },
+    PreRule { names: &["viking"], stages: &[BLOOM, DIGIT], ignore_merges: false, add_bos: false, nfc: false },
     // What llama.cpp's converter wrote before it knew families; only a file that says so gets it.
     PreRule {
         names: &["default"],
@@ -155,6 +225,7 @@ pub(super) const PRE_RULES: &[PreRule] = &[
         ],
         ignore_merges: false,
         add_bos: false,
+        nfc: false,
     },
 ];
 

@@ -18,6 +18,12 @@ const END_TEXTS: &[&str] = &[
     "<end_of_turn>",
     "<end_of_utterance>",
     "<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|EOT|>",
+    "<|eot|>",
+    "<|end_of_turn|>",
+    "<|call|>",
     "_<EOT>",
     "<｜end▁of▁sentence｜>",
 ];

@@ -1,5 +1,8 @@
 //! The tokenizer: text to ids and ids to bytes.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use tokenizers::Model;
 use tokenizers::models::bpe::BPE;
 
@@ -9,8 +12,13 @@ use super::added::{AddedTokens, Part};
 use super::detok::Joiner;
 use super::pre::{SplitCache, Splitter};
 use super::special::SpecialIds;
+use super::stored::StoredTemplates;
 use super::vocab::{PieceTable, TokenKind, TokenList};
-use super::{TextError, bpe, pre, spm};
+use super::{TextError, bpe, normal, pre, spm};
+
+/// Whether text is composed (Unicode NFC) before it is split, where that is not what the name of the pre-tokenizer
+/// says. A key of this project.
+const KEY_NFC: &str = "smolt.tokenizer.nfc";
 
 /// What the caller may say about a file's tokenizer.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +40,7 @@ pub struct EncodeOptions {
 /// The two ways to merge characters into tokens.
 enum Scheme {
     /// Words cut by a pre-tokenizer, then bytes merged by rank.
-    ByteLevel(Splitter),
+    ByteLevel { splitter: Splitter, nfc: bool },
     /// Whole text, spaces as `▁`, characters merged by score.
     SentencePiece { space_prefix: bool },
 }
@@ -47,7 +55,7 @@ pub struct Tokenizer {
     pieces: PieceTable,
     kinds: Box<[TokenKind]>,
     special: SpecialIds,
-    chat_template: Option<Box<str>>,
+    templates: StoredTemplates,
 }
 
 impl Tokenizer {
@@ -75,7 +83,9 @@ impl Tokenizer {
         let (scheme, model, pieces) = match rule {
             Some(rule) => {
                 let model = bpe::model(&tokens, rule.ignore_merges)?;
-                (Scheme::ByteLevel(Splitter::new(rule)?), model, bpe::pieces(&tokens)?)
+                let nfc = file.bool(KEY_NFC)?.unwrap_or(rule.nfc);
+                let splitter = Splitter::new(rule)?;
+                (Scheme::ByteLevel { splitter, nfc }, model, bpe::pieces(&tokens)?)
             }
             None => {
                 let space_prefix = file.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
@@ -83,10 +93,10 @@ impl Tokenizer {
                 (Scheme::SentencePiece { space_prefix }, model, spm::pieces(&tokens)?)
             }
         };
-        let chat_template = file.str("tokenizer.chat_template")?.map(Box::from);
+        let templates = StoredTemplates::read(file)?;
         let pre = rule.map_or("", |rule| rule.names[0]);
         let kinds = tokens.kinds;
-        Ok(Tokenizer { scheme, pre, model, user_defined, all_added, pieces, kinds, special, chat_template })
+        Ok(Tokenizer { scheme, pre, model, user_defined, all_added, pieces, kinds, special, templates })
     }
 
     /// Appends the ids of `text` to `out`. Working memory is a small multiple of the text and is freed on
@@ -95,16 +105,46 @@ impl Tokenizer {
     /// # Errors
     /// If the text holds a byte or character for which the vocabulary has no token.
     pub fn encode(&self, text: &str, options: EncodeOptions, out: &mut Vec<u32>) -> Result<(), TextError> {
+        self.encode_parts(text, options, |_, _| false, out)
+    }
+
+    /// Like [`Tokenizer::encode`]; a control token that has a byte of `guarded`, or that is nothing but white space,
+    /// is read as text. `guarded` holds ascending ranges of bytes of `text`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_guarded(
+        &self,
+        text: &str,
+        guarded: &[Range<usize>],
+        options: EncodeOptions,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
+        let refuse = |id: u32, range: Range<usize>| {
+            let next = guarded.partition_point(|other| other.end <= range.start);
+            let overlaps = guarded.get(next).is_some_and(|other| other.start < range.end);
+            (overlaps || text[range].trim().is_empty()) && self.is_special(id)
+        };
+        self.encode_parts(text, options, refuse, out)
+    }
+
+    /// Encodes; an added token that `refuse` holds for is text.
+    fn encode_parts(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        refuse: impl Fn(u32, Range<usize>) -> bool,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
         let special = &self.special;
         if options.add_special && special.add_bos {
             out.extend(special.bos);
         }
-        let added = if options.parse_special { &self.all_added } else { &self.user_defined };
         let mut work = Work::new(self);
         let mut after_added = true;
-        AddedTokens::partition(added.as_ref(), text, |part| {
+        self.partition(text, options.parse_special, refuse, |part| {
             match part {
-                Part::Text(text) => self.encode_text(text, after_added, &mut work, out)?,
+                Part::Text { text, .. } => self.encode_text(text, after_added, &mut work, out)?,
                 Part::Token(id) => out.push(id),
             }
             after_added = matches!(part, Part::Token(_));
@@ -114,6 +154,27 @@ impl Tokenizer {
             out.extend(special.eos);
         }
         Ok(())
+    }
+
+    /// Cuts `text` at added tokens: user-defined ones, and control tokens if `parse_special` and not `refuse`.
+    fn partition<'t>(
+        &self,
+        text: &'t str,
+        parse_special: bool,
+        refuse: impl Fn(u32, Range<usize>) -> bool,
+        mut emit: impl FnMut(Part<'t>) -> Result<(), TextError>,
+    ) -> Result<(), TextError> {
+        let user_defined = self.user_defined.as_ref();
+        if !parse_special {
+            return AddedTokens::partition(user_defined, text, |_, _| false, emit);
+        }
+        AddedTokens::partition(self.all_added.as_ref(), text, refuse, |part| match part {
+            // Text that holds a guarded token was not searched for user-defined ones.
+            Part::Text { text, has_guarded: true } => {
+                AddedTokens::partition(user_defined, text, |_, _| false, &mut emit)
+            }
+            part => emit(part),
+        })
     }
 
     fn encode_text(
@@ -133,9 +194,10 @@ impl Tokenizer {
                 word.extend(text.chars().map(|c| if c == ' ' { spm::SPACE } else { c }));
                 self.merge(word, out)
             }
-            Scheme::ByteLevel(splitter) => {
+            Scheme::ByteLevel { splitter, nfc } => {
+                let text = if *nfc { normal::nfc(text)? } else { Cow::from(text) };
                 let cache = cache.get_or_insert_with(|| splitter.cache());
-                splitter.split(text, cache, &mut |piece| {
+                splitter.split(&text, cache, &mut |piece| {
                     word.clear();
                     word.extend(piece.bytes().map(|byte| bpe::BYTE_CHARS[usize::from(byte)]));
                     self.merge(word, out)
@@ -162,7 +224,7 @@ impl Tokenizer {
         let missing = word.chars().find(|c| self.model.token_to_id(c.encode_utf8(&mut buffer)).is_none());
         let character = missing.unwrap_or(char::REPLACEMENT_CHARACTER);
         match (&self.scheme, bpe::ByteAlphabet::new().byte(character)) {
-            (Scheme::ByteLevel(_), Some(byte)) => TextError::NoTokenForByte { byte },
+            (Scheme::ByteLevel { .. }, Some(byte)) => TextError::NoTokenForByte { byte },
             _ => TextError::NoTokenForChar { character },
         }
     }
@@ -211,11 +273,16 @@ impl Tokenizer {
     pub fn added_token(&self, text: &str) -> Option<u32> {
         let mut only = None;
         let mut parts = 0;
-        let found = AddedTokens::partition(self.all_added.as_ref(), text, |part| {
-            parts += 1;
-            only = if let Part::Token(id) = part { Some(id) } else { None };
-            Ok(())
-        });
+        let found = AddedTokens::partition(
+            self.all_added.as_ref(),
+            text,
+            |_, _| false,
+            |part| {
+                parts += 1;
+                only = if let Part::Token(id) = part { Some(id) } else { None };
+                Ok(())
+            },
+        );
         if found.is_ok() && parts == 1 { only } else { None }
     }
 
@@ -251,7 +318,23 @@ impl Tokenizer {
 
     /// The chat template of the file (Jinja source).
     pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+        self.templates.named("")
+    }
+
+    /// A further chat template of the file by its name, e.g. `tool_use`.
+    pub fn named_chat_template(&self, name: &str) -> Option<&str> {
+        self.templates.named(name).filter(|_| !name.is_empty())
+    }
+
+    /// The names of the further chat templates.
+    pub fn chat_template_names(&self) -> impl Iterator<Item = &str> {
+        self.templates.names()
+    }
+
+    /// The written forms of all control tokens.
+    pub(super) fn control_texts(&self) -> impl Iterator<Item = String> {
+        let ids = (0..self.vocab_size() as u32).filter(|id| self.is_special(*id));
+        ids.map(|id| String::from_utf8_lossy(self.piece(id)).into_owned()).filter(|text| !text.is_empty())
     }
 
     /// The pre-tokenizer in use, by its first known name; empty for SentencePiece.
@@ -270,6 +353,7 @@ impl Tokenizer {
         let mut hash = Fnv::default();
         hash.add(self.pre.as_bytes());
         hash.add(&[u8::from(self.space_prefix()), u8::from(self.adds_bos()), u8::from(self.adds_eos())]);
+        hash.add(&[u8::from(matches!(self.scheme, Scheme::ByteLevel { nfc: true, .. }))]);
         for (id, kind) in (0u32..).zip(&self.kinds) {
             hash.add(&[*kind as u8]);
             hash.add(&(self.piece(id).len() as u32).to_le_bytes());

@@ -1,5 +1,6 @@
 //! Tests on small vocabularies made here, and on real ones where the shared data is present.
 
+mod hugging_face;
 mod shared;
 mod tiny;
 

@@ -1,0 +1,127 @@
+//! The Jinja engine: minijinja, set up as Hugging Face sets up Jinja2, within bounds.
+//!
+//! A template is untrusted. Its fuel pays for every instruction, every byte of every text and every slot of every
+//! list it makes, before they are made. Nesting of blocks and calls is bounded. Values may be nested as deep as the
+//! fuel allows, and are dropped by recursion, so that rendering runs on a stack of its own.
+
+use std::sync::LazyLock;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Value};
+use regex_automata::meta::Regex;
+
+use super::date::Time;
+use super::{MAX_TEMPLATE_BYTES, TemplateError, python};
+
+/// Work a template may do; a unit is one instruction or 64 bytes of text.
+const FUEL: u64 = 1 << 20;
+/// Nesting of loops, conditions and macro calls.
+const MAX_RECURSION: usize = 128;
+/// Bytes of the rendered text.
+const MAX_OUTPUT_BYTES: usize = 32 << 20;
+/// Stack of a rendering, for values nested as deep as the fuel allows.
+const STACK_BYTES: usize = 256 << 20;
+/// Characters of a template's own message that are shown.
+const SHOWN_CHARS: usize = 300;
+const NAME: &str = "chat_template";
+
+/// A compiled template.
+#[derive(Debug)]
+pub(super) struct Engine {
+    environment: Environment<'static>,
+}
+
+impl Engine {
+    pub(super) fn new(source: &str) -> Result<Engine, TemplateError> {
+        if source.len() > MAX_TEMPLATE_BYTES {
+            return Err(TemplateError::TooLarge { found: source.len(), limit: MAX_TEMPLATE_BYTES });
+        }
+        let syntax_error = |error: Error| TemplateError::Syntax { message: shown(&error) };
+        let mut environment = Environment::new();
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(MAX_RECURSION);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(syntax_error)?);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.add_function("raise_exception", raise_exception);
+        python::install(&mut environment);
+        environment.add_template_owned(NAME, prepare(source)).map_err(syntax_error)?;
+        Ok(Engine { environment })
+    }
+
+    /// The text of the template with the variables of `root`.
+    pub(super) fn render(&self, root: Value) -> Result<String, TemplateError> {
+        let work = || -> Result<String, TemplateError> {
+            let template = self.environment.get_template(NAME).map_err(|error| render_error(&error))?;
+            let text = template.render(root).map_err(|error| render_error(&error))?;
+            if text.len() > MAX_OUTPUT_BYTES {
+                return Err(TemplateError::OutputTooLarge { found: text.len(), limit: MAX_OUTPUT_BYTES });
+            }
+            Ok(text)
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
+            let thread =
+                thread.spawn_scoped(scope, work).map_err(|source| TemplateError::Thread { source })?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// The function `strftime_now` of one rendering.
+pub(super) fn strftime_now(now: Time) -> Value {
+    Value::from_function(move |format: &str| {
+        now.format(format).map_err(|directive| {
+            Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know {directive}"))
+        })
+    })
+}
+
+/// Line ends as Jinja2 reads them, and blocks that only training uses as blocks of their own scope.
+fn prepare(source: &str) -> String {
+    static GENERATION: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"\{%[-+]?\s*((?:end)?generation)\s*[-+]?%\}").ok());
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let Some(regex) = &*GENERATION else { return source };
+    let mut out = String::with_capacity(source.len());
+    let mut done = 0;
+    for found in regex.captures_iter(&source) {
+        let Some(word) = found.get_group(1) else { continue };
+        out.push_str(&source[done..word.start]);
+        out.push_str(if source[word.range()].starts_with("end") { "endwith" } else { "with" });
+        done = word.end;
+    }
+    out.push_str(&source[done..]);
+    out
+}
+
+/// Marks errors that a template raises itself.
+#[derive(Debug, thiserror::Error)]
+#[error("raised by the template")]
+struct Raised;
+
+fn raise_exception(message: &str) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()).with_source(Raised))
+}
+
+fn render_error(error: &Error) -> TemplateError {
+    let mut innermost = error;
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if inner.is::<Raised>() {
+            return TemplateError::Refused { message: shown(&innermost.detail().unwrap_or_default()) };
+        }
+        innermost = inner.downcast_ref().unwrap_or(innermost);
+        source = inner.source();
+    }
+    match error.kind() {
+        ErrorKind::OutOfFuel => TemplateError::OutOfFuel { limit: FUEL },
+        _ => TemplateError::Render { message: shown(error) },
+    }
+}
+
+/// Text from a template, cut and without control characters, as it goes to a terminal.
+fn shown(text: &dyn std::fmt::Display) -> String {
+    let text = text.to_string();
+    text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

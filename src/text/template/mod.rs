@@ -1,0 +1,393 @@
+//! Chat templates: from messages to a prompt in which no message can place a control token.
+//!
+//! # Design
+//!
+//! ```text
+//! engine   minijinja, set up as Jinja2 is for chat templates, within bounds
+//!   python   methods, filters and tests that differ
+//!   json     tojson
+//!   date     strftime_now
+//! trace    which characters of a prompt come from messages
+//! builtin  templates by name
+//! ```
+//!
+//! A template is a Jinja program in the model file, and untrusted. Messages are untrusted too: the prompt says
+//! which of its characters are theirs ([`Prompt::from_messages`]), and the encoder reads no control token that
+//! has such a character. All else about the text and its ids is as if nobody had looked.
+
+mod builtin;
+mod date;
+mod engine;
+mod json;
+mod python;
+mod trace;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use minijinja::Value;
+
+use self::date::Time;
+use self::engine::Engine;
+use self::trace::{Mask, Wanted};
+use super::{EncodeOptions, TextError, Tokenizer};
+
+pub use self::builtin::BUILTIN_TEMPLATES;
+
+/// Longest template.
+pub const MAX_TEMPLATE_BYTES: usize = 1 << 18;
+/// Most text in all messages together, and in all variables.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// A template that cannot be used, or messages it cannot render.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum TemplateError {
+    #[error("the chat template has {found} bytes, the limit is {limit}")]
+    TooLarge { found: usize, limit: usize },
+    #[error("the messages have {found} bytes, the limit is {limit}")]
+    MessagesTooLarge { found: usize, limit: usize },
+    #[error("the chat template is not valid: {message}")]
+    Syntax { message: String },
+    #[error("the chat template failed: {message}")]
+    Render { message: String },
+    #[error("the chat template refused the messages: {message}")]
+    Refused { message: String },
+    #[error("the chat template was stopped: it takes more than {limit} steps")]
+    OutOfFuel { limit: u64 },
+    #[error("the chat template made {found} bytes, the limit is {limit}")]
+    OutputTooLarge { found: usize, limit: usize },
+    #[error("the chat template changes messages, so that user text cannot be told from its own")]
+    Untraceable,
+    #[error("there is no built-in chat template \"{found}\"; there are: {known}")]
+    UnknownName { found: String, known: String },
+    #[error("the variables of the chat template are not a JSON object: {message}")]
+    Variables { message: String },
+    #[error("cannot start a thread for the chat template")]
+    Thread {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the roles")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    /// The name templates know.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn.
+    pub fn new(role: Role, content: impl Into<String>) -> Message {
+        Message { role, content: content.into() }
+    }
+}
+
+/// What a template may use beside the messages: `tools`, `enable_thinking` and the like. What is absent is not
+/// defined. Texts in it are as untrusted as messages; keys are not.
+#[derive(Clone, Debug, Default)]
+pub struct TemplateVariables {
+    /// In the order of the JSON.
+    entries: Vec<(String, Value)>,
+}
+
+impl TemplateVariables {
+    /// The entries of a JSON object, e.g. `{"tools": [...], "enable_thinking": false}`. `add_generation_prompt` is
+    /// true unless it is an entry.
+    ///
+    /// # Errors
+    /// If `json` is not an object or too large.
+    pub fn from_json(json: &str) -> Result<TemplateVariables, TemplateError> {
+        if json.len() > MAX_MESSAGE_BYTES {
+            return Err(TemplateError::MessagesTooLarge { found: json.len(), limit: MAX_MESSAGE_BYTES });
+        }
+        let bad = |message: String| TemplateError::Variables { message };
+        let value: Value = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+        if value.kind() != minijinja::value::ValueKind::Map {
+            return Err(bad(format!("found {}", value.kind())));
+        }
+        let keys = value.try_iter().map_err(|error| bad(error.to_string()))?;
+        let entry = |key: Value| Some((key.as_str()?.to_owned(), value.get_item(&key).ok()?));
+        Ok(TemplateVariables { entries: keys.filter_map(entry).collect() })
+    }
+}
+
+/// A rendered prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// The text, exactly as Jinja2 renders it.
+    pub text: String,
+    /// Byte ranges of `text` that come from messages or variables, ascending: all of their characters but white
+    /// space, or, where the template looks into messages, at least one character of everything in them that looks
+    /// like a control token. Empty if the text has nothing that does.
+    pub from_messages: Vec<Range<usize>>,
+}
+
+/// The chat template of a model, compiled.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    engine: Engine,
+    /// What to try for telling messages from the template's text; empty if there are no control tokens.
+    plans: Vec<Wanted>,
+    /// Private-use characters of the template.
+    private: HashSet<char>,
+    bos: String,
+    eos: String,
+}
+
+impl ChatTemplate {
+    /// The template of the tokenizer's file; `None` where it has none, as base models do.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::compile`].
+    pub fn of(tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, TemplateError> {
+        tokenizer.chat_template().map(|source| ChatTemplate::compile(source, tokenizer)).transpose()
+    }
+
+    /// One of [`BUILTIN_TEMPLATES`].
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn builtin(name: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
+        match BUILTIN_TEMPLATES.iter().find(|(known, _)| *known == name) {
+            Some((_, source)) => ChatTemplate::compile(source, tokenizer),
+            None => Err(TemplateError::UnknownName {
+                found: name.chars().take(64).collect(),
+                known: BUILTIN_TEMPLATES.map(|(name, _)| name).join(", "),
+            }),
+        }
+    }
+
+    /// Compiles a template for use with `tokenizer`.
+    ///
+    /// # Errors
+    /// If it is too large or not valid.
+    pub fn compile(source: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
+        let piece = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode_lossy(&[id], false));
+        let controls: Vec<String> = tokenizer.control_texts().collect();
+        let controls: Vec<&str> = controls.iter().map(String::as_str).collect();
+        let mut private = HashSet::new();
+        trace::private(&Value::from(source), &mut private);
+        Ok(ChatTemplate {
+            engine: Engine::new(source)?,
+            plans: if controls.is_empty() { vec![] } else { trace::plans(&controls) },
+            private,
+            bos: piece(tokenizer.bos()),
+            eos: piece(tokenizer.eos()),
+        })
+    }
+
+    /// Renders `messages`, followed by the start of the assistant's answer.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render_with`].
+    pub fn render(&self, messages: &[Message]) -> Result<Prompt, TemplateError> {
+        self.render_with(messages, &TemplateVariables::default())
+    }
+
+    /// Renders `messages` with further variables.
+    ///
+    /// A system message that the template refuses or leaves out is put in front of the first user message.
+    ///
+    /// # Errors
+    /// If the messages are too large, or the template fails, refuses them, takes too long or changes them so that
+    /// they cannot be told from its own text.
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        variables: &TemplateVariables,
+    ) -> Result<Prompt, TemplateError> {
+        let found = messages.iter().map(|message| message.content.len()).sum();
+        if found > MAX_MESSAGE_BYTES {
+            return Err(TemplateError::MessagesTooLarge { found, limit: MAX_MESSAGE_BYTES });
+        }
+        let input = Input::new(messages, variables);
+        let text = self.text(&input);
+        let Some(folded) = fold_system(messages) else { return self.trace(text?, &input) };
+        let is_dropped = match &text {
+            Ok(_) => self.drops_system(messages, variables, input.now)?,
+            Err(TemplateError::Refused { .. } | TemplateError::Render { .. }) => true,
+            Err(_) => false,
+        };
+        if !is_dropped {
+            return self.trace(text?, &input);
+        }
+        let input = Input { now: input.now, ..Input::new(&folded, variables) };
+        self.trace(self.text(&input)?, &input)
+    }
+
+    /// Appends the ids of the rendered `messages` to `out`, with the start token if the vocabulary asks for
+    /// it and the template did not write it.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`], and if the vocabulary lacks a token for the text.
+    pub fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        out: &mut Vec<u32>,
+    ) -> Result<(), TemplateError> {
+        self.encode_with(tokenizer, messages, &TemplateVariables::default(), out)
+    }
+
+    /// [`ChatTemplate::encode`] with further variables.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::encode`].
+    pub fn encode_with(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        variables: &TemplateVariables,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TemplateError> {
+        let start = out.len();
+        let prompt = self.render_with(messages, variables)?;
+        let options = EncodeOptions { add_special: false, parse_special: true };
+        tokenizer.encode_guarded(&prompt.text, &prompt.from_messages, options, out)?;
+        if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
+            && out.get(start) != Some(&bos)
+        {
+            out.insert(start, bos);
+        }
+        Ok(())
+    }
+
+    fn text(&self, input: &Input) -> Result<String, TemplateError> {
+        self.engine.render(self.root(input.contents.iter().cloned(), input.variables.clone(), input))
+    }
+
+    /// What the template sees.
+    fn root(&self, contents: impl Iterator<Item = Value>, variables: Vec<Value>, input: &Input) -> Value {
+        let entry = |key: &str, value: Value| (Value::from(key), value);
+        let messages = input.roles.iter().zip(contents).map(|(role, content)| {
+            Value::from_pairs([entry("role", Value::from(role.name())), entry("content", content)])
+        });
+        let own = [
+            entry("messages", messages.collect()),
+            entry("add_generation_prompt", Value::from(true)),
+            entry("bos_token", Value::from(self.bos.as_str())),
+            entry("eos_token", Value::from(self.eos.as_str())),
+            entry("strftime_now", engine::strftime_now(input.now)),
+        ];
+        let names = input.names.iter().map(|name| Value::from(name.as_str()));
+        Value::from_pairs(own.into_iter().chain(names.zip(variables)))
+    }
+
+    /// The prompt `text` with the places of messages in it.
+    fn trace(&self, text: String, input: &Input) -> Result<Prompt, TemplateError> {
+        if self.plans.is_empty() {
+            return Ok(Prompt { text, from_messages: vec![] });
+        }
+        let mut used = self.private.clone();
+        for value in input.contents.iter().chain(&input.variables) {
+            trace::private(value, &mut used);
+        }
+        for wanted in &self.plans {
+            let mut mask = Mask::new(wanted, &used);
+            let contents: Option<Vec<Value>> = input.contents.iter().map(|value| mask.put(value)).collect();
+            let variables: Option<Vec<Value>> = input.variables.iter().map(|value| mask.put(value)).collect();
+            let (Some(contents), Some(variables)) = (contents, variables) else { continue };
+            let marked = match self.engine.render(self.root(contents.into_iter(), variables, input)) {
+                Ok(marked) => marked,
+                Err(TemplateError::Refused { .. } | TemplateError::Render { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Some(from_messages) = mask.compare(&text, &marked) {
+                return Ok(Prompt { text, from_messages });
+            }
+        }
+        Err(TemplateError::Untraceable)
+    }
+
+    /// Whether the template leaves the system message, the first of `messages`, out.
+    fn drops_system(
+        &self,
+        messages: &[Message],
+        variables: &TemplateVariables,
+        now: Time,
+    ) -> Result<bool, TemplateError> {
+        let mut input = Input { now, ..Input::new(messages, variables) };
+        let mut used = self.private.clone();
+        for value in input.contents.iter().chain(&input.variables) {
+            trace::private(value, &mut used);
+        }
+        let Some(mark) = trace::unused(&used) else { return Ok(false) };
+        let Some((system, content)) = messages.first().zip(input.contents.first_mut()) else {
+            return Ok(false);
+        };
+        if system.content.trim().is_empty() {
+            return Ok(false);
+        }
+        *content = Value::from(format!("{}{mark}", system.content));
+        match self.text(&input) {
+            Ok(text) => Ok(!text.contains(mark)),
+            Err(TemplateError::Refused { .. } | TemplateError::Render { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// One set of messages and variables, as values.
+struct Input {
+    roles: Vec<Role>,
+    /// One per role.
+    contents: Vec<Value>,
+    names: Vec<String>,
+    /// One per name.
+    variables: Vec<Value>,
+    now: Time,
+}
+
+impl Input {
+    fn new(messages: &[Message], variables: &TemplateVariables) -> Input {
+        let (names, variables) = variables.entries.iter().cloned().unzip();
+        Input {
+            roles: messages.iter().map(|message| message.role).collect(),
+            contents: messages.iter().map(|message| Value::from(message.content.as_str())).collect(),
+            names,
+            variables,
+            now: Time::now(),
+        }
+    }
+}
+
+/// The messages with a leading system message put in front of the first user message.
+fn fold_system(messages: &[Message]) -> Option<Vec<Message>> {
+    let (system, rest) = messages.split_first().filter(|(first, _)| first.role == Role::System)?;
+    let mut folded = rest.to_vec();
+    let user = folded.iter_mut().find(|message| message.role == Role::User)?;
+    user.content = format!("{}\n\n{}", system.content, user.content);
+    Some(folded)
+}
