@@ -3,12 +3,13 @@
 use std::io;
 
 use crate::eval::EvalError;
-use crate::generate::GenerateError;
+use crate::generate::{GenerateError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
 use crate::model::ModelError;
 use crate::text::{TemplateError, TextError};
 
+use super::chat::ChatError;
 use super::memory::show_bytes;
 
 /// How the process ends.
@@ -45,6 +46,10 @@ pub enum CliError {
     #[error(transparent)]
     Generate(#[from] GenerateError),
     #[error(transparent)]
+    Saved(#[from] SavedError),
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    #[error(transparent)]
     Eval(#[from] EvalError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -80,6 +85,7 @@ impl CliError {
             Self::Model(error) => model_exit(error),
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
+            Self::Chat(error) => error.exit(),
             Self::Eval(error) => eval_exit(error),
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
@@ -90,6 +96,8 @@ impl CliError {
             | Self::ReadTemplate { .. }
             | Self::Template(TemplateError::UnknownName { .. })
             | Self::BadId { .. } => Exit::Usage,
+            Self::Saved(SavedError::Write(_)) => Exit::Runtime,
+            Self::Saved(_) => Exit::Usage,
             Self::Template(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => Exit::Runtime,
         }
     }
@@ -106,6 +114,9 @@ impl CliError {
             Self::InputTooLong { .. } => "split it",
             Self::ReadText { .. } => "it must be a file of UTF-8 text of at most 256 MiB",
             Self::ReadTemplate { .. } => "it must be a file of UTF-8 text",
+            Self::Chat(error) => return error.hint(),
+            Self::Saved(SavedError::Read { .. } | SavedError::Write(_)) => return None,
+            Self::Saved(_) => "remove it or name another; a new session needs no file",
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",
             Self::Template(_) => "--raw runs without the chat template",

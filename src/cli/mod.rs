@@ -8,8 +8,9 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, plan, tokenize, pack, bench, perplexity   one command each
+//! run, chat, plan, tokenize, pack, bench, perplexity   one command each
 //! args                  arguments that commands share
+//! prompt, sampling      how messages become a prompt, and how tokens are chosen
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
@@ -27,6 +28,7 @@
 
 mod args;
 mod bench;
+mod chat;
 mod demo;
 mod error;
 mod input;
@@ -37,14 +39,18 @@ mod output;
 mod pack;
 mod perplexity;
 mod plan;
+mod prompt;
 mod run;
+mod sampling;
 mod tokenize;
 
+pub use chat::ChatError;
 pub use error::{CliError, Exit};
 
 const EXAMPLES: &str = "\
 Examples:
   smolt run \"Turn on the kitchen lights\"
+  smolt chat -m model.gguf
   smolt run -m model.gguf --system \"Answer in one sentence.\" \"Why is the sky blue?\"
   smolt run -m model.gguf \"Summarize this:\" < letter.txt > summary.txt
   smolt plan -m model.gguf -c 2048 --max-memory 200M
@@ -70,6 +76,8 @@ pub struct Cli {
 pub enum Command {
     /// Answer a prompt
     Run(Box<run::RunArgs>),
+    /// Talk with a model
+    Chat(Box<chat::ChatArgs>),
     /// Show how much memory a model needs, before loading it
     Plan(plan::PlanArgs),
     /// Turn text into token ids, or back
@@ -89,6 +97,7 @@ pub enum Command {
 pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
     let result = match &cli.command {
         Command::Run(args) => run::execute(args),
+        Command::Chat(args) => chat::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),

@@ -1,5 +1,6 @@
 //! Standard output and standard error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
@@ -9,6 +10,34 @@ use super::error::CliError;
 /// Says something on standard error. If nobody listens, nothing is lost.
 pub(super) fn note(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "smolt: {text}");
+}
+
+/// Says several lines on standard error, as they are but for control characters.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", printable(text));
+}
+
+/// Says on standard error what went wrong, why, and what to do about it.
+pub(super) fn complain(error: &CliError) {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        // Some messages hold their cause already.
+        if !message.contains(&error.to_string()) {
+            message = format!("{message}: {error}");
+        }
+        cause = error.source();
+    }
+    let hint = error.hint().map_or(String::new(), |hint| format!("\nhint: {hint}"));
+    say(&format!("smolt: {message}{hint}"));
+}
+
+/// Text in which control characters are U+FFFD: what a model writes may not move the cursor or worse.
+fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Writes to standard output and flushes it.
@@ -45,8 +74,7 @@ impl Answer {
         Answer { terminal: is_terminal(), last: None }
     }
 
-    /// Writes a part of the answer. On a terminal, control characters are shown as U+FFFD: what a model writes
-    /// may not move the cursor or worse.
+    /// Writes a part of the answer. On a terminal, control characters are shown as U+FFFD.
     ///
     /// # Errors
     /// As [`write`].
@@ -55,12 +83,15 @@ impl Answer {
             return Ok(());
         }
         self.last = text.chars().last();
-        if self.terminal && text.chars().any(is_unsafe) {
-            let shown: String =
-                text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
-            return write(shown.as_bytes());
-        }
-        write(text.as_bytes())
+        if self.terminal { write(printable(text).as_bytes()) } else { write(text.as_bytes()) }
+    }
+
+    /// Ends the line, terminal or not, also if there is nothing on it.
+    ///
+    /// # Errors
+    /// As [`write`].
+    pub(super) fn end_line(&self) -> Result<(), CliError> {
+        if self.last == Some('\n') { Ok(()) } else { write(b"\n") }
     }
 
     /// Ends the line on a terminal.

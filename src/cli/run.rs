@@ -1,10 +1,6 @@
 //! `smolt run`: one prompt, one answer.
 
-use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -14,14 +10,13 @@ use super::error::{CliError, Exit};
 use super::load::{self, Loaded, Planned};
 use super::memory::show_bytes;
 use super::output::{self, Answer, note};
+use super::prompt::PromptArgs;
+use super::sampling::SamplingArgs;
 use super::{input, interrupt};
 use crate::eval::probe::peak_rss;
-use crate::generate::{FinishReason, Outcome, Request, SamplerOptions, Timings};
-use crate::gguf::{GgufError, GgufFile};
+use crate::generate::{Conversation, FinishReason, Outcome, Request, SamplerOptions, Timings};
 use crate::model::LanguageModel;
-use crate::text::{
-    ChatTemplate, EncodeOptions, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Role, Tokenizer,
-};
+use crate::text::{MAX_MESSAGE_BYTES, Tokenizer};
 
 /// Arguments of `smolt run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,17 +42,8 @@ pub struct RunArgs {
     #[command(flatten)]
     resources: ResourceArgs,
 
-    /// What the model is told before the prompt
-    #[arg(long, value_name = "TEXT", env = "SMOLT_SYSTEM", conflicts_with = "raw")]
-    system: Option<String>,
-
-    /// Chat template in place of the model's: a file, one of the model's by name, or a built-in one such as chatml
-    #[arg(long, value_name = "NAME|FILE", env = "SMOLT_TEMPLATE", conflicts_with = "raw")]
-    template: Option<String>,
-
-    /// Give the prompt to the model as it is: no chat template, and control tokens in it count
-    #[arg(long)]
-    raw: bool,
+    #[command(flatten)]
+    prompting: PromptArgs,
 
     /// Tokens to generate at most [default: as many as the context holds]
     #[arg(short = 'n', long, value_name = "N", env = "SMOLT_MAX_TOKENS")]
@@ -82,57 +68,6 @@ pub struct RunArgs {
     sampling: SamplingArgs,
 }
 
-/// How tokens are chosen. What is not given comes from the file (general.sampling.*), else from the defaults.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Sampling")]
-struct SamplingArgs {
-    /// Temperature; 0 always takes the most likely token [default: 0.7, demo model 0]
-    #[arg(long, value_name = "T", env = "SMOLT_TEMP", allow_negative_numbers = true)]
-    temp: Option<f32>,
-
-    /// Choose among the N most likely tokens; 0 for all [default: 40]
-    #[arg(long, value_name = "N", env = "SMOLT_TOP_K")]
-    top_k: Option<usize>,
-
-    /// Choose among the most likely tokens that together have probability P [default: 0.9]
-    #[arg(long, value_name = "P", env = "SMOLT_TOP_P", allow_negative_numbers = true)]
-    top_p: Option<f32>,
-
-    /// Drop tokens less likely than P times the most likely one [default: 0.05]
-    #[arg(long, value_name = "P", env = "SMOLT_MIN_P", allow_negative_numbers = true)]
-    min_p: Option<f32>,
-
-    /// Divide the logits of recent tokens by this [default: 1]
-    #[arg(long, value_name = "X", env = "SMOLT_REPEAT_PENALTY", allow_negative_numbers = true)]
-    repeat_penalty: Option<f32>,
-
-    /// Equal seeds give equal answers [default: random]
-    #[arg(long, value_name = "N", env = "SMOLT_SEED")]
-    seed: Option<u64>,
-}
-
-impl SamplingArgs {
-    fn resolve(&self, file: &GgufFile, is_demo: bool) -> Result<SamplerOptions, GgufError> {
-        let stored = |key: &str| file.f32(&format!("general.sampling.{key}"));
-        let temperature = if is_demo { 0.0 } else { 0.7 };
-        let top_k = file.u32("general.sampling.top_k")?.map(|k| k as usize);
-        Ok(SamplerOptions {
-            temperature: self.temp.or(stored("temp")?).unwrap_or(temperature),
-            top_k: self.top_k.or(top_k).unwrap_or(40),
-            top_p: self.top_p.or(stored("top_p")?).unwrap_or(0.9),
-            min_p: self.min_p.or(stored("min_p")?).unwrap_or(0.05),
-            repeat_penalty: self.repeat_penalty.or(stored("penalty_repeat")?).unwrap_or(1.0),
-            seed: self.seed.unwrap_or_else(random_seed),
-            ..SamplerOptions::default()
-        })
-    }
-}
-
-/// Below 2^32, so that it survives readers of JSON that know only doubles.
-fn random_seed() -> u64 {
-    RandomState::new().build_hasher().finish() >> 32
-}
-
 /// Loads the model and answers the prompt.
 pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     let prompt = input::prompt(args.prompt.as_deref(), MAX_MESSAGE_BYTES)?;
@@ -142,7 +77,7 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     sampler.validate().map_err(crate::generate::GenerateError::from)?;
     planned.check(args.resources.max_memory)?;
     let mut loaded = planned.load(&args.model, started)?;
-    let tokens = encode(args, &prompt, loaded.session.tokenizer())?;
+    let tokens = encode(args, prompt, loaded.session.tokenizer())?;
     let seed = sampler.seed;
     let outcome = answer(args, &tokens, sampler, &mut loaded)?;
     let report = Report::new(&planned, &loaded, &outcome, seed);
@@ -159,47 +94,11 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
 }
 
 /// The prompt as token ids.
-fn encode(args: &RunArgs, prompt: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, CliError> {
-    let mut tokens = vec![];
-    let template = match &args.template {
-        _ if args.raw => None,
-        Some(wanted) => Some(template(wanted, tokenizer)?),
-        None => ChatTemplate::of(tokenizer)?,
-    };
-    let system = args.system.as_deref().filter(|system| !system.trim().is_empty());
-    if let Some(template) = template {
-        let system = system.map(|text| Message::new(Role::System, text));
-        let messages: Vec<Message> = system.into_iter().chain([Message::new(Role::User, prompt)]).collect();
-        template.encode(tokenizer, &messages, &mut tokens)?;
-        return Ok(tokens);
-    }
-    if !args.raw {
-        note("the model has no chat template; it continues the prompt as it is (--raw expects that)");
-    }
-    let joined = system.map(|system| format!("{system}\n\n{prompt}"));
-    let options = EncodeOptions { add_special: false, parse_special: args.raw };
-    tokenizer.encode(joined.as_deref().unwrap_or(prompt), options, &mut tokens)?;
-    if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
-        && tokens.first() != Some(&bos)
-    {
-        tokens.insert(0, bos);
-    }
-    Ok(tokens)
-}
-
-/// The template of this file, else the model's or the built-in one of this name.
-fn template(wanted: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, CliError> {
-    if Path::new(wanted).is_file() {
-        let fail = |source| CliError::ReadTemplate { file: wanted.to_owned(), source };
-        let mut source = String::new();
-        let limit = MAX_TEMPLATE_BYTES as u64 + 1;
-        File::open(wanted).and_then(|file| file.take(limit).read_to_string(&mut source)).map_err(fail)?;
-        return Ok(ChatTemplate::compile(&source, tokenizer)?);
-    }
-    match tokenizer.named_chat_template(wanted) {
-        Some(source) => Ok(ChatTemplate::compile(source, tokenizer)?),
-        None => Ok(ChatTemplate::builtin(wanted, tokenizer)?),
-    }
+fn encode(args: &RunArgs, prompt: String, tokenizer: &Tokenizer) -> Result<Vec<u32>, CliError> {
+    let format = args.prompting.format(tokenizer)?;
+    let mut conversation = Conversation::new(args.prompting.system());
+    conversation.ask(prompt);
+    Ok(conversation.next(&format, tokenizer, usize::MAX, 0)?.tokens)
 }
 
 /// Generates; without `--json` the answer is printed as it comes.

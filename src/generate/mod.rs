@@ -15,6 +15,9 @@
 //!   stop       text held back while it may become a stop string
 //!   cancel     CancelHandle: stops a session from another thread
 //!   metrics    Timings
+//! conversation turns of a chat, as the tokens of the next request
+//! saved        a conversation with the state of the cache in a file
+//! repetition   notices an answer that goes in circles
 //! error        everything that can go wrong
 //! ```
 //!
@@ -29,6 +32,7 @@
 
 mod cancel;
 mod candidates;
+mod conversation;
 mod error;
 mod filter;
 mod logits;
@@ -36,7 +40,9 @@ mod logprobs;
 mod lookup;
 mod metrics;
 mod options;
+mod repetition;
 mod sampler;
+mod saved;
 mod sequence;
 mod session;
 mod stop;
@@ -45,12 +51,15 @@ mod stop;
 mod tests;
 
 pub use self::cancel::CancelHandle;
+pub use self::conversation::{Conversation, Format, Next, Turn};
 pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter};
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;
 pub use self::options::{OptionError, SamplerOptions};
+pub use self::repetition::LoopGuard;
 pub use self::sampler::Sampler;
+pub use self::saved::{Identity, MAX_HEADER_BYTES, Opened, SavedError, open, save};
 pub use self::session::{FinishReason, Outcome, Request, Session, TokenEvent, planned_bytes};
 pub use self::stop::{MAX_STOP_BYTES, MAX_STOPS};

@@ -1,9 +1,10 @@
 //! One model, what is in its cache, and the loop that continues it. See [`Session`].
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::model::{LanguageModel, Logits, ModelError, logit_blocks};
+use crate::model::{LanguageModel, Logits, ModelError, Resume, logit_blocks};
 use crate::text::Tokenizer;
 
 use super::logprobs::LOGPROB_BYTES;
@@ -180,6 +181,11 @@ impl<M: LanguageModel> Session<M> {
         &self.model
     }
 
+    /// Positions in the cache.
+    pub fn context(&self) -> usize {
+        self.model.context()
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         self.sequence.tokenizer()
@@ -321,6 +327,37 @@ impl<M: LanguageModel> Session<M> {
         lookup.step();
         model.truncate(used);
         Ok(finish)
+    }
+}
+
+impl<M: Resume> Session<M> {
+    /// As [`Resume::state_key`].
+    pub fn state_key(&self) -> u64 {
+        self.model.state_key()
+    }
+
+    /// Bytes of the state of `positions` tokens.
+    pub fn state_bytes(&mut self, positions: usize) -> u64 {
+        self.model.state_bytes(positions)
+    }
+
+    /// Writes the state of the tokens in the cache ([`Session::cached`]).
+    ///
+    /// # Errors
+    /// As `out`.
+    pub fn write_state(&mut self, out: &mut dyn io::Write) -> io::Result<()> {
+        self.model.write_state(out)
+    }
+
+    /// Fills the cache with a state that was written when it held `tokens`, which must be of the vocabulary.
+    ///
+    /// # Errors
+    /// As [`Resume::read_state`]; the cache is empty then.
+    pub fn read_state(&mut self, tokens: &[u32], from: &mut dyn io::Read) -> io::Result<()> {
+        self.clear();
+        self.model.read_state(tokens.len(), from)?;
+        self.sequence.set_prompt(tokens);
+        Ok(())
     }
 }
 

@@ -46,7 +46,7 @@ pub use self::recipe::{
 };
 pub use self::tensor::TensorInfo;
 pub use self::value::{Array, Kind, OwnedValue, Value};
-pub use self::writer::{GgufWriter, write_file};
+pub use self::writer::{GgufWriter, write_file, write_stream};
 
 /// Key of the alignment of tensor data in bytes.
 pub const ALIGNMENT_KEY: &str = "general.alignment";

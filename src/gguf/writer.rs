@@ -207,8 +207,22 @@ impl GgufWriter {
 /// # Errors
 /// If the disk refuses, or the path is that of something else than a file.
 pub fn write_file(path: &Path, content: &[u8]) -> Result<(), GgufError> {
+    write_stream(path, |out| out.write_all(content))
+}
+
+/// [`write_file`] for content that need not be in memory at once: `write` is called with a buffered writer.
+///
+/// # Errors
+/// As [`write_file`], and if `write` fails; then nothing is left behind.
+pub fn write_stream(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), GgufError> {
     let temporary = Temporary::create(path)?;
-    (&temporary.file).write_all(content).map_err(|source| io_error(path, "write", source))?;
+    let mut out = BufWriter::new(&temporary.file);
+    let written = write(&mut out).and_then(|()| out.flush());
+    drop(out);
+    written.map_err(|source| io_error(path, "write", source))?;
     temporary.rename(path)
 }
 

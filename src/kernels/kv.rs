@@ -148,6 +148,16 @@ impl KvShape {
         start..start + len
     }
 
+    /// Where a head's codes and scales at the first `positions` positions are in a layer's cache. Other positions
+    /// may lie there too; what is stored for these does not depend on how many positions the cache has.
+    pub(crate) fn filled(&self, head: usize, positions: usize) -> [Range<usize>; 2] {
+        let start = head * self.head_len();
+        let codes = positions.next_multiple_of(VIRTUAL) * self.code_halves();
+        let scales = positions.div_ceil(CHUNK) * CHUNK * self.scales();
+        let scales_start = start + self.head_codes();
+        [start..start + codes, scales_start..scales_start + scales]
+    }
+
     /// Chunks of a full cache.
     pub(crate) fn chunks(&self) -> usize {
         self.positions.div_ceil(CHUNK)

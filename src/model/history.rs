@@ -5,8 +5,10 @@
 //! further, those before every [`STEP`]-th position are kept as well: it then goes back to the last of these.
 
 use super::plan::TILE;
+use super::snapshot::Visit;
 use super::spec::{Mixer, Spec};
 use crate::runtime::{AllocError, Buffer, page_rounded};
+use std::io;
 use std::ops::Range;
 
 /// Positions from one place to which a run can always go back to the next.
@@ -102,6 +104,34 @@ impl History {
                 row.copy_from_slice(&self.ring[self.shape.in_ring(layer, position)]);
             }
         }
+    }
+
+    /// Calls `visit` for all that a run at `positions` needs, in an order that depends on nothing else.
+    pub(super) fn visit(&mut self, positions: usize, visit: Visit<'_>) -> io::Result<()> {
+        if self.shape.layers == 0 {
+            return Ok(());
+        }
+        let mut first = self.first as u64;
+        visit(bytemuck::bytes_of_mut(&mut first))?;
+        self.first = first as usize;
+        visit(bytemuck::cast_slice_mut(&mut self.ring))?;
+        for layer in 0..self.shape.layers {
+            for place in 1..=(positions / STEP).min(self.shape.places) {
+                visit(bytemuck::cast_slice_mut(&mut self.saved[self.shape.in_saved(layer, place)]))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what was read by [`Self::visit`] can be.
+    pub(super) fn is_possible(&self, positions: usize) -> bool {
+        let oldest = positions.saturating_sub(self.shape.slots());
+        self.shape.layers == 0 || (oldest..=positions).contains(&self.first)
+    }
+
+    /// Makes ready for a new text.
+    pub(super) fn forget(&mut self) {
+        self.first = 0;
     }
 
     /// Goes back to `position` or as little before as it can, and returns where it is.

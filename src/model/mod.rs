@@ -8,6 +8,7 @@
 //! * [`Runner`]: a model with its KV cache, working memory and threads; the one forward pass.
 //! * [`Tile`]: the stages of that pass, for those who look inside.
 //! * [`Logits`]: what a model says may come next.
+//! * [`Resume`]: what the cache holds as bytes, to go on in a later run.
 //! * [`LanguageModel`]: what generation and scoring need of a runner, so that tests can use another.
 
 mod error;
@@ -20,6 +21,7 @@ mod packed;
 mod plan;
 mod rope;
 mod runner;
+mod snapshot;
 mod spec;
 mod states;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use logits::{LogitRows, Logits, logit_blocks};
 pub use packed::{PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
+pub use snapshot::Resume;
 pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec};
 pub use tile::{Norm, Tile};
 

@@ -8,6 +8,7 @@ use super::logits::{LogitRows, logit_blocks};
 use super::packed::PackStatus;
 use super::plan::{self, RunOptions, TILE};
 use super::rope::RopeTable;
+use super::snapshot::Visit;
 use super::spec::Spec;
 use super::states::States;
 use super::tile::{input, norm, output};
@@ -16,6 +17,7 @@ use crate::gguf::GgufFile;
 use crate::kernels::ops::{Executor, Input};
 use crate::kernels::{Kernels, KvShape};
 use crate::runtime::{AllocError, Buffer};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -197,6 +199,23 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Calls `visit` for every part of the cache that tokens after the first `positions` depend on, in an order
+    /// that depends on nothing else.
+    pub(super) fn visit(&mut self, positions: usize, visit: Visit<'_>) -> io::Result<()> {
+        let kv = self.kv;
+        for cache in [&mut self.keys, &mut self.values] {
+            for layer in cache.chunks_exact_mut(kv.len().max(1)) {
+                for range in (0..kv.heads).flat_map(|head| kv.filled(head, positions)) {
+                    if !range.is_empty() {
+                        visit(bytemuck::cast_slice_mut(&mut layer[range]))?;
+                    }
+                }
+            }
+        }
+        self.states.visit(visit)?;
+        self.history.visit(positions, visit)
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), ModelError> {

@@ -5,8 +5,10 @@
 //! to go back goes to the last copy that is early enough, or to the start.
 
 use super::history::History;
+use super::snapshot::Visit;
 use super::spec::{Spec, StateSpec};
 use crate::runtime::{AllocError, Buffer, page_rounded};
+use std::io;
 
 /// Copies of the states of all layers.
 const COPIES: usize = 3;
@@ -68,6 +70,28 @@ impl States {
         let first = (0..COPIES).fold(0, |a, b| if self.positions[b] < self.positions[a] { b } else { a });
         self.positions[first] = position;
         self.exchange(first, position, &mut |state, copy| copy.copy_from_slice(state), history);
+    }
+
+    /// Calls `visit` for the states and their copies.
+    pub(super) fn visit(&mut self, visit: Visit<'_>) -> io::Result<()> {
+        if self.now.is_empty() {
+            return Ok(());
+        }
+        let mut copied = self.positions.map(|position| position as u64);
+        visit(bytemuck::bytes_of_mut(&mut copied))?;
+        self.positions = copied.map(|position| position as usize);
+        visit(bytemuck::cast_slice_mut(&mut self.now))?;
+        visit(bytemuck::cast_slice_mut(&mut self.copies))
+    }
+
+    /// Whether what was read by [`Self::visit`] can be.
+    pub(super) fn is_possible(&self, positions: usize) -> bool {
+        self.positions.iter().all(|position| *position <= positions)
+    }
+
+    /// Makes ready for a new text.
+    pub(super) fn forget(&mut self) {
+        self.positions = [0; COPIES];
     }
 
     /// Goes back to `position` or as little before as it can, and returns where it is.

@@ -1,15 +1,18 @@
 //! A model whose logits are a function of its history, and a vocabulary small enough to read.
 
+mod conversations;
 mod lookups;
 mod sampling;
+mod saves;
 mod sessions;
 mod stops;
 
 use std::cell::Cell;
+use std::io;
 use std::sync::Arc;
 
 use crate::gguf::{GgufFile, GgufWriter};
-use crate::model::{LanguageModel, LogitRows, Logits, ModelError};
+use crate::model::{LanguageModel, LogitRows, Logits, ModelError, Resume};
 use crate::text::{TokenKind, Tokenizer, TokenizerOptions};
 
 use super::{Request, SamplerOptions, Session};
@@ -217,6 +220,36 @@ impl LanguageModel for FakeModel {
         let peaks = self.logits.chunks_exact(VOCAB).flat_map(|row| Scanned::new(row).peaks);
         self.peaks = peaks.collect();
         Ok(LogitRows { vocab: VOCAB, values: &self.logits, peaks: &self.peaks })
+    }
+}
+
+/// The state is the history, eight bytes a token.
+impl Resume for FakeModel {
+    fn state_key(&self) -> u64 {
+        1
+    }
+
+    fn state_bytes(&mut self, positions: usize) -> u64 {
+        8 * positions as u64
+    }
+
+    fn write_state(&mut self, out: &mut dyn io::Write) -> io::Result<()> {
+        self.history.iter().try_for_each(|id| out.write_all(&u64::from(*id).to_le_bytes()))
+    }
+
+    fn read_state(&mut self, positions: usize, from: &mut dyn io::Read) -> io::Result<()> {
+        self.history.clear();
+        let mut history = vec![];
+        for _ in 0..positions {
+            let mut bytes = [0; 8];
+            from.read_exact(&mut bytes)?;
+            match u32::try_from(u64::from_le_bytes(bytes)) {
+                Ok(id) if (id as usize) < VOCAB => history.push(id),
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+        self.history = history;
+        Ok(())
     }
 }
 

@@ -36,6 +36,7 @@ use self::date::Time;
 use self::engine::Engine;
 use self::trace::{Mask, Wanted};
 use super::{EncodeOptions, TextError, Tokenizer};
+use crate::gguf::Fnv;
 
 pub use self::builtin::BUILTIN_TEMPLATES;
 
@@ -154,10 +155,47 @@ pub struct Prompt {
     pub from_messages: Vec<Range<usize>>,
 }
 
+impl Prompt {
+    /// Appends the ids of the prompt to `out`, with the start token if the vocabulary asks for it and the template
+    /// did not write it.
+    ///
+    /// # Errors
+    /// If the vocabulary lacks a token for the text.
+    pub fn encode(&self, tokenizer: &Tokenizer, out: &mut Vec<u32>) -> Result<(), TextError> {
+        let start = out.len();
+        self.encode_from(0, tokenizer, out)?;
+        if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
+            && out.get(start) != Some(&bos)
+        {
+            out.insert(start, bos);
+        }
+        Ok(())
+    }
+
+    /// Appends the ids of the text from byte `start` on to `out`. They are those of the whole prompt only if a
+    /// control token starts there.
+    ///
+    /// # Errors
+    /// As [`Prompt::encode`].
+    pub fn encode_from(
+        &self,
+        start: usize,
+        tokenizer: &Tokenizer,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
+        let rest = self.from_messages.iter().filter(|range| range.end > start);
+        let guarded: Vec<Range<usize>> =
+            rest.map(|range| range.start.saturating_sub(start)..range.end - start).collect();
+        let options = EncodeOptions { add_special: false, parse_special: true };
+        tokenizer.encode_guarded(&self.text[start..], &guarded, options, out)
+    }
+}
+
 /// The chat template of a model, compiled.
 #[derive(Debug)]
 pub struct ChatTemplate {
     engine: Engine,
+    fingerprint: u64,
     /// What to try for telling messages from the template's text; empty if there are no control tokens.
     plans: Vec<Wanted>,
     /// Private-use characters of the template.
@@ -199,13 +237,21 @@ impl ChatTemplate {
         let controls: Vec<&str> = controls.iter().map(String::as_str).collect();
         let mut private = HashSet::new();
         trace::private(&Value::from(source), &mut private);
+        let mut hash = Fnv::default();
+        hash.add(source.as_bytes());
         Ok(ChatTemplate {
             engine: Engine::new(source)?,
+            fingerprint: hash.finish(),
             plans: if controls.is_empty() { vec![] } else { trace::plans(&controls) },
             private,
             bos: piece(tokenizer.bos()),
             eos: piece(tokenizer.eos()),
         })
+    }
+
+    /// A number that differs (with high probability) between templates.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// Renders `messages`, followed by the start of the assistant's answer.
@@ -272,16 +318,7 @@ impl ChatTemplate {
         variables: &TemplateVariables,
         out: &mut Vec<u32>,
     ) -> Result<(), TemplateError> {
-        let start = out.len();
-        let prompt = self.render_with(messages, variables)?;
-        let options = EncodeOptions { add_special: false, parse_special: true };
-        tokenizer.encode_guarded(&prompt.text, &prompt.from_messages, options, out)?;
-        if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
-            && out.get(start) != Some(&bos)
-        {
-            out.insert(start, bos);
-        }
-        Ok(())
+        Ok(self.render_with(messages, variables)?.encode(tokenizer, out)?)
     }
 
     fn text(&self, input: &Input) -> Result<String, TemplateError> {

@@ -1,0 +1,108 @@
+//! What the commands do.
+
+use std::path::Path;
+
+use super::super::error::{CliError, Exit};
+use super::super::memory::show_bytes;
+use super::super::output::{note, say};
+use super::commands::{self, Action};
+use super::engine::Engine;
+use super::error::ChatError;
+use super::talk::Talk;
+use super::{Flow, editor, report};
+use crate::text::EncodeOptions;
+
+/// Does what a command says; `argument` is what followed it.
+///
+/// # Errors
+/// If it cannot be done; then all is as before.
+pub(super) fn act(
+    action: Action,
+    argument: &str,
+    engine: &mut Engine,
+    talk: &mut Talk,
+) -> Result<Flow, CliError> {
+    match action {
+        Action::Help => say(&commands::help()),
+        Action::Exit => return Ok(Flow::Leave(Exit::Ok)),
+        Action::Reset => {
+            talk.conversation.clear();
+            note("all turns are forgotten");
+        }
+        Action::Retry => return Ok(talk.retry(engine, None)?.into()),
+        Action::Undo => undo(talk)?,
+        Action::Edit => return edit(engine, talk),
+        Action::System => system(argument, talk),
+        Action::Set if argument.is_empty() => say(&talk.settings.show()),
+        Action::Set => talk.settings.set(argument)?,
+        Action::Show if argument == "history" => say(&report::history(&talk.conversation)),
+        Action::Show => say(&report::overview(talk, engine)),
+        Action::Context => say(&report::context(talk, engine)),
+        Action::Stats => {
+            let outcome = talk.last.as_ref().ok_or(ChatError::NothingSaid)?;
+            say(&report::stats(outcome, engine));
+        }
+        Action::Tokens => tokens(argument, engine, talk)?,
+        Action::Save => {
+            let path = file(argument, "save")?;
+            let bytes = talk.save(engine, path)?;
+            note(format_args!("saved in {}, {}", path.display(), show_bytes(bytes)));
+        }
+        Action::Load => {
+            let path = file(argument, "load")?;
+            talk.load(engine, path)?;
+            let turns = talk.conversation.turns().len();
+            note(format_args!("going on with {} after {turns} turns", path.display()));
+        }
+        Action::Model if argument.is_empty() => say(&report::model(engine)),
+        Action::Model => return Ok(Flow::Switch(argument.into())),
+    }
+    Ok(Flow::Continue)
+}
+
+fn file<'a>(argument: &'a str, command: &'static str) -> Result<&'a Path, ChatError> {
+    match argument {
+        "" => Err(ChatError::Missing { command, missing: "the name of a file" }),
+        name => Ok(Path::new(name)),
+    }
+}
+
+fn undo(talk: &mut Talk) -> Result<(), ChatError> {
+    let message = talk.conversation.undo().ok_or(ChatError::NothingSaid)?;
+    let line: String = message.lines().next().unwrap_or_default().chars().take(60).collect();
+    note(format_args!("taken back: {}", line.escape_debug()));
+    Ok(())
+}
+
+fn edit(engine: &mut Engine, talk: &mut Talk) -> Result<Flow, CliError> {
+    let last = talk.conversation.turns().last().map(|turn| turn.user.clone());
+    let text = editor::edit(last.as_deref().unwrap_or_default())?;
+    if text.trim().is_empty() {
+        note("the message is empty; nothing is asked");
+        return Ok(Flow::Continue);
+    }
+    say(&text);
+    let exit = if last.is_some() { talk.retry(engine, Some(&text))? } else { talk.ask(engine, &text)? };
+    Ok(exit.into())
+}
+
+fn system(argument: &str, talk: &mut Talk) {
+    match argument {
+        "" => say(&report::system(&talk.conversation)),
+        "none" => talk.conversation.set_system(None),
+        text => talk.conversation.set_system(Some(super::message::content(text))),
+    }
+}
+
+fn tokens(argument: &str, engine: &Engine, talk: &Talk) -> Result<(), CliError> {
+    let tokenizer = engine.loaded.session.tokenizer();
+    if argument.is_empty() {
+        let outcome = talk.last.as_ref().ok_or(ChatError::NothingSaid)?;
+        say(&report::tokens(&outcome.tokens, tokenizer));
+        return Ok(());
+    }
+    let mut ids = vec![];
+    tokenizer.encode(argument, EncodeOptions { add_special: false, parse_special: false }, &mut ids)?;
+    say(&report::tokens(&ids, tokenizer));
+    Ok(())
+}

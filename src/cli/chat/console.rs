@@ -1,0 +1,174 @@
+//! Where messages come from: a line editor on a terminal, else the lines of standard input.
+
+use std::io::{self, BufRead, IsTerminal, StdinLock};
+use std::path::{Path, PathBuf};
+
+use rustyline::config::{Behavior, BellStyle, ColorMode, Config};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Editor};
+
+use super::super::error::CliError;
+use super::super::output::{self, note};
+use super::error::ChatError;
+use super::helper::Assistant;
+use super::message;
+use crate::text::MAX_MESSAGE_BYTES;
+
+const PROMPT: &str = "> ";
+/// Lines that the history keeps.
+const MAX_HISTORY: usize = 1000;
+/// Lines that start so are not kept: what a system prompt says may be meant for the model alone.
+const SECRET: &str = "/system";
+
+/// What was read.
+pub(super) enum Read {
+    /// A message or a command, without quotes around it.
+    Line(String),
+    /// Ctrl-C.
+    Interrupted,
+    /// Ctrl-D, or the end of the input.
+    End,
+}
+
+/// Where messages come from.
+pub(super) enum Console {
+    Editor(Box<LineEditor>),
+    Lines(Lines),
+}
+
+/// A line editor with its history.
+pub(super) struct LineEditor {
+    editor: Editor<Assistant, FileHistory>,
+    history: Option<PathBuf>,
+}
+
+/// Lines of standard input.
+pub(super) struct Lines {
+    input: StdinLock<'static>,
+    /// Bytes read before.
+    offset: usize,
+}
+
+impl Console {
+    /// The line editor if standard input is a terminal that can move its cursor. Without `history`, no line is kept
+    /// beyond the end.
+    ///
+    /// # Errors
+    /// If the terminal cannot be used.
+    pub(super) fn open(history: bool) -> Result<Console, CliError> {
+        let is_dumb = std::env::var("TERM").is_ok_and(|term| term.eq_ignore_ascii_case("dumb"));
+        if !io::stdin().is_terminal() || (is_dumb && !output::is_terminal()) {
+            return Ok(Console::Lines(Lines { input: io::stdin().lock(), offset: 0 }));
+        }
+        let colour = !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        // Standard output may be a file.
+        let behavior = if output::is_terminal() { Behavior::Stdio } else { Behavior::PreferTerm };
+        let config = Config::builder()
+            .max_history_size(MAX_HISTORY)
+            .map_err(ChatError::Terminal)?
+            .completion_type(CompletionType::List)
+            .color_mode(if colour { ColorMode::Enabled } else { ColorMode::Disabled })
+            .bell_style(BellStyle::None)
+            .behavior(behavior)
+            .build();
+        let mut editor = Editor::with_config(config).map_err(ChatError::Terminal)?;
+        editor.set_helper(Some(Assistant::new(colour)));
+        let history = if history { history_path() } else { None };
+        if let Some(path) = &history {
+            // There is none at the first start.
+            let _ = editor.load_history(path);
+        }
+        Ok(Console::Editor(Box::new(LineEditor { editor, history })))
+    }
+
+    /// Reads the next message that is not blank.
+    ///
+    /// # Errors
+    /// If the input is not text, has too long a message or cannot be read.
+    pub(super) fn read(&mut self) -> Result<Read, CliError> {
+        loop {
+            let lines = match self {
+                Console::Editor(editor) => match editor.read()? {
+                    Read::Line(lines) => lines,
+                    other => return Ok(other),
+                },
+                Console::Lines(lines) => match lines.read()? {
+                    Some(lines) => lines,
+                    None => return Ok(Read::End),
+                },
+            };
+            let text = message::content(&lines);
+            if !text.trim().is_empty() {
+                return Ok(Read::Line(text.to_owned()));
+            }
+        }
+    }
+}
+
+impl LineEditor {
+    fn read(&mut self) -> Result<Read, CliError> {
+        let line = match self.editor.readline(PROMPT) {
+            Ok(line) => line,
+            Err(ReadlineError::Interrupted) => return Ok(Read::Interrupted),
+            Err(ReadlineError::Eof) => return Ok(Read::End),
+            Err(error) => return Err(ChatError::Terminal(error).into()),
+        };
+        if line.len() > MAX_MESSAGE_BYTES {
+            return Err(ChatError::MessageTooLong { limit: MAX_MESSAGE_BYTES }.into());
+        }
+        if !line.trim().is_empty() && !line.starts_with(SECRET) {
+            self.remember(&line);
+        }
+        Ok(Read::Line(line))
+    }
+
+    fn remember(&mut self, line: &str) {
+        let added = self.editor.add_history_entry(line).unwrap_or(false);
+        if let Some(path) = self.history.as_ref().filter(|_| added)
+            && let Err(error) = append(&mut self.editor, path)
+        {
+            note(format_args!("the history cannot be kept in {}: {error}", path.display()));
+            self.history = None;
+        }
+    }
+}
+
+fn append(editor: &mut Editor<Assistant, FileHistory>, path: &Path) -> rustyline::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    editor.append_history(path)
+}
+
+/// `$XDG_STATE_HOME/smolt/history`, by default `~/.local/state/smolt/history`.
+fn history_path() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?;
+    Some(state.join("smolt").join("history"))
+}
+
+impl Lines {
+    /// Reads lines up to the end of a message; `None` at the end of the input.
+    fn read(&mut self) -> Result<Option<String>, CliError> {
+        let mut bytes = vec![];
+        loop {
+            let room = (MAX_MESSAGE_BYTES + 1 - bytes.len()) as u64;
+            let read = io::Read::take(&mut self.input, room).read_until(b'\n', &mut bytes);
+            let read = read.map_err(CliError::Input)?;
+            if bytes.len() > MAX_MESSAGE_BYTES {
+                return Err(CliError::InputTooLong { limit: MAX_MESSAGE_BYTES });
+            }
+            if read == 0 && bytes.is_empty() {
+                return Ok(None);
+            }
+            let text = str::from_utf8(&bytes)
+                .map_err(|error| CliError::InputNotUtf8 { offset: self.offset + error.valid_up_to() })?;
+            if read == 0 || message::is_complete(text) {
+                let text = text.strip_suffix('\n').unwrap_or(text).replace("\r\n", "\n");
+                self.offset += bytes.len();
+                return Ok(Some(text.strip_suffix('\r').unwrap_or(&text).to_owned()));
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What can go wrong in a chat besides the model.
+
+use std::io;
+
+use super::super::error::Exit;
+
+/// A command that cannot be done, or a line that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum ChatError {
+    #[error("there is no command /{found}")]
+    UnknownCommand { found: String, nearest: Option<&'static str> },
+    #[error("there is no setting {found:?}; there are: {known}")]
+    UnknownSetting { found: String, known: String },
+    #[error("{setting} cannot be {found:?}, expected {expected}")]
+    BadSetting { setting: &'static str, found: String, expected: &'static str },
+    #[error("/{command} needs {missing}")]
+    Missing { command: &'static str, missing: &'static str },
+    #[error("nothing was said yet")]
+    NothingSaid,
+    #[error("cannot start the editor {command:?}")]
+    Editor { command: String, source: io::Error },
+    #[error("the editor {command:?} failed; the message is as it was")]
+    EditorFailed { command: String },
+    #[error("the editor's text cannot be used")]
+    EditorText { source: io::Error },
+    #[error("a message of more than {limit} bytes")]
+    MessageTooLong { limit: usize },
+    #[error("cannot read from the terminal")]
+    Terminal(#[source] rustyline::error::ReadlineError),
+}
+
+impl ChatError {
+    /// The exit code where nobody is there to try again.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Editor { .. } | Self::EditorFailed { .. } | Self::EditorText { .. } | Self::Terminal(_) => {
+                Exit::Runtime
+            }
+            _ => Exit::Usage,
+        }
+    }
+
+    /// What to do next, where the message does not say it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownCommand { nearest: Some(name), .. } => {
+                Some(format!("did you mean /{name}? A message that starts with / is written with //"))
+            }
+            Self::UnknownCommand { .. } => {
+                Some("/help lists them; a message that starts with / is written with //".to_owned())
+            }
+            Self::Editor { .. } => Some("set the variable EDITOR to one".to_owned()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the line editor asks while a line is typed: completion, hints, whether Enter ends the message.
+
+use std::borrow::Cow;
+
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Context, Helper};
+
+use super::commands::{Action, COMMANDS, Command};
+use super::message;
+use super::settings;
+
+/// The helper of the line editor.
+pub(super) struct Assistant {
+    files: FilenameCompleter,
+    /// Whether hints may be dimmed.
+    colour: bool,
+}
+
+impl Assistant {
+    pub(super) fn new(colour: bool) -> Assistant {
+        Assistant { files: FilenameCompleter::new(), colour }
+    }
+}
+
+/// The command that a line starts with, and where what follows starts.
+fn typed(line: &str) -> Option<(&'static Command, usize)> {
+    let (name, rest) = line.strip_prefix('/')?.split_once(' ')?;
+    let command = COMMANDS.iter().find(|command| command.name == name)?;
+    Some((command, line.len() - rest.len()))
+}
+
+/// Words that may follow a command.
+fn words(command: &Command) -> &'static [&'static str] {
+    match command.action {
+        Action::Set => &settings::NAMES,
+        Action::Show => &["history"],
+        Action::System => &["none"],
+        _ => &[],
+    }
+}
+
+impl Helper for Assistant {}
+
+impl Completer for Assistant {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, ctx: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let before = &line[..pos];
+        let pairs = |names: &mut dyn Iterator<Item = &str>, prefix: &str| {
+            let matching = names.filter(|name| name.starts_with(prefix));
+            matching.map(|name| Pair { display: name.to_owned(), replacement: name.to_owned() }).collect()
+        };
+        if let Some((command, start)) = typed(before) {
+            if command.takes_file {
+                return self.files.complete(line, pos, ctx);
+            }
+            return Ok((start, pairs(&mut words(command).iter().copied(), &before[start..])));
+        }
+        match before.strip_prefix('/') {
+            Some(prefix) => Ok((1, pairs(&mut COMMANDS.iter().map(|command| command.name), prefix))),
+            None => Ok((pos, vec![])),
+        }
+    }
+}
+
+impl Hinter for Assistant {
+    type Hint = String;
+
+    fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
+        if pos < line.len() {
+            return None;
+        }
+        if let Some((command, start)) = typed(line) {
+            let rest = &line[start..];
+            if rest.is_empty() {
+                return Some(command.usage.to_owned()).filter(|usage| !usage.is_empty());
+            }
+            let mut matching = words(command).iter().filter_map(|word| word.strip_prefix(rest));
+            return matching.next().filter(|word| !word.is_empty()).map(str::to_owned);
+        }
+        let prefix = line.strip_prefix('/').filter(|prefix| !prefix.is_empty())?;
+        let command = COMMANDS.iter().find(|command| command.name.starts_with(prefix))?;
+        Some(format!("{} {}", &command.name[prefix.len()..], command.usage)).filter(|hint| hint != " ")
+    }
+}
+
+impl Highlighter for Assistant {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        if self.colour { Cow::Owned(format!("\x1b[2m{hint}\x1b[0m")) } else { Cow::Borrowed(hint) }
+    }
+}
+
+impl Validator for Assistant {
+    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        let is_complete = message::is_complete(context.input());
+        Ok(if is_complete { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
+    }
+}

@@ -1,0 +1,145 @@
+//! What `/set` changes.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use super::error::ChatError;
+use crate::generate::SamplerOptions;
+
+/// Settings of the answers to come.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) sampler: SamplerOptions,
+    /// Tokens of an answer at most.
+    pub(super) max_tokens: Option<usize>,
+    pub(super) stop: Vec<String>,
+    /// End answers that go in circles.
+    pub(super) loop_guard: bool,
+    /// Say after each answer how long it took.
+    pub(super) stats: bool,
+}
+
+/// Names of the settings.
+pub(super) const NAMES: [&str; 10] = [
+    "temp",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repeat_penalty",
+    "seed",
+    "max_tokens",
+    "stop",
+    "loop_guard",
+    "stats",
+];
+
+impl Settings {
+    /// Changes a setting to what `text` says, `NAME VALUE`; on an error nothing is changed.
+    ///
+    /// # Errors
+    /// If there is no such setting, or it cannot have this value.
+    pub(super) fn set(&mut self, text: &str) -> Result<(), ChatError> {
+        let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        let name = name.replace('-', "_");
+        let Some(&name) = NAMES.iter().find(|known| **known == name) else {
+            return Err(ChatError::UnknownSetting {
+                found: name.chars().take(32).collect(),
+                known: NAMES.join(", "),
+            });
+        };
+        let (value, mut changed) = (value.trim(), self.clone());
+        let bad = |expected| ChatError::BadSetting { setting: name, found: value.to_owned(), expected };
+        match name {
+            "temp" => changed.sampler.temperature = number(value).ok_or(bad("a number from 0 to 10"))?,
+            "top_k" => changed.sampler.top_k = number(value).ok_or(bad("a whole number, 0 for all"))?,
+            "top_p" => changed.sampler.top_p = number(value).ok_or(bad("a number from 0 to 1"))?,
+            "min_p" => changed.sampler.min_p = number(value).ok_or(bad("a number from 0 to 1"))?,
+            "repeat_penalty" => {
+                changed.sampler.repeat_penalty = number(value).ok_or(bad("a number from 0.01 to 100"))?;
+            }
+            "seed" => changed.sampler.seed = number(value).ok_or(bad("a whole number"))?,
+            "max_tokens" => {
+                let count: Option<usize> = number(value);
+                let is_known = count.is_some() || value == "none";
+                changed.max_tokens = is_known.then_some(count).ok_or(bad("a whole number or none"))?;
+            }
+            "stop" if value == "none" => changed.stop.clear(),
+            "stop" if value.is_empty() => return Err(bad("a text or none")),
+            "stop" => changed.stop = vec![value.to_owned()],
+            "loop_guard" => changed.loop_guard = switch(value).ok_or(bad("on or off"))?,
+            _ => changed.stats = switch(value).ok_or(bad("on or off"))?,
+        }
+        if changed.sampler.validate().is_err() {
+            return Err(bad("a number in its range; smolt help chat has the ranges"));
+        }
+        *self = changed;
+        Ok(())
+    }
+
+    /// All settings, one a line.
+    pub(super) fn show(&self) -> String {
+        let SamplerOptions { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } = &self.sampler;
+        let on = |on: bool| if on { "on" } else { "off" };
+        let stop = if self.stop.is_empty() { "none".to_owned() } else { format!("{:?}", self.stop) };
+        let max_tokens = self.max_tokens.map_or("none".to_owned(), |count| count.to_string());
+        let (loop_guard, stats) = (on(self.loop_guard), on(self.stats));
+        let values: [&dyn Display; NAMES.len()] =
+            [temperature, top_k, top_p, min_p, repeat_penalty, seed, &max_tokens, &stop, &loop_guard, &stats];
+        let lines = NAMES.iter().zip(values).map(|(name, value)| format!("  {name:<15} {value}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" | "true" | "1" => Some(true),
+        "off" | "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        let sampler = SamplerOptions::default();
+        Settings { sampler, max_tokens: None, stop: vec![], loop_guard: true, stats: false }
+    }
+
+    #[test]
+    fn every_setting_can_be_changed_and_shown() {
+        let mut settings = settings();
+        for (name, value) in
+            NAMES.iter().zip(["0.25", "7", "0.5", "0.125", "1.5", "99", "12", "END", "off", "on"])
+        {
+            settings.set(&format!("{name}  {value} ")).unwrap();
+            assert!(
+                settings.show().lines().any(|line| line.contains(name) && line.contains(value)),
+                "{name}"
+            );
+        }
+        assert_eq!((settings.sampler.temperature, settings.sampler.seed), (0.25, 99));
+        assert_eq!((settings.max_tokens, settings.loop_guard, settings.stats), (Some(12), false, true));
+        settings.set("max-tokens none").unwrap();
+        settings.set("stop none").unwrap();
+        assert_eq!((settings.max_tokens, settings.stop.len()), (None, 0));
+    }
+
+    #[test]
+    fn wrong_values_change_nothing() {
+        let mut settings = settings();
+        let before = settings.show();
+        for wrong in
+            ["temp", "temp x", "temp -1", "temp nan", "top_p 2", "seed -1", "max_tokens many", "stats maybe"]
+        {
+            assert!(matches!(settings.set(wrong), Err(ChatError::BadSetting { .. })), "{wrong}");
+        }
+        assert!(settings.set("colour red").unwrap_err().to_string().contains("repeat_penalty"));
+        assert_eq!(settings.show(), before);
+    }
+}

@@ -1,0 +1,152 @@
+//! Asking and answering, saving and going on.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::error::{CliError, Exit};
+use super::super::interrupt::Interrupts;
+use super::super::output::{Answer, note, say};
+use super::engine::Engine;
+use super::error::ChatError;
+use super::report;
+use super::settings::Settings;
+use crate::generate::{Conversation, FinishReason, LoopGuard, Outcome, Request, SamplerOptions};
+use crate::generate::{open, save};
+
+/// Part of the context that is kept free for an answer.
+const ANSWER_SHARE: usize = 4;
+
+/// A conversation with all that its next answer depends on but the model.
+pub(super) struct Talk {
+    pub(super) conversation: Conversation,
+    pub(super) settings: Settings,
+    pub(super) interrupts: Interrupts,
+    /// Whether a person is there to go on after an error or Ctrl-C.
+    pub(super) interactive: bool,
+    /// Tokens to guess ahead.
+    pub(super) lookup: usize,
+    /// Answers so far; each has a seed of its own.
+    pub(super) answers: u64,
+    pub(super) last: Option<Outcome>,
+}
+
+/// How an answer ended.
+struct Ended {
+    outcome: Outcome,
+    /// It went in circles.
+    looped: bool,
+}
+
+impl Talk {
+    /// Asks, and prints the answer as it comes. Returns how the process ends if Ctrl-C ends it.
+    ///
+    /// # Errors
+    /// If the message cannot be asked, which it is then as if it was not, or the answer cannot be printed.
+    pub(super) fn ask(&mut self, engine: &mut Engine, message: &str) -> Result<Option<Exit>, CliError> {
+        self.conversation.ask(message);
+        let ended = self.answer(engine);
+        if ended.is_err() {
+            self.conversation.undo();
+        }
+        let Ended { outcome, looped } = ended?;
+        self.answers += 1;
+        let is_stopped = outcome.finish == FinishReason::Cancelled && !looped;
+        if looped {
+            note("the answer went in circles and was ended; /set loop_guard off lets it");
+        } else if outcome.finish == FinishReason::Context {
+            note("the context is full and the answer cut off; -c N gives a larger one");
+        }
+        if self.settings.stats {
+            say(&report::stats(&outcome, engine));
+        }
+        self.last = Some(outcome);
+        Ok((is_stopped && !self.interactive).then_some(Exit::Interrupted))
+    }
+
+    /// Asks the last message again, or `message` in its place.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], and if nothing was said yet.
+    pub(super) fn retry(
+        &mut self,
+        engine: &mut Engine,
+        message: Option<&str>,
+    ) -> Result<Option<Exit>, CliError> {
+        let last = self.conversation.undo().ok_or(ChatError::NothingSaid)?;
+        self.ask(engine, message.unwrap_or(&last))
+    }
+
+    fn answer(&mut self, engine: &mut Engine) -> Result<Ended, CliError> {
+        let session = &mut engine.loaded.session;
+        let (tokenizer, context) = (Arc::clone(session.tokenizer()), session.context());
+        let share = context / ANSWER_SHARE;
+        let reserve = self.settings.max_tokens.map_or(share, |count| count.min(share)).max(1);
+        let next = self.conversation.next(&engine.format, &tokenizer, context, reserve)?;
+        if next.dropped > 0 {
+            note(report::dropped(next.dropped, self.conversation.system().is_some()));
+        }
+        let settings = &self.settings;
+        let seed = settings.sampler.seed.wrapping_add(self.answers);
+        let (mut printed, mut guard) = (Answer::new(), LoopGuard::default());
+        let (mut failure, mut looped) = (None, false);
+        let outcome = self.interrupts.during(|cancel| {
+            let request = Request {
+                max_tokens: settings.max_tokens,
+                sampler: SamplerOptions { seed, ..settings.sampler.clone() },
+                stop: &settings.stop,
+                cancel: Some(cancel),
+                lookup: self.lookup,
+                ..Request::new(&next.tokens)
+            };
+            session.generate(request, &mut |event| {
+                failure = printed.push(event.text).err();
+                looped = settings.loop_guard && guard.push(event.id, event.text);
+                if failure.is_some() || looped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let outcome = outcome?;
+        printed.end_line()?;
+        self.conversation.answer(&outcome, &tokenizer)?;
+        Ok(Ended { outcome, looped })
+    }
+
+    /// Saves the conversation and what was computed; the system prompt is read first if nothing was.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(super) fn save(&mut self, engine: &mut Engine, path: &Path) -> Result<u64, CliError> {
+        let identity = engine.identity();
+        let session = &mut engine.loaded.session;
+        if self.conversation.turns().is_empty() {
+            let opening = self.conversation.opening(&engine.format, session.tokenizer())?;
+            if opening.is_empty() {
+                session.clear();
+            } else {
+                let request = Request { max_tokens: Some(0), ..Request::new(&opening) };
+                session.generate(request, &mut |_| ControlFlow::Continue(()))?;
+            }
+        }
+        Ok(save(path, &identity, &self.conversation, session)?)
+    }
+
+    /// Goes on with a saved conversation.
+    ///
+    /// # Errors
+    /// If it cannot be read; the conversation is then as before.
+    pub(super) fn load(&mut self, engine: &mut Engine, path: &Path) -> Result<(), CliError> {
+        let opened = open(path, &engine.identity(), &mut engine.loaded.session)?;
+        self.conversation = opened.conversation;
+        self.last = None;
+        if let Some(what) = opened.refused {
+            note(format_args!(
+                "{} was saved with {what}: what was computed is not used, the messages are read again",
+                path.display()
+            ));
+        }
+        Ok(())
+    }
+}

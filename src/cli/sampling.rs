@@ -1,0 +1,61 @@
+//! How tokens are chosen: arguments, the model's own preferences, defaults.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use crate::generate::SamplerOptions;
+use crate::gguf::{GgufError, GgufFile};
+
+/// How tokens are chosen. What is not given comes from the file (general.sampling.*), else from the defaults.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Sampling")]
+pub(super) struct SamplingArgs {
+    /// Temperature; 0 always takes the most likely token [default: 0.7, demo model 0]
+    #[arg(long, value_name = "T", env = "SMOLT_TEMP", allow_negative_numbers = true)]
+    temp: Option<f32>,
+
+    /// Choose among the N most likely tokens; 0 for all [default: 40]
+    #[arg(long, value_name = "N", env = "SMOLT_TOP_K")]
+    top_k: Option<usize>,
+
+    /// Choose among the most likely tokens that together have probability P [default: 0.9]
+    #[arg(long, value_name = "P", env = "SMOLT_TOP_P", allow_negative_numbers = true)]
+    top_p: Option<f32>,
+
+    /// Drop tokens less likely than P times the most likely one [default: 0.05]
+    #[arg(long, value_name = "P", env = "SMOLT_MIN_P", allow_negative_numbers = true)]
+    min_p: Option<f32>,
+
+    /// Divide the logits of recent tokens by this [default: 1]
+    #[arg(long, value_name = "X", env = "SMOLT_REPEAT_PENALTY", allow_negative_numbers = true)]
+    repeat_penalty: Option<f32>,
+
+    /// Equal seeds give equal answers [default: random]
+    #[arg(long, value_name = "N", env = "SMOLT_SEED")]
+    seed: Option<u64>,
+}
+
+impl SamplingArgs {
+    /// The options for the model in `file`; the demo model is greedy.
+    ///
+    /// # Errors
+    /// If what the file prefers is of a wrong type.
+    pub(super) fn resolve(&self, file: &GgufFile, is_demo: bool) -> Result<SamplerOptions, GgufError> {
+        let stored = |key: &str| file.f32(&format!("general.sampling.{key}"));
+        let temperature = if is_demo { 0.0 } else { 0.7 };
+        let top_k = file.u32("general.sampling.top_k")?.map(|k| k as usize);
+        Ok(SamplerOptions {
+            temperature: self.temp.or(stored("temp")?).unwrap_or(temperature),
+            top_k: self.top_k.or(top_k).unwrap_or(40),
+            top_p: self.top_p.or(stored("top_p")?).unwrap_or(0.9),
+            min_p: self.min_p.or(stored("min_p")?).unwrap_or(0.05),
+            repeat_penalty: self.repeat_penalty.or(stored("penalty_repeat")?).unwrap_or(1.0),
+            seed: self.seed.unwrap_or_else(random_seed),
+            ..SamplerOptions::default()
+        })
+    }
+}
+
+/// Below 2^32, so that it survives readers of JSON that know only doubles.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 32
+}

@@ -1,0 +1,304 @@
+//! Turns of a chat, as the tokens of the next request.
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::{ChatTemplate, EncodeOptions, Message, Prompt, Role, TemplateError, TextError, Tokenizer};
+
+use super::Outcome;
+
+/// How turns become a prompt.
+#[derive(Debug)]
+pub enum Format {
+    /// By a chat template.
+    Template(ChatTemplate),
+    /// One after the other, as the text that the model continues; of base models.
+    Raw {
+        /// Whether control tokens in the text count.
+        control: bool,
+    },
+}
+
+impl Format {
+    /// A number that differs (with high probability) between formats.
+    pub fn fingerprint(&self) -> u64 {
+        match self {
+            Format::Template(template) => template.fingerprint(),
+            Format::Raw { control } => u64::from(*control),
+        }
+    }
+}
+
+/// What the user said, and what the model said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The user's message.
+    pub user: String,
+    /// The answer, or the part that was generated before it was stopped; `None` before.
+    pub answer: Option<String>,
+}
+
+/// The next request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// The prompt.
+    pub tokens: Vec<u32>,
+    /// Turns that were dropped for it.
+    pub dropped: usize,
+}
+
+/// What was last read and generated: the text, and the tokens that stand for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) tokens: Vec<u32>,
+    /// Bytes and tokens up to the end of each prompt and each answer, ascending.
+    pub(super) marks: Vec<(usize, usize)>,
+}
+
+impl Said {
+    fn new(text: String, tokens: Vec<u32>) -> Said {
+        let marks = vec![(text.len(), tokens.len())];
+        Said { text, tokens, marks }
+    }
+
+    /// The longest part that `text` starts with, and where in `text` the rest starts.
+    fn shared(&self, text: &str) -> Option<(Said, usize)> {
+        let fits =
+            |(bytes, _): &&(usize, usize)| text.as_bytes().starts_with(&self.text.as_bytes()[..*bytes]);
+        let (bytes, tokens) = *self.marks.iter().rev().find(fits)?;
+        let marks = self.marks.iter().copied().filter(|mark| mark.0 <= bytes && mark.1 <= tokens);
+        let marks = marks.collect();
+        Some((
+            Said { text: self.text[..bytes].to_owned(), tokens: self.tokens[..tokens].to_vec(), marks },
+            bytes,
+        ))
+    }
+
+    /// Adds text; `tokens` stand for all of it.
+    fn extend(&mut self, text: &str, tokens: Vec<u32>) {
+        self.text.push_str(text);
+        self.tokens = tokens;
+        let mark = (self.text.len(), self.tokens.len());
+        if self.marks.last() != Some(&mark) {
+            self.marks.push(mark);
+        }
+    }
+}
+
+/// Appends the tokens of `text`, which holds no control token, if they stand for just that behind `tokens`: some
+/// vocabularies begin every text with a space.
+fn append(
+    tokenizer: &Tokenizer,
+    text: &str,
+    options: EncodeOptions,
+    tokens: &mut Vec<u32>,
+) -> Result<bool, TextError> {
+    let (start, last) = (tokens.len(), tokens.last().copied());
+    tokenizer.encode(text, options, tokens)?;
+    let before = last.map_or(vec![], |last| tokenizer.decode(&[last], false));
+    let after = tokenizer.decode(&tokens[start.saturating_sub(1)..], false);
+    Ok(after == [&before, text.as_bytes()].concat())
+}
+
+/// A system prompt and the turns since.
+///
+/// The next prompt keeps the tokens of the last one and of its answer, as the model generated them, wherever its text
+/// starts with theirs and goes on with a control token: encoding the answer again may give other tokens, and all
+/// after them would have to be computed again.
+#[derive(Clone, Debug, Default)]
+pub struct Conversation {
+    pub(super) system: Option<String>,
+    pub(super) turns: Vec<Turn>,
+    pub(super) said: Option<Said>,
+}
+
+impl Conversation {
+    /// A conversation without turns. A blank system prompt is none.
+    pub fn new(system: Option<&str>) -> Conversation {
+        let mut conversation = Conversation::default();
+        conversation.set_system(system);
+        conversation
+    }
+
+    /// The system prompt.
+    pub fn system(&self) -> Option<&str> {
+        self.system.as_deref()
+    }
+
+    /// Replaces the system prompt; the turns stay.
+    pub fn set_system(&mut self, system: Option<&str>) {
+        self.system = system.filter(|text| !text.trim().is_empty()).map(str::to_owned);
+    }
+
+    /// The turns, oldest first.
+    pub fn turns(&self) -> &[Turn] {
+        &self.turns
+    }
+
+    /// Forgets all turns.
+    pub fn clear(&mut self) {
+        self.turns.clear();
+        self.said = None;
+    }
+
+    /// Forgets which tokens stand for the turns: for a model with another vocabulary.
+    pub fn forget_tokens(&mut self) {
+        self.said = None;
+    }
+
+    /// The user says something.
+    pub fn ask(&mut self, message: impl Into<String>) {
+        self.turns.push(Turn { user: message.into(), answer: None });
+    }
+
+    /// The model answered the prompt of [`Conversation::next`], or was stopped while it did.
+    ///
+    /// # Errors
+    /// If the vocabulary lacks a token for the text.
+    pub fn answer(&mut self, outcome: &Outcome, tokenizer: &Tokenizer) -> Result<(), TextError> {
+        let Some(turn) = self.turns.last_mut() else { return Ok(()) };
+        turn.answer = Some(outcome.text.clone());
+        let Some(said) = &mut self.said else { return Ok(()) };
+        // The last tokens may be of a stop string or an incomplete character, which are no part of the text.
+        let last = said.tokens.last().copied();
+        let skipped = tokenizer.decode(last.as_slice(), false).len();
+        for kept in (0..=outcome.tokens.len()).rev() {
+            let part = &outcome.tokens[..kept];
+            let bytes = tokenizer.decode(&[last.as_slice(), part].concat(), false);
+            let Some(rest) = outcome.text.as_bytes().strip_prefix(&bytes[skipped..]) else { continue };
+            let Ok(rest) = std::str::from_utf8(rest) else { continue };
+            let mut tokens = [&said.tokens, part].concat();
+            let options = EncodeOptions { add_special: false, parse_special: false };
+            if rest.is_empty() || append(tokenizer, rest, options, &mut tokens)? {
+                said.extend(&outcome.text, tokens);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the last turn back and returns what the user said.
+    pub fn undo(&mut self) -> Option<String> {
+        self.turns.pop().map(|turn| turn.user)
+    }
+
+    /// The prompt for an answer to the last turn, with room for `reserve` tokens in `context`.
+    ///
+    /// If there is no such room, the oldest turns are dropped until the prompt takes half of the context, so that
+    /// what remains need not be computed again every time. A last turn that does not fit alone makes no room: its
+    /// prompt is longer than the context.
+    ///
+    /// # Errors
+    /// If the turns cannot be rendered or encoded.
+    pub fn next(
+        &mut self,
+        format: &Format,
+        tokenizer: &Tokenizer,
+        context: usize,
+        reserve: usize,
+    ) -> Result<Next, TemplateError> {
+        let (mut said, mut dropped) = (self.encode(0, format, tokenizer)?, 0);
+        if said.tokens.len() + reserve > context && self.turns.len() > 1 {
+            // The fewest turns to drop: more than `kept`, at most `dropped`.
+            let mut kept = 0;
+            dropped = self.turns.len() - 1;
+            said = self.encode(dropped, format, tokenizer)?;
+            if said.tokens.len() > context {
+                return Ok(Next { tokens: said.tokens, dropped: 0 });
+            }
+            while dropped - kept > 1 {
+                let middle = kept.midpoint(dropped);
+                let shorter = self.encode(middle, format, tokenizer)?;
+                if shorter.tokens.len() <= context / 2 {
+                    (dropped, said) = (middle, shorter);
+                } else {
+                    kept = middle;
+                }
+            }
+            self.turns.drain(..dropped);
+        }
+        let tokens = said.tokens.clone();
+        self.said = Some(said);
+        Ok(Next { tokens, dropped })
+    }
+
+    /// The tokens with which the prompt starts whatever the user says first: those of the system prompt.
+    ///
+    /// # Errors
+    /// As [`Conversation::next`].
+    pub fn opening(&self, format: &Format, tokenizer: &Tokenizer) -> Result<Vec<u32>, TemplateError> {
+        let with = |message: &str| {
+            let mut other = Conversation::new(self.system());
+            other.ask(message);
+            other.encode(0, format, tokenizer)
+        };
+        let (mut tokens, other) = (with("a")?.tokens, with("1")?.tokens);
+        tokens.truncate(tokens.iter().zip(&other).take_while(|(a, b)| a == b).count());
+        Ok(tokens)
+    }
+
+    /// Text and tokens of the system prompt and the turns from `first` on.
+    fn encode(&self, first: usize, format: &Format, tokenizer: &Tokenizer) -> Result<Said, TemplateError> {
+        match format {
+            Format::Template(template) => {
+                let prompt = template.render(&self.messages(first))?;
+                if let Some(said) = self.continued(&prompt, tokenizer)? {
+                    return Ok(said);
+                }
+                let mut tokens = vec![];
+                prompt.encode(tokenizer, &mut tokens)?;
+                Ok(Said::new(prompt.text, tokens))
+            }
+            Format::Raw { control } => Ok(self.encode_raw(first, *control, tokenizer)?),
+        }
+    }
+
+    fn messages(&self, first: usize) -> Vec<Message> {
+        let system = self.system().map(|text| Message::new(Role::System, text));
+        let turns = self.turns[first..].iter().flat_map(|turn| {
+            let answer = turn.answer.as_ref().map(|answer| Message::new(Role::Assistant, answer));
+            [Some(Message::new(Role::User, &turn.user)), answer]
+        });
+        system.into_iter().chain(turns.flatten()).collect()
+    }
+
+    /// What was said before and the tokens of the rest of `prompt`, if they may be joined.
+    fn continued(&self, prompt: &Prompt, tokenizer: &Tokenizer) -> Result<Option<Said>, TextError> {
+        let shared = self.said.as_ref().and_then(|said| said.shared(&prompt.text));
+        let Some((mut said, start)) = shared else { return Ok(None) };
+        let mut tokens = said.tokens.clone();
+        prompt.encode_from(start, tokenizer, &mut tokens)?;
+        let joint = tokens.get(said.tokens.len());
+        if joint.is_some_and(|id| !tokenizer.is_special(*id)) {
+            return Ok(None);
+        }
+        said.extend(&prompt.text[start..], tokens);
+        Ok(Some(said))
+    }
+
+    fn encode_raw(&self, first: usize, control: bool, tokenizer: &Tokenizer) -> Result<Said, TextError> {
+        let mut text = self.system().map_or(String::new(), |system| format!("{system}\n\n"));
+        for (index, turn) in self.turns[first..].iter().enumerate() {
+            text.push_str(if index == 0 { "" } else { "\n" });
+            text.push_str(&turn.user);
+            text.push_str(turn.answer.as_deref().unwrap_or_default());
+        }
+        let options = EncodeOptions { add_special: false, parse_special: control };
+        if let Some((mut said, start)) = self.said.as_ref().and_then(|said| said.shared(&text)) {
+            let (rest, mut tokens) = (&text[start..], said.tokens.clone());
+            let is_apart = rest.is_empty() || rest.starts_with('\n');
+            if is_apart && append(tokenizer, rest, options, &mut tokens)? {
+                said.extend(&text[start..], tokens);
+                return Ok(said);
+            }
+        }
+        let mut tokens = vec![];
+        tokenizer.encode(&text, options, &mut tokens)?;
+        if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        Ok(Said::new(text, tokens))
+    }
+}
