@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+#[cfg(unix)]
+mod chat;
 mod cli;
 mod demo;
 mod layering;

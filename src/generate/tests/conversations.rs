@@ -212,5 +212,5 @@ fn the_opening_is_what_every_first_prompt_starts_with() {
     conversation.ask("Hello");
     let next = conversation.next(&template(), &tokenizer(), CONTEXT, 4).unwrap();
     assert!(next.tokens.starts_with(&opening));
-    assert!(Conversation::new(None).opening(&RAW, &tokenizer()).unwrap().is_empty());
+    assert_eq!(Conversation::new(None).opening(&RAW, &tokenizer()).unwrap(), [1], "the start token");
 }

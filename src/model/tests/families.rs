@@ -363,3 +363,51 @@ fn slopes_are_those_of_the_paper() {
     let expected = [0.25, 0.0625, 1.0 / 64.0, 1.0 / 256.0, 0.5, 0.125];
     assert!(slopes.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-7));
 }
+
+#[test]
+fn every_family_goes_on_from_its_state() {
+    let tokens = text(150);
+    for sample in samples() {
+        let (name, file) = (sample.family.architecture, sample.file());
+        let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
+        let mut keys = vec![];
+        for kv in KvType::ALL {
+            let with = |context| {
+                let options = RunOptions { context, threads: 1, logit_rows: 4, kv };
+                Runner::new(Arc::clone(&model), &options).unwrap()
+            };
+            let (mut first, mut second) = (with(160), with(151));
+            let reference = all_logits(&mut first, &tokens);
+            keys.push(first.state_key());
+            assert_eq!(second.state_key(), first.state_key());
+            for at in [1, 64, 133] {
+                first.truncate(0);
+                first.feed(&tokens[..at], &|| false).unwrap();
+                let mut bytes = vec![];
+                first.write_state(&mut bytes).unwrap();
+                all_logits(&mut second, &[5; 140]);
+                assert_eq!(second.state_bytes(at), bytes.len() as u64, "{name} {kv} {at}");
+                second.read_state(at, &mut &bytes[..]).unwrap();
+                assert_eq!(second.position(), at);
+                let found = bits(second.feed(&tokens[at..], &|| false).unwrap());
+                assert_eq!(found, reference[149], "{name} {kv} {at}");
+                // And back, as the one that wrote it.
+                second.read_state(at, &mut &bytes[..]).unwrap();
+                for runner in [&mut first, &mut second] {
+                    runner.truncate(at / 2);
+                }
+                let back = second.position();
+                assert_eq!(back, first.position(), "{name} {kv} {at}");
+                let found = bits(second.feed(&tokens[back..], &|| false).unwrap());
+                assert_eq!(found, reference[149], "{name} {kv} {at} back to {back}");
+                // A state cut short leaves nothing behind.
+                assert!(second.read_state(at, &mut &bytes[..bytes.len() - 1]).is_err());
+                assert_eq!(second.position(), 0);
+                assert_eq!(all_logits(&mut second, &tokens)[149], reference[149], "{name} {kv} {at} afresh");
+            }
+            assert!(second.read_state(152, &mut std::io::empty()).is_err());
+        }
+        keys.dedup();
+        assert_eq!(keys.len(), KvType::ALL.len());
+    }
+}
