@@ -511,7 +511,7 @@ fn sessions_go_on_with_what_was_computed() {
     let (_, _, err) = run(&[], "Ho\n/show history\n");
     assert_eq!(new(&err), "x\nxuser\n".len() + message("Ho"), "{err}");
     assert!(err.contains("[user] Hi") && err.contains("A long system prompt."));
-    assert_eq!(count(&run(&[], "Ho\n/undo\n/undo\n/undo\n/context\n").2, " turns"), 0);
+    assert!(run(&[], "Ho\n/undo\n/undo\n/undo\n/context\n").2.contains(" 0 turns"));
 
     // Another way to store keys and values: the same answers, computed again.
     let (code, out, err) = run(&["--kv", "q8_0"], "Hi\n");

@@ -46,7 +46,7 @@ impl PromptArgs {
                 note("the model has no chat template; it continues the prompt as it is (--raw expects that)");
                 Format::Raw { control: false }
             },
-            Format::Template,
+            |template| Format::Template(Box::new(template)),
         ))
     }
 }

@@ -10,7 +10,7 @@ use super::Outcome;
 #[derive(Debug)]
 pub enum Format {
     /// By a chat template.
-    Template(ChatTemplate),
+    Template(Box<ChatTemplate>),
     /// One after the other, as the text that the model continues; of base models.
     Raw {
         /// Whether control tokens in the text count.

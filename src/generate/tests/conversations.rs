@@ -12,7 +12,7 @@ const TEMPLATE: &str =
 const CONTEXT: usize = 400;
 
 pub(super) fn template() -> Format {
-    Format::Template(ChatTemplate::compile(TEMPLATE, &tokenizer()).unwrap())
+    Format::Template(Box::new(ChatTemplate::compile(TEMPLATE, &tokenizer()).unwrap()))
 }
 
 const RAW: Format = Format::Raw { control: false };
