@@ -14,7 +14,7 @@
 //! * [`kernels`]: packed weights and the arithmetic, chosen once per instruction set.
 //! * [`model`]: families as data, memory plan, KV cache, the forward pass.
 //! * [`text`]: tokenizer and streaming detokenizer.
-//! * [`generate`]: sampling and the generation session.
+//! * [`generate`]: sampling, the generation session, conversations and their files.
 //! * [`eval`]: perplexity and benchmarks.
 //! * [`cli`]: the command line.
 

@@ -151,6 +151,9 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
     let (exit, mut engine) = converse(args, engine, &mut talk, &mut console)?;
     if let Some(path) = &args.session {
         talk.save(&mut engine, path)?;
+        if interactive {
+            note(format_args!("saved in {}", path.display()));
+        }
     }
     Ok(exit)
 }
