@@ -117,9 +117,9 @@ pub(super) struct ConvolutionWeights {
 }
 
 /// How the tokens of a layer learn of each other.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum MixerWeights {
-    Attention(AttentionWeights),
+    Attention(Box<AttentionWeights>),
     Convolution(ConvolutionWeights),
 }
 
@@ -134,7 +134,7 @@ impl MixerWeights {
 }
 
 /// A transformer layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Layer {
     pub(super) attention_norms: Norms,
     pub(super) mixer: MixerWeights,
@@ -396,7 +396,7 @@ impl<'a> Placer<'a> {
         Ok(Layer {
             attention_norms,
             mixer: match self.spec.layer_specs[index].mixer {
-                Mixer::Attention => MixerWeights::Attention(self.attention(index)?),
+                Mixer::Attention => MixerWeights::Attention(Box::new(self.attention(index)?)),
                 Mixer::Convolution => MixerWeights::Convolution(self.convolution(index)?),
             },
             feed_forward_norms: match shared_norm {

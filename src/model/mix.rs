@@ -1,7 +1,7 @@
 //! The stage of the forward pass in which tokens learn of each other: attention, or a short convolution.
 
 use super::families::{HeadNorm, Positions, RotaryPairs};
-use super::layout::{AttentionWeights, ConvolutionWeights, MixerWeights, StateWeights};
+use super::layout::MixerWeights;
 use super::runner::{Activations, Model, Runner};
 use super::spec::{LayerSpec, Rotary};
 use super::tile::{Tile, input, norm, output};
@@ -12,21 +12,20 @@ impl Tile<'_> {
     /// The attention of layer `index`, or what it has instead: from the residual stream to [`Self::mixed`].
     pub fn mix(&mut self, index: usize) {
         match self.runner.model.layout.layers[index].mixer {
-            MixerWeights::Attention(attention) => {
-                self.ask(index, &attention);
+            MixerWeights::Attention(_) => {
+                self.ask(index);
                 self.attend(index);
-                if let Some(state) = &attention.state {
-                    self.remember(index, state);
-                }
+                self.remember(index);
             }
-            MixerWeights::Convolution(convolution) => self.convolve(index, &convolution),
+            MixerWeights::Convolution(_) => self.convolve(index),
         }
     }
 
     /// Queries, keys and values of layer `index`, as attention wants them but for their rotation.
-    fn ask(&mut self, index: usize, attention: &AttentionWeights) {
+    fn ask(&mut self, index: usize) {
         let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
         let Model { spec, layout, weights, .. } = &**model;
+        let MixerWeights::Attention(attention) = &layout.layers[index].mixer else { return };
         let Activations { residual, queries, keys, values, .. } = activations;
         let (query_len, kv_len) = (*tokens * spec.query_width(), *tokens * spec.kv_width());
         let (queries, keys, values) = (&mut queries[..query_len], &mut keys[..kv_len], &mut values[..kv_len]);
@@ -91,10 +90,11 @@ impl Tile<'_> {
     }
 
     /// The convolution of layer `index`.
-    fn convolve(&mut self, index: usize, convolution: &ConvolutionWeights) {
+    fn convolve(&mut self, index: usize) {
         let (runner, tokens) = (&mut *self.runner, self.tokens);
         let Runner { model, executor, activations, history, .. } = runner;
         let Model { spec, layout, weights, .. } = &**model;
+        let MixerWeights::Convolution(convolution) = &layout.layers[index].mixer else { return };
         let Activations { residual, gates, mixed, .. } = activations;
         let (len, number) = (tokens * spec.dim, spec.layer_specs[index].number);
         let gates = &mut gates[..3 * len];
@@ -116,12 +116,16 @@ impl Tile<'_> {
         history.save(number, &(runner.position..runner.position + tokens));
     }
 
-    /// The state space of layer `index`, to [`Self::stated`].
-    fn remember(&mut self, index: usize, state: &StateWeights) {
+    /// The state space of layer `index`, if it has one, to [`Self::stated`].
+    fn remember(&mut self, index: usize) {
         let (runner, tokens) = (&mut *self.runner, self.tokens);
         let Runner { model, executor, activations, history, states, position, .. } = runner;
         let Model { spec, layout, weights, .. } = &**model;
-        let Some(shape) = spec.state else { return };
+        let (MixerWeights::Attention(attention), Some(shape)) = (&layout.layers[index].mixer, spec.state)
+        else {
+            return;
+        };
+        let Some(state) = &attention.state else { return };
         let Activations { residual, gates, convolved, stated, .. } = activations;
         let gates = &mut gates[..tokens * shape.input()];
         let convolved = &mut convolved[..tokens * shape.channels()];

@@ -3,10 +3,11 @@
 //! * `families`: a row of data per family; no code knows a family by name.
 //! * [`Spec`]: a model's shape, from the header.
 //! * [`Plan`]: the memory a run takes, from the header.
-//! * [`Model`]: the packed weights.
+//! * `layout`: where each tensor goes; [`Model`]: the packed weights.
 //! * `packed`: packed weights kept in a file, so that the next start need not pack them.
 //! * [`Runner`]: a model with its KV cache, working memory and threads; the one forward pass.
-//! * [`Tile`]: the stages of that pass, for those who look inside.
+//! * [`Tile`]: the stages of that pass, for those who look inside; `mix` is the one in which tokens meet.
+//! * `history`, `states`: what convolutions and state spaces remember, and how they go back.
 //! * [`Logits`]: what a model says may come next.
 //! * [`LanguageModel`]: what generation and scoring need of a runner, so that tests can use another.
 
@@ -49,7 +50,8 @@ pub trait LanguageModel {
     /// Tokens in the cache.
     fn position(&self) -> usize;
 
-    /// Forgets the tokens from `position` on; no effect if there are fewer.
+    /// Forgets the tokens from `position` on; no effect if there are fewer. A model that cannot go back to any
+    /// position forgets more: see [`Self::position`].
     fn truncate(&mut self, position: usize);
 
     /// Most rows that [`Self::feed_rows`] returns.

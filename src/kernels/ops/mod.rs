@@ -8,6 +8,9 @@
 //! ```text
 //! norm, q k v | rope, KV write, attention | output + residual | norm, gate up, activation | down + residual
 //! ```
+//!
+//! Families that norm heads, branches or sums ([`Norm`]), or mix tokens by a [`Convolution`] or a
+//! [`StateSpace`], have a stage more for each.
 
 mod attention;
 mod convolution;
