@@ -5,6 +5,7 @@
 mod calibrate;
 mod command;
 mod convert;
+mod families;
 mod fixture;
 mod llama_quantize;
 mod oracle;

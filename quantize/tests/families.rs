@@ -1,0 +1,240 @@
+//! Every family that can be converted, on the tiny models of `tests/data/families` (made by
+//! `scripts/make_families.py`): from the folder through the converter and the runner, against `transformers`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use smolt::gguf::GgufFile;
+use smolt::kernels::{Kernels, KvType};
+use smolt::model::{FAMILIES, LanguageModel, Model, RunOptions, Runner};
+use smolt_quantize::convert::{Conversion, ConvertOptions, FloatType, classes};
+
+use crate::fixture::{Scratch, quantize};
+
+/// Largest difference of a logit where both sides round keys and values to halves.
+const LARGEST_DIFFERENCE: f64 = 1e-3;
+/// Largest difference that the rounding of keys and values may add: `transformers` keeps them in F32.
+const CACHE_ROUNDING: f64 = 5e-2;
+/// Largest difference of Q8_0 matrices, as a part of the logits' standard deviation (root mean square). Rounding
+/// weights and activations to 8 bits costs about 1 % per matrix, and up to a few dozen follow each other.
+const Q8_0_ERROR: f64 = 0.1;
+/// Greedy tokens may differ where the best leads by less.
+const ROUNDING_GAP: f64 = 1e-3;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/families")
+}
+
+fn json(path: &Path) -> Value {
+    let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// Defines one test for each model and the list of their names; folders have `-` for `_`.
+macro_rules! fixtures {
+    ($($name:ident)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(#[test]
+        fn $name() {
+            Fixture::new(stringify!($name)).check();
+        })*
+    };
+}
+
+fixtures! {
+    bloom cerebras falcon_h1 gemma3 gpt2 gptneo gptneox gptneox_sequential granite lfm2 llama mobilellm olmo olmo2
+    opt opt_post_norm phi qwen2 qwen3 smollm3 stablelm
+}
+
+#[test]
+fn every_family_has_a_fixture_and_a_runtime() {
+    let mut folders: Vec<String> = std::fs::read_dir(root())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .map(|path| path.file_name().unwrap().to_string_lossy().replace('-', "_"))
+        .collect();
+    folders.sort();
+    assert_eq!(folders, NAMES, "folders of {} and tests", root().display());
+    let of_fixtures: Vec<String> = NAMES
+        .iter()
+        .map(|name| {
+            let config = json(&root().join(name.replace('_', "-")).join("config.json"));
+            config["architectures"][0].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let mut faults = Vec::new();
+    for (class, architecture) in classes() {
+        if !of_fixtures.iter().any(|found| found == class) {
+            faults.push(format!("{class} has no fixture"));
+        }
+        if !FAMILIES.iter().any(|family| family.architecture == architecture) {
+            faults.push(format!("{class} is converted to {architecture}, which cannot be run"));
+        }
+    }
+    for family in FAMILIES {
+        if !classes().any(|(_, architecture)| architecture == family.architecture) {
+            faults.push(format!("{} can be run, but nothing is converted to it", family.architecture));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// A model's folder with the tokenizer that all share.
+struct Fixture {
+    scratch: Scratch,
+    golden: Value,
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn largest(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let differences = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs());
+    differences.fold(0.0, |most, x| if x.is_nan() { f64::INFINITY } else { most.max(x) })
+}
+
+/// Root mean square of the differences, as a part of the standard deviation.
+fn relative_error(found: &[f32], expected: &[f64]) -> f64 {
+    let mean = expected.iter().sum::<f64>() / expected.len() as f64;
+    let spread: f64 = expected.iter().map(|x| (x - mean).powi(2)).sum();
+    let error: f64 = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+    (error / spread).sqrt()
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    (0..logits.len()).reduce(|best, i| if logits[i] > logits[best] { i } else { best }).unwrap() as u32
+}
+
+fn runner(path: &Path) -> Runner {
+    let file = GgufFile::open(path).unwrap();
+    let model = Model::load(&file, Kernels::detect().unwrap()).unwrap_or_else(|error| panic!("{error}"));
+    let options = RunOptions { context: 128, threads: 2, logit_rows: 8, kv: KvType::F16 };
+    Runner::new(Arc::new(model), &options).unwrap()
+}
+
+/// The logits after each token.
+fn all_logits(runner: &mut Runner, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let mut all = Vec::new();
+    runner.truncate(0);
+    runner.score(tokens, 0, &mut |_, logits| all.push(logits.to_vec())).unwrap();
+    all
+}
+
+impl Fixture {
+    fn new(name: &str) -> Self {
+        let folder = root().join(name.replace('_', "-"));
+        let scratch = Scratch::new();
+        for path in ["config.json", "model.safetensors"].map(|file| folder.join(file)) {
+            std::fs::copy(&path, scratch.path(&path.file_name().unwrap().to_string_lossy())).unwrap();
+        }
+        std::fs::copy(root().join("tokenizer.json"), scratch.path("tokenizer.json")).unwrap();
+        Self { scratch, golden: json(&folder.join("golden.json")) }
+    }
+
+    fn convert(&self, float: FloatType) -> PathBuf {
+        let output = self.scratch.path(&format!("{float:?}.gguf"));
+        let options = ConvertOptions { float, pre: None };
+        let conversion = Conversion::open(&self.scratch.path(""), &options).unwrap_or_else(|e| panic!("{e}"));
+        let mut read = 0;
+        conversion.write(&output, &mut |bytes| read += bytes).unwrap();
+        assert_eq!(read, conversion.source_bytes());
+        output
+    }
+
+    fn check(&self) {
+        // The weights are F16 numbers: stored as such nothing is lost.
+        for float in [FloatType::F32, FloatType::F16] {
+            let mut runner = runner(&self.convert(float));
+            self.check_logits(&mut runner, float);
+            self.check_greedy(&mut runner);
+            self.check_splits(&mut runner);
+        }
+        let (f16, q8_0) = (self.scratch.path("F16.gguf"), self.scratch.path("q8_0.gguf"));
+        let done = quantize(&f16, &q8_0, &["--type", "q8_0"]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        self.check_quantized(&mut runner(&q8_0));
+    }
+
+    fn prompts(&self) -> impl Iterator<Item = (Vec<u32>, &Vec<Value>)> {
+        let prompts = self.golden["prompts"].as_array().unwrap();
+        assert!(prompts.len() >= 3);
+        prompts.iter().map(|prompt| (ids(&prompt["ids"]), prompt["logits"].as_array().unwrap()))
+    }
+
+    fn check_logits(&self, runner: &mut Runner, float: FloatType) {
+        let (mut exact, mut rounded) = (0.0f64, 0.0f64);
+        for (tokens, rows) in self.prompts() {
+            let found = all_logits(runner, &tokens);
+            for row in rows {
+                let found = &found[row["position"].as_u64().unwrap() as usize];
+                rounded = rounded.max(largest(found, &numbers(&row["values"])));
+                if let Some(values) = row.get("half_cache") {
+                    exact = exact.max(largest(found, &numbers(values)));
+                }
+            }
+            assert!(rows.iter().any(|row| row.get("half_cache").is_some()));
+        }
+        eprintln!(
+            "{float:?}: largest difference {exact:.1e}; {rounded:.1e} where only one side rounds the cache"
+        );
+        assert!(exact <= LARGEST_DIFFERENCE, "{float:?}: {exact}");
+        assert!(rounded <= CACHE_ROUNDING, "{float:?}: {rounded}");
+    }
+
+    fn check_greedy(&self, runner: &mut Runner) {
+        let golden = &self.golden["greedy"];
+        let (expected, gaps) = (ids(&golden["tokens"]), numbers(&golden["gaps"]));
+        assert!(expected.len() >= 32);
+        runner.truncate(0);
+        let mut next = argmax(runner.feed(&ids(&golden["prompt"]), &|| false).unwrap());
+        for (i, (expected, gap)) in expected.into_iter().zip(gaps).enumerate() {
+            if next != expected {
+                assert!(
+                    gap < ROUNDING_GAP,
+                    "greedy token {i} is {next}, expected {expected}, which leads by {gap}"
+                );
+                eprintln!("greedy token {i} differs; it leads by {gap}");
+                break;
+            }
+            next = argmax(runner.feed(&[next], &|| false).unwrap());
+        }
+    }
+
+    /// Logits do not depend on how the tokens are fed.
+    fn check_splits(&self, runner: &mut Runner) {
+        for (tokens, _) in self.prompts() {
+            let expected = all_logits(runner, &tokens);
+            for size in [1, 7, tokens.len()] {
+                runner.truncate(0);
+                let mut read = 0;
+                for part in tokens.chunks(size) {
+                    read += part.len();
+                    let found = runner.feed(part, &|| false).unwrap();
+                    let same = found.iter().zip(&expected[read - 1]).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{read} tokens in parts of {size}");
+                }
+            }
+        }
+    }
+
+    fn check_quantized(&self, runner: &mut Runner) {
+        let mut worst = 0.0f64;
+        for (tokens, rows) in self.prompts() {
+            let found = all_logits(runner, &tokens);
+            for row in rows {
+                let found = &found[row["position"].as_u64().unwrap() as usize];
+                worst = worst.max(relative_error(found, &numbers(&row["values"])));
+            }
+        }
+        eprintln!("Q8_0: largest relative error {worst:.3}");
+        assert!(worst <= Q8_0_ERROR, "{worst}");
+    }
+}
