@@ -9,7 +9,7 @@
 use super::error::EvalError;
 use super::perplexity::{Corpus, Perplexity, PerplexityOptions, Score};
 use super::stats::{Mean, quantile};
-use crate::model::{ModelError, Runner, TILE, Tile};
+use crate::model::{ModelError, Runner, TILE};
 use serde::Serialize;
 
 /// Both models at one position.
@@ -241,8 +241,7 @@ fn walk(
     tile.embed(tokens);
     visit(0, tile.residual());
     for layer in 0..layers {
-        let stages = [Tile::mix, Tile::project, Tile::expand, Tile::contract];
-        stages.iter().for_each(|stage| stage(&mut tile, layer));
+        tile.layer(layer);
         visit(layer + 1, tile.residual());
     }
     Ok(())

@@ -266,7 +266,8 @@ impl<M: LanguageModel> Session<M> {
                 Ok(None) => {}
                 Ok(Some(finish)) => return Ok(finish),
                 Err(GenerateError::Model(ModelError::Cancelled)) => {
-                    let fed = self.model.position() - task.cached;
+                    // A model that had to forget more than it was told to may not be back there.
+                    let fed = self.model.position().saturating_sub(task.cached);
                     task.watch.prompt_fed(fed, Instant::now());
                     // Of the answer the last token is not read; what is beyond it is a draft.
                     self.model.truncate(self.sequence.tokens().len() - 1);

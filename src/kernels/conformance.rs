@@ -381,6 +381,49 @@ fn exp_is_within_two_ulp() {
     assert!(scalar::exp(-1e9) > 0.0 && scalar::exp(1e9).is_finite());
 }
 
+#[test]
+fn activations_are_their_functions() {
+    let erf = |z: f64| {
+        // The Taylor series, in double precision good for |z| below 4.
+        let mut term = z;
+        let mut sum = z;
+        for n in 1..200 {
+            term *= -z * z / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    };
+    for i in -5000..=5000 {
+        let x = f64::from(i) * 1e-3;
+        for kind in Activation::ALL {
+            let expected = match kind {
+                Activation::Silu => x / (1.0 + (-x).exp()),
+                Activation::Gelu => x * 0.5 * (1.0 + erf(x / 2.0f64.sqrt())),
+                Activation::GeluTanh => {
+                    let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+                    0.5 * x * (1.0 + u.tanh())
+                }
+                Activation::Relu => x.max(0.0),
+                Activation::ReluSquared => x.max(0.0).powi(2),
+            };
+            let mut found = [x as f32];
+            scalar::activate(kind, &mut found, None);
+            let error = (f64::from(found[0]) - expected).abs();
+            // What is given to exp is rounded; the series is exact to 1e-11.
+            let bound = expected.abs() * (1e-6 + x * x * 1e-7) + 1e-10;
+            assert!(error < bound, "{kind:?} of {x}: {} {expected}", found[0]);
+        }
+    }
+    for kernels in sets() {
+        for kind in Activation::ALL {
+            let mut found = [f32::NAN; 40];
+            // SAFETY: only available sets are tested.
+            unsafe { (kernels.activate)(kind, &mut found, None) };
+            assert!(found.iter().all(|v| v.is_nan()), "{} {kind:?}", kernels.name);
+        }
+    }
+}
+
 /// Stages: a normed input times three matrices, and a gated stage, for any thread count and split.
 #[test]
 fn linear_stages_do_not_depend_on_set_threads_or_split() {

@@ -6,6 +6,7 @@
 //! ```text
 //! F16    keys    [position / 16][dim][16]          f16
 //!        values  [position][dim]                   f16
+//! F32    the same                                  f32
 //! Q8_0   keys    [position / 16][dim / 4][16][4]   i8, then scales [chunk][dim / 32][128] f16
 //!        values  [position][dim]                   i8, then scales [chunk][dim / 32][128] f16
 //! ```
@@ -33,17 +34,20 @@ pub enum KvType {
     F16,
     /// 8-bit codes with a scale per 32 values. Queries are rounded alike.
     Q8_0,
+    /// Single precision: nothing is rounded, to compare with other programs.
+    F32,
 }
 
 impl KvType {
     /// All of them.
-    pub const ALL: [KvType; 2] = [KvType::F16, KvType::Q8_0];
+    pub const ALL: [KvType; 3] = [KvType::F16, KvType::Q8_0, KvType::F32];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             KvType::F16 => "f16",
             KvType::Q8_0 => "q8_0",
+            KvType::F32 => "f32",
         }
     }
 
@@ -52,6 +56,7 @@ impl KvType {
         match self {
             KvType::F16 => 2 * dim,
             KvType::Q8_0 => dim + 2 * dim.div_ceil(BLOCK),
+            KvType::F32 => 4 * dim,
         }
     }
 
@@ -99,7 +104,7 @@ impl KvShape {
     /// Values per head, rounded up.
     pub(crate) fn row(&self) -> usize {
         self.dim.next_multiple_of(match self.kind {
-            KvType::F16 => VIRTUAL,
+            KvType::F16 | KvType::F32 => VIRTUAL,
             KvType::Q8_0 => BLOCK,
         })
     }
@@ -107,7 +112,7 @@ impl KvShape {
     /// Scales per head and position.
     pub(crate) fn scales(&self) -> usize {
         match self.kind {
-            KvType::F16 => 0,
+            KvType::F16 | KvType::F32 => 0,
             KvType::Q8_0 => self.row() / BLOCK,
         }
     }
@@ -117,6 +122,7 @@ impl KvShape {
         match self.kind {
             KvType::F16 => self.row(),
             KvType::Q8_0 => self.row() / 2,
+            KvType::F32 => 2 * self.row(),
         }
     }
 

@@ -43,6 +43,9 @@ use acts::QuantSink;
 use generic::{ChunkJob, MatmulJob};
 use kv::Partial;
 
+/// Of a row, epsilon, weight and bias, to the result.
+type LayerNorm = unsafe fn(&[f32], f32, [Option<&[f32]>; 2], &mut [f32]);
+
 /// The kernels of one instruction set.
 ///
 /// The function pointers are `unsafe` to call: the processor must have the set, which holds for every table
@@ -60,8 +63,7 @@ pub struct Kernels {
     pub(crate) quantize: unsafe fn(&[f32], &mut QuantSink<'_>),
     pub(crate) sum_squares: unsafe fn(&[f32]) -> f32,
     pub(crate) scale_by: unsafe fn(&[f32], f32, &[f32], &mut [f32]),
-    /// A row, epsilon, weight and bias, and the result.
-    pub(crate) layer_norm: unsafe fn(&[f32], f32, [Option<&[f32]>; 2], &mut [f32]),
+    pub(crate) layer_norm: LayerNorm,
     pub(crate) activate: unsafe fn(Activation, &mut [f32], Option<&[f32]>),
     pub(crate) attend: unsafe fn(&mut ChunkJob<'_>, &mut Partial<'_>),
     /// The last argument is the row of `mixed`.

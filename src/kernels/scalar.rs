@@ -156,14 +156,24 @@ pub(crate) fn affine(x: &mut [f32], scale: f32, [weight, bias]: [Option<&[f32]>;
     }
 }
 
-/// Of `1 - erf(z)` with `z = x / sqrt(2)`: `polynomial(t) t exp(-z^2)` with `t = 1 / (1 + ERF_SCALE x)`, to
-/// 1.5e-7 (Abramowitz and Stegun, 7.1.26; the constant there is divided by the square root of 2).
-pub(crate) const ERF_SCALE: f32 = 0.231_641_9;
+/// `erfc(x / sqrt(2)) = t exp(-x^2 / 2 + polynomial(t))` with `t = 1 / (1 + ERFC_SCALE x)`, to 1.2e-7 of itself (Press et
+/// al., Numerical Recipes in C, 6.2).
+pub(crate) const ERFC_SCALE: f32 = 0.353_553_4;
 /// From the highest power down.
-pub(crate) const ERF_POLYNOMIAL: [f32; 5] =
-    [1.061_405_4, -1.453_152_1, 1.421_413_8, -0.284_496_72, 0.254_829_6];
+pub(crate) const ERFC_POLYNOMIAL: [f32; 10] = [
+    0.170_872_77,
+    -0.822_152_2,
+    1.488_515_9,
+    -1.135_204,
+    0.278_868_08,
+    -0.186_288_06,
+    0.096_784_18,
+    0.374_091_96,
+    1.000_023_7,
+    -1.265_512_2,
+];
 /// `2 sqrt(2 / pi)`, and this times 0.044715: `0.5 (1 + tanh(u)) = 1 / (1 + exp(-2 u))`.
-pub(crate) const GELU_TANH: [f32; 2] = [1.595_769_1, 0.071_354_814];
+pub(crate) const GELU_TANH: [f32; 2] = [1.595_769, 0.071_354_814];
 
 /// One value of an activation. Whatever is not a number stays so.
 fn activated(kind: Activation, x: f32) -> f32 {
@@ -172,9 +182,9 @@ fn activated(kind: Activation, x: f32) -> f32 {
         Activation::Silu => x / (1.0 + exp(-x)),
         Activation::Gelu => {
             let size = x.abs();
-            let t = 1.0 / size.mul_add(ERF_SCALE, 1.0);
-            let p = ERF_POLYNOMIAL[1..].iter().fold(ERF_POLYNOMIAL[0], |p, c| p.mul_add(t, *c));
-            let tail = p * t * exp(size * size * -0.5);
+            let t = 1.0 / size.mul_add(ERFC_SCALE, 1.0);
+            let p = ERFC_POLYNOMIAL[1..].iter().fold(ERFC_POLYNOMIAL[0], |p, c| p.mul_add(t, *c));
+            let tail = t * exp((size * -0.5).mul_add(size, p));
             (size * -0.5).mul_add(tail, relu)
         }
         Activation::GeluTanh => {
@@ -199,14 +209,22 @@ fn half(bits: u16) -> f32 {
     half::f16::from_bits(bits).to_f32()
 }
 
+/// Value `index` of the cache, where it is stored as a float.
+fn float(kind: KvType, codes: &[u16], index: usize) -> f32 {
+    match kind {
+        KvType::F32 => bytemuck::cast_slice::<u16, f32>(codes)[index],
+        _ => half(codes[index]),
+    }
+}
+
 /// The score of a query at a position of the chunk: fused in order of dimensions, or with 8-bit codes block
 /// by block as in a matrix product.
 fn score(job: &ChunkJob<'_>, query: usize, position: usize) -> f32 {
     let (row, codes) = (job.kv.row(), job.keys.codes);
     let (block, lane) = (position / VIRTUAL * VIRTUAL * row, position % VIRTUAL);
-    if job.kv.kind == KvType::F16 {
+    if job.kv.kind != KvType::Q8_0 {
         let query = &job.queries[query * row..][..job.kv.dim];
-        let key = |d: usize| half(codes[block + d * VIRTUAL + lane]);
+        let key = |d: usize| float(job.kv.kind, codes, block + d * VIRTUAL + lane);
         return query.iter().enumerate().fold(0.0, |acc, (d, q)| key(d).mul_add(*q, acc));
     }
     let codes: &[i8] = bytemuck::cast_slice(codes);
@@ -243,7 +261,7 @@ pub(crate) fn attend(job: &mut ChunkJob<'_>, out: &mut Partial<'_>) {
             *out = seen.clone().zip(&*weights).fold(0.0, |acc, (position, weight)| {
                 let at = position * row + d;
                 match job.kv.kind {
-                    KvType::F16 => half(codes[at]).mul_add(*weight, acc),
+                    KvType::F16 | KvType::F32 => float(job.kv.kind, codes, at).mul_add(*weight, acc),
                     KvType::Q8_0 => {
                         let scale = half(scales[d / BLOCK * CHUNK + position]);
                         let code: &[i8] = bytemuck::cast_slice(codes);

@@ -107,6 +107,8 @@ pub struct Family {
     pub head_norm: HeadNorm,
     /// Whether a layer's parts are parallel.
     pub parallel: Parallel,
+    /// Every layer has a state space beside its attention.
+    pub state_space: bool,
     /// The feed-forward part multiplies what the activation gives with a second product.
     pub gated: bool,
     /// Of the feed-forward part; the key `activation` overrides it.
@@ -131,6 +133,7 @@ const LLAMA: Family = Family {
     norm_places: NormPlaces::Before,
     head_norm: HeadNorm::None,
     parallel: Parallel::No,
+    state_space: false,
     gated: true,
     activation: Activation::Silu,
     scaled_embedding: false,
@@ -203,6 +206,7 @@ pub const FAMILIES: &[Family] = &[
         output_norm: "token_embd_norm",
         ..LLAMA
     },
+    Family { architecture: "falcon-h1", positions: HALVES, state_space: true, ..LLAMA },
 ];
 
 impl Family {

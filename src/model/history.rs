@@ -34,6 +34,10 @@ struct Shape {
 
 impl Shape {
     fn new(spec: &Spec, context: usize) -> Self {
+        if let Some(state) = &spec.state {
+            // `states` keeps what a run goes back to.
+            return Self { layers: spec.layers, before: state.taps - 1, dim: state.channels(), places: 0 };
+        }
         let layers = spec.layers_with(Mixer::Convolution);
         Self { layers, before: spec.taps.saturating_sub(1), dim: spec.dim, places: context / STEP }
     }
@@ -78,6 +82,11 @@ impl History {
         &mut self.ring[layer * len..(layer + 1) * len]
     }
 
+    /// Inputs of a layer at a position that the ring holds.
+    pub(super) fn inputs(&mut self, layer: usize, position: usize) -> &mut [f32] {
+        &mut self.ring[self.shape.in_ring(layer, position)]
+    }
+
     /// Takes note that all layers will get inputs at these positions.
     pub(super) fn announce(&mut self, positions: &Range<usize>) {
         let oldest = positions.end.saturating_sub(self.shape.slots());
@@ -86,7 +95,7 @@ impl History {
 
     /// Saves what a layer's ring holds before every place that these positions, all in the ring, reach.
     pub(super) fn save(&mut self, layer: usize, positions: &Range<usize>) {
-        for place in positions.start / STEP + 1..=positions.end / STEP {
+        for place in positions.start / STEP + 1..=(positions.end / STEP).min(self.shape.places) {
             let before = place * STEP - self.shape.before..place * STEP;
             let to = &mut self.saved[self.shape.in_saved(layer, place)];
             for (row, position) in to.chunks_exact_mut(self.shape.dim).zip(before) {

@@ -6,7 +6,7 @@
 
 use super::error::ModelError;
 use super::families::{HeadNorm, NormKind, NormPlaces};
-use super::spec::{Mixer, Spec};
+use super::spec::{Mixer, Spec, StateSpec};
 use crate::blocks::BlockType;
 use crate::gguf::{GgufFile, TensorInfo};
 use crate::kernels::{Forms, PackedShape, Packing};
@@ -84,6 +84,26 @@ pub(super) struct AttentionWeights {
     pub(super) output: Linear,
     /// Of queries and of keys; each row of the weights is for one head, or for all heads together.
     pub(super) head_norms: [Option<Norm>; 2],
+    /// A state space that reads the same, and whose output is added too.
+    pub(super) state: Option<StateWeights>,
+}
+
+/// A state space.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct StateWeights {
+    /// To the gate, the channels of the convolution and the steps.
+    pub(super) input: Linear,
+    /// `[channel][tap]`, the last tap for the token itself.
+    pub(super) kernel: Vector,
+    /// `[channel]`
+    pub(super) kernel_bias: Option<Vector>,
+    /// Added to the steps, `[head]`.
+    pub(super) step_bias: Vector,
+    /// Rate at which the state fades, negative, `[head]`.
+    pub(super) fading: Vector,
+    /// How much of what a head reads it gives directly, `[head]`.
+    pub(super) direct: Vector,
+    pub(super) output: Linear,
 }
 
 /// A convolution of `taps` tokens, channel by channel, between two gates.
@@ -97,9 +117,9 @@ pub(super) struct ConvolutionWeights {
 }
 
 /// How the tokens of a layer learn of each other.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum MixerWeights {
-    Attention(AttentionWeights),
+    Attention(Box<AttentionWeights>),
     Convolution(ConvolutionWeights),
 }
 
@@ -114,7 +134,7 @@ impl MixerWeights {
 }
 
 /// A transformer layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Layer {
     pub(super) attention_norms: Norms,
     pub(super) mixer: MixerWeights,
@@ -230,6 +250,12 @@ impl<'a> Placer<'a> {
         self.values(name, &[len], 0..len)
     }
 
+    /// All values of a tensor of this shape.
+    fn required(&mut self, name: &str, shape: &[usize]) -> Result<Vector, ModelError> {
+        let all = 0..shape.iter().product();
+        self.values(name, shape, all)?.ok_or_else(|| self.missing(name))
+    }
+
     /// Rows `part` of `{name}.weight`, and of `{name}.bias` where the file has it.
     fn linear_part(
         &mut self,
@@ -331,6 +357,24 @@ impl<'a> Placer<'a> {
                 self.head_norm(&name("attn_q_norm"), self.spec.heads)?,
                 self.head_norm(&name("attn_k_norm"), self.spec.kv_heads)?,
             ],
+            state: match self.spec.state {
+                Some(state) => Some(self.state(index, &state)?),
+                None => None,
+            },
+        })
+    }
+
+    fn state(&mut self, index: usize, state: &StateSpec) -> Result<StateWeights, ModelError> {
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let (channels, heads, taps) = (state.channels(), state.heads, state.taps);
+        Ok(StateWeights {
+            input: self.linear(&name("ssm_in"), self.spec.dim, state.input())?,
+            kernel: self.required(&name("ssm_conv1d.weight"), &[taps, channels])?,
+            kernel_bias: self.vector(&name("ssm_conv1d.bias"), channels)?,
+            step_bias: self.required(&name("ssm_dt.bias"), &[heads])?,
+            fading: self.required(&name("ssm_a"), &[1, heads])?,
+            direct: self.required(&name("ssm_d"), &[1, heads])?,
+            output: self.linear(&name("ssm_out"), state.inner(), self.spec.dim)?,
         })
     }
 
@@ -338,11 +382,9 @@ impl<'a> Placer<'a> {
         let name = |part: &str| format!("blk.{index}.shortconv.{part}");
         let Spec { dim, taps, .. } = *self.spec;
         let input = self.linear(&name("in_proj"), dim, 3 * dim)?;
-        let kernel = name("conv.weight");
-        let values = self.values(&kernel, &[taps, dim], 0..taps * dim)?;
         Ok(ConvolutionWeights {
             input,
-            kernel: values.ok_or_else(|| self.missing(&kernel))?,
+            kernel: self.required(&name("conv.weight"), &[taps, dim])?,
             output: self.linear(&name("out_proj"), dim, dim)?,
         })
     }
@@ -354,7 +396,7 @@ impl<'a> Placer<'a> {
         Ok(Layer {
             attention_norms,
             mixer: match self.spec.layer_specs[index].mixer {
-                Mixer::Attention => MixerWeights::Attention(self.attention(index)?),
+                Mixer::Attention => MixerWeights::Attention(Box::new(self.attention(index)?)),
                 Mixer::Convolution => MixerWeights::Convolution(self.convolution(index)?),
             },
             feed_forward_norms: match shared_norm {

@@ -1,28 +1,31 @@
 //! The stage of the forward pass in which tokens learn of each other: attention, or a short convolution.
 
 use super::families::{HeadNorm, Positions, RotaryPairs};
-use super::layout::{AttentionWeights, ConvolutionWeights, MixerWeights};
+use super::layout::MixerWeights;
 use super::runner::{Activations, Model, Runner};
 use super::spec::{LayerSpec, Rotary};
 use super::tile::{Tile, input, norm, output};
-use crate::kernels::ops::{Attention, Convolution, Rotation};
+use crate::kernels::Activation;
+use crate::kernels::ops::{Attention, Convolution, Rotation, StateSpace};
 
 impl Tile<'_> {
     /// The attention of layer `index`, or what it has instead: from the residual stream to [`Self::mixed`].
     pub fn mix(&mut self, index: usize) {
         match self.runner.model.layout.layers[index].mixer {
-            MixerWeights::Attention(attention) => {
-                self.ask(index, &attention);
+            MixerWeights::Attention(_) => {
+                self.ask(index);
                 self.attend(index);
+                self.remember(index);
             }
-            MixerWeights::Convolution(convolution) => self.convolve(index, &convolution),
+            MixerWeights::Convolution(_) => self.convolve(index),
         }
     }
 
     /// Queries, keys and values of layer `index`, as attention wants them but for their rotation.
-    fn ask(&mut self, index: usize, attention: &AttentionWeights) {
+    fn ask(&mut self, index: usize) {
         let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
         let Model { spec, layout, weights, .. } = &**model;
+        let MixerWeights::Attention(attention) = &layout.layers[index].mixer else { return };
         let Activations { residual, queries, keys, values, .. } = activations;
         let (query_len, kv_len) = (*tokens * spec.query_width(), *tokens * spec.kv_width());
         let (queries, keys, values) = (&mut queries[..query_len], &mut keys[..kv_len], &mut values[..kv_len]);
@@ -87,10 +90,11 @@ impl Tile<'_> {
     }
 
     /// The convolution of layer `index`.
-    fn convolve(&mut self, index: usize, convolution: &ConvolutionWeights) {
+    fn convolve(&mut self, index: usize) {
         let (runner, tokens) = (&mut *self.runner, self.tokens);
         let Runner { model, executor, activations, history, .. } = runner;
         let Model { spec, layout, weights, .. } = &**model;
+        let MixerWeights::Convolution(convolution) = &layout.layers[index].mixer else { return };
         let Activations { residual, gates, mixed, .. } = activations;
         let (len, number) = (tokens * spec.dim, spec.layer_specs[index].number);
         let gates = &mut gates[..3 * len];
@@ -99,12 +103,59 @@ impl Tile<'_> {
         executor.linear(&inputs, &mut [output(weights, &convolution.input, gates, false)]);
         executor.convolve(&mut Convolution {
             inputs: gates,
+            stride: 3 * spec.dim,
+            values: 2 * spec.dim,
+            gates: Some([0, spec.dim]),
             kernel: weights.vector(&convolution.kernel),
+            bias: None,
             ring: history.ring(number),
             dim: spec.dim,
             position: runner.position,
             out: &mut mixed[..len],
         });
         history.save(number, &(runner.position..runner.position + tokens));
+    }
+
+    /// The state space of layer `index`, if it has one, to [`Self::stated`].
+    fn remember(&mut self, index: usize) {
+        let (runner, tokens) = (&mut *self.runner, self.tokens);
+        let Runner { model, executor, activations, history, states, position, .. } = runner;
+        let Model { spec, layout, weights, .. } = &**model;
+        let (MixerWeights::Attention(attention), Some(shape)) = (&layout.layers[index].mixer, spec.state)
+        else {
+            return;
+        };
+        let Some(state) = &attention.state else { return };
+        let Activations { residual, gates, convolved, stated, .. } = activations;
+        let gates = &mut gates[..tokens * shape.input()];
+        let convolved = &mut convolved[..tokens * shape.channels()];
+        let input_norm = norm(model, layout.layers[index].attention_norms.input.as_ref());
+        let inputs = input(model, &residual[..tokens * spec.dim], input_norm);
+        executor.linear(&inputs, &mut [output(weights, &state.input, gates, false)]);
+        executor.convolve(&mut Convolution {
+            inputs: gates,
+            stride: shape.input(),
+            values: shape.inner(),
+            gates: None,
+            kernel: weights.vector(&state.kernel),
+            bias: state.kernel_bias.as_ref().map(|bias| weights.vector(bias)),
+            ring: history.ring(index),
+            dim: shape.channels(),
+            position: *position,
+            out: convolved,
+        });
+        executor.activate(Activation::Silu, convolved);
+        executor.scan(&mut StateSpace {
+            inputs: convolved,
+            gates,
+            step_bias: weights.vector(&state.step_bias),
+            fading: weights.vector(&state.fading),
+            direct: weights.vector(&state.direct),
+            size: shape.size,
+            groups: shape.groups,
+            head_dim: shape.head_dim,
+            state: states.of(index, *position),
+            out: &mut stated[..tokens * shape.inner()],
+        });
     }
 }

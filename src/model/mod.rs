@@ -3,10 +3,11 @@
 //! * `families`: a row of data per family; no code knows a family by name.
 //! * [`Spec`]: a model's shape, from the header.
 //! * [`Plan`]: the memory a run takes, from the header.
-//! * [`Model`]: the packed weights.
+//! * `layout`: where each tensor goes; [`Model`]: the packed weights.
 //! * `packed`: packed weights kept in a file, so that the next start need not pack them.
 //! * [`Runner`]: a model with its KV cache, working memory and threads; the one forward pass.
-//! * [`Tile`]: the stages of that pass, for those who look inside.
+//! * [`Tile`]: the stages of that pass, for those who look inside; `mix` is the one in which tokens meet.
+//! * `history`, `states`: what convolutions and state spaces remember, and how they go back.
 //! * [`Logits`]: what a model says may come next.
 //! * [`LanguageModel`]: what generation and scoring need of a runner, so that tests can use another.
 
@@ -21,6 +22,7 @@ mod plan;
 mod rope;
 mod runner;
 mod spec;
+mod states;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -34,7 +36,7 @@ pub use logits::{LogitRows, Logits, logit_blocks};
 pub use packed::{PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
-pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec};
+pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec};
 pub use tile::{Norm, Tile};
 
 /// A causal language model with a cache of the tokens it has read.
@@ -48,7 +50,8 @@ pub trait LanguageModel {
     /// Tokens in the cache.
     fn position(&self) -> usize;
 
-    /// Forgets the tokens from `position` on; no effect if there are fewer.
+    /// Forgets the tokens from `position` on; no effect if there are fewer. A model that cannot go back to any
+    /// position forgets more: see [`Self::position`].
     fn truncate(&mut self, position: usize);
 
     /// Most rows that [`Self::feed_rows`] returns.

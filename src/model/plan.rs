@@ -6,6 +6,7 @@ use super::history::History;
 use super::layout::Layout;
 use super::logits::logit_blocks;
 use super::spec::{Mixer, Rope, Spec};
+use super::states::States;
 use crate::gguf::GgufFile;
 use crate::kernels::ops::Limits;
 use crate::kernels::{Kernels, KvShape, KvType};
@@ -34,7 +35,7 @@ pub struct RunOptions {
 pub struct Plan {
     /// Packed weights, norms and biases.
     pub weights: u64,
-    /// Keys and values of all layers, and what convolutions remember.
+    /// Keys and values of all layers, states, and what convolutions remember.
     pub kv_cache: u64,
     /// Activations, logits and the threads' working memory.
     pub scratch: u64,
@@ -51,7 +52,7 @@ impl Plan {
         check_context(&spec, options.context)?;
         Ok(Self {
             weights: layout.planned_bytes() as u64,
-            kv_cache: (kv_bytes(&spec, options) + History::planned_bytes(&spec, options.context)) as u64,
+            kv_cache: (kv_bytes(&spec, options) + memory_bytes(&spec, options.context)) as u64,
             scratch: scratch_bytes(&spec, &layout, options) as u64,
         })
     }
@@ -83,10 +84,15 @@ fn kv_bytes(spec: &Spec, options: &RunOptions) -> usize {
     2 * page_rounded(kv_len(spec, &kv_shape(spec, options)) * 2)
 }
 
+fn memory_bytes(spec: &Spec, context: usize) -> usize {
+    History::planned_bytes(spec, context) + States::planned_bytes(spec)
+}
+
 pub(super) fn limits(spec: &Spec, layout: &Layout, options: &RunOptions) -> Limits {
+    let inner = spec.state.map_or(0, |state| state.inner());
     Limits {
         tokens: TILE.min(options.context),
-        cols: spec.dim.max(spec.query_width()).max(spec.hidden).max(spec.word_dim),
+        cols: spec.dim.max(spec.query_width()).max(spec.hidden).max(spec.word_dim).max(inner),
         forms: layout.forms(),
         kv: kv_shape(spec, options),
         heads: spec.heads,
@@ -94,12 +100,17 @@ pub(super) fn limits(spec: &Spec, layout: &Layout, options: &RunOptions) -> Limi
 }
 
 /// f32 values per token of a tile, by buffer of the runner.
-pub(super) fn widths(spec: &Spec) -> [usize; 10] {
+pub(super) fn widths(spec: &Spec) -> [usize; 12] {
     let (query, kv) = (spec.query_width(), spec.kv_width());
     let up = if spec.family.gated { spec.hidden } else { 0 };
     let words = if spec.word_dim == spec.dim { 0 } else { spec.word_dim };
-    let gates = if spec.taps == 0 { 0 } else { 3 * spec.dim };
-    [spec.dim, query, kv, kv, query, spec.hidden, up, branch_width(spec), words, gates]
+    let (gates, convolved, stated) = match &spec.state {
+        Some(state) => (state.input(), state.channels(), state.inner()),
+        None if spec.taps > 0 => (3 * spec.dim, 0, 0),
+        None => (0, 0, 0),
+    };
+    let branch = branch_width(spec);
+    [spec.dim, query, kv, kv, query, spec.hidden, up, branch, words, gates, convolved, stated]
 }
 
 /// Width of the buffer for what a part of a layer adds to the residual stream, if it does not add it at once.

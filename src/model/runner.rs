@@ -9,6 +9,7 @@ use super::packed::PackStatus;
 use super::plan::{self, RunOptions, TILE};
 use super::rope::RopeTable;
 use super::spec::Spec;
+use super::states::States;
 use super::tile::{input, norm, output};
 use super::weights::Weights;
 use crate::gguf::GgufFile;
@@ -75,13 +76,17 @@ pub(super) struct Activations {
     pub(super) branch: Buffer<f32>,
     /// Embeddings, where they have a width of their own.
     pub(super) words: Buffer<f32>,
-    /// What a convolution reads: two gates and values.
+    /// What a convolution reads: two gates and values. Of a state space: a gate, channels and steps.
     pub(super) gates: Buffer<f32>,
+    /// Channels of a state space behind their convolution.
+    pub(super) convolved: Buffer<f32>,
+    /// What a state space gives.
+    pub(super) stated: Buffer<f32>,
 }
 
 impl Activations {
     fn new(spec: &Spec, tokens: usize) -> Result<Self, AllocError> {
-        let [residual, queries, keys, values, mixed, hidden, up, branch, words, gates] =
+        let [residual, queries, keys, values, mixed, hidden, up, branch, words, gates, convolved, stated] =
             plan::widths(spec).map(|width| Buffer::zeroed(tokens * width, "activations"));
         Ok(Self {
             residual: residual?,
@@ -94,6 +99,8 @@ impl Activations {
             branch: branch?,
             words: words?,
             gates: gates?,
+            convolved: convolved?,
+            stated: stated?,
         })
     }
 }
@@ -112,6 +119,7 @@ pub struct Runner {
     pub(super) values: Buffer<u16>,
     /// Inputs of convolutions.
     pub(super) history: History,
+    pub(super) states: States,
     pub(super) activations: Activations,
     /// `[row][vocab]`
     logits: Buffer<f32>,
@@ -143,6 +151,7 @@ impl Runner {
             keys: Buffer::zeroed(plan::kv_len(spec, &kv), "the KV cache")?,
             values: Buffer::zeroed(plan::kv_len(spec, &kv), "the KV cache")?,
             history: History::new(spec, options.context)?,
+            states: States::new(spec)?,
             activations: Activations::new(spec, limits.tokens)?,
             logits: Buffer::zeroed(rows * spec.vocab, "logits")?,
             peaks: Buffer::zeroed(rows * logit_blocks(spec.vocab), "logits")?,
@@ -208,6 +217,7 @@ impl Runner {
     /// Reads at most [`TILE`] tokens; their final residuals stay in the activations.
     fn forward(&mut self, tokens: &[u32]) {
         let (position, layers) = (self.position, self.model.spec.layers);
+        self.states.save(&mut self.history, position, tokens.len());
         let mut tile = self.checked_tile(position, tokens.len());
         tile.embed(tokens);
         for layer in 0..layers {
@@ -256,7 +266,7 @@ impl LanguageModel for Runner {
 
     fn truncate(&mut self, position: usize) {
         if position < self.position {
-            self.position = self.history.rewind(position);
+            self.position = self.states.rewind(&mut self.history, position);
         }
     }
 

@@ -14,6 +14,8 @@ const MAX_LAYERS: usize = 512;
 const MAX_WIDTH: usize = 1 << 20;
 /// Most query heads that share a KV head.
 const MAX_GROUP: usize = 64;
+/// Most columns of a head's state.
+const MAX_STATE: usize = 4096;
 /// Most tokens that a convolution sees.
 const MAX_TAPS: usize = 16;
 /// In a file that holds only some layers of a model: the index of the first of them there. Keys with a value
@@ -69,6 +71,38 @@ pub struct LayerSpec {
     pub window: usize,
 }
 
+/// Shape of a layer's state space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateSpec {
+    /// Heads; each keeps a matrix.
+    pub heads: usize,
+    /// Rows of a head's matrix: what the head gives.
+    pub head_dim: usize,
+    /// Columns of it.
+    pub size: usize,
+    /// Groups of heads; the heads of a group read and write alike.
+    pub groups: usize,
+    /// Tokens that the convolution before sees.
+    pub taps: usize,
+}
+
+impl StateSpec {
+    /// Width of what all heads give.
+    pub fn inner(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Channels of the convolution: what the heads read, and how they write and read.
+    pub fn channels(&self) -> usize {
+        self.inner() + 2 * self.groups * self.size
+    }
+
+    /// Rows of the matrix in front: the gate, the channels, the steps.
+    pub fn input(&self) -> usize {
+        self.inner() + self.channels() + self.heads
+    }
+}
+
 /// Shape and constants of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -114,6 +148,8 @@ pub struct Spec {
     pub slopes: Vec<f32>,
     /// Tokens that a convolution sees; 0 if no layer has one.
     pub taps: usize,
+    /// State spaces beside attention.
+    pub state: Option<StateSpec>,
     /// What scores are multiplied with.
     pub attention_scale: f32,
     /// Largest magnitude of queries, keys and values, if it is limited.
@@ -173,6 +209,7 @@ impl Spec {
             local_rope,
             slopes: if family.positions == Positions::Distance { slopes(heads) } else { Vec::new() },
             taps,
+            state: if family.state_space { Some(state(&keys)?) } else { None },
             attention_scale: keys.positive_or("attention.scale", 1.0 / (head_dim as f32).sqrt())?,
             clamp: match file.f32(&keys.name("attention.clamp_kqv"))? {
                 Some(most) if most != 0.0 => Some(keys.positive_or("attention.clamp_kqv", most)?),
@@ -257,6 +294,21 @@ fn activation(keys: &Keys<'_>, family: &Family) -> Result<Activation, ModelError
             keys.bad("activation", format!("one of {known}"), format!("{name:?}"))
         }),
     }
+}
+
+fn state(keys: &Keys<'_>) -> Result<StateSpec, ModelError> {
+    let inner = keys.count("ssm.inner_size", MAX_WIDTH)?;
+    let heads = keys.count("ssm.time_step_rank", inner)?;
+    if !inner.is_multiple_of(heads) {
+        return Err(keys.bad("ssm.time_step_rank", format!("a divisor of {inner}"), heads));
+    }
+    let groups = keys.count_or("ssm.group_count", 1, heads)?;
+    if !heads.is_multiple_of(groups) {
+        return Err(keys.bad("ssm.group_count", format!("a divisor of the {heads} heads"), groups));
+    }
+    let size = keys.count("ssm.state_size", MAX_STATE)?;
+    let taps = keys.count("ssm.conv_kernel", MAX_TAPS)?;
+    Ok(StateSpec { heads, head_dim: inner / heads, size, groups, taps })
 }
 
 /// Tokens that convolutions see, if some layer does not attend.

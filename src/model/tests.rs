@@ -6,6 +6,8 @@ use crate::gguf::{GgufFile, GgufWriter};
 use crate::kernels::{Kernels, KvType};
 use std::sync::Arc;
 
+mod families;
+
 const DIM: usize = 32;
 const HIDDEN: usize = 64;
 const KV: usize = 16;

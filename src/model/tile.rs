@@ -15,7 +15,7 @@
 
 use super::error::ModelError;
 use super::families::NormKind;
-use super::layout::{self, Linear, Norms};
+use super::layout::{self, Linear, MixerWeights, Norms};
 use super::runner::{Activations, Model, Runner};
 use super::weights::Weights;
 use crate::kernels::ops::{Executor, FeedForward, Input, Norm as RowNorm, Output};
@@ -74,6 +74,12 @@ impl Tile<'_> {
     pub fn mixed(&mut self) -> &mut [f32] {
         let len = self.tokens * self.runner.model.spec.query_width();
         &mut self.runner.activations.mixed[..len]
+    }
+
+    /// What a state space beside attention gives, `[token][width]`; empty without.
+    pub fn stated(&mut self) -> &mut [f32] {
+        let len = self.tokens * self.runner.model.spec.state.map_or(0, |state| state.inner());
+        &mut self.runner.activations.stated[..len]
     }
 
     /// What the activation of the feed-forward part gives, `[token][hidden]`.
@@ -149,7 +155,15 @@ impl Tile<'_> {
     pub fn project(&mut self, index: usize) {
         let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
         let layer = &model.layout.layers[index];
-        let Activations { residual, mixed, branch, .. } = activations;
+        let Activations { residual, mixed, branch, stated, .. } = activations;
+        if let (MixerWeights::Attention(attention), Some(shape)) = (&layer.mixer, model.spec.state) {
+            let dim = shape.inner();
+            let input = Input { rows: &stated[..*tokens * dim], dim, norm: None };
+            let residual = &mut residual[..*tokens * model.spec.dim];
+            if let Some(state) = &attention.state {
+                executor.linear(&input, &mut [output(&model.weights, &state.output, residual, true)]);
+            }
+        }
         let dim = model.spec.query_width();
         let input = Input { rows: &mixed[..*tokens * dim], dim, norm: None };
         let part = Part { linear: layer.mixer.output(), norms: &layer.attention_norms };

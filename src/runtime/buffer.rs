@@ -23,6 +23,17 @@ pub const fn page_rounded(bytes: usize) -> usize {
     bytes.next_multiple_of(PAGE)
 }
 
+#[cfg(test)]
+thread_local! {
+    static ALLOCATED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Bytes of all buffers that this thread has ever allocated.
+#[cfg(test)]
+pub(crate) fn allocated_bytes() -> u64 {
+    ALLOCATED.get()
+}
+
 /// A zeroed array of `T`, page aligned. Untouched pages take no physical memory.
 #[derive(Debug)]
 pub struct Buffer<T> {
@@ -38,6 +49,8 @@ impl<T: Pod> Buffer<T> {
         let bytes = len
             .checked_mul(size_of::<T>())
             .ok_or_else(|| fail(usize::MAX, std::io::ErrorKind::OutOfMemory.into()))?;
+        #[cfg(test)]
+        ALLOCATED.set(ALLOCATED.get() + page_rounded(bytes) as u64);
         let pages = match bytes {
             0 => None,
             _ => Some(map(bytes).map_err(|source| fail(bytes, source))?),

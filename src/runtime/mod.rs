@@ -9,5 +9,7 @@
 mod buffer;
 mod pool;
 
+#[cfg(test)]
+pub(crate) use buffer::allocated_bytes;
 pub use buffer::{AllocError, Buffer, page_rounded};
 pub use pool::{Part, Pool, split};

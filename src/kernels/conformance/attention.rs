@@ -57,9 +57,13 @@ impl Chunk {
     /// Keys or values as `Stored` has them; `place(position, dim)` is where a code goes.
     fn stored(&self, rows: &[f32], offset: i8, place: &dyn Fn(usize, usize) -> usize) -> [Vec<u16>; 2] {
         let KvShape { kind, dim, .. } = self.kv;
-        let mut codes = vec![0x7E00u16; CHUNK * self.kv.code_halves()];
+        // Not a number in either precision.
+        let mut codes = vec![0x7FC0u16; CHUNK * self.kv.code_halves()];
         let mut scales = vec![0x7E00u16; CHUNK * self.kv.scales()];
-        if kind == KvType::F16 {
+        if kind == KvType::F32 {
+            let to: &mut [f32] = bytemuck::cast_slice_mut(&mut codes);
+            rows.iter().enumerate().for_each(|(i, value)| to[place(i / dim, i % dim)] = *value);
+        } else if kind == KvType::F16 {
             for (i, value) in rows.iter().enumerate() {
                 codes[place(i / dim, i % dim)] = half::f16::from_f32(*value).to_bits();
             }
@@ -80,7 +84,7 @@ impl Chunk {
     /// Attention to the first positions, then merged with attention to all that the queries see.
     fn run(&self, kernels: &Kernels) -> Vec<u32> {
         let (row, count) = (self.kv.row(), 2 * self.group);
-        let wide = if self.kv.kind == KvType::F16 { 1 } else { 4 };
+        let wide = if self.kv.kind == KvType::Q8_0 { 4 } else { 1 };
         let offset = if kernels.packing.offset_bytes { i8::MIN } else { 0 };
         let [asked, keys, values] = &self.rows;
         let keys = self
@@ -166,7 +170,7 @@ fn attend(executor: &mut Executor, kind: KvType, sight: Sight, chunks: &[usize])
     let (queries, new_keys, new_values) =
         (normal(&mut rng, TOTAL * q), normal(&mut rng, TOTAL * kv), normal(&mut rng, TOTAL * kv));
     let table: Vec<[f32; 2]> = (0..TOTAL * 8).map(|i| [(i as f32).cos(), (i as f32).sin()]).collect();
-    let (mut keys, mut values) = (vec![0; shape.len()], vec![0x7E00; shape.len()]);
+    let (mut keys, mut values) = (vec![0; shape.len()], vec![0x7FC0; shape.len()]);
     let mut out = vec![0.0; chunks.iter().sum::<usize>() * q];
     let mut at = 0;
     for &tokens in chunks {
@@ -219,7 +223,7 @@ fn attention_does_not_depend_on_set_threads_or_split() {
 /// values rounded to 2^-11 of each, or to 1/254 of the largest of 32 as are queries then.
 #[test]
 fn attention_is_softmax_of_scores() {
-    let bounds = [(KvType::F16, 4e-3), (KvType::Q8_0, 0.08)];
+    let bounds = [(KvType::F16, 4e-3), (KvType::Q8_0, 0.08), (KvType::F32, 1e-5)];
     for ((kind, bound), sight) in bounds.into_iter().flat_map(|b| SIGHTS.map(|sight| (b, sight))) {
         let (mut rng, shape) = (rng(11), kv(kind));
         let (q, kv, dim) = (HEADS * shape.dim, shape.heads * shape.dim, shape.dim);

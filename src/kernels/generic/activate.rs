@@ -77,12 +77,12 @@ impl Curve for Gelu {
         // SAFETY: the caller's contract.
         unsafe {
             let size = abs::<S>(x);
-            let t = S::div(S::splat(1.0), S::fma(size, S::splat(scalar::ERF_SCALE), S::splat(1.0)));
-            let mut p = S::splat(scalar::ERF_POLYNOMIAL[0]);
-            for c in &scalar::ERF_POLYNOMIAL[1..] {
+            let t = S::div(S::splat(1.0), S::fma(size, S::splat(scalar::ERFC_SCALE), S::splat(1.0)));
+            let mut p = S::splat(scalar::ERFC_POLYNOMIAL[0]);
+            for c in &scalar::ERFC_POLYNOMIAL[1..] {
                 p = S::fma(p, t, S::splat(*c));
             }
-            let tail = S::mul(S::mul(p, t), exp::<S>(S::mul(S::mul(size, size), S::splat(-0.5))));
+            let tail = S::mul(t, exp::<S>(S::fma(S::mul(size, S::splat(-0.5)), size, p)));
             S::fma(S::mul(size, S::splat(-0.5)), tail, Relu::at::<S>(x))
         }
     }

@@ -25,7 +25,7 @@ pub(crate) struct ChunkJob<'a> {
     pub(crate) kv: KvShape,
     /// Queries per token.
     pub(crate) group: usize,
-    /// `[token][query of the group][row]`, already multiplied with the scale of the scores; only of F16.
+    /// `[token][query of the group][row]`, already multiplied with the scale of the scores; not of Q8_0.
     pub(crate) queries: &'a [f32],
     /// The same rounded to 8 bits; only of Q8_0.
     pub(crate) codes: &'a [i8],
@@ -51,7 +51,7 @@ impl ChunkJob<'_> {
     /// Queries.
     pub(crate) fn count(&self) -> usize {
         match self.kv.kind {
-            KvType::F16 => self.queries.len() / self.kv.row(),
+            KvType::F16 | KvType::F32 => self.queries.len() / self.kv.row(),
             KvType::Q8_0 => self.codes.len() / self.kv.row(),
         }
     }
@@ -116,6 +116,17 @@ trait Element<S: Simd> {
 
 struct Half;
 struct Byte;
+struct Single;
+
+impl<S: Simd> Element<S> for Single {
+    type Stored = f32;
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> S::F {
+        // SAFETY: the caller's contract.
+        unsafe { S::load(p) }
+    }
+}
 
 impl<S: Simd> Element<S> for Half {
     type Stored = u16;
@@ -167,7 +178,8 @@ pub(crate) unsafe fn attend<S: Simd>(job: &mut ChunkJob<'_>, out: &mut Partial<'
     // SAFETY: the caller's contract.
     unsafe {
         match job.kv.kind {
-            KvType::F16 => scores_of_halves::<S>(job),
+            KvType::F16 => scores_of_floats::<S, Half>(job),
+            KvType::F32 => scores_of_floats::<S, Single>(job),
             KvType::Q8_0 => scores_of_bytes::<S>(job),
         }
         let count = job.count();
@@ -200,10 +212,11 @@ pub(crate) unsafe fn attend<S: Simd>(job: &mut ChunkJob<'_>, out: &mut Partial<'
 }
 
 #[inline(always)]
-unsafe fn scores_of_halves<S: Simd>(job: &mut ChunkJob<'_>) {
+unsafe fn scores_of_floats<S: Simd, E: Element<S>>(job: &mut ChunkJob<'_>) {
     let row = job.kv.row();
     let vectors = job.positions() / S::LANES;
-    let (keys, ahead) = (job.keys.codes, job.values.codes.as_ptr());
+    let (keys, ahead) = (job.keys.codes.as_ptr().cast::<E::Stored>(), job.values.codes.as_ptr());
+    let ahead = ahead.cast::<E::Stored>();
     let runs = job.queries.chunks(row * QUERIES).zip(job.weights.chunks_mut(CHUNK * QUERIES));
     for (queries, out) in runs {
         for run in tiles(vectors, S::VECTORS) {
@@ -211,11 +224,11 @@ unsafe fn scores_of_halves<S: Simd>(job: &mut ChunkJob<'_>) {
             // SAFETY: the caller's contract; the counts are the constants chosen.
             unsafe {
                 let out = out.as_mut_ptr().add(run.start * S::LANES);
-                let keys = (keys.as_ptr(), run.start);
+                let keys = (keys, run.start);
                 by_counts!(
                     queries.len() / row,
                     run.width,
-                    score[S](queries, keys, (job.kv.dim, row), out, ahead)
+                    score[S, E](queries, keys, (job.kv.dim, row), out, ahead)
                 );
             }
         }
@@ -224,12 +237,12 @@ unsafe fn scores_of_halves<S: Simd>(job: &mut ChunkJob<'_>) {
 
 /// Scores of `Q` queries against `V` vectors of positions from vector `first` on.
 #[inline(always)]
-unsafe fn score<S: Simd, const V: usize, const Q: usize>(
+unsafe fn score<S: Simd, E: Element<S>, const V: usize, const Q: usize>(
     queries: &[f32],
-    (keys, first): (*const u16, usize),
+    (keys, first): (*const E::Stored, usize),
     (dim, row): (usize, usize),
     out: *mut f32,
-    ahead: *const u16,
+    ahead: *const E::Stored,
 ) {
     let per_block = VIRTUAL / S::LANES;
     // SAFETY: the caller's contract: `Q` queries, `V` vectors of keys per dimension, `Q` output rows.
@@ -241,10 +254,10 @@ unsafe fn score<S: Simd, const V: usize, const Q: usize>(
         }
         let mut acc = [[S::splat(0.0); V]; Q];
         for d in 0..dim {
-            prefetch(ahead.wrapping_add(d * V * S::LANES).cast(), V * S::LANES * 2);
+            prefetch(ahead.wrapping_add(d * V * S::LANES).cast(), V * S::LANES * size_of::<E::Stored>());
             let mut key = [S::splat(0.0); V];
             for v in 0..V {
-                key[v] = S::from_f16(starts[v].add(d * VIRTUAL));
+                key[v] = E::load(starts[v].add(d * VIRTUAL));
             }
             for q in 0..Q {
                 let query = S::splat(*queries.as_ptr().add(q * row + d));
@@ -327,9 +340,15 @@ unsafe fn weigh_all<S: Simd>(
     // SAFETY: the caller's contract.
     unsafe {
         match job.kv.kind {
-            KvType::F16 => {
+            KvType::F16 | KvType::F32 => {
                 let weights = &job.weights[queries.start * CHUNK..queries.end * CHUNK];
-                weigh_dims::<S, Half>((codes.as_ptr(), next[0]), weights, (0..row, row), positions, out);
+                let dims = (0..row, row);
+                if job.kv.kind == KvType::F16 {
+                    weigh_dims::<S, Half>((codes.as_ptr(), next[0]), weights, dims, positions, out);
+                } else {
+                    let values = (codes.as_ptr().cast(), next[0].cast());
+                    weigh_dims::<S, Single>(values, weights, dims, positions, out);
+                }
             }
             KvType::Q8_0 => {
                 let (weights, scaled) = job.weights.split_at_mut(job.weights.len() / 2);

@@ -8,12 +8,16 @@
 //! ```text
 //! norm, q k v | rope, KV write, attention | output + residual | norm, gate up, activation | down + residual
 //! ```
+//!
+//! Families that norm heads, branches or sums ([`Norm`]), or mix tokens by a [`Convolution`] or a
+//! [`StateSpace`], have a stage more for each.
 
 mod attention;
 mod convolution;
 mod head;
 mod linear;
 mod rows;
+mod state_space;
 
 pub use attention::{Attention, Rotation};
 use attention::{Cuts, Room, Working};
@@ -21,6 +25,7 @@ pub use convolution::Convolution;
 pub use head::{LOGIT_BLOCK, peak};
 pub use linear::{FeedForward, Input, Output};
 pub use rows::Norm;
+pub use state_space::StateSpace;
 
 use super::{Acts, Forms, Kernels, KvShape};
 use crate::runtime::{AllocError, Pool};

@@ -56,6 +56,9 @@ impl<'a> Norm<'a> {
     }
 }
 
+/// Does something to a row: its index, itself and room for another.
+type RowJob<'a> = &'a (dyn Fn(usize, &mut [f32], &mut [f32]) + Sync);
+
 /// Values below which one thread has them done before others are awake.
 const FEW: usize = 1 << 13;
 
@@ -99,13 +102,8 @@ impl Executor {
         });
     }
 
-    /// Calls `f(index, row, scratch)` for each row, in any order.
-    fn each_row(
-        &mut self,
-        width: usize,
-        rows: &mut [f32],
-        f: &(dyn Fn(usize, &mut [f32], &mut [f32]) + Sync),
-    ) {
+    /// Calls `f` for each row, in any order.
+    fn each_row(&mut self, width: usize, rows: &mut [f32], f: RowJob<'_>) {
         assert!(width > 0 && rows.len().is_multiple_of(width), "whole rows");
         if let (true, Some(scratch)) = (rows.len() <= FEW, self.scratch.first_mut()) {
             let copy = scratch.acts.row(width);

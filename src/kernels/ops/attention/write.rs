@@ -26,6 +26,7 @@ impl Stage<'_> {
             unsafe {
                 match self.kv.kind {
                     KvType::F16 => self.write_halves(at, row, value),
+                    KvType::F32 => self.write_singles(at, row, value),
                     KvType::Q8_0 => self.write_bytes(at, value, working),
                 }
             }
@@ -58,6 +59,18 @@ impl Stage<'_> {
         }
         let row = &mut values[lane * self.kv.row()..][..value.len()];
         row.reinterpret_cast_mut::<half::f16>().convert_from_f32_slice(value);
+    }
+
+    /// # Safety
+    /// As for [`Self::write`].
+    unsafe fn write_singles(&self, at: (usize, usize), key: &[f32], value: &[f32]) {
+        let lane = at.1 % VIRTUAL;
+        // SAFETY: the block is ours by contract.
+        let (keys, values) = unsafe { (self.keys.part(self.block(at)), self.values.part(self.block(at))) };
+        let columns = bytemuck::cast_slice_mut::<u16, f32>(keys).chunks_exact_mut(VIRTUAL);
+        columns.zip(key).for_each(|(column, key)| column[lane] = *key);
+        let rows = bytemuck::cast_slice_mut::<u16, f32>(values);
+        rows[lane * self.kv.row()..][..value.len()].copy_from_slice(value);
     }
 
     /// # Safety
