@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use smolt::gguf::GgufFile;
 use smolt::kernels::{Kernels, KvType};
 use smolt::model::{FAMILIES, LanguageModel, Model, RunOptions, Runner};
@@ -25,7 +25,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/families")
 }
 
-fn json(path: &Path) -> Value {
+fn read_json(path: &Path) -> Value {
     let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&text).unwrap()
 }
@@ -59,7 +59,7 @@ fn every_family_has_a_fixture_and_a_runtime() {
     let of_fixtures: Vec<String> = NAMES
         .iter()
         .map(|name| {
-            let config = json(&root().join(name.replace('_', "-")).join("config.json"));
+            let config = read_json(&root().join(name.replace('_', "-")).join("config.json"));
             config["architectures"][0].as_str().unwrap().to_owned()
         })
         .collect();
@@ -134,7 +134,7 @@ impl Fixture {
             std::fs::copy(&path, scratch.path(&path.file_name().unwrap().to_string_lossy())).unwrap();
         }
         std::fs::copy(root().join("tokenizer.json"), scratch.path("tokenizer.json")).unwrap();
-        Self { scratch, golden: json(&folder.join("golden.json")) }
+        Self { scratch, golden: read_json(&folder.join("golden.json")) }
     }
 
     fn convert(&self, float: FloatType) -> PathBuf {
@@ -236,5 +236,71 @@ impl Fixture {
         let error = (error / spread).sqrt();
         eprintln!("Q8_0: relative error {error:.3}");
         assert!(error <= Q8_0_ERROR, "{error}");
+    }
+}
+
+impl Fixture {
+    /// Changes config.json: keys that become null are removed.
+    fn reconfigure(&self, changes: &Value) {
+        let mut config = read_json(&self.scratch.path("config.json"));
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        config.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        self.scratch.file("config.json", config.to_string().as_bytes());
+    }
+}
+
+#[test]
+fn older_configurations_give_the_same_file() {
+    let cases = [
+        ("bloom", json!({"hidden_size": null, "n_embed": 48, "n_head": null, "num_attention_heads": 3})),
+        ("opt", json!({"tie_word_embeddings": null, "word_embed_proj_dim": null})),
+        (
+            "lfm2",
+            json!({"layer_types": null, "full_attn_idxs": [1, 3], "tie_word_embeddings": null,
+                "tie_embedding": true, "intermediate_size": null, "block_ff_dim": 116}),
+        ),
+        (
+            "gemma3",
+            json!({"layer_types": null, "_sliding_window_pattern": null, "sliding_window_pattern": 6,
+                "rope_parameters": null, "rope_theta": 1e6, "rope_local_base_freq": 1e4}),
+        ),
+        ("smollm3", json!({"no_rope_layers": null, "layer_types": null})),
+        ("phi", json!({"rope_parameters": null, "rope_theta": 1e4, "partial_rotary_factor": 0.5})),
+    ];
+    for (name, changes) in cases {
+        let fixture = Fixture::new(name);
+        let expected = std::fs::read(fixture.convert(FloatType::F16)).unwrap();
+        fixture.reconfigure(&changes);
+        assert!(std::fs::read(fixture.convert(FloatType::F16)).unwrap() == expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_known_of_a_family_is_refused_by_key() {
+    let cases = [
+        ("gemma3", json!({"_sliding_window_pattern": 4}), "_sliding_window_pattern: expected 6, found 4"),
+        ("gemma3", json!({"query_pre_attn_scalar": 256}), "query_pre_attn_scalar: expected 16, found 256"),
+        ("gemma3", json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping: expected null"),
+        ("smollm3", json!({"no_rope_layers": [1, 1, 1, 1, 1]}), "no_rope_layers: expected 5 entries"),
+        ("gptneo", json!({"attention_types": [[["global"], 9]]}), "attention_types: expected 4 of"),
+        ("lfm2", json!({"layer_types": ["conv"]}), "layer_types: expected 4 of"),
+        ("lfm2", json!({"layer_types": null, "full_attn_idxs": [4]}), "full_attn_idxs: expected a list"),
+        ("gpt2", json!({"activation_function": "swish"}), "activation_function: expected \"gelu_new\""),
+        ("stablelm", json!({"qk_layernorm": true}), "qk_layernorm: expected false, found true"),
+        ("olmo", json!({"clip_qkv": 8.0}), "clip_qkv: expected null, found 8.0"),
+        ("falcon-h1", json!({"mamba_rms_norm": true}), "mamba_rms_norm: expected false"),
+        ("falcon-h1", json!({"ssm_multipliers": [1.0]}), "ssm_multipliers: expected a list of 5 numbers"),
+        ("falcon-h1", json!({"time_step_limit": [0.0, 0.5]}), "time_step_limit: expected [0, Infinity]"),
+        ("gptneox", json!({"rotary_pct": 0.1}), "rotary_pct: expected a part of the 16"),
+        ("opt", json!({"activation_function": "gelu"}), "activation_function: expected \"relu\""),
+        ("qwen2", json!({"use_sliding_window": true}), "use_sliding_window: expected false"),
+    ];
+    for (name, changes, words) in cases {
+        let fixture = Fixture::new(name);
+        fixture.reconfigure(&changes);
+        let error = Conversion::open(&fixture.scratch.path(""), &ConvertOptions::default()).unwrap_err();
+        assert!(error.to_string().contains(words), "{name}: {error}");
     }
 }
