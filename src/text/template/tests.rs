@@ -164,11 +164,28 @@ fn hostile_templates_are_stopped() {
     let joining = "{% set x = 'x' * 1000000 %}{{ x.join(range(90000)) }}".to_owned();
     let padding = "{{ '%999999999d' | format(1) }}".to_owned();
     let formatting = "{{ '{:999999999}'.format(1) }}".to_owned();
-    for source in [endless, loops, doubling, replacing, joining, padding, formatting] {
+    let others = [
+        "{{ 'a' * 1000000000 }}",
+        "{{ range(1000000000) | list }}",
+        "{{ [1] * 100000000 }}",
+        "{{ 'x' | indent(1000000000) }}",
+        "{{ 'x'.ljust(1000000000) }}",
+        "{{ '{:{}}'.format(1, 999999999) }}",
+        "{{ 2 ** 100000 }}",
+        "{% for i in range(99999) %}{{ messages | tojson(indent=60) }}{% endfor %}",
+        "{% set ns = namespace(x='a') %}{% for i in range(99999) %}{% set ns.x = ns.x.replace('a', 'aa') %}{% endfor %}",
+        "{% set ns = namespace(x=['a']) %}{% for i in range(99999) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    ];
+    let started = std::time::Instant::now();
+    for source in [endless, loops, doubling, replacing, joining, padding, formatting]
+        .into_iter()
+        .chain(others.map(str::to_owned))
+    {
         let result = rendered(&source, &[(Role::User, "a")]);
         let stopped = matches!(result, Err(TemplateError::OutOfFuel { .. } | TemplateError::Render { .. }));
         assert!(stopped, "{}", &source[..source.len().min(80)]);
     }
+    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }
 
 #[test]
