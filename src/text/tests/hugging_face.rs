@@ -13,6 +13,8 @@ use crate::text::{TokenKind, Tokenizer};
 use super::{PARSED, PLAIN, build, encode};
 
 const TEXTS: usize = 10_000;
+/// Texts that are decoded again and encoded as plain text too.
+const DECODED_TEXTS: usize = 1000;
 const TRAINING_TEXTS: usize = 600;
 const CONTROL: [&str; 3] = ["<|im_start|>", "<|im_end|>", "<s>"];
 const USER: [&str; 3] = ["    ", "<think>", "\n\n\n"];
@@ -46,15 +48,13 @@ const fn row(pre: &'static str, splits: &'static [&'static str]) -> Definition {
     Definition { pre, splits, digits: false, nfc: false, ignore_merges: false }
 }
 
-const DEFINITIONS: [Definition; 15] = [
+const DEFINITIONS: [Definition; 13] = [
     row("gpt-2", &[]),
     Definition { nfc: true, ..row("mpt", &[]) },
-    Definition { nfc: true, ..row("olmo", &[]) },
     Definition { digits: true, ..row("smollm", &[]) },
     Definition { ignore_merges: true, ..row("llama-bpe", &[LLAMA3]) },
     row("smaug-bpe", &[LLAMA3]),
     Definition { nfc: true, ..row("qwen2", &[QWEN2]) },
-    Definition { nfc: true, ..row("stablelm2", &[QWEN2]) },
     Definition { nfc: true, ..row("qwen35", &[QWEN35]) },
     row("gpt-4o", &[GPT4O]),
     Definition { ignore_merges: true, ..row("tekken", &[TEKKEN]) },
@@ -135,7 +135,7 @@ impl Definition {
             .iter()
             .map(|pair| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()))
             .collect();
-        assert!(merges.len() > 1000, "{}: {} merges", self.pre, merges.len());
+        assert!(merges.len() > 500, "{}: {} merges", self.pre, merges.len());
         let mut writer = GgufWriter::new();
         writer.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", self.pre);
         writer.set("tokenizer.ggml.tokens", texts).set("tokenizer.ggml.token_type", kinds);
@@ -214,12 +214,15 @@ fn compare(definition: &Definition) {
     let tokenizer: Tokenizer = build(&writer).unwrap();
     let mut random = Random(42);
     let mut merged = 0;
-    for _ in 0..TEXTS {
+    for index in 0..TEXTS {
         let text = random.text();
         let expected = reference.encode_fast(text.as_str(), false).unwrap();
         let found = encode(&tokenizer, &text, PARSED);
         assert_eq!(found, expected.get_ids(), "{}: {text:?}", definition.pre);
         merged += text.len() - found.len();
+        if index >= DECODED_TEXTS {
+            continue;
+        }
         let composed =
             if definition.nfc { super::super::normal::nfc(&text).unwrap() } else { text.as_str().into() };
         // Composition does not reach across added tokens.
