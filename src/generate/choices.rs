@@ -129,8 +129,8 @@ impl<M: LanguageModel> Session<M> {
                     };
                 }
             }
-            watch.sampled(Instant::now());
         }
+        watch.sampled(Instant::now());
         let total = log_sum(choices.iter().map(|choice| choice.logprob));
         if total > f64::NEG_INFINITY {
             choices.iter_mut().for_each(|choice| choice.probability = (choice.logprob - total).exp());

@@ -78,7 +78,7 @@ impl LogitFilter for Constraint {
         if self.strips_next {
             // Such a token would give other text than the trie says.
             let ids = (0u32..).zip(logits);
-            let stripped = ids.filter(|(id, _)| self.tokenizer.piece(*id).first() == Some(&b' '));
+            let stripped = ids.filter(|(id, _)| loses_space(&self.tokenizer, *id));
             stripped.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
         }
         Ok(())
@@ -103,12 +103,14 @@ fn is_added(kind: Option<TokenKind>) -> bool {
     matches!(kind, Some(TokenKind::Control | TokenKind::UserDefined))
 }
 
+/// Whether a token has a space that the detokenizer may take off.
+fn loses_space(tokenizer: &Tokenizer, id: u32) -> bool {
+    tokenizer.kind(id) == Some(TokenKind::Normal) && tokenizer.piece(id).first() == Some(&b' ')
+}
+
 /// Whether the text of a token at the start lacks the space that its piece starts with.
 fn strips_spaces(tokenizer: &Tokenizer) -> bool {
-    let starts_with_space = |id: &u32| {
-        tokenizer.kind(*id) == Some(TokenKind::Normal)
-            && matches!(tokenizer.piece(*id), [b' ', next, ..] if next.is_ascii_alphanumeric())
-    };
-    let sample = (0..tokenizer.vocab_size() as u32).find(starts_with_space);
+    let is_word = |id: &u32| tokenizer.piece(*id).get(1).is_some_and(u8::is_ascii_alphanumeric);
+    let sample = (0..tokenizer.vocab_size() as u32).find(|id| loses_space(tokenizer, *id) && is_word(id));
     sample.is_some_and(|id| !Detokenizer::new(tokenizer, &[], true).push(tokenizer, id).starts_with(' '))
 }

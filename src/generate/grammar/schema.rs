@@ -14,7 +14,7 @@ use super::error::shorten;
 const WHITESPACE: &str = r"\x20|\n[\x20\t]{0,32}";
 /// Escapes in strings. Without `u`, so that a property's name can be written in one way only.
 const ESCAPES: &str = "nrbtf\\\"";
-/// Integers up to this are exact in the library's numbers.
+/// Integers below this are exact in the library's numbers.
 const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 /// What the value of a keyword is.
@@ -218,9 +218,9 @@ impl Walk {
             (Kind::Format, Value::String(name)) if FORMATS.contains(&name.as_str()) => Ok(()),
             (Kind::Format, _) => wrong(&format!("one of {}", FORMATS.join(", "))),
             (Kind::Constant, value) if is_exact(value) => Ok(()),
-            (Kind::Constant, _) => wrong("without integers beyond 2^53"),
+            (Kind::Constant, _) => wrong("without integers from 2^53 on"),
             (Kind::Number, Value::Number(number)) if is_exact(&Value::Number(number.clone())) => Ok(()),
-            (Kind::Number, _) => wrong("a number, if an integer up to 2^53"),
+            (Kind::Number, _) => wrong("a number, if an integer below 2^53"),
             (Kind::Count, value) if value.as_u64().is_some_and(|n| n <= u64::from(u32::MAX)) => Ok(()),
             (Kind::Count, _) => wrong("a whole number below 2^32"),
             (Kind::Text, Value::String(_)) => Ok(()),
@@ -252,7 +252,7 @@ fn is_exact(value: &Value) -> bool {
     match value {
         Value::Number(number) => {
             let is_integer = number.is_i64() || number.is_u64();
-            number.as_f64().is_some_and(|n| n.is_finite() && (!is_integer || n.abs() <= MAX_INTEGER))
+            number.as_f64().is_some_and(|n| n.is_finite() && (!is_integer || n.abs() < MAX_INTEGER))
         }
         Value::Array(list) => list.iter().all(is_exact),
         Value::Object(map) => map.values().all(is_exact),
