@@ -3,7 +3,8 @@
 
 use crate::shared::{self, repository};
 use smolt::generate::{
-    Constraint, FinishReason, Grammar, GrammarCompiler, LogitFilter, Request, Sampler, SamplerOptions, Session,
+    Constraint, FinishReason, Grammar, GrammarCompiler, LogitFilter, Request, Sampler, SamplerOptions,
+    Session,
 };
 use smolt::gguf::GgufFile;
 use smolt::model::{LanguageModel, LogitRows, Logits, ModelError};
@@ -63,8 +64,9 @@ const FORMATS: &str = r##"{
     {"type": "object", "properties": {"type": {"const": "host"}, "ip": {"type": "string", "format": "ipv4"},
      "port": {"type": "integer", "minimum": 1024, "exclusiveMaximum": 65536}},
      "required": ["type", "ip", "port"], "additionalProperties": false},
-    {"type": "object", "properties": {"type": {"const": "time"}, "at": {"type": "string", "format": "time"}},
-     "required": ["type", "at"], "additionalProperties": false}
+    {"type": "object", "properties": {"type": {"const": "time"}, "at": {"type": "string", "format": "time"}, "on": {"type": ["string", "null"], "format": "date"},
+     "when": {"type": "string", "format": "date-time"}},
+     "required": ["type", "at", "when"], "additionalProperties": false}
   ]
 }"##;
 const OPEN: &str = r##"{
@@ -74,7 +76,9 @@ const OPEN: &str = r##"{
     {"properties": {"a": {"maximum": 5, "type": "integer"}, "note": {"type": "string"}}, "required": ["a"]}
   ],
   "properties": {"b": {"type": "array", "items": {"type": "null"}, "minItems": 1}},
-  "patternProperties": {"^x_": {"type": "boolean"}}, "maxProperties": 6, "required": ["b", "note"]
+  "patternProperties": {"^x_": {"type": "boolean"}}, "maxProperties": 6, "required": ["b", "note"],
+  "additionalProperties": {"type": ["string", "number", "array", "object"], "items": {"type": "null"},
+                           "additionalProperties": {"type": "boolean"}}
 }"##;
 const SCHEMAS: [&str; 5] = [PERSON, LISTS, TREE, FORMATS, OPEN];
 
@@ -115,7 +119,7 @@ impl Random {
             let piece = tokenizer.piece(id as u32);
             piece.iter().any(|byte| b"\"]}".contains(byte)) || tokenizer.is_end(id as u32)
         };
-        let likes: Vec<f32> = (0..vocab).map(|id| if closes(id) { 5.0 } else { 0.0 }).collect();
+        let likes: Vec<f32> = (0..vocab).map(|id| if closes(id) { 10.0 } else { 0.0 }).collect();
         let table = (0..ROWS * vocab).map(|at| 6.0 * next() + likes[at % vocab]).collect();
         Random { vocab, table, history: vec![], values: vec![], peaks: vec![] }
     }
@@ -170,7 +174,8 @@ impl LanguageModel for Random {
 
 /// A sampler of every kind, by number; most are close to uniform.
 fn sampler(seed: u64) -> SamplerOptions {
-    let wild = SamplerOptions { temperature: 4.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed, ..Default::default() };
+    let wild =
+        SamplerOptions { temperature: 4.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed, ..Default::default() };
     match seed % 8 {
         0 => SamplerOptions { repeat_penalty: 1.3, ..wild },
         1 => SamplerOptions { top_k: 12, ..wild },
@@ -289,7 +294,7 @@ fn masks_of_a_large_vocabulary_take_less_than_a_millisecond() {
         let start = Instant::now();
         let constraint = compiler.compile(&Grammar::Schema(schema.to_owned())).unwrap();
         let compiled = start.elapsed();
-        let mut times = mask_times(&constraint, &tokenizer, 40);
+        let mut times = mask_times(&constraint, &tokenizer, 30);
         times.sort_unstable();
         eprintln!("compiled in {compiled:?}; {}", percentiles(&times));
         all.extend(times);

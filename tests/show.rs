@@ -69,7 +69,9 @@ fn memory_is_that_of_the_plan() {
 fn the_table_names_everything() {
     let output = show(&[repository("src/cli/demo.gguf").to_str().unwrap()]);
     let table = String::from_utf8(output.stdout).unwrap();
-    for part in ["model", "licence", "hash", "bits per weight", "tokenizer", "template", "attention", "KV cache"] {
+    for part in
+        ["model", "licence", "hash", "bits per weight", "tokenizer", "template", "attention", "KV cache"]
+    {
         assert!(table.contains(part), "{part}: {table}");
     }
     assert!(output.stderr.is_empty());
@@ -90,7 +92,9 @@ fn what_cannot_be_run_is_shown_with_the_reason() {
     let output = show(&[path.to_str().unwrap()]);
     std::fs::remove_file(&path).unwrap();
     assert_eq!(shown["parameters"], 0);
-    assert!(shown["tokenizer"].is_null() && shown["template"].is_null() && shown["trained_context"].is_null());
+    assert!(
+        shown["tokenizer"].is_null() && shown["template"].is_null() && shown["trained_context"].is_null()
+    );
     let problems = shown["problems"].as_array().unwrap();
     assert!(problems.len() == 2 && problems[0].as_str().unwrap().contains("not supported"), "{problems:?}");
     assert!(output.status.success() && !output.stdout.contains(&0x1B));

@@ -107,7 +107,7 @@ impl CliError {
             Self::InputNotUtf8 { .. } => "convert it first, e.g. with iconv -t UTF-8",
             Self::InputTooLong { .. } => "split it",
             Self::ReadText { .. } => "it must be a file of UTF-8 text of at most 256 MiB",
-            Self::ReadGrammar { .. } => "it must be a file of UTF-8 text of at most 256 KiB",
+            Self::ReadGrammar { .. } => "it must be a file of UTF-8 text",
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(_) => "--raw runs without the chat template",
             Self::Generate(GenerateError::PromptTooLong { .. }) => "-c N sets the context",

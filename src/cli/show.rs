@@ -214,7 +214,9 @@ impl Report {
             format!("{} bytes{others}: {}", template.bytes, shown(&template.first_line))
         });
         rows.push(("template", or_none(template.as_deref())));
-        rows.extend(self.problems.iter().map(|problem| ("problem", problem.replace(char::is_control, "\u{FFFD}"))));
+        rows.extend(
+            self.problems.iter().map(|problem| ("problem", problem.replace(char::is_control, "\u{FFFD}"))),
+        );
         let mut table: String = rows.iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect();
         table += &format!("\n{:<14} {:>12} {:>12} {:>8}  types\n", "tensors", "weights", "bytes", "bits");
         for group in &self.tensors {
@@ -313,7 +315,12 @@ fn needs(file: &GgufFile, spec: &Spec) -> Result<Vec<Need>, CliError> {
         for kv in [KvType::F16, KvType::Q8_0] {
             let options = RunOptions { context, threads: default_threads(), logit_rows: 1, kv };
             let plan = MemoryPlan::new(file, kernels, &options)?;
-            needs.push(Need { context, kv: kv.name(), kv_cache_bytes: plan.kv_cache, total_bytes: plan.total });
+            needs.push(Need {
+                context,
+                kv: kv.name(),
+                kv_cache_bytes: plan.kv_cache,
+                total_bytes: plan.total,
+            });
         }
     }
     Ok(needs)
@@ -378,9 +385,8 @@ fn groups(tensors: &[TensorInfo]) -> Vec<TensorGroup> {
 
 /// Elements and bytes.
 fn totals<'a>(tensors: impl Iterator<Item = &'a TensorInfo>) -> (u64, u64) {
-    tensors.fold((0, 0), |(elements, bytes), tensor| {
-        (elements + tensor.elements() as u64, bytes + tensor.bytes)
-    })
+    tensors
+        .fold((0, 0), |(elements, bytes), tensor| (elements + tensor.elements() as u64, bytes + tensor.bytes))
 }
 
 fn bits(parameters: u64, bytes: u64) -> f64 {

@@ -15,7 +15,9 @@ use super::grammar::check_choices;
 use super::logits::{Peak, weight_sum};
 use super::metrics::Stopwatch;
 use super::sampler::Sampler;
-use super::{CancelHandle, FinishReason, GenerateError, GrammarError, Outcome, Request, SamplerOptions, Session};
+use super::{
+    CancelHandle, FinishReason, GenerateError, GrammarError, Outcome, Request, SamplerOptions, Session,
+};
 
 /// A possible answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,13 +71,16 @@ impl<M: LanguageModel> Session<M> {
         });
         let finish = if scored { FinishReason::Complete } else { FinishReason::Cancelled };
         let timings = watch.stop(Instant::now(), 0, 0);
-        let outcome =
-            Outcome { tokens, text, finish, prompt_tokens: prompt, cached_tokens: cached, timings };
+        let outcome = Outcome { tokens, text, finish, prompt_tokens: prompt, cached_tokens: cached, timings };
         Ok((outcome, choices))
     }
 
     /// Checks the request and turns the choices into tokens.
-    fn encode_choices(&self, request: &Request<'_>, choices: &[String]) -> Result<Vec<Choice>, GenerateError> {
+    fn encode_choices(
+        &self,
+        request: &Request<'_>,
+        choices: &[String],
+    ) -> Result<Vec<Choice>, GenerateError> {
         check_choices(choices)?;
         request.sampler.validate()?;
         if request.prompt.is_empty() {

@@ -49,11 +49,12 @@ mod stop;
 mod tests;
 
 pub use self::cancel::CancelHandle;
-pub use self::error::GenerateError;
 pub use self::choices::Choice;
+pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter};
 pub use self::grammar::{
-    Constraint, Grammar, GrammarCompiler, GrammarError, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_REGEX_BYTES,
+    Constraint, Grammar, GrammarCompiler, GrammarError, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES,
+    MAX_REGEX_BYTES,
 };
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;

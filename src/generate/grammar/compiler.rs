@@ -13,8 +13,10 @@ use crate::text::Tokenizer;
 use super::error::{message, shorten};
 use super::{Constraint, GrammarError, lark, schema, vocabulary};
 
-/// Bytes of a schema, a Lark grammar or all choices.
+/// Bytes of a schema or of all choices.
 pub const MAX_GRAMMAR_BYTES: usize = 256 << 10;
+/// Bytes of a Lark grammar.
+pub const MAX_LARK_BYTES: usize = 64 << 10;
 /// Bytes of a regular expression.
 pub const MAX_REGEX_BYTES: usize = 16 << 10;
 /// Texts to choose from.
@@ -29,7 +31,9 @@ const MAX_SECONDS: u64 = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grammar {
     /// JSON that a JSON Schema allows (2020-12, 2019-09, draft 7 or 6). Between the parts of the JSON there is at
-    /// most one space, or one line break with 32 spaces or tabs.
+    /// most one space, or one line break with 32 spaces or tabs. Properties come in the order of the schema.
+    /// Numbers that the schema names stay within ±(2^53 - 1) unless it bounds them, without exponents; where it
+    /// allows anything, they may be larger than a reader of JSON holds.
     Schema(String),
     /// Text that a regular expression (syntax of the `regex` crate, without look-around) matches as a whole.
     Regex(String),
@@ -67,11 +71,11 @@ impl Grammar {
                 if text.is_empty() {
                     return Err(GrammarError::Regex("it is empty".to_owned()));
                 }
-                syntax::parse(text).map_err(|error| GrammarError::Regex(shorten(&error.to_string())))?;
+                syntax::parse(text).map_err(|error| GrammarError::Regex(last_line(&error.to_string())))?;
                 Ok(TopLevelGrammar::from_regex(text))
             }
             Grammar::Lark(text) => {
-                limited(text, MAX_GRAMMAR_BYTES)?;
+                limited(text, MAX_LARK_BYTES)?;
                 Ok(TopLevelGrammar::from_lark(lark::prepare(text)?))
             }
             Grammar::Choices(choices) => Ok(TopLevelGrammar::from_lark(lark_choices(choices)?)),
@@ -100,6 +104,12 @@ pub(in crate::generate) fn check_choices(choices: &[String]) -> Result<(), Gramm
         return Err(GrammarError::Choice { number: index + 1, text: shorten(text), reason });
     }
     Ok(())
+}
+
+/// What is wrong, without the expression that stands above it.
+fn last_line(text: &str) -> String {
+    let line = text.lines().last().unwrap_or_default();
+    shorten(line.strip_prefix("error: ").unwrap_or(line))
 }
 
 /// One terminal of all choices: a string of Lark is one of JSON, which writes DEL as it is.
@@ -150,7 +160,8 @@ fn parser(
     grammar: TopLevelGrammar,
 ) -> Result<TokenParser, GrammarError> {
     let refused = |reason| GrammarError::Refused { what, reason };
-    let mut parser = factory.create_parser(grammar).map_err(|error| refused(message(&format!("{error:#}"))))?;
+    let mut parser =
+        factory.create_parser(grammar).map_err(|error| refused(message(&format!("{error:#}"))))?;
     match parser.grammar_warnings().first() {
         Some(warning) => Err(refused(shorten(warning))),
         None => Ok(parser),
@@ -182,8 +193,9 @@ fn in_thread<T: Send + 'static>(
     thread.spawn(run).map_err(GrammarError::Thread)?;
     receiver.recv_timeout(Duration::from_secs(MAX_SECONDS)).unwrap_or_else(|error| match error {
         RecvTimeoutError::Timeout => Err(GrammarError::TooSlow { what, seconds: MAX_SECONDS }),
-        RecvTimeoutError::Disconnected => {
-            Err(GrammarError::Refused { what, reason: "the library failed; please report the grammar".to_owned() })
-        }
+        RecvTimeoutError::Disconnected => Err(GrammarError::Refused {
+            what,
+            reason: "the library failed; please report the grammar".to_owned(),
+        }),
     })
 }

@@ -37,12 +37,13 @@ pub enum GrammarError {
     Thread(#[source] std::io::Error),
 }
 
-/// The message of the library without its state dumps and backtraces.
+/// The first line of the library's message: below it are parts of the grammar, dumps of its state or backtraces.
 pub(super) fn message(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
-    let end = ["<backtrace>", "<state>", "<non-verbose/>"].iter().filter_map(|mark| text.find(mark)).min();
-    let text = text[..end.unwrap_or(text.len())].trim();
-    if text.is_empty() { "no further token is possible".to_owned() } else { shorten(text) }
+    match text.lines().next().unwrap_or_default().trim() {
+        "" | "NoExtensionBias" => "no token can follow".to_owned(),
+        line => shorten(line),
+    }
 }
 
 /// The first characters.

@@ -14,8 +14,8 @@ pub(super) fn prepare(text: &str) -> Result<String, GrammarError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let line = 1 + text[..text.len() - rest.len()].matches('\n').count();
-        let refuse = |reason: String| GrammarError::Lark { line, reason };
+        let at = text.len() - rest.len();
+        let refuse = |reason| GrammarError::Lark { line: 1 + text[..at].matches('\n').count(), reason };
         let taken = match first {
             '"' => quoted_len(rest, b'"'),
             '/' if !rest.starts_with("//") => quoted_len(rest, b'/'),

@@ -40,6 +40,8 @@ mod vocabulary;
 use llguidance::api::ParserLimits;
 
 pub(super) use self::compiler::check_choices;
-pub use self::compiler::{Grammar, GrammarCompiler, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_REGEX_BYTES};
+pub use self::compiler::{
+    Grammar, GrammarCompiler, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES,
+};
 pub use self::constraint::Constraint;
 pub use self::error::GrammarError;

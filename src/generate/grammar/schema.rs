@@ -1,7 +1,8 @@
 //! JSON Schemas: what would not be enforced is refused, with its keyword and place.
 //!
 //! The library knows the keywords of [`KEYWORDS`]; of some it ignores values or combinations, which are refused
-//! here too. Annotations are taken out, so that what reaches the library is what it enforces.
+//! here too. Annotations are taken out, so that what reaches the library is what it enforces. What the library
+//! allows and common readers of JSON do not hold or accept is narrowed: see [`narrow`].
 
 use std::collections::HashSet;
 
@@ -16,6 +17,14 @@ const WHITESPACE: &str = r"\x20|\n[\x20\t]{0,32}";
 const ESCAPES: &str = "nrbtf\\\"";
 /// Integers below this are exact in the library's numbers.
 const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
+
+/// Seconds of a time other than 60: a leap second depends on the time zone.
+const SECONDS: &str = ":[0-5][0-9]:[0-5]";
+/// Dates without February 29 of other years than leap years.
+const DATE: &str = concat!(
+    "^(?:[0-9]{4}-(?:0[13-9]|1[0-2])|[0-9]{4}-02-(?:[01]|2[0-8])|",
+    "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)",
+);
 
 /// What the value of a keyword is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,6 +178,7 @@ impl Walk {
             };
             self.keyword(keyword, *kind, value, path)?;
         }
+        narrow(map);
         Ok(())
     }
 
@@ -244,6 +254,37 @@ impl Walk {
         }
         self.references.push((path.to_owned(), target.to_owned()));
         Ok(())
+    }
+}
+
+/// Adds what makes numbers and times safe to read: numbers without other bounds stay where all integers are exact
+/// (I-JSON, RFC 7493), and have no exponents; dates exist, and no time has a leap second.
+fn narrow(map: &mut Map<String, Value>) {
+    let named = |value: &Value| ["integer", "number"].iter().any(|name| value == name);
+    let is_numeric = map.get("type").is_some_and(|types| match types {
+        Value::Array(names) => names.iter().any(named),
+        name => named(name),
+    });
+    let bounds =
+        [("minimum", "exclusiveMinimum", -MAX_INTEGER), ("maximum", "exclusiveMaximum", MAX_INTEGER)];
+    let has_bound =
+        bounds.iter().any(|(bound, exclusive, _)| map.contains_key(*bound) || map.contains_key(*exclusive));
+    if is_numeric || has_bound || map.contains_key("multipleOf") {
+        for (bound, exclusive, limit) in bounds {
+            if !map.contains_key(bound) && !map.contains_key(exclusive) {
+                map.insert(exclusive.to_owned(), json!(limit));
+            }
+        }
+    }
+    let patterns: &[&str] = match map.get("format").and_then(Value::as_str) {
+        Some("date") => &[DATE],
+        Some("time") => &[SECONDS],
+        Some("date-time") => &[DATE, SECONDS],
+        _ => return,
+    };
+    let all = map.entry("allOf").or_insert_with(|| json!([]));
+    if let Value::Array(all) = all {
+        all.extend(patterns.iter().map(|pattern| json!({"pattern": pattern})));
     }
 }
 

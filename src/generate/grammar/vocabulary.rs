@@ -20,7 +20,8 @@ const MAX_BYTES: usize = (1 << 22) - 1;
 /// The factory of parsers over the tokens of `tokenizer`. It holds the trie and the slices of it that common
 /// lexer states allow as a whole.
 pub(super) fn factory(tokenizer: &Tokenizer) -> Result<ParserFactory, GrammarError> {
-    let pieces: Vec<Vec<u8>> = (0..tokenizer.vocab_size() as u32).map(|id| text_piece(tokenizer, id)).collect();
+    let pieces: Vec<Vec<u8>> =
+        (0..tokenizer.vocab_size() as u32).map(|id| text_piece(tokenizer, id)).collect();
     let bytes: usize = pieces.iter().map(Vec::len).sum();
     if bytes > MAX_BYTES {
         let text = format!("its tokens have {bytes} bytes, at most {MAX_BYTES} are allowed");
