@@ -4,10 +4,13 @@
 
 mod bench;
 mod cli;
+mod constrain;
 mod demo;
+mod grammar;
 mod layering;
 mod pack;
 mod perplexity;
 mod readme;
 mod shared;
+mod show;
 mod trained;

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::eval::EvalError;
-use crate::generate::GenerateError;
+use crate::generate::{GenerateError, GrammarError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
 use crate::model::ModelError;
@@ -45,6 +45,8 @@ pub enum CliError {
     #[error(transparent)]
     Generate(#[from] GenerateError),
     #[error(transparent)]
+    Grammar(#[from] GrammarError),
+    #[error(transparent)]
     Eval(#[from] EvalError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -64,6 +66,8 @@ pub enum CliError {
     ReadText { file: String, source: io::Error },
     #[error("cannot read the chat template {file}")]
     ReadTemplate { file: String, source: io::Error },
+    #[error("cannot read the grammar {file}")]
+    ReadGrammar { file: String, source: io::Error },
     #[error("{found:?} is not a token id; the vocabulary has {tokens} tokens")]
     BadId { found: String, tokens: usize },
     #[error("cannot write to standard output")]
@@ -80,6 +84,7 @@ impl CliError {
             Self::Model(error) => model_exit(error),
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
+            Self::Grammar(error) => grammar_exit(error),
             Self::Eval(error) => eval_exit(error),
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
@@ -89,6 +94,7 @@ impl CliError {
             | Self::ReadText { .. }
             | Self::ReadTemplate { .. }
             | Self::Template(TemplateError::UnknownName { .. })
+            | Self::ReadGrammar { .. }
             | Self::BadId { .. } => Exit::Usage,
             Self::Template(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => Exit::Runtime,
         }
@@ -106,6 +112,7 @@ impl CliError {
             Self::InputTooLong { .. } => "split it",
             Self::ReadText { .. } => "it must be a file of UTF-8 text of at most 256 MiB",
             Self::ReadTemplate { .. } => "it must be a file of UTF-8 text",
+            Self::ReadGrammar { .. } => "it must be a file of UTF-8 text",
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",
             Self::Template(_) => "--raw runs without the chat template",
@@ -147,8 +154,17 @@ fn generate_exit(error: &GenerateError) -> Exit {
     match error {
         GenerateError::Option(_) | GenerateError::EmptyPrompt => Exit::Usage,
         GenerateError::PromptTooLong { .. } => Exit::DoesNotFit,
+        GenerateError::Grammar(error) => grammar_exit(error),
         GenerateError::Model(error) => model_exit(error),
         _ => Exit::Runtime,
+    }
+}
+
+fn grammar_exit(error: &GrammarError) -> Exit {
+    match error {
+        GrammarError::Vocabulary(_) => Exit::Model,
+        GrammarError::Thread(_) => Exit::Runtime,
+        _ => Exit::Usage,
     }
 }
 

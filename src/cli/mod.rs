@@ -8,8 +8,9 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, plan, tokenize, pack, bench, perplexity   one command each
+//! run, plan, show, tokenize, pack, bench, perplexity   one command each
 //! args                  arguments that commands share
+//! constrain             what an answer may be
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
@@ -27,6 +28,7 @@
 
 mod args;
 mod bench;
+mod constrain;
 mod demo;
 mod error;
 mod input;
@@ -38,6 +40,7 @@ mod pack;
 mod perplexity;
 mod plan;
 mod run;
+mod show;
 mod tokenize;
 
 pub use error::{CliError, Exit};
@@ -72,6 +75,8 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     /// Show how much memory a model needs, before loading it
     Plan(plan::PlanArgs),
+    /// Show what is in a model file
+    Show(show::ShowArgs),
     /// Turn text into token ids, or back
     Tokenize(tokenize::TokenizeArgs),
     /// Measure how well a model predicts a text
@@ -90,6 +95,7 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
     let result = match &cli.command {
         Command::Run(args) => run::execute(args),
         Command::Plan(args) => plan::execute(args),
+        Command::Show(args) => show::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),
         Command::Pack(args) => pack::execute(args),
