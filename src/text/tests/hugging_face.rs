@@ -95,7 +95,12 @@ impl Definition {
     fn train(&self) -> (Reference, GgufWriter) {
         let mut reference: Reference = self.json().to_string().parse().unwrap();
         let mut random = Random(7);
-        let texts: Vec<String> = (0..TRAINING_TEXTS).map(|_| random.text()).collect();
+        // Without added tokens, so that none is learnt as a word.
+        let texts: Vec<String> = (0..TRAINING_TEXTS)
+            .map(|_| {
+                CONTROL.iter().chain(&USER[1..2]).fold(random.text(), |text, token| text.replace(token, ""))
+            })
+            .collect();
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
         alphabet.sort_unstable();
         let trainer = BpeTrainer::builder()
@@ -119,6 +124,7 @@ impl Definition {
         reference.add_tokens(USER.map(|text| AddedToken::from(text, false).normalized(false))).unwrap();
 
         let vocab = model["vocab"].as_object().unwrap();
+        assert!(!CONTROL.iter().chain(&USER).any(|token| vocab.contains_key(*token)), "{}", self.pre);
         let size = vocab.len() + CONTROL.len() + USER.len();
         let (mut texts, mut kinds) = (vec![String::new(); size], vec![TokenKind::Normal as i32; size]);
         for (text, id) in vocab {
