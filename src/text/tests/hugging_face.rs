@@ -241,9 +241,8 @@ fn compare(definition: &Definition) {
     assert!(merged > TEXTS * 5, "{}: {merged}", definition.pre);
 }
 
-/// SentencePiece by merges, as Llama (with a space in front) and Gemma (without) have it.
-fn compare_sentence_piece(space_prefix: bool) {
-    let mut random = Random(11);
+/// Tokens of SentencePiece by merges, learnt from `random`, and the number of those before the learnt.
+fn learnt_tokens(random: &mut Random) -> (super::Tokens, usize) {
     let texts: Vec<String> = (0..TRAINING_TEXTS).map(|_| random.text().replace(' ', "▁")).collect();
     let mut trained: Reference = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -274,10 +273,11 @@ fn compare_sentence_piece(space_prefix: bool) {
     for (rank, (_, text)) in learnt.iter().filter(|(_, text)| !is_mark(text)).enumerate() {
         tokens.add(text, TokenKind::Normal as i32, -(rank as f32));
     }
-    let mut writer = tokens.writer("llama");
-    writer.set("tokenizer.ggml.add_space_prefix", space_prefix).set("tokenizer.ggml.unknown_token_id", 0u32);
-    let tokenizer = build(&writer).unwrap();
+    (tokens, first)
+}
 
+/// The same tokens in the reference.
+fn sentence_piece_reference(tokens: &super::Tokens, first: usize, space_prefix: bool) -> Reference {
     let known: std::collections::HashSet<&str> = tokens.texts[first..].iter().map(String::as_str).collect();
     let merges: Vec<[&str; 2]> = tokens.texts[first..]
         .iter()
@@ -310,6 +310,18 @@ fn compare_sentence_piece(space_prefix: bool) {
         .add_special_tokens(special.map(|text| AddedToken::from(*text, true).normalized(false)))
         .unwrap();
     reference.add_tokens(USER.map(|text| AddedToken::from(text, false).normalized(false))).unwrap();
+    reference
+}
+
+/// SentencePiece by merges, as Llama (with a space in front) and Gemma (without) have it.
+fn compare_sentence_piece(space_prefix: bool) {
+    let mut random = Random(11);
+    let (tokens, first) = learnt_tokens(&mut random);
+    let mut writer = tokens.writer("llama");
+    writer.set("tokenizer.ggml.add_space_prefix", space_prefix).set("tokenizer.ggml.unknown_token_id", 0u32);
+    let tokenizer = build(&writer).unwrap();
+
+    let reference = sentence_piece_reference(&tokens, first, space_prefix);
     for _ in 0..TEXTS {
         let text = random.text();
         let found = encode(&tokenizer, &text, PARSED);
