@@ -13,12 +13,13 @@ Writes DIR/tokenizer.json (one byte-level tokenizer for all) and, for every fami
 
 Weights are far from their usual small values, so that logits differ clearly and a forgotten bias, norm or
 multiplier is seen. All are F16 numbers, multipliers that a converter folds into them powers of two: nothing is lost
-by storing them. One prompt is longer than any sliding window. Seeds are fixed; each is the first with which
-the greedy tokens lead by MIN_GAP and do not soon repeat.
+by storing them. One prompt is longer than any sliding window. Seeds are fixed; each is the first that
+`will_do`.
 
 Usage: make_families.py DIR [NAME...]      needs: pip install torch transformers tokenizers
 """
 
+import copy
 import json
 import shutil
 import sys
@@ -38,6 +39,7 @@ CONTEXT = 128
 GREEDY = 40
 MIN_GAP = 0.02
 MIN_DISTINCT = 10
+MAX_DOUBT = 2.5e-4
 DIGITS = 5
 PROMPTS = [
     [72, 11, 203],
@@ -128,6 +130,8 @@ FIXTURES = {
 HEADS = ("lm_head.weight", "embed_out.weight")
 LAST_NORMS = (".norm.weight", "ln_f.weight", "final_layer_norm.weight", "final_layernorm.weight", "embedding_norm.weight")
 
+POSITION = 0.1
+
 # Sharing of layers: each of the stored layers is used this many times in a row.
 USES = {"mobilellm": 2}
 
@@ -147,6 +151,11 @@ def tokenizer():
     return result
 
 
+def embedding_scale(multiplied):
+    """Standard deviation of embeddings; smaller where the model multiplies them."""
+    return 0.05 if multiplied else 0.25
+
+
 def values(module, name, tensor, zero_centred, random):
     """Random values of a parameter of a module."""
     noise = torch.randn(tensor.shape, generator=random)
@@ -158,7 +167,7 @@ def values(module, name, tensor, zero_centred, random):
     if tensor.ndim == 3:
         return noise / tensor.shape[-1] ** 0.5
     if isinstance(module, nn.Embedding):
-        return (0.1 if "position" in name or "wpe" in name else 0.25) * noise
+        return (POSITION if "position" in name or "wpe" in name else embedding_scale(zero_centred)) * noise
     inputs = tensor.shape[0] if isinstance(module, Conv1D) else tensor.shape[1]
     return (2.6 if name.endswith(HEADS) else 1.3) * noise / inputs ** 0.5
 
@@ -170,28 +179,32 @@ def fill(model, model_type, seed):
         for part, tensor in module.named_parameters(path, recurse=False):
             new = values(module, part, tensor, model_type == "gemma3_text", random)
             if part.endswith(LAST_NORMS) and "layers." not in part and model.config.tie_word_embeddings:
-                # Without this the best token after any other is that token itself.
-                new = 2.5 * torch.randn(tensor.shape, generator=random)
+                # Without random signs the best token after any other is that token itself.
+                new = 0.9 * torch.randn(tensor.shape, generator=random) - float(model_type == "gemma3_text")
             with torch.no_grad():
                 tensor.copy_(new.half().float())
 
 
+def halves(x):
+    return x.half().to(x.dtype)
+
+
 def half_cache_attention(module, query, key, value, attention_mask, scaling=None, **_):
     """Attention to keys and values that a cache of halves has held."""
-    key, value = (x.half().float().repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    key, value = (halves(x).repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    weights = (scores + attention_mask[..., : key.shape[2]]).softmax(dim=-1)
+    weights = (scores + attention_mask[..., : key.shape[2]].to(scores.dtype)).softmax(dim=-1)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 def rounded_outputs(model):
     """Hooks where attention is not made of the common function: keys and values are what matrices put out."""
     def whole(module, _, output):
-        return output.half().float()
+        return halves(output)
 
     def parts(module, _, output):
         heads = output.unflatten(-1, (model.config.n_head, 3, -1)).clone()
-        heads[..., 1:, :] = heads[..., 1:, :].half().float()
+        heads[..., 1:, :] = halves(heads[..., 1:, :])
         return heads.flatten(-3)
 
     names, hook = {"gpt_neo": ((".k_proj", ".v_proj"), whole), "bloom": (".query_key_value", parts)}.get(
@@ -213,12 +226,13 @@ def half_cache_logits(model, ids):
 
 def logits(model, ids):
     with torch.no_grad():
-        return model(torch.tensor([ids]), use_cache=False).logits[0].float()
+        return model(torch.tensor([ids]), use_cache=False).logits[0]
 
 
-def greedy(model, prompt):
+def greedy(model, prompt, least=0.0):
+    """The tokens of highest logit and by how much they lead; ends early at one that leads by less than `least`."""
     ids, gaps = list(prompt), []
-    for _ in range(GREEDY):
+    while len(gaps) < GREEDY and min(gaps, default=least) >= least:
         best = logits(model, ids)[-1].topk(2)
         gaps.append((best.values[0] - best.values[1]).item())
         ids.append(best.indices[0].item())
@@ -229,11 +243,20 @@ def rounded(values):
     return [round(x, DIGITS) for x in values.tolist()]
 
 
+def will_do(model):
+    """Whether the greedy tokens lead clearly and do not soon repeat, and no key or value is so near the middle
+    between two halves that the last bit of F32 decides to which it is rounded."""
+    exact = copy.deepcopy(model).double()
+    for ids in PROMPTS:
+        if (half_cache_logits(exact, ids)[-1] - half_cache_logits(model, ids)[-1]).abs().max() > MAX_DOUBT:
+            return False
+    tokens, gaps = greedy(model, PROMPTS[1], MIN_GAP)
+    return min(gaps) >= MIN_GAP and len(set(tokens)) >= MIN_DISTINCT
+
+
 def golden(model):
-    """Contents of golden.json, or None where the greedy tokens do not lead clearly or soon repeat."""
+    """Contents of golden.json."""
     tokens, gaps = greedy(model, PROMPTS[1])
-    if min(gaps) < MIN_GAP or len(set(tokens)) < MIN_DISTINCT:
-        return None
     prompts = []
     for ids in PROMPTS:
         all_logits = logits(model, ids)
@@ -284,10 +307,13 @@ def make(name, folder):
         fill(model, model_type, seed)
         if name in USES:
             share_layers(model, USES[name])
-        if (result := golden(model)) is not None:
+        if will_do(model):
             break
+    else:
+        raise SystemExit(f"{name}: no seed will do")
     if name in USES:
         save_shared(model, folder, USES[name])
+        result = golden(model)
     else:
         model.half().save_pretrained(folder)
         rewrite(folder, old)

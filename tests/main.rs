@@ -6,10 +6,13 @@ mod bench;
 #[cfg(unix)]
 mod chat;
 mod cli;
+mod constrain;
 mod demo;
+mod grammar;
 mod layering;
 mod pack;
 mod perplexity;
 mod readme;
 mod shared;
+mod show;
 mod trained;

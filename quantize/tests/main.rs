@@ -6,6 +6,7 @@ mod allocate;
 mod calibrate;
 mod command;
 mod convert;
+mod families;
 mod fixture;
 mod llama_quantize;
 mod oracle;

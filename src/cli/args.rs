@@ -85,13 +85,17 @@ pub(super) fn kv_type() -> impl TypedValueParser<Value = KvType> {
     names.map(|name| KvType::named(&name).unwrap_or_default())
 }
 
+/// Threads where none are asked for.
+pub(super) fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(DEFAULT_THREADS)
+}
+
 impl ResourceArgs {
     /// Fills in what was not given. `logit_rows` as in [`RunOptions`].
     pub(super) fn resolve(&self, spec: &Spec, logit_rows: usize) -> RunOptions {
-        let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         RunOptions {
             context: self.context.unwrap_or(spec.trained_context.min(DEFAULT_CONTEXT)),
-            threads: self.threads.map_or_else(|| processors().min(DEFAULT_THREADS), |n| n as usize),
+            threads: self.threads.map_or_else(default_threads, |n| n as usize),
             logit_rows,
             kv: self.kv,
         }

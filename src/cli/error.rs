@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::eval::EvalError;
-use crate::generate::{GenerateError, SavedError};
+use crate::generate::{GenerateError, GrammarError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
 use crate::model::ModelError;
@@ -50,6 +50,8 @@ pub enum CliError {
     #[error(transparent)]
     Chat(#[from] ChatError),
     #[error(transparent)]
+    Grammar(#[from] GrammarError),
+    #[error(transparent)]
     Eval(#[from] EvalError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -69,6 +71,8 @@ pub enum CliError {
     ReadText { file: String, source: io::Error },
     #[error("cannot read the chat template {file}")]
     ReadTemplate { file: String, source: io::Error },
+    #[error("cannot read the grammar {file}")]
+    ReadGrammar { file: String, source: io::Error },
     #[error("{found:?} is not a token id; the vocabulary has {tokens} tokens")]
     BadId { found: String, tokens: usize },
     #[error("cannot write to standard output")]
@@ -86,6 +90,7 @@ impl CliError {
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
             Self::Chat(error) => error.exit(),
+            Self::Grammar(error) => grammar_exit(error),
             Self::Eval(error) => eval_exit(error),
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
@@ -95,6 +100,7 @@ impl CliError {
             | Self::ReadText { .. }
             | Self::ReadTemplate { .. }
             | Self::Template(TemplateError::UnknownName { .. })
+            | Self::ReadGrammar { .. }
             | Self::BadId { .. } => Exit::Usage,
             Self::Saved(SavedError::Write(_)) => Exit::Runtime,
             Self::Saved(_) => Exit::Usage,
@@ -117,6 +123,7 @@ impl CliError {
             Self::Chat(error) => return error.hint(),
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_)) => return None,
             Self::Saved(_) => "remove it or name another; a new session needs no file",
+            Self::ReadGrammar { .. } => "it must be a file of UTF-8 text",
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",
             Self::Template(_) => "--raw runs without the chat template",
@@ -158,8 +165,17 @@ fn generate_exit(error: &GenerateError) -> Exit {
     match error {
         GenerateError::Option(_) | GenerateError::EmptyPrompt => Exit::Usage,
         GenerateError::PromptTooLong { .. } => Exit::DoesNotFit,
+        GenerateError::Grammar(error) => grammar_exit(error),
         GenerateError::Model(error) => model_exit(error),
         _ => Exit::Runtime,
+    }
+}
+
+fn grammar_exit(error: &GrammarError) -> Exit {
+    match error {
+        GrammarError::Vocabulary(_) => Exit::Model,
+        GrammarError::Thread(_) => Exit::Runtime,
+        _ => Exit::Usage,
     }
 }
 

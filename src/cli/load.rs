@@ -118,11 +118,16 @@ impl Planned {
         Ok(Loaded { session, time: started.elapsed() })
     }
 
-    /// What the model is called: `general.name`, else the file's name.
+    /// What the model is called.
     pub(super) fn name(&self) -> String {
-        let named = self.file.str("general.name").ok().flatten().filter(|name| !name.trim().is_empty());
-        let stem = || Path::new(self.file.name()).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let name = named.map(str::to_owned).or_else(stem).unwrap_or_default();
-        name.chars().filter(|c| !c.is_control()).collect()
+        name(&self.file)
     }
+}
+
+/// What a model is called: `general.name`, else the file's name.
+pub(super) fn name(file: &GgufFile) -> String {
+    let named = file.str("general.name").ok().flatten().filter(|name| !name.trim().is_empty());
+    let stem = || Path::new(file.name()).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = named.map(str::to_owned).or_else(stem).unwrap_or_default();
+    name.chars().filter(|c| !c.is_control()).collect()
 }

@@ -8,9 +8,10 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, chat, plan, tokenize, pack, bench, perplexity   one command each
+//! run, chat, plan, show, tokenize, pack, bench, perplexity   one command each
 //! args                  arguments that commands share
 //! prompt, sampling      how messages become a prompt, and how tokens are chosen
+//! constrain             what an answer may be
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
@@ -29,6 +30,7 @@
 mod args;
 mod bench;
 mod chat;
+mod constrain;
 mod demo;
 mod error;
 mod input;
@@ -42,6 +44,7 @@ mod plan;
 mod prompt;
 mod run;
 mod sampling;
+mod show;
 mod tokenize;
 
 pub use chat::ChatError;
@@ -80,6 +83,8 @@ pub enum Command {
     Chat(Box<chat::ChatArgs>),
     /// Show how much memory a model needs, before loading it
     Plan(plan::PlanArgs),
+    /// Show what is in a model file
+    Show(show::ShowArgs),
     /// Turn text into token ids, or back
     Tokenize(tokenize::TokenizeArgs),
     /// Measure how well a model predicts a text
@@ -99,6 +104,7 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Run(args) => run::execute(args),
         Command::Chat(args) => chat::execute(args),
         Command::Plan(args) => plan::execute(args),
+        Command::Show(args) => show::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),
         Command::Pack(args) => pack::execute(args),

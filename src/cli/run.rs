@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::args::{LookupArgs, ModelArgs, ResourceArgs};
+use super::constrain::{self, ChoiceReport, GrammarArgs};
 use super::error::{CliError, Exit};
 use super::load::{self, Loaded, Planned};
 use super::memory::show_bytes;
@@ -14,7 +15,10 @@ use super::prompt::PromptArgs;
 use super::sampling::SamplingArgs;
 use super::{input, interrupt};
 use crate::eval::probe::peak_rss;
-use crate::generate::{Conversation, FinishReason, Outcome, Request, SamplerOptions, Timings};
+use crate::generate::{
+    Choice, Conversation, FinishReason, GenerateError, Grammar, LogitFilter, Outcome, Request,
+    SamplerOptions, Timings,
+};
 use crate::model::LanguageModel;
 use crate::text::{MAX_MESSAGE_BYTES, Tokenizer};
 
@@ -29,6 +33,8 @@ the answer goes to standard output.
 Examples:
   smolt run \"Turn on the kitchen lights\"
   smolt run -m model.gguf \"Summarize this:\" < letter.txt > summary.txt
+  smolt run -m model.gguf --schema person.json \"Invent a person\" | jq .name
+  smolt run -m model.gguf --choices yes,no --logprobs \"Is water wet?\"
   smolt run -m base.gguf --raw -n 50 --temp 0 \"Once upon a time\"
   smolt run -m model.gguf --json \"Why is the sky blue?\" | jq -r .text"
 )]
@@ -65,32 +71,50 @@ pub struct RunArgs {
     json: bool,
 
     #[command(flatten)]
+    grammar: GrammarArgs,
+
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
 /// Loads the model and answers the prompt.
 pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
+    let grammar = args.grammar.read()?;
     let prompt = input::prompt(args.prompt.as_deref(), MAX_MESSAGE_BYTES)?;
     let started = Instant::now();
     let planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows())?;
     let sampler = args.sampling.resolve(&planned.file, args.model.model.is_none())?;
-    sampler.validate().map_err(crate::generate::GenerateError::from)?;
+    sampler.validate().map_err(GenerateError::from)?;
     planned.check(args.resources.max_memory)?;
     let mut loaded = planned.load(&args.model, started)?;
     let tokens = encode(args, prompt, loaded.session.tokenizer())?;
     let seed = sampler.seed;
-    let outcome = answer(args, &tokens, sampler, &mut loaded)?;
-    let report = Report::new(&planned, &loaded, &outcome, seed);
+    let (outcome, choices) = answer(args, &tokens, sampler, grammar.as_ref(), &mut loaded)?;
+    let mut report = Report::new(&planned, &loaded, &outcome, seed);
+    report.choices = choices.as_ref().map(|choices| choices.iter().map(ChoiceReport::new).collect());
     if args.json {
         output::write_json(&report)?;
     }
-    if outcome.finish == FinishReason::Context {
-        note("the context is full; -c N gives a larger one");
+    note_end(&outcome, grammar.as_ref());
+    if let Some(choices) = choices.as_ref().filter(|_| args.grammar.logprobs) {
+        constrain::note_choices(choices);
     }
     if args.stats {
         note(format_args!("statistics\n{}", stats(&report, &planned, &loaded)));
     }
     Ok(if outcome.finish == FinishReason::Cancelled { Exit::Interrupted } else { Exit::Ok })
+}
+
+/// Says what may be wrong with an answer because of where it ended.
+fn note_end(outcome: &Outcome, grammar: Option<&Grammar>) {
+    if outcome.finish == FinishReason::Context {
+        note("the context is full; -c N gives a larger one");
+    }
+    if let Some(grammar) = grammar
+        && !matches!(outcome.finish, FinishReason::EndToken(_) | FinishReason::Complete)
+    {
+        note(format_args!("the answer was cut off and may not match the {}", grammar.what()));
+    }
 }
 
 /// The prompt as token ids.
@@ -101,20 +125,41 @@ fn encode(args: &RunArgs, prompt: String, tokenizer: &Tokenizer) -> Result<Vec<u
     Ok(conversation.next(&format, tokenizer, usize::MAX, 0)?.tokens)
 }
 
-/// Generates; without `--json` the answer is printed as it comes.
+/// Generates; without `--json` the answer is printed as it comes. Choices come with their probabilities.
 fn answer(
     args: &RunArgs,
     tokens: &[u32],
     sampler: SamplerOptions,
+    grammar: Option<&Grammar>,
     loaded: &mut Loaded,
-) -> Result<Outcome, CliError> {
+) -> Result<(Outcome, Option<Vec<Choice>>), CliError> {
     let cancel = interrupt::cancel_on_interrupt()?;
-    let mut request = Request::new(tokens);
-    request.max_tokens = args.max_tokens;
-    request.sampler = sampler;
-    request.stop = &args.stop;
-    request.cancel = Some(&cancel);
-    request.lookup = args.lookup.tokens();
+    let mut constraint = match grammar {
+        None | Some(Grammar::Choices(_)) => None,
+        Some(grammar) => Some(constrain::compile(grammar, loaded.session.tokenizer())?),
+    };
+    let request = Request {
+        max_tokens: args.max_tokens,
+        sampler,
+        stop: &args.stop,
+        cancel: Some(&cancel),
+        lookup: args.lookup.tokens(),
+        filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
+        ..Request::new(tokens)
+    };
+    if let Some(Grammar::Choices(texts)) = grammar {
+        let (outcome, choices) = loaded.session.choose(&request, texts)?;
+        if !args.json {
+            let mut printed = Answer::new();
+            printed.push(&outcome.text)?;
+            printed.finish()?;
+        }
+        return Ok((outcome, Some(choices)));
+    }
+    Ok((stream(args, request, loaded)?, None))
+}
+
+fn stream(args: &RunArgs, request: Request<'_>, loaded: &mut Loaded) -> Result<Outcome, CliError> {
     let mut printed = Answer::new();
     let mut failure = None;
     let outcome = loaded.session.generate(request, &mut |event| {
@@ -144,6 +189,8 @@ struct Report<'a> {
     prompt_tokens: usize,
     finish_reason: &'static str,
     seed: u64,
+    /// Without `--choices`, null.
+    choices: Option<Vec<ChoiceReport<'a>>>,
     /// Without `--lookup`, null.
     lookup: Option<LookupReport>,
     timings: TimingReport,
@@ -190,6 +237,7 @@ impl<'a> Report<'a> {
             prompt_tokens: outcome.prompt_tokens,
             finish_reason: outcome.finish.name(),
             seed,
+            choices: None,
             lookup: (planned.options.logit_rows > 1).then_some(LookupReport {
                 drafted_tokens: timings.drafted_tokens,
                 accepted_tokens: timings.accepted_tokens,

@@ -5,6 +5,7 @@
 //! ```text
 //! perplexity   how well a model predicts a text, by llama.cpp's protocol; Score: logits of many positions
 //! divergence   how far a model's predictions are from another's
+//! batch        many prompts from lines of JSON to lines of JSON
 //! bench        tests of reading a prompt and writing tokens, timed
 //!   report     what was measured, as a table, JSON or CSV
 //!   probe      read bandwidth of the memory, peak memory of the process
@@ -15,6 +16,7 @@
 //!
 //! Nothing here prints: results are values, progress goes to a callback.
 
+pub mod batch;
 pub mod bench;
 pub mod divergence;
 mod error;

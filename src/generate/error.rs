@@ -2,7 +2,7 @@
 
 use crate::model::ModelError;
 
-use super::{FilterError, OptionError};
+use super::{FilterError, GrammarError, OptionError};
 
 /// A request that cannot be served. The session stays usable.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,8 @@ pub enum GenerateError {
     NoTokenAllowed,
     #[error("the constraint on the output failed: {0}")]
     Filter(#[source] FilterError),
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     #[error(transparent)]
     Model(#[from] ModelError),
 }

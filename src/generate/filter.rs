@@ -9,8 +9,13 @@ pub type FilterError = Box<dyn Error + Send + Sync>;
 ///
 /// A session calls [`apply`](Self::apply) once for every token it is about to choose, after the repetition
 /// penalty and before all other filters, and [`accept`](Self::accept) once with every token it chose, end
-/// tokens included. The prompt is not shown to it. An object serves one request.
+/// tokens included. An object serves one request.
 pub trait LogitFilter {
+    /// Learns the prompt, before anything else.
+    fn start(&mut self, prompt: &[u32]) {
+        let _ = prompt;
+    }
+
     /// Changes `logits`, `[vocab]`. A token set to negative infinity is never chosen.
     ///
     /// # Errors
@@ -22,4 +27,10 @@ pub trait LogitFilter {
     /// # Errors
     /// As for [`apply`](Self::apply).
     fn accept(&mut self, token: u32) -> Result<(), FilterError>;
+
+    /// Whether the answer is complete and nothing may follow it. The session then ends it with
+    /// [`FinishReason::Complete`](super::FinishReason::Complete).
+    fn is_done(&self) -> bool {
+        false
+    }
 }

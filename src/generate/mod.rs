@@ -11,6 +11,8 @@
 //!     candidates   the most likely tokens, in order, and the filters that cut them
 //!     logits       maximum, softmax sums, drawing
 //!   filter     LogitFilter: a rule of the caller's on what may come next
+//!     grammar      Constraint: answers that match a schema, a regular expression, a grammar, a list
+//!   choices    how likely each of some answers is, exactly
 //!   logprobs   log-probabilities of the chosen and the most likely tokens
 //!   stop       text held back while it may become a stop string
 //!   cancel     CancelHandle: stops a session from another thread
@@ -32,9 +34,11 @@
 
 mod cancel;
 mod candidates;
+mod choices;
 mod conversation;
 mod error;
 mod filter;
+mod grammar;
 mod logits;
 mod logprobs;
 mod lookup;
@@ -51,9 +55,14 @@ mod stop;
 mod tests;
 
 pub use self::cancel::CancelHandle;
+pub use self::choices::Choice;
 pub use self::conversation::{Conversation, Format, Next, Turn};
 pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter};
+pub use self::grammar::{
+    Constraint, Grammar, GrammarCompiler, GrammarError, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES,
+    MAX_REGEX_BYTES,
+};
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;

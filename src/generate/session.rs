@@ -70,6 +70,8 @@ pub struct TokenEvent<'a> {
 pub enum FinishReason {
     /// The model generated an end token, which is no part of the answer.
     EndToken(u32),
+    /// The filter says that nothing may follow.
+    Complete,
     /// A stop string was completed; its index in the request.
     StopString(usize),
     /// The wanted number of tokens was generated.
@@ -84,12 +86,17 @@ impl FinishReason {
     /// The name in machine-readable output.
     pub fn name(self) -> &'static str {
         match self {
-            FinishReason::EndToken(_) => "stop",
+            FinishReason::EndToken(_) | FinishReason::Complete => "stop",
             FinishReason::StopString(_) => "stop_string",
             FinishReason::Length => "length",
             FinishReason::Context => "context",
             FinishReason::Cancelled => "cancelled",
         }
+    }
+
+    /// Whether there was no room for more.
+    pub fn is_limit(self) -> bool {
+        matches!(self, FinishReason::Length | FinishReason::Context)
     }
 }
 
@@ -119,7 +126,7 @@ pub struct Outcome {
 ///
 /// A failed or cancelled request leaves the session usable.
 pub struct Session<M> {
-    model: M,
+    pub(super) model: M,
     /// Prompt and answer of the last request. The model's cache holds its first
     /// [`LanguageModel::position`] tokens.
     sequence: Sequence,
@@ -141,6 +148,10 @@ struct Task<'a> {
 impl Task<'_> {
     fn is_cancelled(&self) -> bool {
         self.cancel.is_some_and(CancelHandle::is_cancelled)
+    }
+
+    fn is_done(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.is_done())
     }
 
     /// Tokens that a draft may have when prompt and answer have `len`: it must fit into the context, and the
@@ -219,7 +230,10 @@ impl<M: LanguageModel> Session<M> {
         let prompt = request.prompt.len();
         let cached = self.rewind(request.prompt);
         let length = prompt.saturating_add(request.max_tokens.unwrap_or(usize::MAX));
-        let Request { stop, cancel, filter, .. } = request;
+        let Request { stop, cancel, mut filter, .. } = request;
+        if let Some(filter) = &mut filter {
+            filter.start(request.prompt);
+        }
         let ends = Ends { stop, length, context: self.model.context() };
         let mut task = Task { prompt, cached, ends, cancel, filter, watch };
         let finish = match self.run(&mut task, on_token) {
@@ -256,7 +270,7 @@ impl<M: LanguageModel> Session<M> {
     }
 
     /// Keeps what the cache shares with `prompt`, but not its last token, and returns how many tokens it is.
-    fn rewind(&mut self, prompt: &[u32]) -> usize {
+    pub(super) fn rewind(&mut self, prompt: &[u32]) -> usize {
         let pairs = self.cached().iter().zip(prompt);
         let shared = pairs.take_while(|(old, new)| old == new).count();
         self.model.truncate(shared.min(prompt.len() - 1));
@@ -321,6 +335,10 @@ impl<M: LanguageModel> Session<M> {
             }
             let is_drafted = lookup.accept(row, id);
             finish = sequence.add(id, &task.ends, on_token);
+            if task.is_done() && finish.is_none_or(FinishReason::is_limit) {
+                sequence.release_held(true, on_token);
+                finish = Some(FinishReason::Complete);
+            }
             if finish.is_some() || !is_drafted {
                 break;
             }

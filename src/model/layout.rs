@@ -284,11 +284,16 @@ impl<'a> Placer<'a> {
         self.optional_linear(name, cols, rows)?.ok_or_else(|| self.missing(&format!("{name}.weight")))
     }
 
-    /// `{name}.weight` of this shape, and for a layer norm `{name}.bias` where the file has it.
+    /// `{name}.weight` of this shape, and for a layer norm `{name}.bias` where the file has it. llama.cpp writes
+    /// Falcon-H1's `ffn_norm` without an ending.
     fn optional_norm(&mut self, name: &str, shape: &[usize]) -> Result<Option<Norm>, ModelError> {
         let all = 0..shape.iter().product();
-        let Some(weight) = self.values(&format!("{name}.weight"), shape, all.clone())? else {
-            return Ok(None);
+        let weight = match self.values(&format!("{name}.weight"), shape, all.clone())? {
+            Some(weight) => weight,
+            None => match self.values(name, shape, all.clone())? {
+                Some(weight) => weight,
+                None => return Ok(None),
+            },
         };
         let kind = self.spec.family.norm;
         let bias = match kind {

@@ -47,6 +47,7 @@ use smolt::gguf::{FILE_TYPE_KEY, GgufWriter, QUANTIZATION_VERSION, QUANTIZATION_
 pub use self::error::ConvertError;
 
 use self::config::Config;
+use self::family::FAMILIES;
 use self::floats::StreamError;
 use self::gptq::GptqSettings;
 use self::shards::Shards;
@@ -220,6 +221,11 @@ impl Conversion {
             Source::Made(values) => out.write_all(bytemuck::cast_slice(values)).map_err(StreamError::Write),
         }
     }
+}
+
+/// Classes of `transformers` that can be converted, each with its value of `general.architecture`.
+pub fn classes() -> impl ExactSizeIterator<Item = (&'static str, &'static str)> {
+    FAMILIES.iter().map(|family| (family.class, family.architecture))
 }
 
 fn name(folder: &Path, config: &Config) -> Result<String, ConvertError> {

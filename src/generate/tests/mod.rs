@@ -1,6 +1,7 @@
 //! A model whose logits are a function of its history, and a vocabulary small enough to read.
 
 mod conversations;
+mod grammars;
 mod lookups;
 mod sampling;
 mod saves;
@@ -26,8 +27,14 @@ const VOCAB: usize = FIRST_WORD as usize + WORDS.len();
 
 /// Unknown, start and end token, a token for every byte, and [`WORDS`].
 fn tokenizer() -> Arc<Tokenizer> {
+    tokenizer_with(false, Some(END))
+}
+
+/// As [`tokenizer`]; `space_prefix` puts a space before text, and without an `end` the end token is text.
+fn tokenizer_with(space_prefix: bool, end: Option<u32>) -> Arc<Tokenizer> {
     let mut texts: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
-    let mut kinds = vec![TokenKind::Unknown as i32, TokenKind::Control as i32, TokenKind::Control as i32];
+    let last = if end.is_some() { TokenKind::Control } else { TokenKind::UserDefined };
+    let mut kinds = vec![TokenKind::Unknown as i32, TokenKind::Control as i32, last as i32];
     for byte in 0..=255u8 {
         texts.push(format!("<0x{byte:02X}>"));
         kinds.push(TokenKind::Byte as i32);
@@ -42,7 +49,7 @@ fn tokenizer() -> Arc<Tokenizer> {
     writer.set("tokenizer.ggml.scores", vec![0.0f32; texts.len()]);
     writer.set("tokenizer.ggml.tokens", texts);
     writer.set("tokenizer.ggml.token_type", kinds);
-    writer.set("tokenizer.ggml.add_space_prefix", false);
+    writer.set("tokenizer.ggml.add_space_prefix", space_prefix);
     let bytes = writer.to_vec("tiny", |_, _| Ok(())).unwrap();
     let file = GgufFile::from_vec("tiny", bytes).unwrap();
     Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap())

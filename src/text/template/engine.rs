@@ -1,8 +1,12 @@
 //! The Jinja engine: minijinja, set up as Hugging Face sets up Jinja2, within bounds.
 //!
 //! A template is untrusted. Its fuel pays for every instruction, every byte of every text and every slot of every
-//! list it makes, before they are made. Nesting of blocks and calls is bounded. Values may be nested as deep as the
-//! fuel allows, and are dropped by recursion, so that rendering runs on a stack of its own.
+//! list it makes, before they are made. Nesting of blocks and calls is bounded. Expressions may be as long as the
+//! template and values as deep as the fuel allows, and both are walked by recursion, so that compiling and rendering
+//! run on a stack of their own.
+//!
+//! Not bounded: minijinja joins lists lazily and free of charge, so that a template that doubles a list by `+` more
+//! than 32 times makes it do all of the work at once.
 
 use std::sync::LazyLock;
 
@@ -19,7 +23,9 @@ const FUEL: u64 = 1 << 20;
 const MAX_RECURSION: usize = 128;
 /// Bytes of the rendered text.
 const MAX_OUTPUT_BYTES: usize = 32 << 20;
-/// Stack of a rendering, for values nested as deep as the fuel allows.
+/// Bytes of one tag; the longest published ones have about 6000. The compiler's time grows with their square.
+const MAX_TAG_BYTES: usize = 1 << 14;
+/// Stack for compiling and rendering.
 const STACK_BYTES: usize = 256 << 20;
 /// Characters of a template's own message that are shown.
 const SHOWN_CHARS: usize = 300;
@@ -36,7 +42,8 @@ impl Engine {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(TemplateError::TooLarge { found: source.len(), limit: MAX_TEMPLATE_BYTES });
         }
-        let syntax_error = |error: Error| TemplateError::Syntax { message: shown(&error) };
+        let syntax_error =
+            |error: Error| -> TemplateError { TemplateError::Syntax { message: shown(&error) } };
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
@@ -45,27 +52,39 @@ impl Engine {
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.add_function("raise_exception", raise_exception);
         python::install(&mut environment);
-        environment.add_template_owned(NAME, prepare(source)).map_err(syntax_error)?;
-        Ok(Engine { environment })
+        let source = prepare(source);
+        let longest = longest_tag(&source);
+        if longest > MAX_TAG_BYTES {
+            let message = format!("a tag has {longest} bytes, the limit is {MAX_TAG_BYTES}");
+            return Err(TemplateError::Syntax { message });
+        }
+        on_own_stack(|| {
+            environment.add_template_owned(NAME, source).map_err(syntax_error)?;
+            Ok(Engine { environment })
+        })
     }
 
     /// The text of the template with the variables of `root`.
     pub(super) fn render(&self, root: Value) -> Result<String, TemplateError> {
-        let work = || -> Result<String, TemplateError> {
+        on_own_stack(|| {
             let template = self.environment.get_template(NAME).map_err(|error| render_error(&error))?;
             let text = template.render(root).map_err(|error| render_error(&error))?;
             if text.len() > MAX_OUTPUT_BYTES {
                 return Err(TemplateError::OutputTooLarge { found: text.len(), limit: MAX_OUTPUT_BYTES });
             }
             Ok(text)
-        };
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
-            let thread =
-                thread.spawn_scoped(scope, work).map_err(|source| TemplateError::Thread { source })?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
+
+/// Does `work` where recursion as deep as a template of the largest size or the fuel allows does not overflow the
+/// stack. Pages of it that are not used take no memory.
+fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T, TemplateError> + Send) -> Result<T, TemplateError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, work).map_err(|source| TemplateError::Thread { source })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The function `strftime_now` of one rendering.
@@ -93,6 +112,50 @@ fn prepare(source: &str) -> String {
     }
     out.push_str(&source[done..]);
     out
+}
+
+/// Bytes of the longest `{{ }}` or `{% %}`.
+fn longest_tag(source: &str) -> usize {
+    let bytes = source.as_bytes();
+    let (mut at, mut longest) = (0, 0);
+    while at + 1 < bytes.len() {
+        let end = match &bytes[at..at + 2] {
+            b"{{" => tag_end(bytes, at + 2, b"}}"),
+            b"{%" => tag_end(bytes, at + 2, b"%}"),
+            b"{#" => {
+                at = source[at + 2..].find("#}").map_or(bytes.len(), |end| at + 4 + end);
+                continue;
+            }
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        longest = longest.max(end - at);
+        at = end;
+    }
+    longest
+}
+
+/// Where the tag that is open at `at` ends: at `close` outside of texts and brackets.
+fn tag_end(bytes: &[u8], mut at: usize, close: &[u8]) -> usize {
+    let mut depth = 0usize;
+    while at < bytes.len() {
+        match bytes[at] {
+            _ if depth == 0 && bytes[at..].starts_with(close) => return at + close.len(),
+            quote @ (b'"' | b'\'') => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != quote {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    bytes.len()
 }
 
 /// Marks errors that a template raises itself.

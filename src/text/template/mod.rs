@@ -40,8 +40,8 @@ use crate::gguf::Fnv;
 
 pub use self::builtin::BUILTIN_TEMPLATES;
 
-/// Longest template.
-pub const MAX_TEMPLATE_BYTES: usize = 1 << 18;
+/// Longest template; the longest published ones have about 30 KB.
+pub const MAX_TEMPLATE_BYTES: usize = 1 << 17;
 /// Most text in all messages together, and in all variables.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 

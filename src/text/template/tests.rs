@@ -164,8 +164,30 @@ fn hostile_templates_are_stopped() {
     let joining = "{% set x = 'x' * 1000000 %}{{ x.join(range(90000)) }}".to_owned();
     let padding = "{{ '%999999999d' | format(1) }}".to_owned();
     let formatting = "{{ '{:999999999}'.format(1) }}".to_owned();
-    for source in [endless, loops, doubling, replacing, joining, padding, formatting] {
+    let others = [
+        "{{ 'a' * 1000000000 }}",
+        "{{ range(1000000000) | list }}",
+        "{{ [1] * 100000000 }}",
+        "{{ 'x' | indent(1000000000) }}",
+        "{{ 'x'.ljust(1000000000) }}",
+        "{{ '{:{}}'.format(1, 999999999) }}",
+        "{{ 2 ** 100000 }}",
+        "{% for i in range(99999) %}{{ messages | tojson(indent=60) }}{% endfor %}",
+        "{% set ns = namespace(x='a') %}{% for i in range(99999) %}{% set ns.x = ns.x.replace('a', 'aa') %}{% endfor %}",
+    ];
+    for source in [endless, loops, doubling, replacing, joining, padding, formatting]
+        .into_iter()
+        .chain(others.map(str::to_owned))
+    {
+        let started = std::time::Instant::now();
         let result = rendered(&source, &[(Role::User, "a")]);
+        // Seconds of a processor in an unoptimised build; tests share processors.
+        assert!(
+            started.elapsed().as_secs() < 60,
+            "{}: {:?}",
+            &source[..source.len().min(80)],
+            started.elapsed()
+        );
         let stopped = matches!(result, Err(TemplateError::OutOfFuel { .. } | TemplateError::Render { .. }));
         assert!(stopped, "{}", &source[..source.len().min(80)]);
     }
@@ -267,12 +289,44 @@ fn built_in_templates_keep_every_message() {
 #[test]
 fn deep_values_do_not_overflow_the_stack() {
     for nest in ["[ns.x]", "{'a': ns.x}", "(ns.x,)"] {
-        for end in ["", "{{ ns.x }}", "{{ ns.x | tojson }}", "{{ ns.x == ns.y }}"] {
+        for end in ["", "{{ ns.x }}", "{{ ns.x | tojson }}", "{{ ns.x ~ '' }}"] {
             let source = format!(
-                "{{% set ns = namespace(x=[], y=[]) %}}{{% for i in range(90000) %}}{{% set ns.x = {nest} %}}\
-                 {{% set ns.y = {nest} %}}{{% endfor %}}{end}"
+                "{{% set ns = namespace(x=[]) %}}{{% for i in range(99999) %}}{{% for j in range(9) %}}\
+                 {{% set ns.x = {nest} %}}{{% if loop.index % 100 %}}{{% endif %}}{{% endfor %}}{{% endfor %}}{end}"
             );
             let _ = rendered(&source, &[(Role::User, "a")]);
+            // Below the fuel, so that what follows the loop runs.
+            let _ = rendered(&source.replace("range(99999)", "range(9000)"), &[(Role::User, "a")]);
         }
+    }
+    let compared = "{% set ns = namespace(x=[], y=[]) %}{% for i in range(60000) %}{% set ns.x = [ns.x] %}\
+        {% set ns.y = [ns.y] %}{% endfor %}{{ ns.x == ns.y }}";
+    let _ = rendered(compared, &[(Role::User, "a")]);
+}
+
+#[test]
+fn long_expressions_do_not_overflow_the_stack() {
+    for (start, unit, end) in [
+        ("{{ 1", "+1", " }}"),
+        ("{{ a", ".b", " }}"),
+        ("{{ a", "[0]", " }}"),
+        ("{{ a", "()", " }}"),
+        ("{{ a", "|e", " }}"),
+        ("{{ a", "~a", " }}"),
+        ("{{ 1", "<1", " }}"),
+        ("{{ ", "not ", "a }}"),
+        ("{{ ", "-", "1 }}"),
+        ("{{ 2", "**2", " }}"),
+        ("{{ ", "(", " }}"),
+        ("{{ ", "[", " }}"),
+        ("{{ ", "1 if 1 else ", "1 }}"),
+        ("{{ 1", " if 1 else 1", " }}"),
+        ("{{ a", " and a", " }}"),
+        ("", "{% if a %}", ""),
+        ("{% if a %}", "{% elif a %}", "{% endif %}"),
+        ("", "{% for a in a %}", ""),
+    ] {
+        let count = (MAX_TEMPLATE_BYTES - start.len() - end.len()) / unit.len();
+        let _ = rendered(&format!("{start}{}{end}", unit.repeat(count)), &[(Role::User, "a")]);
     }
 }

@@ -13,6 +13,8 @@ use crate::text::{TokenKind, Tokenizer};
 use super::{PARSED, PLAIN, build, encode};
 
 const TEXTS: usize = 10_000;
+/// Texts that are decoded again and encoded as plain text too.
+const DECODED_TEXTS: usize = 1000;
 const TRAINING_TEXTS: usize = 600;
 const CONTROL: [&str; 3] = ["<|im_start|>", "<|im_end|>", "<s>"];
 const USER: [&str; 3] = ["    ", "<think>", "\n\n\n"];
@@ -46,15 +48,13 @@ const fn row(pre: &'static str, splits: &'static [&'static str]) -> Definition {
     Definition { pre, splits, digits: false, nfc: false, ignore_merges: false }
 }
 
-const DEFINITIONS: [Definition; 15] = [
+const DEFINITIONS: [Definition; 13] = [
     row("gpt-2", &[]),
     Definition { nfc: true, ..row("mpt", &[]) },
-    Definition { nfc: true, ..row("olmo", &[]) },
     Definition { digits: true, ..row("smollm", &[]) },
     Definition { ignore_merges: true, ..row("llama-bpe", &[LLAMA3]) },
     row("smaug-bpe", &[LLAMA3]),
     Definition { nfc: true, ..row("qwen2", &[QWEN2]) },
-    Definition { nfc: true, ..row("stablelm2", &[QWEN2]) },
     Definition { nfc: true, ..row("qwen35", &[QWEN35]) },
     row("gpt-4o", &[GPT4O]),
     Definition { ignore_merges: true, ..row("tekken", &[TEKKEN]) },
@@ -95,7 +95,12 @@ impl Definition {
     fn train(&self) -> (Reference, GgufWriter) {
         let mut reference: Reference = self.json().to_string().parse().unwrap();
         let mut random = Random(7);
-        let texts: Vec<String> = (0..TRAINING_TEXTS).map(|_| random.text()).collect();
+        // Without added tokens, so that none is learnt as a word.
+        let texts: Vec<String> = (0..TRAINING_TEXTS)
+            .map(|_| {
+                CONTROL.iter().chain(&USER[1..2]).fold(random.text(), |text, token| text.replace(token, ""))
+            })
+            .collect();
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
         alphabet.sort_unstable();
         let trainer = BpeTrainer::builder()
@@ -119,6 +124,7 @@ impl Definition {
         reference.add_tokens(USER.map(|text| AddedToken::from(text, false).normalized(false))).unwrap();
 
         let vocab = model["vocab"].as_object().unwrap();
+        assert!(!CONTROL.iter().chain(&USER).any(|token| vocab.contains_key(*token)), "{}", self.pre);
         let size = vocab.len() + CONTROL.len() + USER.len();
         let (mut texts, mut kinds) = (vec![String::new(); size], vec![TokenKind::Normal as i32; size]);
         for (text, id) in vocab {
@@ -135,7 +141,7 @@ impl Definition {
             .iter()
             .map(|pair| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()))
             .collect();
-        assert!(merges.len() > 1000, "{}: {} merges", self.pre, merges.len());
+        assert!(merges.len() > 500, "{}: {} merges", self.pre, merges.len());
         let mut writer = GgufWriter::new();
         writer.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", self.pre);
         writer.set("tokenizer.ggml.tokens", texts).set("tokenizer.ggml.token_type", kinds);
@@ -214,12 +220,15 @@ fn compare(definition: &Definition) {
     let tokenizer: Tokenizer = build(&writer).unwrap();
     let mut random = Random(42);
     let mut merged = 0;
-    for _ in 0..TEXTS {
+    for index in 0..TEXTS {
         let text = random.text();
         let expected = reference.encode_fast(text.as_str(), false).unwrap();
         let found = encode(&tokenizer, &text, PARSED);
         assert_eq!(found, expected.get_ids(), "{}: {text:?}", definition.pre);
         merged += text.len() - found.len();
+        if index >= DECODED_TEXTS {
+            continue;
+        }
         let composed =
             if definition.nfc { super::super::normal::nfc(&text).unwrap() } else { text.as_str().into() };
         // Composition does not reach across added tokens.
@@ -232,9 +241,8 @@ fn compare(definition: &Definition) {
     assert!(merged > TEXTS * 5, "{}: {merged}", definition.pre);
 }
 
-/// SentencePiece by merges, as Llama (with a space in front) and Gemma (without) have it.
-fn compare_sentence_piece(space_prefix: bool) {
-    let mut random = Random(11);
+/// Tokens of SentencePiece by merges, learnt from `random`, and the number of those before the learnt.
+fn learnt_tokens(random: &mut Random) -> (super::Tokens, usize) {
     let texts: Vec<String> = (0..TRAINING_TEXTS).map(|_| random.text().replace(' ', "▁")).collect();
     let mut trained: Reference = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -265,10 +273,11 @@ fn compare_sentence_piece(space_prefix: bool) {
     for (rank, (_, text)) in learnt.iter().filter(|(_, text)| !is_mark(text)).enumerate() {
         tokens.add(text, TokenKind::Normal as i32, -(rank as f32));
     }
-    let mut writer = tokens.writer("llama");
-    writer.set("tokenizer.ggml.add_space_prefix", space_prefix).set("tokenizer.ggml.unknown_token_id", 0u32);
-    let tokenizer = build(&writer).unwrap();
+    (tokens, first)
+}
 
+/// The same tokens in the reference.
+fn sentence_piece_reference(tokens: &super::Tokens, first: usize, space_prefix: bool) -> Reference {
     let known: std::collections::HashSet<&str> = tokens.texts[first..].iter().map(String::as_str).collect();
     let merges: Vec<[&str; 2]> = tokens.texts[first..]
         .iter()
@@ -301,6 +310,18 @@ fn compare_sentence_piece(space_prefix: bool) {
         .add_special_tokens(special.map(|text| AddedToken::from(*text, true).normalized(false)))
         .unwrap();
     reference.add_tokens(USER.map(|text| AddedToken::from(text, false).normalized(false))).unwrap();
+    reference
+}
+
+/// SentencePiece by merges, as Llama (with a space in front) and Gemma (without) have it.
+fn compare_sentence_piece(space_prefix: bool) {
+    let mut random = Random(11);
+    let (tokens, first) = learnt_tokens(&mut random);
+    let mut writer = tokens.writer("llama");
+    writer.set("tokenizer.ggml.add_space_prefix", space_prefix).set("tokenizer.ggml.unknown_token_id", 0u32);
+    let tokenizer = build(&writer).unwrap();
+
+    let reference = sentence_piece_reference(&tokens, first, space_prefix);
     for _ in 0..TEXTS {
         let text = random.text();
         let found = encode(&tokenizer, &text, PARSED);

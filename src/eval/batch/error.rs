@@ -1,0 +1,28 @@
+//! Why a batch ends early.
+
+use std::io;
+
+/// A batch that cannot begin or go on. Lines that were written stay.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum BatchError {
+    #[error("cannot read the prompts")]
+    Read(#[source] io::Error),
+    #[error("line {line} of the prompts is longer than {limit} bytes")]
+    LineTooLong { line: usize, limit: usize },
+    #[error("line {line} of the prompts is not UTF-8 text")]
+    NotUtf8 { line: usize },
+    #[error("{file}: cannot be written")]
+    Write { file: String, source: io::Error },
+    #[error("{file}: another batch is writing it")]
+    Locked { file: String },
+    #[error("{file}: line {line} is not one of a batch; name another output or delete it")]
+    Foreign { file: String, line: usize },
+    #[error(
+        "{file}: was begun with other prompts or another --shard (line {line} there, prompt {index} now); name another output or delete it"
+    )]
+    OtherInput { file: String, line: usize, index: usize },
+    #[error("{file}: has {extra} lines more than there are prompts; it was begun with others")]
+    TooManyLines { file: String, extra: usize },
+}

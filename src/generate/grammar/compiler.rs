@@ -1,0 +1,201 @@
+//! Grammars compiled for one vocabulary. See [`GrammarCompiler`].
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::{ParserFactory, TokenParser};
+use regex_automata::util::syntax;
+
+use crate::text::Tokenizer;
+
+use super::error::{message, shorten};
+use super::{Constraint, GrammarError, lark, schema, vocabulary};
+
+/// Bytes of a schema or of all choices.
+pub const MAX_GRAMMAR_BYTES: usize = 256 << 10;
+/// Bytes of a Lark grammar.
+pub const MAX_LARK_BYTES: usize = 64 << 10;
+/// Bytes of a regular expression.
+pub const MAX_REGEX_BYTES: usize = 16 << 10;
+/// Texts to choose from.
+pub const MAX_CHOICES: usize = 1024;
+
+/// Stack of the thread that compiles: references and rules are followed by recursion.
+const STACK_BYTES: usize = 128 << 20;
+/// A grammar that is not ready then is refused.
+const MAX_SECONDS: u64 = 20;
+
+/// What an answer may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grammar {
+    /// JSON that a JSON Schema allows (2020-12, 2019-09, draft 7 or 6). Between the parts of the JSON there is at
+    /// most one space, or one line break with 32 spaces or tabs. Properties come in the order of the schema.
+    /// Numbers that the schema names stay within ±(2^53 - 1) unless it bounds them, without exponents; where it
+    /// allows anything, they may be larger than a reader of JSON holds.
+    Schema(String),
+    /// Text that a regular expression (syntax of the `regex` crate, without look-around) matches as a whole.
+    Regex(String),
+    /// Text of a grammar in Lark's syntax, as `llguidance` reads it.
+    Lark(String),
+    /// One of these texts.
+    Choices(Vec<String>),
+}
+
+impl Grammar {
+    /// What it is, for messages.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Grammar::Schema(_) => "schema",
+            Grammar::Regex(_) => "regular expression",
+            Grammar::Lark(_) => "grammar",
+            Grammar::Choices(_) => "list of choices",
+        }
+    }
+
+    /// Checks what can be checked without a vocabulary and brings it into the library's form.
+    fn prepare(&self) -> Result<TopLevelGrammar, GrammarError> {
+        let limited = |text: &str, limit: usize| match text.len() {
+            found if found > limit => Err(GrammarError::TooLong { what: self.what(), found, limit }),
+            _ => Ok(()),
+        };
+        match self {
+            Grammar::Schema(text) => {
+                limited(text, MAX_GRAMMAR_BYTES)?;
+                Ok(TopLevelGrammar::from_json_schema(schema::prepare(text)?))
+            }
+            Grammar::Regex(text) => {
+                limited(text, MAX_REGEX_BYTES)?;
+                // The library would read an empty one as a comment.
+                if text.is_empty() {
+                    return Err(GrammarError::Regex("it is empty".to_owned()));
+                }
+                syntax::parse(text).map_err(|error| GrammarError::Regex(last_line(&error.to_string())))?;
+                Ok(TopLevelGrammar::from_regex(text))
+            }
+            Grammar::Lark(text) => {
+                limited(text, MAX_LARK_BYTES)?;
+                Ok(TopLevelGrammar::from_lark(lark::prepare(text)?))
+            }
+            Grammar::Choices(choices) => Ok(TopLevelGrammar::from_lark(lark_choices(choices)?)),
+        }
+    }
+}
+
+/// Makes sure that there are choices, neither empty nor equal nor too many.
+pub(in crate::generate) fn check_choices(choices: &[String]) -> Result<(), GrammarError> {
+    let (found, limit) = (choices.len(), MAX_CHOICES);
+    if !(1..=limit).contains(&found) {
+        return Err(GrammarError::ChoiceCount { found, limit });
+    }
+    let bytes: usize = choices.iter().map(String::len).sum();
+    if bytes > MAX_GRAMMAR_BYTES {
+        let what = "list of choices";
+        return Err(GrammarError::TooLong { what, found: bytes, limit: MAX_GRAMMAR_BYTES });
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (index, text) in choices.iter().enumerate() {
+        let reason = match (text.is_empty(), seen.insert(text)) {
+            (true, _) => "it is empty",
+            (_, false) => "it is there twice",
+            _ => continue,
+        };
+        return Err(GrammarError::Choice { number: index + 1, text: shorten(text), reason });
+    }
+    Ok(())
+}
+
+/// What is wrong, without the expression that stands above it.
+fn last_line(text: &str) -> String {
+    let line = text.lines().last().unwrap_or_default();
+    shorten(line.strip_prefix("error: ").unwrap_or(line))
+}
+
+/// One terminal of all choices: a string of Lark is one of JSON, which writes DEL as it is.
+fn lark_choices(choices: &[String]) -> Result<String, GrammarError> {
+    check_choices(choices)?;
+    let quoted: Result<Vec<String>, _> = choices.iter().map(serde_json::to_string).collect();
+    let quoted = quoted.map_err(GrammarError::NotJson)?;
+    Ok(format!("start: CHOICE\nCHOICE: {}\n", quoted.join(" | ").replace('\u{7F}', "\\u007f")))
+}
+
+/// Compiles grammars for one vocabulary. Making one takes a walk over all tokens; keep it with the model.
+pub struct GrammarCompiler {
+    factory: Arc<ParserFactory>,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl GrammarCompiler {
+    /// For the tokens of `tokenizer`.
+    ///
+    /// # Errors
+    /// If the vocabulary has no text or too much of it.
+    pub fn new(tokenizer: Arc<Tokenizer>) -> Result<GrammarCompiler, GrammarError> {
+        let mut factory = vocabulary::factory(&tokenizer)?;
+        *factory.limits_mut() = limits();
+        factory.quiet();
+        Ok(GrammarCompiler { factory: Arc::new(factory), tokenizer })
+    }
+
+    /// Compiles a grammar, in a thread of its own: a hostile one may need much stack or time, but not more than
+    /// the limits.
+    ///
+    /// # Errors
+    /// If the grammar is wrong, too large, has parts that could not be enforced, or allows no text at all.
+    pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, GrammarError> {
+        let what = grammar.what();
+        let (grammar, factory) = (grammar.clone(), Arc::clone(&self.factory));
+        let tokenizer = Arc::clone(&self.tokenizer);
+        in_thread(what, move || {
+            let parser = parser(&factory, what, grammar.prepare()?)?;
+            Constraint::new(what, parser, tokenizer)
+        })
+    }
+}
+
+fn parser(
+    factory: &ParserFactory,
+    what: &'static str,
+    grammar: TopLevelGrammar,
+) -> Result<TokenParser, GrammarError> {
+    let refused = |reason| GrammarError::Refused { what, reason };
+    let mut parser =
+        factory.create_parser(grammar).map_err(|error| refused(message(&format!("{error:#}"))))?;
+    match parser.grammar_warnings().first() {
+        Some(warning) => Err(refused(shorten(warning))),
+        None => Ok(parser),
+    }
+}
+
+/// Bounds on what a grammar may cost: about 50 ms to compile, 15 ms per mask and 64 MiB of lexer states.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        max_items_in_row: 1000,
+        max_lexer_states: 32_768,
+        max_grammar_size: 200_000,
+        verbose_errors: false,
+        ..ParserLimits::default()
+    }
+}
+
+/// Runs `work` with a large stack, and not for ever: after [`MAX_SECONDS`] it is left alone.
+fn in_thread<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, GrammarError> + Send + 'static,
+) -> Result<T, GrammarError> {
+    let (sender, receiver) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(STACK_BYTES);
+    let run = move || {
+        // Nobody listens if it took too long.
+        let _ = sender.send(work());
+    };
+    thread.spawn(run).map_err(GrammarError::Thread)?;
+    receiver.recv_timeout(Duration::from_secs(MAX_SECONDS)).unwrap_or_else(|error| match error {
+        RecvTimeoutError::Timeout => Err(GrammarError::TooSlow { what, seconds: MAX_SECONDS }),
+        RecvTimeoutError::Disconnected => Err(GrammarError::Refused {
+            what,
+            reason: "the library failed; please report the grammar".to_owned(),
+        }),
+    })
+}

@@ -1,0 +1,47 @@
+//! Constrained output: answers that match a JSON Schema, a regular expression, a Lark grammar or a list.
+//!
+//! # Design
+//!
+//! ```text
+//! Grammar            what an answer may be, as the user wrote it
+//!   schema           refuses JSON Schema keywords that would not be enforced
+//!   lark             the same for Lark grammars
+//! vocabulary         the tokens of a model as bytes
+//! GrammarCompiler    grammars for one vocabulary
+//! Constraint         one grammar being followed: a LogitFilter
+//! error              everything that can be wrong with a grammar
+//! ```
+//!
+//! The `llguidance` crate does the matching: a lexer of regular-expression derivatives below an Earley parser
+//! walks the trie of all tokens and gives the set of those that may come next. Here is what it leaves open:
+//! which tokens are text, where an answer may end, and the limits that a hostile grammar runs into.
+//!
+//! A [`Constraint`] is a [`LogitFilter`](super::LogitFilter), so it works with every sampler, with stop strings
+//! and with tokens guessed ahead, each of which is chosen under the mask of its own position. Only text tokens
+//! are ever allowed: control tokens are not in the trie, and end tokens exactly where the grammar may end. An
+//! answer that the grammar cannot continue ends without asking the model again.
+//!
+//! Any split of the text into tokens is allowed; the model decides. Nothing is forced.
+//!
+//! # Memory
+//!
+//! The session itself allocates nothing per token under a constraint either, but `llguidance` does: a mask of
+//! one bit per token, parser rows, and lexer states as they are met. [`ParserLimits`] bound the last two.
+//! What was learned of the lexer is shared by all clones of a constraint.
+
+mod compiler;
+mod constraint;
+mod error;
+mod lark;
+mod schema;
+mod vocabulary;
+
+#[cfg(doc)]
+use llguidance::api::ParserLimits;
+
+pub(super) use self::compiler::check_choices;
+pub use self::compiler::{
+    Grammar, GrammarCompiler, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES,
+};
+pub use self::constraint::Constraint;
+pub use self::error::GrammarError;

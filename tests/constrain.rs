@@ -1,0 +1,129 @@
+//! Constrained answers of the demo model from outside.
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// A file that goes away.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str, text: &str) -> Temporary {
+        let path = std::env::temp_dir().join(format!("smolt-constrain-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Temporary(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn run(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+    command.args(["run", "Turn on the kitchen lights"]).args(args).stdin(Stdio::null());
+    command.env_remove("SMOLT_MODEL").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[track_caller]
+fn answer(args: &[&str]) -> String {
+    let output = run(args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+#[track_caller]
+fn fails(args: &[&str], part: &str) {
+    let output = run(args);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(output.stdout.is_empty());
+    assert!(text(&output.stderr).contains(part), "{part:?} is not in: {}", text(&output.stderr));
+}
+
+const ACTION: &str = r#"{
+  "type": "object",
+  "properties": {"action": {"enum": ["light", "blind"]}, "room": {"type": "string", "maxLength": 20},
+                 "state": {"enum": ["on", "off"]}},
+  "required": ["action", "room", "state"], "additionalProperties": false
+}"#;
+
+#[test]
+fn a_schema_gives_json_with_every_sampler() {
+    let schema = Temporary::new("action.json", ACTION);
+    let greedy: Value = serde_json::from_str(&answer(&["--schema", schema.path(), "--temp", "0"])).unwrap();
+    assert_eq!(greedy, serde_json::json!({"action": "light", "room": "kitchen", "state": "on"}));
+    for seed in ["1", "2", "3"] {
+        let wild = ["--schema", schema.path(), "--temp", "3", "--top-k", "0", "--top-p", "1", "--min-p", "0"];
+        let args = [&wild[..], &["--seed", seed, "--lookup=5", "--json"]].concat();
+        let report: Value = serde_json::from_str(&answer(&args)).unwrap();
+        assert_eq!((&report["finish_reason"], &report["choices"]), (&"stop".into(), &Value::Null));
+        let value: Value = serde_json::from_str(report["text"].as_str().unwrap()).unwrap();
+        assert!(["light", "blind"].contains(&value["action"].as_str().unwrap()));
+        assert!(value["room"].as_str().unwrap().chars().count() <= 20);
+        assert!(["on", "off"].contains(&value["state"].as_str().unwrap()));
+        assert_eq!(value.as_object().unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn a_regular_expression_and_a_grammar_are_followed() {
+    let number = answer(&["--regex", "[1-9][0-9]{2}"]);
+    assert!(number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit()), "{number}");
+    let lark = Temporary::new("list.lark", "start: NAME (\", \" NAME)~1..2 \"!\"\nNAME: /[a-z]{3,8}/\n");
+    let list = answer(&["--grammar", lark.path()]);
+    let names: Vec<&str> = list.strip_suffix('!').unwrap().split(", ").collect();
+    assert!((2..=3).contains(&names.len()), "{list}");
+    assert!(
+        names
+            .iter()
+            .all(|name| (3..=8).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase()))
+    );
+}
+
+#[test]
+fn choices_come_with_probabilities() {
+    let args = ["--choices", "Turning off the lights.,Turning on the kitchen lights.,No", "--temp", "0"];
+    assert_eq!(answer(&args), "Turning on the kitchen lights.");
+    let report: Value = serde_json::from_str(&answer(&[&args[..], &["--json"]].concat())).unwrap();
+    let choices = report["choices"].as_array().unwrap();
+    assert_eq!((choices.len(), choices[2]["text"].as_str()), (3, Some("No")));
+    let sum: f64 = choices.iter().map(|choice| choice["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+    let log = |index: usize| choices[index]["logprob"].as_f64().unwrap();
+    let share = |index: usize| choices[index]["probability"].as_f64().unwrap();
+    assert!(log(1) <= 0.0 && share(1) > share(0));
+    assert!((share(0) / share(1) / (log(0) - log(1)).exp() - 1.0).abs() < 1e-6);
+    let output = run(&[&args[..], &["--logprobs"]].concat());
+    let lines = text(&output.stderr).lines().skip_while(|line| !line.contains("probability of each"));
+    assert_eq!(lines.count(), 4, "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_cut_off_answer_says_so() {
+    let output = run(&["--regex", "[a-z ]{30}", "-n", "2"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("was cut off"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_cannot_be_followed_is_wrong_usage() {
+    let unsupported = Temporary::new("not.json", r#"{"properties": {"a": {"not": {}}}}"#);
+    fails(&["--schema", unsupported.path()], "not at #/properties/a is not supported");
+    fails(&["--schema", "no-such-file"], "cannot read the grammar no-such-file");
+    fails(&["--regex", "("], "regular expression");
+    fails(&["--regex", "a", "--choices", "b"], "cannot be used with");
+    fails(&["--choices", "a,,b"], "choice 2");
+    fails(&["--logprobs"], "--choices");
+    let long = Temporary::new("long", &"a".repeat(300_000));
+    fails(&["--grammar", long.path()], "at most 65536");
+}

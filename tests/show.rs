@@ -1,0 +1,108 @@
+//! `smolt show` from outside.
+
+use crate::shared::repository;
+use smolt::gguf::{Fnv, GgufFile, GgufWriter};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn show(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+    command.arg("show").args(args).env_remove("SMOLT_MODEL").output().unwrap()
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    let output = show(&[path.to_str().unwrap(), "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What it says of the demo model is what the file holds.
+#[test]
+fn numbers_are_those_of_the_file() {
+    let path = repository("src/cli/demo.gguf");
+    let shown = json(&path);
+    let file = GgufFile::open(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let mut hash = Fnv::default();
+    hash.add(&bytes);
+    assert_eq!(shown["fnv1a64"], format!("{:016x}", hash.finish()));
+    assert_eq!(shown["file_bytes"], bytes.len());
+    assert_eq!(shown["architecture"], "llama");
+    assert_eq!(shown["license"], file.str("general.license").unwrap().unwrap());
+    let weights: usize = file.tensors().iter().map(|tensor| tensor.elements()).sum();
+    let stored: u64 = file.tensors().iter().map(|tensor| tensor.bytes).sum();
+    assert_eq!(shown["parameters"], weights);
+    let bits = shown["bits_per_weight"].as_f64().unwrap();
+    assert!((bits - stored as f64 * 8.0 / weights as f64).abs() < 1e-9);
+    let groups = shown["tensors"].as_array().unwrap();
+    let sum = |key: &str| groups.iter().map(|group| group[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("parameters"), sum("bytes")), (weights as u64, stored));
+    assert_eq!(sum("tensors") as usize, file.tensors().len());
+    let kinds: Vec<&str> = groups.iter().map(|group| group["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["embedding", "attention", "feed-forward", "norms"]);
+    assert_eq!(shown["tied"], true);
+    let tokenizer = &shown["tokenizer"];
+    assert_eq!((&tokenizer["model"], &tokenizer["tokens"]), (&"gpt2".into(), &1536.into()));
+    assert!(tokenizer["ends"].as_array().unwrap().iter().any(|end| end["text"] == "<|im_end|>"));
+    assert!(shown["template"]["first_line"].as_str().unwrap().starts_with('{'));
+    assert_eq!(shown["problems"].as_array().unwrap().len(), 0);
+}
+
+/// Memory is what `smolt plan` says for the same context.
+#[test]
+fn memory_is_that_of_the_plan() {
+    let path = repository("src/cli/demo.gguf");
+    let shown = json(&path);
+    let needs = shown["memory"].as_array().unwrap();
+    assert_eq!(needs.last().unwrap()["context"], shown["trained_context"]);
+    for need in needs {
+        let (context, kv) = (need["context"].to_string(), need["kv"].as_str().unwrap());
+        let args = ["plan", "-m", path.to_str().unwrap(), "-c", &context, "--kv", kv, "--json"];
+        let plan = Command::new(env!("CARGO_BIN_EXE_smolt")).args(args).output().unwrap();
+        let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+        assert_eq!((&need["total_bytes"], &need["kv_cache_bytes"]), (&plan["total"], &plan["kv_cache"]));
+    }
+}
+
+#[test]
+fn the_table_names_everything() {
+    let output = show(&[repository("src/cli/demo.gguf").to_str().unwrap()]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    for part in
+        ["model", "licence", "hash", "bits per weight", "tokenizer", "template", "attention", "KV cache"]
+    {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    assert!(output.stderr.is_empty());
+    // Without a file it is the built-in model, and says so.
+    let output = show(&[]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), table);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("-m FILE"));
+}
+
+/// A model that cannot be run is shown as far as it goes; texts of the file cannot move the cursor.
+#[test]
+fn what_cannot_be_run_is_shown_with_the_reason() {
+    let path = std::env::temp_dir().join(format!("smolt-show-{}.gguf", std::process::id()));
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", "made\u{1B}[2Jup").set("general.name", "a\u{1B}b");
+    std::fs::write(&path, writer.to_vec("made-up", |_, _| Ok(())).unwrap()).unwrap();
+    let shown = json(&path);
+    let output = show(&[path.to_str().unwrap()]);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(shown["parameters"], 0);
+    assert!(
+        shown["tokenizer"].is_null() && shown["template"].is_null() && shown["trained_context"].is_null()
+    );
+    let problems = shown["problems"].as_array().unwrap();
+    assert!(problems.len() == 2 && problems[0].as_str().unwrap().contains("not supported"), "{problems:?}");
+    assert!(output.status.success() && !output.stdout.contains(&0x1B));
+}
+
+#[test]
+fn a_missing_file_and_two_files_are_errors() {
+    assert_eq!(show(&["no-such-file.gguf"]).status.code(), Some(3));
+    assert_eq!(show(&["a.gguf", "-m", "b.gguf"]).status.code(), Some(2));
+    assert_eq!(show(&[repository("README.md").to_str().unwrap()]).status.code(), Some(3));
+}
