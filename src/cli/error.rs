@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::eval::EvalError;
+use crate::eval::batch::BatchError;
 use crate::generate::{GenerateError, GrammarError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
@@ -54,6 +55,8 @@ pub enum CliError {
     #[error(transparent)]
     Eval(#[from] EvalError),
     #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]
     Vocabulary { file: String, tokens: usize, rows: usize },
@@ -92,6 +95,7 @@ impl CliError {
             Self::Chat(error) => error.exit(),
             Self::Grammar(error) => grammar_exit(error),
             Self::Eval(error) => eval_exit(error),
+            Self::Batch(error) => batch_exit(error),
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
             | Self::NoPrompt
@@ -185,6 +189,13 @@ fn eval_exit(error: &EvalError) -> Exit {
         EvalError::Text(error) => text_exit(error),
         EvalError::Alloc(_) => Exit::DoesNotFit,
         EvalError::NotFinite { .. } => Exit::Runtime,
+        _ => Exit::Usage,
+    }
+}
+
+fn batch_exit(error: &BatchError) -> Exit {
+    match error {
+        BatchError::Read(_) | BatchError::Write { .. } => Exit::Runtime,
         _ => Exit::Usage,
     }
 }

@@ -8,7 +8,7 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, chat, plan, show, tokenize, pack, bench, perplexity   one command each
+//! run, chat, batch, plan, show, tokenize, pack, bench, perplexity   one command each
 //! args                  arguments that commands share
 //! prompt, sampling      how messages become a prompt, and how tokens are chosen
 //! constrain             what an answer may be
@@ -28,6 +28,7 @@
 //! Answers go to standard output, everything else to standard error.
 
 mod args;
+mod batch;
 mod bench;
 mod chat;
 mod constrain;
@@ -81,6 +82,8 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     /// Talk with a model
     Chat(Box<chat::ChatArgs>),
+    /// Answer many prompts from a file, one JSON object per line
+    Batch(Box<batch::BatchArgs>),
     /// Show how much memory a model needs, before loading it
     Plan(plan::PlanArgs),
     /// Show what is in a model file
@@ -103,6 +106,7 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
     let result = match &cli.command {
         Command::Run(args) => run::execute(args),
         Command::Chat(args) => chat::execute(args),
+        Command::Batch(args) => batch::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Show(args) => show::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),

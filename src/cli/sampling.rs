@@ -35,6 +35,11 @@ pub(super) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// The seed that was asked for.
+    pub(super) fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
     /// The options for the model in `file`; the demo model is greedy.
     ///
     /// # Errors

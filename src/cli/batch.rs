@@ -1,0 +1,233 @@
+//! `smolt batch`: many prompts from a file, one load.
+
+use std::cell::{OnceCell, RefCell};
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::args::{LookupArgs, ModelArgs, ResourceArgs};
+use super::error::{CliError, Exit};
+use super::output::note;
+use super::prompt::PromptArgs;
+use super::sampling::SamplingArgs;
+use super::{interrupt, load};
+use crate::eval::batch::{Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, Prepare, Progress};
+use crate::generate::{
+    Constraint, Conversation, Format, GenerateError, Grammar, GrammarCompiler, LogitFilter,
+};
+use crate::text::{Message, Role, Tokenizer};
+
+/// Arguments of `smolt batch`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_override_self = true,
+    after_help = "\
+Each line of the input is a JSON object with prompt (text) or messages (a list of role and content), and perhaps id,
+system, raw, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, schema, regex, grammar, choices.
+Each line of the output has index, id, input (a hash of the line), text, tokens, prompt_tokens, finish_reason, seed,
+logprob and timings, or error. With -o a batch that was stopped goes on where it was. Without --seed it is 0: equal
+inputs give equal answers.
+
+Examples:
+  smolt batch prompts.jsonl -o answers.jsonl
+  smolt batch prompts.jsonl --shard 0/4 -o part0.jsonl
+  smolt batch - < prompts.jsonl | jq -r .text"
+)]
+pub struct BatchArgs {
+    /// Lines of JSON, one item each; - for standard input
+    input: PathBuf,
+
+    /// File for the answers [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Answer only the I-th of N parts of the items, I from 0
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
+
+    /// Answer at most this many items, those of earlier runs included
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    resources: ResourceArgs,
+
+    #[command(flatten)]
+    prompting: PromptArgs,
+
+    /// Tokens to generate at most per item [default: as many as the context holds]
+    #[arg(short = 'n', long, value_name = "N", env = "SMOLT_MAX_TOKENS")]
+    max_tokens: Option<usize>,
+
+    /// End answers before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+
+    #[command(flatten)]
+    lookup: LookupArgs,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parts =
+        text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
+    parts
+        .filter(|(part, parts)| part < parts)
+        .ok_or_else(|| "expected I/N with I from 0 to N - 1, e.g. 0/4".to_owned())
+}
+
+/// Turns items into prompts and rules.
+struct Prompts {
+    format: Format,
+    system: Option<String>,
+    tokenizer: Arc<Tokenizer>,
+    compiler: OnceCell<GrammarCompiler>,
+    /// The last grammar, as items often share one.
+    last: RefCell<Option<(Grammar, Constraint)>>,
+}
+
+impl Prompts {
+    fn messages(&self, item: &Item) -> Result<Vec<Message>, String> {
+        let has_own = item.messages.iter().flatten().any(|message| message.role == "system");
+        let system = item.system.as_ref().or(self.system.as_ref().filter(|_| !has_own));
+        let system = system.filter(|text| !text.trim().is_empty());
+        let mut messages: Vec<Message> =
+            system.map(|text| Message::new(Role::System, text)).into_iter().collect();
+        for message in item.messages.iter().flatten() {
+            let role = match message.role.as_str() {
+                "system" => Role::System,
+                "user" => Role::User,
+                "assistant" => Role::Assistant,
+                other => return Err(format!("unknown role {other:?}; there are system, user and assistant")),
+            };
+            messages.push(Message::new(role, &message.content));
+        }
+        messages.extend(item.prompt.as_ref().map(|prompt| Message::new(Role::User, prompt)));
+        Ok(messages)
+    }
+}
+
+impl Prepare for Prompts {
+    fn encode(&self, item: &Item, tokens: &mut Vec<u32>) -> Result<(), String> {
+        let is_raw = item.raw.unwrap_or(false);
+        match &self.format {
+            Format::Template(template) if !is_raw => template
+                .encode(&self.tokenizer, &self.messages(item)?, tokens)
+                .map_err(|error| error.to_string()),
+            format => {
+                let raw = Format::Raw { control: is_raw || matches!(format, Format::Raw { control: true }) };
+                let prompt = item.prompt.as_ref().ok_or("messages need a chat template")?;
+                let mut conversation = Conversation::new(item.system.as_deref().or(self.system.as_deref()));
+                conversation.ask(prompt);
+                let next = conversation.next(&raw, &self.tokenizer, usize::MAX, 0);
+                tokens.extend(next.map_err(|error| error.to_string())?.tokens);
+                Ok(())
+            }
+        }
+    }
+
+    fn filter(&self, item: &Item) -> Result<Option<Box<dyn LogitFilter>>, String> {
+        let grammars = [
+            item.schema.as_ref().map(|schema| Grammar::Schema(schema.to_string())),
+            item.regex.clone().map(Grammar::Regex),
+            item.grammar.clone().map(Grammar::Lark),
+            item.choices.clone().map(Grammar::Choices),
+        ];
+        let mut grammars = grammars.into_iter().flatten();
+        let Some(grammar) = grammars.next() else { return Ok(None) };
+        if grammars.next().is_some() {
+            return Err("the item has more than one of schema, regex, grammar and choices".to_owned());
+        }
+        let mut last = self.last.borrow_mut();
+        if let Some((_, constraint)) = last.as_ref().filter(|(known, _)| *known == grammar) {
+            return Ok(Some(Box::new(constraint.clone())));
+        }
+        let compiler = match self.compiler.get() {
+            Some(compiler) => compiler,
+            None => {
+                let new =
+                    GrammarCompiler::new(Arc::clone(&self.tokenizer)).map_err(|error| error.to_string())?;
+                self.compiler.get_or_init(|| new)
+            }
+        };
+        let constraint = compiler.compile(&grammar).map_err(|error| error.to_string())?;
+        *last = Some((grammar, constraint.clone()));
+        Ok(Some(Box::new(constraint)))
+    }
+}
+
+/// Loads the model and answers the items.
+pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let mut input = open(args)?;
+    let mut output = match &args.output {
+        Some(path) => Journal::open(path)?,
+        None => Journal::stream("standard output", Box::new(std::io::stdout())),
+    };
+    let planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows())?;
+    let mut sampler = args.sampling.resolve(&planned.file, args.model.model.is_none())?;
+    sampler.seed = args.sampling.seed().unwrap_or(0);
+    sampler.validate().map_err(GenerateError::from)?;
+    planned.check(args.resources.max_memory)?;
+    let mut loaded = planned.load(&args.model, started)?;
+    let tokenizer = Arc::clone(loaded.session.tokenizer());
+    let prompts = Prompts {
+        format: args.prompting.format(&tokenizer)?,
+        system: args.prompting.system().map(str::to_owned),
+        tokenizer,
+        compiler: OnceCell::new(),
+        last: RefCell::new(None),
+    };
+    let options = BatchOptions {
+        sampler,
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        lookup: args.lookup.tokens(),
+        shard: args.shard.unwrap_or_default(),
+        limit: args.limit,
+    };
+    let cancel = interrupt::cancel_on_interrupt()?;
+    let session = &mut loaded.session;
+    let energy = EnergyMeter::find();
+    let mut batch = Batch { session, prepare: &prompts, options: &options, cancel: &cancel, energy };
+    match batch.run(&mut *input, &mut output, &mut show) {
+        Err(BatchError::Write { source, .. }) if args.output.is_none() => Err(CliError::Output(source)),
+        done => Ok(finish(done?)),
+    }
+}
+
+fn open(args: &BatchArgs) -> Result<Box<dyn BufRead>, CliError> {
+    if args.input.as_os_str() == "-" {
+        return Ok(Box::new(BufReader::new(std::io::stdin())));
+    }
+    let failed = |source| CliError::ReadText { file: args.input.display().to_string(), source };
+    Ok(Box::new(BufReader::new(File::open(&args.input).map_err(failed)?)))
+}
+
+/// Shows on a terminal how far it is.
+fn show(progress: Progress) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{} done, {} failed ", progress.done, progress.failed);
+    }
+}
+
+/// Says how it ended.
+fn finish(done: Progress) -> Exit {
+    if std::io::stderr().is_terminal() {
+        eprintln!();
+    }
+    let Progress { done, resumed, failed, cancelled } = done;
+    note(format_args!("{done} items, {resumed} of them done before, {failed} failed"));
+    match (cancelled, failed) {
+        (true, _) => Exit::Interrupted,
+        (_, 0) => Exit::Ok,
+        _ => Exit::Runtime,
+    }
+}

@@ -1,0 +1,132 @@
+//! `smolt batch`, by the command.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+const ITEMS: &str = r#"{"id": "a", "prompt": "Turn on the kitchen lights"}
+{"id": "b", "prompt": "What time do you open?", "max_tokens": 4}
+{"id": "c", "messages": [{"role": "user", "content": "Lock the front door"}]}
+{"id": "d", "prompt": "Lock the front door", "choices": ["door", "light", "timer"]}
+{"id": "e", "prompt": "When do you open?", "regex": "[0-9]{1,2} (am|pm)"}
+{"id": "f", "prompt": "Set the bedroom heating to 21 degrees", "temperature": 1.5}
+"#;
+
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("smolt-batch-command-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("in.jsonl"), ITEMS).unwrap();
+        Self(path)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+        command.arg("batch").args(arguments).current_dir(&self.0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let done = self.command(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        lines(&std::fs::read_to_string(self.0.join(name)).unwrap())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Lines without what differs from run to run.
+fn lines(text: &str) -> Vec<Value> {
+    let parse = |line: &str| {
+        let mut value: Value = serde_json::from_str(line).unwrap();
+        assert!(value.as_object_mut().unwrap().remove("timings").is_some(), "{value}");
+        value
+    };
+    text.lines().map(parse).collect()
+}
+
+#[test]
+fn every_item_is_answered_as_it_asks() {
+    let scratch = Scratch::new("answers");
+    let (code, stdout, stderr) = scratch.run(&["in.jsonl"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("6 items, 0 of them done before, 0 failed"), "{stderr}");
+    let answers = lines(&stdout);
+    let text = |i: usize| answers[i]["text"].as_str().unwrap();
+    let action = r#"{"action":"light","room":"kitchen","state":"on"}"#;
+    assert!(text(0).ends_with(action), "{}", text(0));
+    assert_eq!(
+        (answers[1]["tokens"].as_array().unwrap().len(), &answers[1]["finish_reason"]),
+        (4, &"length".into())
+    );
+    assert!(text(2).contains("door"), "{}", text(2));
+    assert_eq!(text(3), "door");
+    assert!(text(4).ends_with("am") || text(4).ends_with("pm"), "{}", text(4));
+    let ids: Vec<_> = answers.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["a", "b", "c", "d", "e", "f"]);
+    // The same without --seed, and in parts.
+    let (_, again, _) = scratch.run(&["in.jsonl"]);
+    assert_eq!(lines(&again), answers);
+    let mut parts = Vec::new();
+    for part in ["0/2", "1/2"] {
+        parts.extend(lines(&scratch.run(&["in.jsonl", "--shard", part]).1));
+    }
+    parts.sort_by_key(|line| line["index"].as_u64());
+    assert_eq!(parts, answers);
+}
+
+/// Killed at ten moments, started again each time.
+#[test]
+fn a_killed_batch_goes_on() {
+    let scratch = Scratch::new("killed");
+    let expected = lines(&scratch.run(&["in.jsonl"]).1);
+    for round in 0..10u64 {
+        let mut child: Child = scratch.command(&["in.jsonl", "-o", "out.jsonl"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(20 + round * 37 % 300));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if round % 3 == 2 {
+            let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "out.jsonl"]);
+            assert_eq!(code, 0, "{stderr}");
+            assert_eq!(scratch.lines("out.jsonl"), expected);
+            std::fs::remove_file(scratch.0.join("out.jsonl")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_answered_is_told() {
+    let scratch = Scratch::new("wrong");
+    std::fs::write(scratch.0.join("wrong.jsonl"), "{\"prompt\": \"Hello\", \"n\": 1}\nnot JSON\n").unwrap();
+    let (code, stdout, stderr) = scratch.run(&["wrong.jsonl"]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        stdout.lines().count() == 2 && stdout.lines().all(|line| line.contains("not an item")),
+        "{stdout}"
+    );
+    for (arguments, code) in [
+        (&["missing.jsonl"][..], 2),
+        (&["in.jsonl", "--shard", "2/2"], 2),
+        (&["in.jsonl", "-m", "missing.gguf"], 3),
+        (&["in.jsonl", "-o", "missing/out.jsonl"], 1),
+    ] {
+        let found = scratch.run(arguments);
+        assert_eq!(found.0, code, "{arguments:?}: {}", found.2);
+    }
+    std::fs::write(scratch.0.join("letter.txt"), "A letter.\n").unwrap();
+    let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "letter.txt"]);
+    assert!(code == 2 && stderr.contains("letter.txt: line 1 is not one of a batch"), "{stderr}");
+    assert_eq!(std::fs::read_to_string(scratch.0.join("letter.txt")).unwrap(), "A letter.\n");
+}
