@@ -204,6 +204,9 @@ impl QuantizeArgs {
     fn run(self) -> Result<(), QuantizeError> {
         let input = GgufFile::open(&self.input).map_err(QuantizeError::Input)?;
         let texts = self.calibration.iter().map(|path| named_text(path)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
+            Plan::check_output(&input, output)?;
+        }
         let plan = match self.budget.budget() {
             Some(budget) => self.allocated(&input, &texts, budget)?,
             None => Plan::new(&input, &self.options())?,
@@ -213,7 +216,6 @@ impl QuantizeArgs {
         }
         let mut calibrated = Calibrated::none();
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
-            plan.check_output(output)?;
             calibrated = self.calibrate(&plan, &texts, output)?;
             write_with_progress(&plan, output, threads(self.threads), &calibrated)?;
         }

@@ -150,12 +150,12 @@ impl<'a> Plan<'a> {
         self.tensors.iter().map(|tensor| tensor.source.bytes).sum()
     }
 
-    /// Refuses an output that is the input. [`Self::write`] does, too; this tells it before a calibration.
+    /// Refuses an output that is the input. [`Self::write`] does, too; this tells it before anything is measured.
     ///
     /// # Errors
     /// If it is.
-    pub fn check_output(&self, path: &Path) -> Result<(), QuantizeError> {
-        if files::is_same(Path::new(self.input.name()), path) {
+    pub fn check_output(input: &GgufFile, path: &Path) -> Result<(), QuantizeError> {
+        if files::is_same(Path::new(input.name()), path) {
             return Err(QuantizeError::SameFile { path: path.display().to_string() });
         }
         Ok(())
@@ -173,7 +173,7 @@ impl<'a> Plan<'a> {
         calibrated: &Calibrated,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), QuantizeError> {
-        self.check_output(path)?;
+        Self::check_output(self.input, path)?;
         let mut encoder = Encoder::new(threads);
         let mut sources = self.tensors.iter().map(|tensor| &tensor.source);
         let mut bad_weight = None;

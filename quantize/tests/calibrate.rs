@@ -138,6 +138,9 @@ fn what_cannot_calibrate_is_refused() {
     assert_eq!(failed.code, 2, "{}", failed.stderr);
     assert!(failed.stderr.contains("is both input and output"), "{}", failed.stderr);
     assert!(std::fs::read(&input).unwrap() == before && !scratch.path("in.gguf.calibration").exists());
+    let sized = ["--size", "1M", "--calibration", text.to_str().unwrap()];
+    assert_eq!(quantize(&input, &input, &sized).code, 2);
+    assert!(!scratch.path("in.gguf.sensitivity").exists(), "nothing was measured");
     let nowhere = quantize(&input, &scratch.path("absent/out.gguf"), &asked);
     assert_eq!(nowhere.code, 1, "{}", nowhere.stderr);
     let failed = quantize(&input, &output, &["--type", "q4_0", "--damping", "0.1"]);

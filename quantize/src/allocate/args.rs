@@ -33,7 +33,8 @@ impl Budget {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BudgetArgs {
     /// Largest size of the output, e.g. 86M (million bytes), 82MiB or 86000000. Each tensor then gets the type with
-    /// which the model's predictions on the calibration text change least for its bytes.
+    /// which the model's predictions on the calibration text change least for its bytes. What is measured for that is
+    /// kept in OUTPUT.sensitivity until the output is complete.
     #[arg(long, value_name = "BYTES", value_parser = bytes, requires = "calibration")]
     size: Option<u64>,
     /// The same in bits per weight, e.g. 4.6, all tensors included.

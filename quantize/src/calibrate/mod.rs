@@ -184,7 +184,10 @@ pub(crate) fn sensitivities(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<Sensitivity>, QuantizeError> {
     let sequences = sequences(plan.input(), texts, options)?;
-    let key = key(plan, &sequences, options) ^ menu.iter().fold(0, |sum, one| sum * 31 + u64::from(one.id()));
+    let mut hash = Fnv::default();
+    hash.add(&key(plan, &sequences, options).to_le_bytes());
+    menu.iter().for_each(|one| hash.add(&one.id().to_le_bytes()));
+    let key = hash.finish();
     let journal = journal.map(|path| Journal::open(path, key)).transpose().map_err(QuantizeError::Journal)?;
     let kept = journal.as_ref().map(|journal| journal.read(SENSITIVITIES)).transpose();
     let kept = kept.map_err(QuantizeError::Journal)?.flatten();
