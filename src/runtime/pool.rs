@@ -55,7 +55,8 @@ type Job<'a> = &'a (dyn Fn(Part) + Sync);
 /// Spins, then sleeps until `ready`; `asleep` is set while another thread has to call [`Thread::unpark`].
 ///
 /// Sleeper and waker both write before they read, sequentially consistent: either the sleeper sees that it
-/// may go on, or the waker sees it asleep.
+/// may go on, or the waker sees it asleep. They write by `swap`: QEMU 7.2 emulating Arm on x86 lets a load pass
+/// an earlier `store`, and a caller so overlooked would sleep forever.
 fn wait_until(asleep: &AtomicBool, ready: impl Fn() -> bool) {
     let start = Instant::now();
     loop {
@@ -70,7 +71,7 @@ fn wait_until(asleep: &AtomicBool, ready: impl Fn() -> bool) {
         }
     }
     loop {
-        asleep.store(true, SeqCst);
+        asleep.swap(true, SeqCst);
         if ready() {
             break;
         }
@@ -135,7 +136,7 @@ impl Worker {
                 return;
             }
             (self.rests_until, self.back_since) = (None, now);
-            slot.resting.store(false, SeqCst);
+            slot.resting.swap(false, SeqCst);
         }
         if slot.asleep.load(SeqCst) && slot.asleep.swap(false, SeqCst) {
             self.thread.thread().unpark();
@@ -216,8 +217,7 @@ impl Pool {
         let erased: Job<'static> = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
         // SAFETY: every part of the last epoch has ended, and none can be claimed before the next.
         unsafe { *self.shared.job.get() = Some(erased) };
-        let epoch = self.shared.epoch.load(SeqCst).wrapping_add(1);
-        self.shared.epoch.store(epoch, SeqCst);
+        let epoch = self.shared.epoch.fetch_add(1, SeqCst).wrapping_add(1);
         let start = Instant::now();
         for (worker, slot) in self.workers.iter_mut().zip(&self.shared.slots) {
             worker.start(slot, start);
@@ -302,7 +302,7 @@ fn work(shared: &Shared, part: Part) {
         {
             *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
-        slot.done.store(seen, SeqCst);
+        slot.done.swap(seen, SeqCst);
         if shared.caller_asleep.load(SeqCst) && shared.caller_asleep.swap(false, SeqCst) {
             let caller = shared.caller.lock().unwrap_or_else(PoisonError::into_inner);
             caller.iter().for_each(Thread::unpark);
