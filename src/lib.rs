@@ -5,7 +5,7 @@
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.
 //!
 //! ```text
-//! cli -> eval -> generate -> model, text -> kernels -> runtime, gguf -> blocks
+//! cli -> eval, store -> generate -> model, text -> kernels -> runtime, gguf -> blocks
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.
@@ -16,6 +16,7 @@
 //! * [`text`]: tokenizer and streaming detokenizer.
 //! * [`generate`]: sampling, the generation session, conversations and their files.
 //! * [`eval`]: perplexity and benchmarks.
+//! * [`store`]: the models of this computer, and fetching them.
 //! * [`cli`]: the command line.
 
 pub mod blocks;
@@ -26,4 +27,5 @@ pub mod gguf;
 pub mod kernels;
 pub mod model;
 pub mod runtime;
+pub mod store;
 pub mod text;

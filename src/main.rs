@@ -3,11 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use smolt::cli::{self, Cli};
+use smolt::cli;
 
 fn main() -> ExitCode {
-    match cli::execute(&Cli::parse()) {
+    match cli::parse().and_then(|cli| cli::execute(&cli)) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(error) => {
             let (exit, hint) = (error.exit(), error.hint());

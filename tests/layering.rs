@@ -13,7 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("text", &["gguf", "blocks"]),
     ("generate", &["model", "text", "kernels", "gguf"]),
     ("eval", &["generate", "model", "text", "kernels", "runtime", "gguf", "blocks"]),
-    ("cli", &["eval", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks"]),
+    ("store", &[]),
+    ("cli", &["eval", "store", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -1,7 +1,7 @@
 //! `smolt show` from outside.
 
 use crate::shared::repository;
-use smolt::gguf::{Fnv, GgufFile, GgufWriter};
+use smolt::gguf::{GgufFile, GgufWriter};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -24,9 +24,12 @@ fn numbers_are_those_of_the_file() {
     let shown = json(&path);
     let file = GgufFile::open(&path).unwrap();
     let bytes = std::fs::read(&path).unwrap();
-    let mut hash = Fnv::default();
-    hash.add(&bytes);
-    assert_eq!(shown["fnv1a64"], format!("{:016x}", hash.finish()));
+    assert!(shown["sha256"].is_null(), "not read unless asked for");
+    let hashed = show(&[path.to_str().unwrap(), "--hash", "--json"]);
+    let hashed: serde_json::Value = serde_json::from_slice(&hashed.stdout).unwrap();
+    let parts = bytes.chunks(1000);
+    assert_eq!(hashed["sha256"], smolt::store::sha256_of(parts));
+    assert!(hashed["source"].is_null());
     assert_eq!(shown["file_bytes"], bytes.len());
     assert_eq!(shown["architecture"], "llama");
     assert_eq!(shown["license"], file.str("general.license").unwrap().unwrap());

@@ -21,8 +21,8 @@ const MAX_THREADS: i64 = 256;
 /// Which model.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ModelArgs {
-    /// Model in GGUF format; without it, the built-in demo model
-    #[arg(short, long, value_name = "FILE", env = "SMOLT_MODEL")]
+    /// Model: a GGUF file, an installed model or an alias; without it, the built-in demo model
+    #[arg(short, long, value_name = "MODEL", env = "SMOLT_MODEL")]
     pub(super) model: Option<PathBuf>,
 
     /// Pre-tokenizer, if the file names none or an unknown one

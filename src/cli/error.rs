@@ -8,9 +8,11 @@ use crate::generate::{GenerateError, GrammarError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
 use crate::model::ModelError;
+use crate::store::StoreError;
 use crate::text::{TemplateError, TextError};
 
 use super::chat::ChatError;
+use super::config::ConfigError;
 use super::memory::show_bytes;
 
 /// How the process ends.
@@ -58,6 +60,12 @@ pub enum CliError {
     Batch(#[from] BatchError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{what} would be removed; nobody is there to be asked")]
+    NotAsked { what: String },
     #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]
     Vocabulary { file: String, tokens: usize, rows: usize },
     #[error("{file} needs {} with a context of {context}, more than the {} allowed", show_bytes(*.needed), show_bytes(*.limit))]
@@ -96,6 +104,8 @@ impl CliError {
             Self::Grammar(error) => grammar_exit(error),
             Self::Eval(error) => eval_exit(error),
             Self::Batch(error) => batch_exit(error),
+            Self::Store(error) => store_exit(error),
+            Self::Config(_) | Self::NotAsked { .. } => Exit::Usage,
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
             | Self::NoPrompt
@@ -128,6 +138,9 @@ impl CliError {
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_)) => return None,
             Self::Saved(_) => "remove it or name another; a new session needs no file",
             Self::ReadGrammar { .. } => "it must be a file of UTF-8 text",
+            Self::Store(error) => return error.hint(),
+            Self::Config(error) => return error.hint(),
+            Self::NotAsked { .. } => "--yes removes without a question",
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",
             Self::Template(_) => "--raw runs without the chat template",
@@ -197,5 +210,24 @@ fn batch_exit(error: &BatchError) -> Exit {
     match error {
         BatchError::Read(_) | BatchError::Write { .. } => Exit::Runtime,
         _ => Exit::Usage,
+    }
+}
+
+fn store_exit(error: &StoreError) -> Exit {
+    match error {
+        StoreError::NotInstalled { .. }
+        | StoreError::Ambiguous { .. }
+        | StoreError::Dangling { .. }
+        | StoreError::NoRepository { .. }
+        | StoreError::Refused { .. }
+        | StoreError::NoFile { .. }
+        | StoreError::NoModel { .. }
+        | StoreError::NoChoice { .. } => Exit::Model,
+        StoreError::BadName { .. }
+        | StoreError::BadAlias { .. }
+        | StoreError::NoAlias { .. }
+        | StoreError::BadVariable { .. }
+        | StoreError::NoHome => Exit::Usage,
+        _ => Exit::Runtime,
     }
 }

@@ -1,5 +1,6 @@
 //! From arguments to a session: open, plan, refuse what does not fit, then load.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::generate::Session;
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
 use crate::model::{Model, PackStatus, RunOptions, Runner, Spec};
+use crate::store::Store;
 use crate::text::{Tokenizer, TokenizerOptions};
 
 /// A model file, resolved options and what they will take; nothing is loaded yet.
@@ -31,13 +33,27 @@ pub(super) struct Loaded {
     pub(super) time: Duration,
 }
 
+/// The file that an argument means: itself if it exists, else that of an alias or an installed model.
+///
+/// # Errors
+/// If it is none of these.
+pub(super) fn file(model: &Path) -> Result<Cow<'_, Path>, CliError> {
+    // A folder may have the name of a model, as ORG/REPO.
+    let is_there = std::fs::metadata(model).is_ok_and(|data| !data.is_dir());
+    let (Some(name), false) = (model.to_str(), is_there) else { return Ok(Cow::Borrowed(model)) };
+    match Store::of_user() {
+        Ok(store) => Ok(Cow::Owned(store.resolve(name)?)),
+        Err(_) => Ok(Cow::Borrowed(model)),
+    }
+}
+
 /// Opens the model, or the built-in one, which it says.
 ///
 /// # Errors
 /// If the file is missing or not valid GGUF.
 pub(super) fn open(args: &ModelArgs) -> Result<GgufFile, CliError> {
     match &args.model {
-        Some(path) => Ok(GgufFile::open(path)?),
+        Some(model) => Ok(GgufFile::open(&file(model)?)?),
         None => {
             note(format_args!("using {}; name another with -m FILE", demo::NAME));
             Ok(demo::open()?)

@@ -9,6 +9,9 @@
 //!
 //! ```text
 //! run, chat, batch, plan, show, tokenize, pack, bench, perplexity   one command each
+//! pull, models          fetching models; list, rm and alias
+//! completions           files for shells and for man
+//! config                configuration files, before the command line is read
 //! args                  arguments that commands share
 //! prompt, sampling      how messages become a prompt, and how tokens are chosen
 //! constrain             what an answer may be
@@ -31,6 +34,8 @@ mod args;
 mod batch;
 mod bench;
 mod chat;
+mod completions;
+mod config;
 mod constrain;
 mod demo;
 mod error;
@@ -38,18 +43,24 @@ mod input;
 mod interrupt;
 mod load;
 mod memory;
+mod models;
 mod output;
 mod pack;
 mod perplexity;
 mod plan;
 mod prompt;
+#[cfg(feature = "pull")]
+mod pull;
 mod run;
 mod sampling;
 mod show;
 mod tokenize;
 
 pub use chat::ChatError;
+pub use config::ConfigError;
 pub use error::{CliError, Exit};
+
+use clap::{CommandFactory, FromArgMatches};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,7 +75,7 @@ Exit codes:
   0 done    1 failed    2 wrong usage    3 model missing or unreadable
   4 does not fit into memory or context    130 interrupted
 
-Options with a variable in brackets may be set in the environment.";
+Options with a variable in brackets may be set in the environment, or in a file: see smolt help config.";
 
 /// The program's arguments.
 #[derive(Debug, clap::Parser)]
@@ -88,6 +99,15 @@ pub enum Command {
     Plan(plan::PlanArgs),
     /// Show what is in a model file
     Show(show::ShowArgs),
+    /// Fetch a model from the Hugging Face hub
+    #[cfg(feature = "pull")]
+    Pull(pull::PullArgs),
+    /// List the models that are installed
+    List(models::ListArgs),
+    /// Remove models or aliases
+    Rm(models::RmArgs),
+    /// Give a model a short name
+    Alias(models::AliasArgs),
     /// Turn text into token ids, or back
     Tokenize(tokenize::TokenizeArgs),
     /// Measure how well a model predicts a text
@@ -96,6 +116,33 @@ pub enum Command {
     Pack(pack::PackArgs),
     /// Measure speed and memory
     Bench(bench::BenchArgs),
+    /// Show each setting, and where it came from
+    Config(config::ConfigArgs),
+    /// Print what a shell needs to complete arguments
+    Completions(completions::CompletionsArgs),
+    /// Write manual pages
+    Man(completions::ManArgs),
+}
+
+/// Reads the command line, with configuration files below it; asked for help, or wrong, it ends the process as clap does.
+///
+/// # Errors
+/// If a configuration file cannot be used.
+pub fn parse() -> Result<Cli, CliError> {
+    let command = match config::configured(Cli::command()) {
+        Ok(command) => command,
+        Err(error) => {
+            // Help is given all the same.
+            if let Err(other) = Cli::command().try_get_matches()
+                && !other.use_stderr()
+            {
+                other.exit();
+            }
+            return Err(error.into());
+        }
+    };
+    let matches = command.get_matches();
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit()))
 }
 
 /// Runs a command.
@@ -109,10 +156,18 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Batch(args) => batch::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Show(args) => show::execute(args),
+        #[cfg(feature = "pull")]
+        Command::Pull(args) => pull::execute(args),
+        Command::List(args) => models::list(args),
+        Command::Rm(args) => models::remove(args),
+        Command::Alias(args) => models::alias(args),
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),
         Command::Pack(args) => pack::execute(args),
         Command::Bench(args) => bench::execute(args),
+        Command::Config(args) => config::execute(args, &Cli::command()),
+        Command::Completions(args) => completions::completions(args, Cli::command()),
+        Command::Man(args) => completions::man(args, Cli::command()),
     };
     match result {
         Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Ok),

@@ -9,9 +9,10 @@ use super::args::{ModelArgs, default_threads};
 use super::error::{CliError, Exit};
 use super::memory::{MemoryPlan, show_bytes};
 use super::{load, output};
-use crate::gguf::{FILE_TYPE_KEY, Fnv, GgufFile, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo};
+use crate::gguf::{FILE_TYPE_KEY, GgufFile, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo};
 use crate::kernels::{Kernels, KvType};
 use crate::model::{MAX_CONTEXT, RunOptions, Spec};
+use crate::store::{Record, sha256_of};
 use crate::text::{TokenKind, Tokenizer};
 
 /// Contexts for which memory is shown, besides the one the model was trained for.
@@ -27,19 +28,25 @@ const HASH_BLOCK: usize = 16 << 20;
     args_override_self = true,
     after_help = "\
 Bits per weight count all bytes of the tensors. Memory is what a run would reserve, as smolt plan says it. The
-hash is FNV-1a (64 bits) of the whole file: it tells files apart, but does not prove where one is from.
+SHA-256 of a model that was pulled is known; of others --hash computes it, which reads the whole file. Of a pulled
+model --hash checks it.
 
 Examples:
   smolt show model.gguf
-  smolt show model.gguf --json | jq .bits_per_weight"
+  smolt show model.gguf --json | jq .bits_per_weight
+  smolt show model.gguf --hash"
 )]
 pub struct ShowArgs {
-    /// Model in GGUF format, as with -m
+    /// A GGUF file, an installed model or an alias, as with -m
     #[arg(value_name = "MODEL", conflicts_with = "model")]
     file: Option<std::path::PathBuf>,
 
     #[command(flatten)]
     model: ModelArgs,
+
+    /// Compute the SHA-256 of the whole file
+    #[arg(long)]
+    hash: bool,
 
     /// Print one line of JSON; sizes are in bytes
     #[arg(long)]
@@ -56,8 +63,10 @@ struct Report {
     license: Option<String>,
     file_bytes: u64,
     gguf_version: u32,
-    /// FNV-1a of the whole file, 16 hexadecimal digits.
-    fnv1a64: String,
+    /// Of the whole file, if it was asked for or is known.
+    sha256: Option<String>,
+    /// The repository, file and commit that it was pulled from.
+    source: Option<Source>,
     parameters: u64,
     bits_per_weight: f64,
     /// Whether the embedding serves as the output head.
@@ -72,6 +81,14 @@ struct Report {
     template: Option<TemplateReport>,
     /// Why the model or its tokenizer cannot be used here.
     problems: Vec<String>,
+}
+
+/// Where a model is from.
+#[derive(Serialize)]
+struct Source {
+    repository: String,
+    file: String,
+    commit: String,
 }
 
 #[derive(Serialize)]
@@ -144,7 +161,9 @@ pub(super) fn execute(args: &ShowArgs) -> Result<Exit, CliError> {
         Some(path) => ModelArgs { model: Some(path.clone()), ..args.model.clone() },
         None => args.model.clone(),
     };
-    let report = Report::new(&load::open(&model)?, &model)?;
+    let file = load::open(&model)?;
+    let mut report = Report::new(&file, &model)?;
+    report.identify(&file, args.hash)?;
     if args.json {
         output::write_json(&report)?;
     } else {
@@ -175,7 +194,8 @@ impl Report {
             license: text("general.license"),
             file_bytes: file.file_bytes(),
             gguf_version: file.version(),
-            fnv1a64: format!("{:016x}", hash(file)),
+            sha256: None,
+            source: None,
             parameters,
             bits_per_weight: bits(parameters, bytes),
             tied: file.tensor("token_embd.weight").is_some() && file.tensor("output.weight").is_none(),
@@ -193,16 +213,33 @@ impl Report {
         })
     }
 
+    /// Says where the file is from and its SHA-256, computed if `hash` asks for it.
+    fn identify(&mut self, file: &GgufFile, hash: bool) -> Result<(), CliError> {
+        let record = file.path().map(Record::beside).transpose()?.flatten();
+        let known = record.as_ref().map(|record| record.sha256.clone());
+        self.sha256 = if hash { Some(sha256(file)) } else { known.clone() };
+        if let (Some(known), Some(found)) = (known, &self.sha256)
+            && known != *found
+        {
+            self.problems.push(format!("the file is not the one that was pulled, whose SHA-256 is {known}"));
+        }
+        self.source = record.map(|Record { repository, file, commit, .. }| Source { repository, file, commit });
+        Ok(())
+    }
+
     fn table(&self) -> String {
         let mut rows: Vec<(&str, String)> = vec![
             ("model", format!("{} ({})", shown(&self.model), or_none(self.architecture.as_deref()))),
             ("licence", or_none(self.license.as_deref())),
             ("file", format!("{}, GGUF version {}", show_bytes(self.file_bytes), self.gguf_version)),
-            ("hash", format!("{} (FNV-1a)", self.fnv1a64)),
+            ("sha256", self.sha256.clone().unwrap_or_else(|| "--hash computes it".to_owned())),
             ("parameters", format!("{}, {:.3} bits per weight", self.parameters, self.bits_per_weight)),
             ("quantized", self.quantization.line()),
             ("context", self.trained_context.map_or("unknown".to_owned(), |n| format!("{n} trained"))),
         ];
+        if let Some(Source { repository, file, commit }) = &self.source {
+            rows.push(("source", shown(&format!("{repository}:{file} at {commit}"))));
+        }
         if let Some(tokenizer) = &self.tokenizer {
             rows.extend(tokenizer.rows());
         }
@@ -331,14 +368,12 @@ fn recipe_name(file_type: u32) -> Option<&'static str> {
     Recipe::ALL.iter().rfind(|recipe| recipe.file_type() == file_type).map(Recipe::name)
 }
 
-/// FNV-1a of all bytes of a file.
-fn hash(file: &GgufFile) -> u64 {
-    let mut hash = Fnv::default();
-    for block in file.as_bytes().chunks(HASH_BLOCK) {
-        hash.add(block);
-        file.release_all();
-    }
-    hash.finish()
+/// The SHA-256 of all bytes of a file.
+fn sha256(file: &GgufFile) -> String {
+    let blocks = file.as_bytes().chunks(HASH_BLOCK).inspect(|_| file.release_all());
+    let hash = sha256_of(blocks);
+    file.release_all();
+    hash
 }
 
 /// What a tensor is for, by its name.

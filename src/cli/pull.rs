@@ -1,0 +1,196 @@
+//! `smolt pull`: fetches a model.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::error::{CliError, Exit};
+use super::memory::show_bytes;
+use super::output::{self, note};
+use crate::store::{Event, Hub, HubName, Pulled, Store, pull};
+
+/// Time between two lines of progress.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Arguments of `smolt pull`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_override_self = true,
+    after_help = "\
+FILE is a file of the repository or a quantization, such as Q4_0. Without it one is chosen: Q4_0 if there is one,
+else the smallest that is nearly as good. A download that was stopped goes on where it was; a model is installed
+only when its SHA-256 is the one that the hub tells. The path of the model is printed.
+
+Environment: HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT,
+HTTPS_PROXY. Models are kept in SMOLT_HOME, by default ~/.local/share/smolt. No other command uses the network.
+
+Examples:
+  smolt pull bartowski/SmolLM2-135M-Instruct-GGUF
+  smolt pull bartowski/SmolLM2-135M-Instruct-GGUF:Q8_0 --alias small
+  smolt run -m small \"Why is the sky blue?\""
+)]
+pub struct PullArgs {
+    /// ORG/REPO or ORG/REPO:FILE on the Hugging Face hub
+    #[arg(value_name = "MODEL")]
+    name: String,
+
+    /// Branch, tag or commit
+    #[arg(long, value_name = "REVISION", default_value = "main")]
+    revision: String,
+
+    /// Give it a short name
+    #[arg(long, value_name = "NAME")]
+    alias: Option<String>,
+
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was done.
+#[derive(Serialize)]
+struct Report<'a> {
+    name: &'a str,
+    path: &'a std::path::Path,
+    bytes: u64,
+    sha256: Option<&'a str>,
+    /// Whether the hub told the SHA-256.
+    checked: bool,
+    commit: Option<&'a str>,
+    /// Bytes that came through the network.
+    fetched_bytes: u64,
+    was_installed: bool,
+}
+
+/// Fetches and prints where the model is.
+pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
+    let name = HubName::parse(&args.name)?;
+    let store = Store::of_user()?;
+    let mut progress = Progress::new();
+    let result = pull((&store, &Hub::of_user()?), &name, &args.revision, &mut |event| progress.show(&event));
+    progress.clear();
+    let Pulled { model, fetched, was_installed } = result?;
+    let record = model.record.as_ref();
+    let report = Report {
+        name: &model.name,
+        path: &model.path,
+        bytes: model.bytes,
+        sha256: record.map(|record| record.sha256.as_str()),
+        checked: record.is_some_and(|record| record.checked),
+        commit: record.map(|record| record.commit.as_str()),
+        fetched_bytes: fetched,
+        was_installed,
+    };
+    if was_installed {
+        note(format_args!("{} is installed already", model.name));
+    } else {
+        note(format_args!("{} is installed, {}", model.name, show_bytes(model.bytes)));
+        if !report.checked {
+            note("the hub tells no SHA-256 of this file; only its size was checked");
+        }
+    }
+    if let Some(alias) = &args.alias {
+        store.set_alias(alias, &model.name)?;
+    }
+    if args.json {
+        output::write_json(&report)?;
+    } else {
+        output::write(format!("{}\n", model.path.display()).as_bytes())?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Tells how far it is, on one line of a terminal.
+struct Progress {
+    is_terminal: bool,
+    shown: bool,
+    last: Option<Instant>,
+    /// When the first bytes of this process came, and how many there were before.
+    start: Option<(Instant, u64)>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { is_terminal: io::stderr().is_terminal(), shown: false, last: None, start: None }
+    }
+
+    fn show(&mut self, event: &Event<'_>) {
+        if !matches!(event, Event::Progress { .. }) {
+            self.clear();
+        }
+        match event {
+            Event::Chosen { file, others } if others.is_empty() => note(format_args!("fetching {file}")),
+            Event::Chosen { file, others } => {
+                note(format_args!("fetching {file}; others are {}", others.join(", ")));
+            }
+            Event::Waiting => note("another smolt downloads; waiting for it"),
+            Event::Resuming { bytes } => {
+                note(format_args!("going on with an earlier download, {} are there", show_bytes(*bytes)));
+            }
+            Event::Cached { path } => note(format_args!("taking {}", path.display())),
+            Event::Retry { error, wait } => {
+                note(format_args!("{}; trying again in {:.1} s", with_cause(error), wait.as_secs_f64()));
+                self.start = None;
+            }
+            Event::Restart => {
+                note("what was there is not the beginning of this file; fetching it anew");
+                self.start = None;
+            }
+            Event::Progress { bytes, total } => self.line(*bytes, *total),
+        }
+    }
+
+    fn line(&mut self, bytes: u64, total: Option<u64>) {
+        let now = Instant::now();
+        let (start, before) = *self.start.get_or_insert((now, bytes));
+        if !self.is_terminal || self.last.is_some_and(|last| now - last < TICK) {
+            return;
+        }
+        self.last = Some(now);
+        let speed = bytes.saturating_sub(before) as f64 / (now - start).as_secs_f64().max(1e-3);
+        let mut line = show_bytes(bytes);
+        if let Some(total) = total.filter(|total| *total > 0) {
+            line = format!("{:>3} %  {line} of {}", bytes * 100 / total, show_bytes(total));
+            if speed > 0.0 {
+                let seconds = (total.saturating_sub(bytes) as f64 / speed).ceil();
+                line += &format!(", {}/s, {} left", show_bytes(speed as u64), duration(seconds as u64));
+            }
+        }
+        let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        let _ = io::stderr().flush();
+        self.shown = true;
+    }
+
+    /// Takes the line away again.
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// As people read it: `59 s`, `5 min 2 s`, `3 h 7 min`.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_are_readable() {
+        assert_eq!([0, 59, 60, 3599, 3600, 90_061].map(duration), [
+            "0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 1 min"
+        ]);
+    }
+}

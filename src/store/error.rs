@@ -1,0 +1,91 @@
+//! What can go wrong with the models of this computer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a model cannot be found, fetched or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum StoreError {
+    #[error("there is no home directory to keep models in")]
+    NoHome,
+    #[error("{name:?} is not the name of a model on the hub: {problem}")]
+    BadName { name: String, problem: &'static str },
+    #[error("{name:?} cannot be an alias: expected letters, digits, '.', '-' and '_', at most 64, a letter or digit first")]
+    BadAlias { name: String },
+    #[error("there is no model {name}: no such file, alias or installed model")]
+    NotInstalled { name: String },
+    #[error("{name} may be {}", .matches.join(" or "))]
+    Ambiguous { name: String, matches: Vec<String> },
+    #[error("the alias {alias} stands for {target}, which is not there")]
+    Dangling { alias: String, target: String },
+    #[error("there is no alias {name}")]
+    NoAlias { name: String },
+    #[error("cannot {action} {}", .file.display())]
+    Io { action: &'static str, file: PathBuf, source: io::Error },
+    #[error("{}: {problem}", .file.display())]
+    BadRecord { file: PathBuf, problem: String },
+    #[error("{variable} forbids the network, and {name} is not installed")]
+    Offline { variable: &'static str, name: String },
+    #[error("{variable}: {problem}, found {found:?}")]
+    BadVariable { variable: &'static str, found: String, problem: &'static str },
+    #[error("{repository} has no revision {revision}, or does not exist")]
+    NoRepository { repository: String, revision: String },
+    #[error("the hub refuses {repository} (status {status}): it does not exist, is private or asks for consent")]
+    Refused { repository: String, status: u16, with_token: bool },
+    #[error("{repository} has no file {file}; it has {}", list(.files))]
+    NoFile { repository: String, file: String, files: Vec<String> },
+    #[error("{repository} has no model in GGUF format")]
+    NoModel { repository: String },
+    #[error("{repository} has several models: {}", list(.files))]
+    NoChoice { repository: String, files: Vec<String> },
+    #[error("{url}: status {status}")]
+    Status { url: String, status: u16 },
+    #[error("{url}: {problem}")]
+    Response { url: String, problem: String },
+    #[error("cannot reach {url}")]
+    Network { url: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{file}: expected {expected} bytes, the hub sends {found}")]
+    WrongSize { file: String, expected: u64, found: u64 },
+    #[error("{file}: expected SHA-256 {expected}, found {found}; nothing was installed")]
+    WrongHash { file: String, expected: String, found: String },
+}
+
+impl StoreError {
+    pub(super) fn io(action: &'static str, file: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        move |source| StoreError::Io { action, file: file.to_owned(), source }
+    }
+
+    /// What to do about it, where the message does not say.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoHome => "set SMOLT_HOME to a folder",
+            Self::NotInstalled { name } if name.contains('/') && !name.ends_with(".gguf") => {
+                return Some(format!("smolt pull {name} fetches it from the hub; smolt list shows what is installed"));
+            }
+            Self::NotInstalled { .. } => "smolt list shows what is installed",
+            Self::BadName { .. } => "ORG/REPO or ORG/REPO:FILE, e.g. ORG/REPO:Q4_0",
+            Self::Dangling { .. } => "pull it again, or remove the alias with smolt rm",
+            Self::Ambiguous { .. } => "give the whole name",
+            Self::NoAlias { .. } => "smolt alias lists them",
+            Self::Offline { .. } => "unset it to download",
+            Self::NoRepository { .. } => "check the name; --revision gives a branch, tag or commit",
+            Self::Refused { with_token: false, .. } => "check the name; set HF_TOKEN if you have access",
+            Self::Refused { .. } => "check the name; HF_TOKEN is set, but may lack access to it",
+            Self::NoModel { .. } => "look for a repository whose name ends in -GGUF, or convert it with smolt-quantize",
+            Self::NoChoice { .. } => "name one after a colon: ORG/REPO:FILE",
+            Self::Network { .. } => "what was downloaded is kept; the same command goes on from there",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "make room; what was downloaded is kept, the same command goes on from there"
+            }
+            Self::WrongHash { .. } => "pull it again; if it happens again, the file was changed on its way",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn list(files: &[String]) -> String {
+    if files.is_empty() { "none".to_owned() } else { files.join(", ") }
+}
