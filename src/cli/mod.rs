@@ -13,8 +13,10 @@
 //! completions           files for shells and for man
 //! config                configuration files, before the command line is read
 //! args                  arguments that commands share
-//! prompt, sampling      how messages become a prompt, and how tokens are chosen
-//! constrain             what an answer may be
+//! generation            those of commands that answer
+//!   prompt, sampling    how messages become a prompt, and how tokens are chosen
+//!   constrain           what an answer may be
+//! session               saved sessions
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
@@ -39,6 +41,7 @@ mod config;
 mod constrain;
 mod demo;
 mod error;
+mod generation;
 mod input;
 mod interrupt;
 mod load;
@@ -53,6 +56,7 @@ mod prompt;
 mod pull;
 mod run;
 mod sampling;
+mod session;
 mod show;
 mod tokenize;
 
