@@ -7,6 +7,7 @@ mod bench;
 #[cfg(unix)]
 mod chat;
 mod cli;
+mod config;
 mod constrain;
 mod demo;
 mod grammar;
@@ -17,4 +18,6 @@ mod readme;
 mod run;
 mod shared;
 mod show;
+#[cfg(all(unix, feature = "pull"))]
+mod store;
 mod trained;

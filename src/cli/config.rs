@@ -48,8 +48,12 @@ impl ConfigError {
     /// What to do about it, where the message does not say.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Syntax { .. } => Some("the format is TOML, e.g. threads = 2 or system = \"Be brief.\"".to_owned()),
-            Self::UnknownKey { .. } => Some("keys are the long options with a variable; see smolt help run".to_owned()),
+            Self::Syntax { .. } => {
+                Some("the format is TOML, e.g. threads = 2 or system = \"Be brief.\"".to_owned())
+            }
+            Self::UnknownKey { .. } => {
+                Some("keys are the long options with a variable; see smolt help run".to_owned())
+            }
             _ => None,
         }
     }
@@ -216,7 +220,9 @@ fn entries(file: &str, text: &str, settings: &[Setting]) -> Result<Vec<Entry>, C
         };
         match setting.text_of(value.get_ref()) {
             Ok(text) => entries.push(Entry { key: name, text, line }),
-            Err((expected, found)) => return Err(ConfigError::Value { file, line, key: name, expected, found }),
+            Err((expected, found)) => {
+                return Err(ConfigError::Value { file, line, key: name, expected, found });
+            }
         }
     }
     Ok(entries)
@@ -227,7 +233,8 @@ impl Setting {
     fn text_of(&self, value: &DeValue<'_>) -> Result<String, (String, String)> {
         let is = |id: TypeId| self.arg.get_value_parser().type_id() == id;
         let is_switch = !self.arg.get_action().takes_values();
-        let is_number = [TypeId::of::<i64>(), TypeId::of::<usize>(), TypeId::of::<u16>(), TypeId::of::<f32>()];
+        let is_number =
+            [TypeId::of::<i64>(), TypeId::of::<usize>(), TypeId::of::<u16>(), TypeId::of::<f32>()];
         let is_number = is_number.into_iter().any(is);
         // Of these some may be written with a unit.
         let is_either = is(TypeId::of::<u64>());

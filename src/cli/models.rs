@@ -114,11 +114,16 @@ pub(super) fn list(args: &ListArgs) -> Result<Exit, CliError> {
     };
     output::write(rows.iter().map(line).collect::<String>().as_bytes())?;
     if rows.is_empty() {
-        note(format_args!("no models in {}; smolt pull ORG/REPO fetches one, a file copied there counts too", folder.display()));
+        note(format_args!(
+            "no models in {}; smolt pull ORG/REPO fetches one, a file copied there counts too",
+            folder.display()
+        ));
     }
     if !unfinished.is_empty() {
         let (count, size) = (unfinished.len(), show_bytes(unfinished_bytes));
-        note(format_args!("unfinished downloads: {count}, {size}; smolt pull goes on, smolt rm --unfinished removes them"));
+        note(format_args!(
+            "unfinished downloads: {count}, {size}; smolt pull goes on, smolt rm --unfinished removes them"
+        ));
     }
     Ok(Exit::Ok)
 }
@@ -132,7 +137,11 @@ impl<'a> Row<'a> {
             bytes: model.bytes,
             sha256: record.map(|record| record.sha256.as_str()),
             commit: record.map(|record| record.commit.as_str()),
-            aliases: aliases.iter().filter(|alias| alias.target == model.name).map(|alias| &alias.name[..]).collect(),
+            aliases: aliases
+                .iter()
+                .filter(|alias| alias.target == model.name)
+                .map(|alias| &alias.name[..])
+                .collect(),
         }
     }
 }
@@ -162,7 +171,8 @@ impl Found {
 /// Removes models and aliases. All names are looked up before the first is removed.
 pub(super) fn remove(args: &RmArgs) -> Result<Exit, CliError> {
     let store = Store::of_user()?;
-    let found: Result<Vec<Found>, StoreError> = args.names.iter().map(|name| Found::of(&store, name)).collect();
+    let found: Result<Vec<Found>, StoreError> =
+        args.names.iter().map(|name| Found::of(&store, name)).collect();
     for found in found? {
         if !is_wanted(args, &found.what())? {
             continue;

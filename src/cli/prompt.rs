@@ -26,9 +26,9 @@ pub(super) struct PromptArgs {
 }
 
 impl PromptArgs {
-    /// The system prompt, if one was given.
+    /// The system prompt, if one was given; one of a configuration file is not for raw prompts.
     pub(super) fn system(&self) -> Option<&str> {
-        self.system.as_deref()
+        self.system.as_deref().filter(|_| !self.raw)
     }
 
     /// The format; says so if the model has no template.

@@ -189,8 +189,9 @@ mod tests {
 
     #[test]
     fn durations_are_readable() {
-        assert_eq!([0, 59, 60, 3599, 3600, 90_061].map(duration), [
-            "0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 1 min"
-        ]);
+        assert_eq!(
+            [0, 59, 60, 3599, 3600, 90_061].map(duration),
+            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 1 min"]
+        );
     }
 }

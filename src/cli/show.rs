@@ -223,7 +223,8 @@ impl Report {
         {
             self.problems.push(format!("the file is not the one that was pulled, whose SHA-256 is {known}"));
         }
-        self.source = record.map(|Record { repository, file, commit, .. }| Source { repository, file, commit });
+        self.source =
+            record.map(|Record { repository, file, commit, .. }| Source { repository, file, commit });
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 /// Quantizations that files are named after and that run here, the one to take first. Types of the same number of bits
 /// are in the order of speed; more bits come later.
 const PREFERRED: &[&str] = &[
-    "Q4_0", "IQ4_NL", "Q4_K_M", "Q4_K_S", "Q4_1", "Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16", "BF16",
-    "F32",
+    "Q4_0", "IQ4_NL", "Q4_K_M", "Q4_K_S", "Q4_1", "Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16",
+    "BF16", "F32",
 ];
 
 /// What a file's name says of its quantization.

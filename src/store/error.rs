@@ -12,7 +12,9 @@ pub enum StoreError {
     NoHome,
     #[error("{name:?} is not the name of a model on the hub: {problem}")]
     BadName { name: String, problem: &'static str },
-    #[error("{name:?} cannot be an alias: expected letters, digits, '.', '-' and '_', at most 64, a letter or digit first")]
+    #[error(
+        "{name:?} cannot be an alias: expected letters, digits, '.', '-' and '_', at most 64, a letter or digit first"
+    )]
     BadAlias { name: String },
     #[error("there is no model {name}: no such file, alias or installed model")]
     NotInstalled { name: String },
@@ -32,7 +34,9 @@ pub enum StoreError {
     BadVariable { variable: &'static str, found: String, problem: &'static str },
     #[error("{repository} has no revision {revision}, or does not exist")]
     NoRepository { repository: String, revision: String },
-    #[error("the hub refuses {repository} (status {status}): it does not exist, is private or asks for consent")]
+    #[error(
+        "the hub refuses {repository} (status {status}): it does not exist, is private or asks for consent"
+    )]
     Refused { repository: String, status: u16, with_token: bool },
     #[error("{repository} has no file {file}; it has {}", list(.files))]
     NoFile { repository: String, file: String, files: Vec<String> },
@@ -62,7 +66,9 @@ impl StoreError {
         let hint = match self {
             Self::NoHome => "set SMOLT_HOME to a folder",
             Self::NotInstalled { name } if name.contains('/') && !name.ends_with(".gguf") => {
-                return Some(format!("smolt pull {name} fetches it from the hub; smolt list shows what is installed"));
+                return Some(format!(
+                    "smolt pull {name} fetches it from the hub; smolt list shows what is installed"
+                ));
             }
             Self::NotInstalled { .. } => "smolt list shows what is installed",
             Self::BadName { .. } => "ORG/REPO or ORG/REPO:FILE, e.g. ORG/REPO:Q4_0",
@@ -73,7 +79,9 @@ impl StoreError {
             Self::NoRepository { .. } => "check the name; --revision gives a branch, tag or commit",
             Self::Refused { with_token: false, .. } => "check the name; set HF_TOKEN if you have access",
             Self::Refused { .. } => "check the name; HF_TOKEN is set, but may lack access to it",
-            Self::NoModel { .. } => "look for a repository whose name ends in -GGUF, or convert it with smolt-quantize",
+            Self::NoModel { .. } => {
+                "look for a repository whose name ends in -GGUF, or convert it with smolt-quantize"
+            }
             Self::NoChoice { .. } => "name one after a colon: ORG/REPO:FILE",
             Self::Network { .. } => "what was downloaded is kept; the same command goes on from there",
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {

@@ -111,7 +111,11 @@ impl Hub {
     pub fn of_user() -> Result<Self, StoreError> {
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        let bad = |variable, found: &str, problem| StoreError::BadVariable { variable, found: found.to_owned(), problem };
+        let bad = |variable, found: &str, problem| StoreError::BadVariable {
+            variable,
+            found: found.to_owned(),
+            problem,
+        };
         if origin(&endpoint).is_none() {
             return Err(bad("HF_ENDPOINT", &endpoint, "expected http:// or https:// and a host"));
         }
@@ -119,7 +123,9 @@ impl Hub {
             None => STALL,
             Some(seconds) => match seconds.parse() {
                 Ok(seconds @ 1..=86_400) => Duration::from_secs(seconds),
-                _ => return Err(bad("HF_HUB_DOWNLOAD_TIMEOUT", &seconds, "expected seconds, from 1 to 86400")),
+                _ => {
+                    return Err(bad("HF_HUB_DOWNLOAD_TIMEOUT", &seconds, "expected seconds, from 1 to 86400"));
+                }
             },
         };
         let config = Agent::config_builder()
@@ -162,7 +168,11 @@ impl Hub {
     /// The files of a revision of a repository.
     pub(super) fn files(&self, name: &HubName, revision: &str) -> Result<Revision, Failure> {
         let repository = name.repository();
-        let url = format!("{}/api/models/{repository}/revision/{}?blobs=true", self.endpoint, escape(revision, false));
+        let url = format!(
+            "{}/api/models/{repository}/revision/{}?blobs=true",
+            self.endpoint,
+            escape(revision, false)
+        );
         let (response, url) = self.get(name, revision, &url, 0)?;
         let mut json = String::new();
         let mut body = response.into_body().into_reader().take(MAX_LIST + 1);
@@ -183,7 +193,13 @@ impl Hub {
     }
 
     /// The bytes of a file from an offset on, or from its start if the server cannot do that.
-    pub(super) fn open(&self, name: &HubName, commit: &str, file: &str, from: u64) -> Result<Stream, Failure> {
+    pub(super) fn open(
+        &self,
+        name: &HubName,
+        commit: &str,
+        file: &str,
+        from: u64,
+    ) -> Result<Stream, Failure> {
         let (commit_part, file_part) = (escape(commit, false), escape(file, true));
         let url = format!("{}/{}/resolve/{commit_part}/{file_part}", self.endpoint, name.repository());
         let mut sha256 = None;
@@ -204,7 +220,13 @@ impl Hub {
         Ok(Stream { from: begins, total, sha256, reader: Box::new(response.into_body().into_reader()), url })
     }
 
-    fn get(&self, name: &HubName, revision: &str, url: &str, from: u64) -> Result<(Response<Body>, String), Failure> {
+    fn get(
+        &self,
+        name: &HubName,
+        revision: &str,
+        url: &str,
+        from: u64,
+    ) -> Result<(Response<Body>, String), Failure> {
         self.get_with(name, revision, url, from, &mut |_| {})
     }
 
@@ -250,11 +272,20 @@ impl Hub {
     }
 
     /// Why an answer is not what was asked for.
-    fn refusal(&self, name: &HubName, revision: &str, url: &str, response: &Response<Body>, is_own: bool) -> Failure {
+    fn refusal(
+        &self,
+        name: &HubName,
+        revision: &str,
+        url: &str,
+        response: &Response<Body>,
+        is_own: bool,
+    ) -> Failure {
         let (repository, status) = (name.repository(), response.status().as_u16());
         match status {
             404 if is_own => StoreError::NoRepository { repository, revision: revision.to_owned() }.into(),
-            401 | 403 if is_own => StoreError::Refused { repository, status, with_token: self.token.is_some() }.into(),
+            401 | 403 if is_own => {
+                StoreError::Refused { repository, status, with_token: self.token.is_some() }.into()
+            }
             416 => Failure::PastEnd(StoreError::Status { url: shown(url), status }),
             // An address to the bytes may expire between two attempts; the next one gets a new one.
             401 | 403 | 408 | 425 | 429 | 500.. => {
@@ -275,7 +306,10 @@ pub(super) fn cut(url: &str, error: std::io::Error) -> Failure {
 fn unreachable(url: &str, error: ureq::Error) -> Failure {
     let for_good = matches!(
         error,
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Tls(_) | ureq::Error::Rustls(_)
+        ureq::Error::BadUri(_)
+            | ureq::Error::Http(_)
+            | ureq::Error::Tls(_)
+            | ureq::Error::Rustls(_)
             | ureq::Error::InvalidProxyUrl
     );
     let error = StoreError::Network { url: shown(url), source: Box::new(error) };
@@ -333,9 +367,8 @@ fn is_hex(text: &str, digits: usize) -> bool {
 
 /// Percent-encodes what a path may not hold.
 fn escape(text: &str, keep_slashes: bool) -> String {
-    let keep = |byte: u8| {
-        byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || (keep_slashes && byte == b'/')
-    };
+    let keep =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || (keep_slashes && byte == b'/');
     let encode = |byte: u8| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(encode).collect()
 }
@@ -350,7 +383,8 @@ fn path(variable: &str) -> Option<PathBuf> {
 
 /// Whether a switch is on, as the hub's own client reads it.
 fn is_set(variable: &str) -> bool {
-    text(variable).is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
+    text(variable)
+        .is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
 }
 
 /// The token of this user.
@@ -373,5 +407,63 @@ fn token(home: Option<&Path>) -> Result<Option<String>, StoreError> {
             problem: "a token has only visible ASCII characters",
         }),
         token => Ok(token),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_to_the_right_place() {
+        let from = "https://hub.example:8443/a/b?c";
+        let cases = [
+            ("/x/y?z", Some("https://hub.example:8443/x/y?z")),
+            ("//cdn.example/x", Some("https://cdn.example/x")),
+            ("https://cdn.example/x", Some("https://cdn.example/x")),
+            ("http://cdn.example/x", None),
+            ("file:///etc/passwd", None),
+            ("x", None),
+            ("", None),
+        ];
+        for (location, target) in cases {
+            assert_eq!(follow(from, location).as_deref(), target, "{location}");
+        }
+        assert!(follow("http://localhost/", "http://localhost:1/").is_some());
+        assert!(follow("http://localhost/", "https://cdn.example/").is_some());
+    }
+
+    #[test]
+    fn origins_differ_by_scheme_host_and_port() {
+        assert_eq!(origin("https://Hub.example/a"), origin("https://hub.example:443/b?c"));
+        let others = [
+            "http://hub.example",
+            "https://hub.example:444",
+            "https://hub.example.org",
+            "https://a@evil.org",
+        ];
+        for other in others {
+            assert_ne!(origin("https://hub.example"), origin(other), "{other}");
+        }
+        assert_eq!(origin("ftp://hub.example"), None);
+        assert_eq!(origin("hub.example"), None);
+    }
+
+    #[test]
+    fn headers_are_understood_or_refused() {
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
+        for bad in
+            ["", "bytes", "bytes 5/10", "bytes -9/10", "items 5-9/10", "bytes 99999999999999999999-1/1"]
+        {
+            assert_eq!(content_range(bad), None, "{bad}");
+        }
+        let hash = "A".repeat(64);
+        assert_eq!(as_sha256(&format!("W/\"{hash}\"")), Some("a".repeat(64)));
+        assert_eq!(as_sha256(&hash[1..]), None);
+        assert_eq!(as_sha256(&"g".repeat(64)), None);
+        assert_eq!(escape("a b/ä?#%.gguf", true), "a%20b/%C3%A4%3F%23%25.gguf");
+        assert_eq!(escape("refs/pr/1", false), "refs%2Fpr%2F1");
+        assert_eq!(shown("https://cdn.example/x?signature=secret#y"), "https://cdn.example/x");
     }
 }

@@ -86,7 +86,9 @@ impl Store {
     pub fn of_user() -> Result<Self, StoreError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = variable("SMOLT_HOME")
-            .or_else(|| variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).map(|data| data.join("smolt")))
+            .or_else(|| {
+                variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).map(|data| data.join("smolt"))
+            })
             .or_else(|| variable("LOCALAPPDATA").filter(|_| cfg!(windows)).map(|data| data.join("smolt")))
             .or_else(|| variable("HOME").map(|home| home.join(".local/share/smolt")));
         home.map(Self::at).ok_or(StoreError::NoHome)
@@ -196,7 +198,9 @@ impl Store {
         for path in entries(folder)? {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             let rest = name.strip_prefix(own);
-            if rest.is_some_and(|rest| rest.starts_with(b".") && (rest.ends_with(b".pack") || rest == b".json")) {
+            if rest
+                .is_some_and(|rest| rest.starts_with(b".") && (rest.ends_with(b".pack") || rest == b".json"))
+            {
                 remove(&path)?;
             }
         }
@@ -273,7 +277,9 @@ impl Store {
         let path = Path::new(target);
         let target = if path.is_file() {
             let path = std::path::absolute(path).map_err(StoreError::io("find", path))?;
-            path.to_str().map(str::to_owned).ok_or_else(|| StoreError::NotInstalled { name: target.to_owned() })?
+            path.to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| StoreError::NotInstalled { name: target.to_owned() })?
         } else {
             match self.alias(target)? {
                 Some(target) => target,
@@ -336,7 +342,8 @@ fn name_of(root: &Path, path: &Path) -> Option<String> {
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     match fs::read_dir(folder) {
         Ok(entries) => {
-            let paths: Result<Vec<PathBuf>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+            let paths: Result<Vec<PathBuf>, _> =
+                entries.map(|entry| entry.map(|entry| entry.path())).collect();
             paths.map_err(StoreError::io("read the folder", folder))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),

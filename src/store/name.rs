@@ -77,7 +77,8 @@ pub(super) fn is_safe_file(path: &str) -> bool {
 }
 
 fn is_safe_part(part: &str) -> bool {
-    let forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
+    let forbidden =
+        |c: char| c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
     // A dot first is "..", or hidden; a dash first is an option.
     let first = part.chars().next().is_some_and(|c| !matches!(c, '.' | '-' | ' '));
     let last = !part.ends_with(['.', ' ']);

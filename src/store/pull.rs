@@ -111,7 +111,9 @@ fn pick(name: &HubName, files: &[HubFile], report: &mut dyn FnMut(Event<'_>)) ->
             files: paths.clone(),
         })?,
         None if paths.is_empty() => return Err(StoreError::NoModel { repository }),
-        None => choose::best(&paths).ok_or_else(|| StoreError::NoChoice { repository, files: paths.clone() })?,
+        None => {
+            choose::best(&paths).ok_or_else(|| StoreError::NoChoice { repository, files: paths.clone() })?
+        }
     };
     let file = models[at].clone();
     if name.file().is_none() {

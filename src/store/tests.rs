@@ -9,12 +9,34 @@ fn strings(files: &[&str]) -> Vec<String> {
 
 #[test]
 fn names_cannot_leave_the_folder() {
-    for good in ["a/b", "Org-1/re.po_2", "a/b:c.gguf", "a/b:folder/c.gguf", "a/b:Q4_0", "a/b:name with space.gguf"] {
+    for good in
+        ["a/b", "Org-1/re.po_2", "a/b:c.gguf", "a/b:folder/c.gguf", "a/b:Q4_0", "a/b:name with space.gguf"]
+    {
         assert_eq!(HubName::parse(good).unwrap().to_string(), good);
     }
     let bad = [
-        "", "a", "a/", "/b", "../b", "a/..", "./b", "a/b/c", "a/b:", "a/b:../c", "a/b:c/../../d", "a/b:/etc/passwd",
-        "a/b:c//d", "a/b:.hidden", "a/b:c\\d", "a/b:c:d", "a/b:c\0", "a/b:c\n", "a b/c", "-a/b", "a/b:-c", "a/b:c.",
+        "",
+        "a",
+        "a/",
+        "/b",
+        "../b",
+        "a/..",
+        "./b",
+        "a/b/c",
+        "a/b:",
+        "a/b:../c",
+        "a/b:c/../../d",
+        "a/b:/etc/passwd",
+        "a/b:c//d",
+        "a/b:.hidden",
+        "a/b:c\\d",
+        "a/b:c:d",
+        "a/b:c\0",
+        "a/b:c\n",
+        "a b/c",
+        "-a/b",
+        "a/b:-c",
+        "a/b:c.",
         "a/b:1/2/3/4/5",
     ];
     for bad in bad {
@@ -88,13 +110,21 @@ fn models_are_found_by_every_name() {
     let names: Vec<String> = scratch.0.list().unwrap().into_iter().map(|model| model.name).collect();
     assert_eq!(names, ["mine.gguf", "org/one:m-Q4_0.gguf", "org/two:n-Q4_0.gguf", "org/two:sub/n-Q8_0.gguf"]);
     let cases = [
-        ("mine", 4), ("mine.gguf", 4), ("org/one", 1), ("org/one:Q4_0", 1), ("org/two:q8_0", 3), ("n-Q8_0", 3),
-        ("org/two:sub/n-Q8_0.gguf", 3), ("n-Q4_0.gguf", 2),
+        ("mine", 4),
+        ("mine.gguf", 4),
+        ("org/one", 1),
+        ("org/one:Q4_0", 1),
+        ("org/two:q8_0", 3),
+        ("n-Q8_0", 3),
+        ("org/two:sub/n-Q8_0.gguf", 3),
+        ("n-Q4_0.gguf", 2),
     ];
     for (name, bytes) in cases {
         assert_eq!(scratch.0.find(name).unwrap().bytes, bytes, "{name}");
     }
-    assert!(matches!(scratch.0.find("org/two"), Err(StoreError::Ambiguous { matches, .. }) if matches.len() == 2));
+    assert!(
+        matches!(scratch.0.find("org/two"), Err(StoreError::Ambiguous { matches, .. }) if matches.len() == 2)
+    );
     for none in ["org", "org/three", "../mine", "README.md", "", "org/one:Q8_0"] {
         assert!(matches!(scratch.0.find(none), Err(StoreError::NotInstalled { .. })), "{none:?}");
     }
@@ -131,7 +161,9 @@ fn aliases_name_models_and_files() {
 #[test]
 fn removing_takes_what_belongs_to_the_model_and_nothing_else() {
     let scratch = Scratch::new("remove");
-    for file in ["m.gguf", "m.gguf.json", "m.gguf.avx2.pack", "m.gguf.notes.txt", "mm.gguf", "mm.gguf.avx2.pack"] {
+    for file in
+        ["m.gguf", "m.gguf.json", "m.gguf.avx2.pack", "m.gguf.notes.txt", "mm.gguf", "mm.gguf.avx2.pack"]
+    {
         scratch.put(&format!("org/one/{file}"), b"1");
     }
     scratch.0.remove(&scratch.0.find("org/one:m.gguf").unwrap()).unwrap();
