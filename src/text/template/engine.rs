@@ -3,10 +3,7 @@
 //! A template is untrusted. Its fuel pays for every instruction, every byte of every text and every slot of every
 //! list it makes, before they are made. Nesting of blocks and calls is bounded. Expressions may be as long as the
 //! template and values as deep as the fuel allows, and both are walked by recursion, so that compiling and rendering
-//! run on a stack of their own.
-//!
-//! Not bounded: minijinja joins lists lazily and free of charge, so that a template that doubles a list by `+` more
-//! than 32 times makes it do all of the work at once.
+//! run on a stack of their own. Lists that are added are bounded by [`super::sums`].
 
 use std::sync::LazyLock;
 
@@ -15,10 +12,10 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use regex_automata::meta::Regex;
 
 use super::date::Time;
-use super::{MAX_TEMPLATE_BYTES, TemplateError, python};
+use super::{MAX_TEMPLATE_BYTES, TemplateError, python, sums};
 
 /// Work a template may do; a unit is one instruction or 64 bytes of text.
-const FUEL: u64 = 1 << 20;
+const FUEL: u64 = 1 << 21;
 /// Nesting of loops, conditions and macro calls.
 const MAX_RECURSION: usize = 128;
 /// Bytes of the rendered text.
@@ -48,10 +45,12 @@ impl Engine {
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(syntax_error)?);
+        let syntax = syntax.map_err(syntax_error)?;
+        environment.set_syntax(syntax.clone());
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.add_function("raise_exception", raise_exception);
         python::install(&mut environment);
+        sums::install(&mut environment);
         let source = prepare(source);
         let longest = longest_tag(&source);
         if longest > MAX_TAG_BYTES {
@@ -59,6 +58,7 @@ impl Engine {
             return Err(TemplateError::Syntax { message });
         }
         on_own_stack(|| {
+            let source = sums::guard(&source, NAME, syntax).map_err(syntax_error)?;
             environment.add_template_owned(NAME, source).map_err(syntax_error)?;
             Ok(Engine { environment })
         })
