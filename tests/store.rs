@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn hash(bytes: &[u8]) -> String {
 
 /// What the server was asked.
 #[derive(Clone, Debug)]
-struct Request {
+pub(crate) struct Request {
     path: String,
     range: Option<u64>,
     token: Option<String>,
@@ -32,8 +32,10 @@ struct Request {
 
 /// What the server does.
 #[derive(Default)]
-struct Behaviour {
-    files: Vec<(&'static str, Vec<u8>)>,
+pub(crate) struct Behaviour {
+    /// The only repository; `org/tiny` if not told.
+    pub(crate) repository: Option<&'static str>,
+    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
     /// The hash that is told, if not the true one.
     told_hash: Option<String>,
     /// Neither the list nor headers tell a hash.
@@ -50,16 +52,18 @@ struct Behaviour {
     token: Option<&'static str>,
     /// More bytes than the list says are sent.
     extra: usize,
+    /// Where the hub redirects to, whatever is asked for.
+    redirect: Option<String>,
 }
 
-struct Server {
-    endpoint: String,
+pub(crate) struct Server {
+    pub(crate) endpoint: String,
     behaviour: Arc<Mutex<Behaviour>>,
     log: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
-    fn new(behaviour: Behaviour) -> Self {
+    pub(crate) fn new(behaviour: Behaviour) -> Self {
         let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (hub, cdn) = (listen(), listen());
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
@@ -154,8 +158,12 @@ fn answer(request: &Request, behaviour: &mut Behaviour, cdn: &str) -> (String, V
     if !request.is_cdn && behaviour.token.is_some_and(|token| request.token.as_deref() != Some(token)) {
         return status(if request.token.is_some() { 403 } else { 401 });
     }
+    if let Some(location) = behaviour.redirect.as_ref().filter(|_| !request.is_cdn) {
+        return (format!("302 Found\r\nContent-Length: 0\r\nLocation: {location}"), vec![], false);
+    }
+    let repository = behaviour.repository.unwrap_or("org/tiny");
     let told = |bytes: &[u8]| behaviour.told_hash.clone().unwrap_or_else(|| hash(bytes));
-    if request.path == "/api/models/org/tiny/revision/main?blobs=true" {
+    if request.path == format!("/api/models/{repository}/revision/main?blobs=true") {
         let sibling = |(name, bytes): &(&str, Vec<u8>)| match behaviour.tells_no_hash {
             true => json!({"rfilename": name}),
             false => json!({"rfilename": name, "size": bytes.len(),
@@ -165,7 +173,7 @@ fn answer(request: &Request, behaviour: &mut Behaviour, cdn: &str) -> (String, V
         let body = json!({"sha": COMMIT, "siblings": siblings}).to_string().into_bytes();
         return (format!("200 OK\r\nContent-Length: {}", body.len()), body, false);
     }
-    let resolve = format!("/org/tiny/resolve/{COMMIT}/");
+    let resolve = format!("/{repository}/resolve/{COMMIT}/");
     let name = request.path.strip_prefix(if request.is_cdn { "/" } else { resolve.as_str() });
     let Some((_, bytes)) = behaviour.files.iter().find(|(file, _)| Some(*file) == name) else {
         return status(404);
@@ -258,7 +266,7 @@ impl User {
     }
 
     fn partial(&self) -> Vec<PathBuf> {
-        match std::fs::read_dir(self.home.join("smolt/partial")) {
+        match std::fs::read_dir(self.home.join("smolt/models/.partial")) {
             Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
             Err(_) => vec![],
         }
@@ -437,7 +445,7 @@ fn a_wrong_hash_installs_nothing() {
 fn a_damaged_part_is_fetched_anew() {
     let (server, model) = Server::with_model();
     let user = User::new("damaged", &server);
-    let partial = user.home.join("smolt/partial");
+    let partial = user.home.join("smolt/models/.partial");
     std::fs::create_dir_all(&partial).unwrap();
     for wrong in [vec![7; 1000], vec![7; model.len()], vec![7; model.len() + 1]] {
         std::fs::write(partial.join(format!("{}.part", hash(&model))), wrong).unwrap();
@@ -512,6 +520,7 @@ fn names_that_would_leave_the_folder_ask_nobody() {
         user.fails(&["pull", name], 2, &["is not the name of a model"]);
     }
     user.fails(&["alias", "../x", "org/tiny"], 2, &["cannot be an alias"]);
+    user.fails(&["pull", "org/tiny", "--alias", "../x"], 2, &["cannot be an alias"]);
     user.fails(&["rm", "--yes", "../../etc/passwd"], 3, &["no model"]);
     assert!(server.log().is_empty());
 }
@@ -613,6 +622,69 @@ impl Take for Command {
     }
 }
 
+/// A server that says nothing more is left, not waited for.
+#[test]
+fn a_server_that_says_nothing_more_is_asked_again() {
+    let (server, model) = Server::with_model();
+    server.set().stall = Some(300_000);
+    let user = User::new("stall", &server);
+    let mut command = user.command(&["pull", "org/tiny"]);
+    command.env("HF_HUB_DOWNLOAD_TIMEOUT", "1");
+    let done = done(command);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("trying again"), "{}", done.err);
+    assert_eq!(std::fs::read(user.model()).unwrap(), model);
+    assert_eq!(server.sent(), model.len(), "no byte twice");
+}
+
+#[test]
+fn redirects_end_and_stay_on_the_web() {
+    let (server, _) = Server::with_model();
+    server.set().token = Some("hf_secret");
+    let user = User::new("redirects", &server);
+    for (location, named) in
+        [("/again", "more than 8 redirects"), ("file:///etc/passwd", "no address"), ("nowhere", "no address")]
+    {
+        server.set().redirect = Some(location.to_owned());
+        let mut command = user.command(&["pull", "org/tiny"]);
+        command.env("HF_TOKEN", "hf_secret");
+        let done = done(command);
+        assert_eq!(done.code, 1, "{location}: {}", done.err);
+        assert!(done.err.contains(named), "{location}: {}", done.err);
+    }
+    // Another port is another server, which gets no token.
+    let other = Server::with_model().0;
+    server.set().redirect = Some(format!("{}/elsewhere", other.endpoint));
+    let mut command = user.command(&["pull", "org/tiny"]);
+    command.env("HF_TOKEN", "hf_secret");
+    assert_eq!(done(command).code, 1);
+    assert_eq!(other.log().len(), 1);
+    assert!(other.log()[0].token.is_none());
+}
+
+/// What lies beside a model cannot break or colour what is shown of it.
+#[test]
+fn a_record_that_is_none_counts_as_none() {
+    let (server, model) = Server::with_model();
+    let user = User::new("records", &server);
+    user.ok(&["pull", "org/tiny"]);
+    let record = user.model().with_file_name("tiny-Q4_0.gguf.json");
+    let mut evil: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
+    evil["sha256"] = json!("\u{1b}[31mred");
+    let texts = [evil.to_string().into_bytes(), vec![b' '; 100_000], vec![0xff], b"{}".to_vec()];
+    for text in texts {
+        std::fs::write(&record, text).unwrap();
+        let shown: Value = serde_json::from_str(&user.ok(&["show", "org/tiny", "--json"]).out).unwrap();
+        assert_eq!(shown["sha256"], Value::Null);
+        assert!(!user.ok(&["list"]).out.contains('\x1b'));
+        // The bytes are hashed then, not fetched.
+        assert!(user.ok(&["pull", "org/tiny"]).err.contains("installed already"));
+        let shown: Value = serde_json::from_str(&user.ok(&["show", "org/tiny", "--json"]).out).unwrap();
+        assert_eq!(shown["sha256"], hash(&model), "the record is whole again");
+    }
+    assert_eq!(server.sent(), model.len());
+}
+
 /// A write that fails, as on a full disk.
 #[test]
 fn a_write_that_fails_is_said_and_gone_on_with() {
@@ -682,4 +754,112 @@ fn a_hub_that_is_none_is_an_error() {
     user.fails(&["pull", "org/tiny"], 1, &["/api/models/org/tiny"]);
     user.endpoint = "gopher://x".to_owned();
     user.fails(&["pull", "org/tiny"], 2, &["HF_ENDPOINT"]);
+}
+
+/// Ends a server with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// OpenSSL's own server with a certificate that only a file says to trust, for the list and the bytes of a model.
+fn secure(folder: &Path, model: &[u8]) -> Option<(Ends, String)> {
+    let config = "[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = more\n[name]\nCN = localhost\n\
+                  [more]\nbasicConstraints = critical,CA:FALSE\nsubjectAltName = DNS:localhost,IP:127.0.0.1\n";
+    std::fs::write(folder.join("openssl.conf"), config).unwrap();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+        .args(["-days", "2", "-config", "openssl.conf", "-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(folder)
+        .output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        eprintln!("SKIPPED: no openssl that makes a certificate");
+        return None;
+    }
+    let mut behaviour = Behaviour { files: vec![("tiny-Q4_0.gguf", model.to_vec())], ..Behaviour::default() };
+    for (asked, is_cdn, place) in [
+        ("/api/models/org/tiny/revision/main?blobs=true", false, None),
+        ("/tiny-Q4_0.gguf", true, Some(format!("org/tiny/resolve/{COMMIT}/tiny-Q4_0.gguf"))),
+    ] {
+        let path = asked.to_owned();
+        let request = Request { path, range: None, token: None, is_cdn, sent: 0 };
+        let (head, body, _) = answer(&request, &mut behaviour, "");
+        let head = format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n");
+        let file = folder.join(place.as_deref().unwrap_or(&asked[1..]));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, [head.as_bytes(), &body].concat()).unwrap();
+    }
+    let mut child = Command::new("openssl")
+        .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "cert.pem", "-key", "key.pem", "-HTTP"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let ends = Ends(child);
+    let Some(port) =
+        lines.find_map(|line| Some(line.strip_prefix("ACCEPT ")?.rsplit_once(':')?.1.to_owned()))
+    else {
+        eprintln!("SKIPPED: openssl has no server that says its port");
+        return None;
+    };
+    // What it prints later must go somewhere.
+    std::thread::spawn(move || lines.count());
+    Some((ends, format!("https://127.0.0.1:{port}")))
+}
+
+#[test]
+fn a_secure_hub_must_be_who_it_says() {
+    let (server, model) = Server::with_model();
+    let mut user = User::new("secure", &server);
+    let Some((_ends, endpoint)) = secure(&user.home, &model) else { return };
+    user.endpoint = endpoint;
+    let stranger = user.fails(&["pull", "org/tiny"], 1, &["no secure connection", "SSL_CERT_FILE"]);
+    assert!(!stranger.err.contains("trying again"), "{}", stranger.err);
+    let mut command = user.command(&["pull", "org/tiny"]);
+    command.env("SSL_CERT_FILE", user.home.join("cert.pem"));
+    let done = done(command);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(std::fs::read(user.model()).unwrap(), model);
+}
+
+#[test]
+fn a_token_is_not_said_to_what_is_not_secure() {
+    let (server, _) = Server::with_model();
+    let mut user = User::new("plain", &server);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    user.endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut heard = vec![0; 4096];
+        let count = stream.read(&mut heard).unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        heard.truncate(count);
+        let _ = stream.read_to_end(&mut heard);
+        heard
+    });
+    let mut command = user.command(&["pull", "org/tiny"]);
+    command.env("HF_TOKEN", "hf_secret");
+    let failed = done(command);
+    assert_eq!(failed.code, 1, "{}", failed.err);
+    assert!(failed.err.contains("no secure connection"), "{}", failed.err);
+    let heard = heard.join().unwrap();
+    assert_eq!(heard[0], 0x16, "a TLS handshake");
+    assert!(!heard.windows(9).any(|part| part == b"hf_secret"));
+
+    for (text, problem) in [("", "has no certificate"), ("-----BEGIN CERTIFICATE-----\nx", "is not PEM")] {
+        let file = user.home.join("certificates.pem");
+        std::fs::write(&file, text).unwrap();
+        let mut command = user.command(&["pull", "org/tiny"]);
+        command.env("SSL_CERT_FILE", &file);
+        let refused = done(command);
+        assert_eq!(refused.code, 1, "{}", refused.err);
+        assert!(refused.err.contains(problem) && refused.err.contains("SSL_CERT_FILE"), "{}", refused.err);
+    }
 }

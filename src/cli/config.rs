@@ -66,7 +66,8 @@ impl ConfigError {
     after_help = "\
 An option is taken from the command line, else from its variable, else from ./smolt.toml, else from
 $XDG_CONFIG_HOME/smolt/config.toml (by default ~/.config/smolt/config.toml), else from the model or the program.
-The files are TOML; their keys are the first column of what this command prints:
+The files are TOML; their keys are the first column of what this command prints. Paths in them are from the
+working directory.
 
   model = \"small\"
   threads = 2

@@ -1,6 +1,7 @@
 //! From arguments to a session: open, plan, refuse what does not fit, then load.
 
 use std::borrow::Cow;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,13 +34,16 @@ pub(super) struct Loaded {
     pub(super) time: Duration,
 }
 
-/// The file that an argument means: itself if it exists, else that of an alias or an installed model.
+/// The file that an argument means: itself if it exists or cannot be looked at, else that of an alias or an installed model.
 ///
 /// # Errors
 /// If it is none of these.
 pub(super) fn file(model: &Path) -> Result<Cow<'_, Path>, CliError> {
-    // A folder may have the name of a model, as ORG/REPO.
-    let is_there = std::fs::metadata(model).is_ok_and(|data| !data.is_dir());
+    let is_there = match std::fs::metadata(model) {
+        // A folder may have the name of a model, as ORG/REPO.
+        Ok(data) => !data.is_dir(),
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    };
     let (Some(name), false) = (model.to_str(), is_there) else { return Ok(Cow::Borrowed(model)) };
     match Store::of_user() {
         Ok(store) => Ok(Cow::Owned(store.resolve(name)?)),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::error::{CliError, Exit};
 use super::memory::show_bytes;
 use super::output::{self, note};
-use crate::store::{Event, Hub, HubName, Pulled, Store, pull};
+use crate::store::{Event, Hub, HubName, Pulled, Store, check_alias, pull};
 
 /// Time between two lines of progress.
 const TICK: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ else the smallest that is nearly as good. A download that was stopped goes on wh
 only when its SHA-256 is the one that the hub tells. The path of the model is printed.
 
 Environment: HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT,
-HTTPS_PROXY. Models are kept in SMOLT_HOME, by default ~/.local/share/smolt. No other command uses the network.
+HTTPS_PROXY, SSL_CERT_FILE. Models are kept in SMOLT_HOME, by default ~/.local/share/smolt. No other command uses the network.
 
 Examples:
   smolt pull bartowski/SmolLM2-135M-Instruct-GGUF
@@ -66,6 +66,7 @@ struct Report<'a> {
 /// Fetches and prints where the model is.
 pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
     let name = HubName::parse(&args.name)?;
+    args.alias.as_deref().map_or(Ok(()), check_alias)?;
     let store = Store::of_user()?;
     let mut progress = Progress::new();
     let result = pull((&store, &Hub::of_user()?), &name, &args.revision, &mut |event| progress.show(&event));
@@ -103,6 +104,7 @@ pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
 
 /// Tells how far it is, on one line of a terminal.
 struct Progress {
+    /// Whether standard error is a terminal that can.
     is_terminal: bool,
     shown: bool,
     last: Option<Instant>,
@@ -112,7 +114,9 @@ struct Progress {
 
 impl Progress {
     fn new() -> Self {
-        Self { is_terminal: io::stderr().is_terminal(), shown: false, last: None, start: None }
+        // A dumb terminal cannot take a line away again.
+        let is_dumb = std::env::var("TERM").is_ok_and(|term| term.eq_ignore_ascii_case("dumb"));
+        Self { is_terminal: io::stderr().is_terminal() && !is_dumb, shown: false, last: None, start: None }
     }
 
     fn show(&mut self, event: &Event<'_>) {

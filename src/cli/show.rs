@@ -163,7 +163,7 @@ pub(super) fn execute(args: &ShowArgs) -> Result<Exit, CliError> {
     };
     let file = load::open(&model)?;
     let mut report = Report::new(&file, &model)?;
-    report.identify(&file, args.hash)?;
+    report.identify(&file, args.hash);
     if args.json {
         output::write_json(&report)?;
     } else {
@@ -214,8 +214,8 @@ impl Report {
     }
 
     /// Says where the file is from and its SHA-256, computed if `hash` asks for it.
-    fn identify(&mut self, file: &GgufFile, hash: bool) -> Result<(), CliError> {
-        let record = file.path().map(Record::beside).transpose()?.flatten();
+    fn identify(&mut self, file: &GgufFile, hash: bool) {
+        let record = file.path().and_then(Record::beside);
         let known = record.as_ref().map(|record| record.sha256.clone());
         self.sha256 = if hash { Some(sha256(file)) } else { known.clone() };
         if let (Some(known), Some(found)) = (known, &self.sha256)
@@ -225,7 +225,6 @@ impl Report {
         }
         self.source =
             record.map(|Record { repository, file, commit, .. }| Source { repository, file, commit });
-        Ok(())
     }
 
     fn table(&self) -> String {

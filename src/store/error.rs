@@ -50,6 +50,8 @@ pub enum StoreError {
     Response { url: String, problem: String },
     #[error("cannot reach {url}")]
     Network { url: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("no secure connection to {url}")]
+    NotSecure { url: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{file}: expected {expected} bytes, the hub sends {found}")]
     WrongSize { file: String, expected: u64, found: u64 },
     #[error("{file}: expected SHA-256 {expected}, found {found}; nothing was installed")]
@@ -78,12 +80,15 @@ impl StoreError {
             Self::Offline { .. } => "unset it to download",
             Self::NoRepository { .. } => "check the name; --revision gives a branch, tag or commit",
             Self::Refused { with_token: false, .. } => "check the name; set HF_TOKEN if you have access",
-            Self::Refused { .. } => "check the name; HF_TOKEN is set, but may lack access to it",
+            Self::Refused { .. } => "check the name; the token that is set may lack access to it",
             Self::NoModel { .. } => {
                 "look for a repository whose name ends in -GGUF, or convert it with smolt-quantize"
             }
             Self::NoChoice { .. } => "name one after a colon: ORG/REPO:FILE",
             Self::Network { .. } => "what was downloaded is kept; the same command goes on from there",
+            Self::NotSecure { .. } => {
+                "check the clock; SSL_CERT_FILE names the certificates of a proxy that looks inside"
+            }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "make room; what was downloaded is kept, the same command goes on from there"
             }

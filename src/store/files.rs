@@ -86,11 +86,11 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 /// Renames a synced file into its place, durably.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    sync_folder(to)
+    sync_name(to)
 }
 
-/// Makes names in the folder of a file durable, where the file system can.
-fn sync_folder(file: &Path) -> io::Result<()> {
+/// Makes the name of a file or folder durable, where the file system can.
+fn sync_name(file: &Path) -> io::Result<()> {
     if cfg!(windows) {
         return Ok(());
     }
@@ -101,9 +101,17 @@ fn sync_folder(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and those above it.
+/// Makes a folder and those above it, durably.
 pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(path).map_err(StoreError::io("make the folder", path))
+    let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
+    let make = fs::create_dir_all(path).and_then(|()| new.into_iter().try_for_each(sync_name));
+    make.map_err(StoreError::io("make the folder", path))
+}
+
+/// Whether a text is a number of this many hexadecimal digits.
+pub(super) fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The text of a small file; nothing if it does not exist.
@@ -133,7 +141,8 @@ impl Lock {
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = open.map_err(StoreError::io("open the lock", &path))?;
         match file.try_lock() {
-            // A file system without locks cannot tell; names of temporary files differ by process all the same.
+            // A file system without locks cannot tell. Of two downloads of the same file then both write the same bytes to
+            // the same places, and each installs what it has hashed.
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
                 waiting();

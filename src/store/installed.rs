@@ -64,16 +64,13 @@ pub struct Alias {
 }
 
 impl Record {
-    /// The record beside a model, if there is one of a file of this size. One that cannot be understood counts as none:
-    /// the model itself is what matters.
-    ///
-    /// # Errors
-    /// If there is one that cannot be read.
-    pub fn beside(model: &Path) -> Result<Option<Self>, StoreError> {
-        let text = files::read_small(&record_path(model), MAX_SMALL)?;
-        let record: Option<Self> = text.and_then(|text| serde_json::from_str(&text).ok());
-        let bytes = fs::metadata(model).map_err(StoreError::io("read", model))?.len();
-        Ok(record.filter(|record| record.bytes == bytes))
+    /// The record beside a model, if there is one of a file of this size. One that cannot be read or understood counts as
+    /// none: the model itself is what matters.
+    pub fn beside(model: &Path) -> Option<Self> {
+        let text = files::read_small(&record_path(model), MAX_SMALL).ok()??;
+        let record: Self = serde_json::from_str(&text).ok()?;
+        let bytes = fs::metadata(model).ok()?.len();
+        (record.bytes == bytes && files::is_hex(&record.sha256, 64)).then_some(record)
     }
 }
 
@@ -109,9 +106,9 @@ impl Store {
         self.home.join("models")
     }
 
-    /// The folder of unfinished downloads.
+    /// The folder of unfinished downloads: on the disk of the models, to which they are renamed.
     pub(super) fn partial(&self) -> PathBuf {
-        self.home.join("partial")
+        self.models().join(".partial")
     }
 
     fn aliases_folder(&self) -> PathBuf {
@@ -144,7 +141,7 @@ impl Store {
                 } else if data.is_file()
                     && let Some(name) = name_of(&root, &path)
                 {
-                    let record = Record::beside(&path)?;
+                    let record = Record::beside(&path);
                     found.push(Installed { name, path, bytes: data.len(), record });
                 }
             }
@@ -271,9 +268,7 @@ impl Store {
     /// # Errors
     /// If the name cannot be one, or there is no such model.
     pub fn set_alias(&self, name: &str, target: &str) -> Result<String, StoreError> {
-        if !is_alias(name) {
-            return Err(StoreError::BadAlias { name: name.to_owned() });
-        }
+        check_alias(name)?;
         let path = Path::new(target);
         let target = if path.is_file() {
             let path = std::path::absolute(path).map_err(StoreError::io("find", path))?;
@@ -327,11 +322,14 @@ pub(super) fn record_path(model: &Path) -> PathBuf {
     model.with_file_name(name)
 }
 
-/// `ORG/REPO:FILE` or the path below `root`, for GGUF files.
+/// `ORG/REPO:FILE` or the path below `root`, for GGUF files with names that can be shown.
 fn name_of(root: &Path, path: &Path) -> Option<String> {
     let parts: Option<Vec<&str>> = path.strip_prefix(root).ok()?.iter().map(|part| part.to_str()).collect();
     let parts = parts?;
     strip_extension(parts.last()?)?;
+    if parts.iter().any(|part| part.contains(char::is_control)) {
+        return None;
+    }
     Some(match parts.as_slice() {
         [org, repo, file @ ..] if !file.is_empty() => format!("{org}/{repo}:{}", file.join("/")),
         parts => parts.join("/"),
@@ -349,6 +347,14 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),
         Err(error) => Err(StoreError::io("read the folder", folder)(error)),
     }
+}
+
+/// Whether this can be a short name.
+///
+/// # Errors
+/// [`StoreError::BadAlias`] if not.
+pub fn check_alias(name: &str) -> Result<(), StoreError> {
+    if is_alias(name) { Ok(()) } else { Err(StoreError::BadAlias { name: name.to_owned() }) }
 }
 
 fn is_alias(name: &str) -> bool {

@@ -7,7 +7,7 @@
 //! HOME/models/ORG/REPO/FILE.gguf.json   where it is from, its SHA-256 ([`Record`])
 //! HOME/models/FILE.gguf                 a model that somebody put there
 //! HOME/aliases/NAME                     what a short name stands for
-//! HOME/partial/KEY.part                 what there is of an unfinished download
+//! HOME/models/.partial/KEY.part         what there is of an unfinished download
 //! HOME/pull.lock                        held by the one process that downloads
 //! ```
 //!
@@ -15,12 +15,14 @@
 //! there is no index to go wrong, a file copied into it is installed, one deleted is not.
 //!
 //! ```text
-//! name       ORG/REPO:FILE, checked
-//! choose     which of a repository's files
-//! installed  finding, listing and removing models; aliases
-//! files      whole files or none, locks, SHA-256
-//! hub        what the Hugging Face hub is asked, and where tokens go
-//! pull       downloading: resumed, checked, then renamed into place
+//! name         ORG/REPO:FILE, checked
+//! choose       which of a repository's files
+//! installed    finding, listing and removing models; aliases
+//! files        whole files or none, locks, SHA-256
+//! environment  what variables say of the hub and its user
+//! address      addresses and headers
+//! hub          what the Hugging Face hub is asked, and where tokens go
+//! pull         downloading: resumed, checked, then renamed into place
 //! ```
 //!
 //! Only [`pull`] uses the network, and only with the feature `pull`.
@@ -35,13 +37,17 @@ mod installed;
 mod name;
 
 #[cfg(feature = "pull")]
+mod address;
+#[cfg(feature = "pull")]
+mod environment;
+#[cfg(feature = "pull")]
 mod hub;
 #[cfg(feature = "pull")]
 mod pull;
 
 pub use self::error::StoreError;
 pub use self::files::{Sha256Hex, sha256_of, write_whole};
-pub use self::installed::{Alias, Installed, Record, Store};
+pub use self::installed::{Alias, Installed, Record, Store, check_alias};
 pub use self::name::HubName;
 
 #[cfg(feature = "pull")]

@@ -32,7 +32,7 @@ impl HubName {
         for part in [org, repo] {
             let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if !is_safe_part(part) || !part.chars().all(allowed) {
-                return Err(bad("ORG and REPO are letters, digits, '-', '_' and '.', none of them first"));
+                return Err(bad("ORG and REPO have letters, digits, '_', and inside '-' and '.'"));
             }
         }
         if let Some(file) = file

@@ -1,6 +1,6 @@
 //! Downloading a model: resumed, checked, then renamed into place.
 //!
-//! Bytes go to `partial/KEY.part`, where the key is the SHA-256 that the file must have: whatever is there is the
+//! Bytes go to `.partial/KEY.part`, where the key is the SHA-256 that the file must have: whatever is there is the
 //! beginning of that file, whoever fetched it. A process that ends at any point leaves it; the next one hashes it and
 //! asks for the rest. The model gets its name only when it is complete, hashed and synced. One process downloads at a
 //! time; others wait, and find what they want installed.
@@ -18,6 +18,8 @@ use super::{HubName, Installed, Record, Store, StoreError, choose, files};
 
 /// Attempts without a single new byte before it is given up.
 const ATTEMPTS: u32 = 5;
+/// Largest file, far above any that runs here: a server cannot fill the disk without an end.
+const MAX_FILE: u64 = 1 << 36;
 /// Wait after the first failure; doubled after each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
@@ -220,7 +222,7 @@ impl Download<'_> {
     /// The record of the model if it is there already, read from its bytes if it has none.
     fn installed(&self, target: &Path) -> Result<Option<Record>, StoreError> {
         let Ok(data) = fs::metadata(target) else { return Ok(None) };
-        let known = Record::beside(target)?;
+        let known = Record::beside(target);
         let Some(wanted) = &self.file.sha256 else {
             return Ok(known.filter(|record| record.commit == self.commit));
         };
@@ -245,7 +247,7 @@ impl Download<'_> {
 
     /// Writes the record of a model that is in its place.
     fn install(&self, target: &Path, new: Record) -> Result<Installed, StoreError> {
-        if Record::beside(target)?.as_ref() != Some(&new) {
+        if Record::beside(target).as_ref() != Some(&new) {
             let json = serde_json::to_vec_pretty(&new).map_err(|error| StoreError::BadRecord {
                 file: record_path(target),
                 problem: error.to_string(),
@@ -351,6 +353,10 @@ impl Download<'_> {
             }
             part.push(&block[..count])?;
             self.fetched += count as u64;
+            if part.bytes > MAX_FILE {
+                let problem = format!("longer than {MAX_FILE} bytes");
+                return Err(StoreError::Response { url, problem }.into());
+            }
         }
     }
 }
