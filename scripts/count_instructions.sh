@@ -38,7 +38,7 @@ trap 'rm -rf "$work"' EXIT
 program=${1:-}
 if [[ -z "$program" ]]; then
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-    cargo test --release --target "$target" --lib --no-run 2>&1 | tee "$work/log" >&2
+    cargo test --release --target "$target" --no-default-features --lib --no-run 2>&1 | tee "$work/log" >&2
     program=$(sed -n 's/.*Executable.*(\(.*\)).*/\1/p' "$work/log")
 fi
 

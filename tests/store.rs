@@ -863,3 +863,46 @@ fn a_token_is_not_said_to_what_is_not_secure() {
         assert!(refused.err.contains(problem) && refused.err.contains("SSL_CERT_FILE"), "{}", refused.err);
     }
 }
+
+/// Runs a command on a pseudo-terminal where these keys are typed; its exit code and all that is shown.
+fn on_terminal(mut command: Command, keys: &str) -> (i32, String) {
+    let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(None, None).unwrap();
+    let stdio = || Stdio::from(slave.try_clone().unwrap());
+    let mut child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+    drop((command, slave));
+    let mut terminal = std::fs::File::from(master);
+    terminal.write_all(keys.as_bytes()).unwrap();
+    let mut shown = vec![];
+    // An error is how a terminal ends that nobody holds.
+    let _ = terminal.read_to_end(&mut shown);
+    (child.wait().unwrap().code().unwrap_or(-1), String::from_utf8(shown).unwrap())
+}
+
+#[test]
+fn a_person_sees_how_far_it_is_and_is_asked() {
+    let (server, model) = Server::with_model();
+    let user = User::new("terminal", &server);
+    let (code, shown) = on_terminal(user.command(&["pull", "org/tiny"]), "");
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("\r\x1b[K  0 %  0 B of 1.5 MiB"), "{shown:?}");
+    let last = shown.rfind("\x1b[K").unwrap();
+    assert!(shown[last..].starts_with("\x1b[Ksmolt: org/tiny:tiny-Q4_0.gguf is installed"), "{shown:?}");
+
+    let (code, shown) = on_terminal(user.command(&["rm", "org/tiny"]), "n\n");
+    assert!(
+        code == 0 && shown.contains("remove org/tiny:tiny-Q4_0.gguf (") && shown.contains("[y/N]"),
+        "{shown}"
+    );
+    assert_eq!(std::fs::read(user.model()).unwrap(), model);
+    // The end of the input is no.
+    let (code, _) = on_terminal(user.command(&["rm", "org/tiny"]), "\x04");
+    assert!(code == 0 && user.model().exists());
+    let (code, shown) = on_terminal(user.command(&["rm", "org/tiny"]), "y\n");
+    assert!(code == 0 && shown.contains("removed org/tiny:tiny-Q4_0.gguf"), "{shown}");
+    assert!(user.models().is_empty());
+
+    let mut dumb = user.command(&["pull", "org/tiny"]);
+    dumb.env("TERM", "dumb");
+    let (code, shown) = on_terminal(dumb, "");
+    assert!(code == 0 && !shown.contains('\x1b'), "{shown:?}");
+}
