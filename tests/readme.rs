@@ -2,7 +2,7 @@
 
 use crate::shared::repository;
 #[cfg(all(unix, feature = "pull"))]
-use crate::store::{Behaviour, Server};
+use crate::store::Server;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -50,10 +50,9 @@ const WITH_PULLED: &[&str] = &["smolt pull", "-m small", "show small", "--yes sm
 #[cfg(all(unix, feature = "pull"))]
 fn hub() -> Option<String> {
     let model = std::fs::read(repository("src/cli/demo.gguf")).unwrap();
-    let name = Some("bartowski/SmolLM2-135M-Instruct-GGUF");
     let files =
         vec![("SmolLM2-135M-Instruct-Q8_0.gguf", vec![8]), ("SmolLM2-135M-Instruct-Q4_0.gguf", model)];
-    Some(Server::new(Behaviour { repository: name, files, ..Behaviour::default() }).endpoint)
+    Some(Server::with_files("bartowski/SmolLM2-135M-Instruct-GGUF", files).endpoint)
 }
 
 #[cfg(not(all(unix, feature = "pull")))]

@@ -20,7 +20,7 @@ fn hash(bytes: &[u8]) -> String {
 
 /// What the server was asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+struct Request {
     path: String,
     range: Option<u64>,
     token: Option<String>,
@@ -32,10 +32,10 @@ pub(crate) struct Request {
 
 /// What the server does.
 #[derive(Default)]
-pub(crate) struct Behaviour {
+struct Behaviour {
     /// The only repository; `org/tiny` if not told.
-    pub(crate) repository: Option<&'static str>,
-    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
+    repository: Option<&'static str>,
+    files: Vec<(&'static str, Vec<u8>)>,
     /// The hash that is told, if not the true one.
     told_hash: Option<String>,
     /// Neither the list nor headers tell a hash.
@@ -63,7 +63,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(behaviour: Behaviour) -> Self {
+    fn new(behaviour: Behaviour) -> Self {
         let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (hub, cdn) = (listen(), listen());
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
@@ -81,6 +81,11 @@ impl Server {
             });
         }
         Self { endpoint, behaviour, log }
+    }
+
+    /// A hub with one repository.
+    pub(crate) fn with_files(repository: &'static str, files: Vec<(&'static str, Vec<u8>)>) -> Self {
+        Self::new(Behaviour { repository: Some(repository), files, ..Behaviour::default() })
     }
 
     /// One file that runs.
