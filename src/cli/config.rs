@@ -118,7 +118,11 @@ pub(super) fn configured(command: Command) -> Result<Command, ConfigError> {
         for Entry { key, text, .. } in layer.entries.iter().flatten() {
             command = command.mut_subcommands(|subcommand| {
                 subcommand.mut_args(|arg| match key_of(&arg) {
-                    Some(own) if own == *key => arg.default_value(text.clone()).hide_default_value(true),
+                    Some(own) if own == *key => {
+                        // The default of a switch is never shown.
+                        let is_shown = arg.get_action().takes_values();
+                        arg.default_value(text.clone()).hide_default_value(is_shown)
+                    }
                     _ => arg,
                 })
             });
