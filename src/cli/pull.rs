@@ -124,7 +124,7 @@ impl Progress {
             self.clear();
         }
         match event {
-            Event::Chosen { file, others } if others.is_empty() => note(format_args!("fetching {file}")),
+            Event::Chosen { file, others: [] } => note(format_args!("fetching {file}")),
             Event::Chosen { file, others } => {
                 note(format_args!("fetching {file}; others are {}", others.join(", ")));
             }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::StoreError;
 
 /// Bytes read at once.
+#[cfg(feature = "pull")]
 pub(super) const BLOCK: usize = 1 << 16;
 
 /// SHA-256 as 64 hexadecimal digits, in small letters.

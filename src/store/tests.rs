@@ -1,8 +1,11 @@
 //! Names, choices and aliases; downloads are tested by the command, in `tests/store.rs`.
 
-use super::choose::{best, is_model, label, named};
+use super::choose::label;
+#[cfg(feature = "pull")]
+use super::choose::{best, is_model, named};
 use super::{HubName, Store, StoreError};
 
+#[cfg(feature = "pull")]
 fn strings(files: &[&str]) -> Vec<String> {
     files.iter().map(|file| (*file).to_owned()).collect()
 }
@@ -57,6 +60,7 @@ fn labels_are_the_end_of_a_name() {
     assert_eq!(label("modelxQ4_0.gguf"), None);
 }
 
+#[cfg(feature = "pull")]
 #[test]
 fn the_smallest_that_is_good_is_chosen() {
     let files = strings(&["m-F16.gguf", "m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-IQ2_XS.gguf"]);
