@@ -114,10 +114,8 @@ pub(super) fn list(args: &ListArgs) -> Result<Exit, CliError> {
     };
     output::write(rows.iter().map(line).collect::<String>().as_bytes())?;
     if rows.is_empty() {
-        note(format_args!(
-            "no models in {}; smolt pull ORG/REPO fetches one, a file copied there counts too",
-            folder.display()
-        ));
+        let how = if cfg!(feature = "pull") { "smolt pull ORG/REPO fetches one, " } else { "" };
+        note(format_args!("no models in {}; {how}a GGUF file copied there counts", folder.display()));
     }
     if !unfinished.is_empty() {
         let (count, size) = (unfinished.len(), show_bytes(unfinished_bytes));

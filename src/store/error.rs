@@ -67,7 +67,9 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoHome => "set SMOLT_HOME to a folder",
-            Self::NotInstalled { name } if name.contains('/') && !name.ends_with(".gguf") => {
+            Self::NotInstalled { name }
+                if cfg!(feature = "pull") && name.contains('/') && !name.ends_with(".gguf") =>
+            {
                 return Some(format!(
                     "smolt pull {name} fetches it from the hub; smolt list shows what is installed"
                 ));
