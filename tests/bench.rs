@@ -2,13 +2,10 @@
 
 use serde_json::Value;
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 fn smolt(args: &[&str], input: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
-    for variable in ["SMOLT_MODEL", "SMOLT_PRE", "SMOLT_THREADS"] {
-        command.env_remove(variable);
-    }
+    let mut command = crate::shared::smolt();
     let pipes = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pipes.spawn().unwrap();
     // A command that refuses its arguments does not read.

@@ -162,9 +162,9 @@ impl Drop for Folder {
 
 /// `smolt chat`, greedy, with a state directory of its own and nothing else of the environment.
 fn chat(folder: &Folder, model: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+    let mut command = crate::shared::smolt();
     command.args(["chat", "-t", "1", "--temp", "0", "-m"]).arg(model).args(args);
-    command.env_clear().env("XDG_STATE_HOME", folder.path("state")).env("TERM", "xterm");
+    command.env("XDG_STATE_HOME", folder.path("state")).env("TERM", "xterm");
     command
 }
 

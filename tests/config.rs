@@ -29,8 +29,8 @@ impl User {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
-        command.args(arguments).current_dir(&self.0).env_clear().env("HOME", &self.0);
+        let mut command = crate::shared::smolt();
+        command.args(arguments).current_dir(&self.0).env("HOME", &self.0);
         command.env("XDG_CONFIG_HOME", self.0.join("config")).stdin(Stdio::null());
         command
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 /// A file that goes away.
 struct Temporary(PathBuf);
@@ -26,9 +26,9 @@ impl Drop for Temporary {
 }
 
 fn run(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+    let mut command = crate::shared::smolt();
     command.args(["run", "Turn on the kitchen lights"]).args(args).stdin(Stdio::null());
-    command.env_remove("SMOLT_MODEL").output().unwrap()
+    command.output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -131,8 +131,8 @@ fn what_cannot_be_followed_is_wrong_usage() {
 fn chats_are_held_to_a_form_that_can_change() {
     use std::io::Write;
     let chat = |args: &[&str], input: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
-        command.arg("chat").args(args).env_remove("SMOLT_MODEL");
+        let mut command = crate::shared::smolt();
+        command.arg("chat").args(args);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, SystemTime};
 
 const DEMO: &[u8] = include_bytes!("../src/cli/demo.gguf");
@@ -48,7 +48,7 @@ impl Drop for Copy {
 }
 
 fn smolt(args: &[&str], model: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+    let mut command = crate::shared::smolt();
     command.args(args).arg("-m").arg(model).output().unwrap()
 }
 
@@ -99,7 +99,7 @@ fn errors_have_their_exit_codes() {
     let copy = Copy::new("errors");
     let missing = smolt(&["pack"], &copy.0.join("none.gguf"));
     assert_eq!(missing.status.code(), Some(3));
-    let built_in = Command::new(env!("CARGO_BIN_EXE_smolt")).arg("pack").output().unwrap();
+    let built_in = crate::shared::smolt().arg("pack").output().unwrap();
     assert_eq!(built_in.status.code(), Some(2));
     assert!(String::from_utf8(built_in.stderr).unwrap().contains("needs no pack"));
     // The place of the pack is taken by a directory.

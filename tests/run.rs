@@ -1,7 +1,7 @@
 //! What `smolt run` can do beyond one prompt: files, sessions, log-probabilities.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -16,9 +16,9 @@ impl Scratch {
 
     /// Exit code, standard output and standard error.
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+        let mut command = crate::shared::smolt();
         command.arg("run").args(arguments).current_dir(&self.0).stdin(Stdio::null());
-        let done = command.env_remove("SMOLT_MODEL").output().unwrap();
+        let done = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
     }

@@ -1,6 +1,7 @@
-//! Where test data lies.
+//! Where test data lies, and the program.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A file of the shared data: under `SMOLT_SHARED`, or a folder `shared` beside the project. Prints and
 /// returns nothing where it is absent.
@@ -18,4 +19,11 @@ pub(crate) fn file(path: &str) -> Option<PathBuf> {
 /// A file of the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The program, with nothing of the environment: neither variables nor configuration of whoever runs the tests.
+pub(crate) fn smolt() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+    command.env_clear();
+    command
 }

@@ -3,11 +3,11 @@
 use crate::shared::repository;
 use smolt::gguf::{GgufFile, GgufWriter};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn show(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
-    command.arg("show").args(args).env_remove("SMOLT_MODEL").output().unwrap()
+    let mut command = crate::shared::smolt();
+    command.arg("show").args(args).output().unwrap()
 }
 
 fn json(path: &Path) -> serde_json::Value {
@@ -62,7 +62,7 @@ fn memory_is_that_of_the_plan() {
     for need in needs {
         let (context, kv) = (need["context"].to_string(), need["kv"].as_str().unwrap());
         let args = ["plan", "-m", path.to_str().unwrap(), "-c", &context, "--kv", kv, "--json"];
-        let plan = Command::new(env!("CARGO_BIN_EXE_smolt")).args(args).output().unwrap();
+        let plan = crate::shared::smolt().args(args).output().unwrap();
         let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
         assert_eq!((&need["total_bytes"], &need["kv_cache_bytes"]), (&plan["total"], &plan["kv_cache"]));
     }

@@ -233,8 +233,8 @@ impl User {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
-        command.args(arguments).current_dir(&self.home).env_clear();
+        let mut command = crate::shared::smolt();
+        command.args(arguments).current_dir(&self.home);
         command
             .env("HOME", &self.home)
             .env("SMOLT_HOME", self.home.join("smolt"))
