@@ -50,7 +50,7 @@ pub use self::detok::Detokenizer;
 pub use self::error::TextError;
 pub use self::plan::planned_bytes;
 pub use self::template::{
-    BUILTIN_TEMPLATES, ChatTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Prompt, Role,
+    BUILTIN_TEMPLATES, ChatTemplate, DocumentTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, Message, Prompt, Role,
     TemplateError, TemplateVariables,
 };
 pub use self::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};

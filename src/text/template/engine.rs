@@ -11,7 +11,7 @@
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use regex_automata::meta::Regex;
 
 use super::date::Time;
@@ -38,7 +38,33 @@ pub(super) struct Engine {
 }
 
 impl Engine {
+    /// For a chat template.
     pub(super) fn new(source: &str) -> Result<Engine, TemplateError> {
+        Engine::build(source, |environment| {
+            let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+            environment.set_syntax(syntax?);
+            environment.add_function("raise_exception", raise_exception);
+            python::install(environment);
+            Ok(())
+        })
+    }
+
+    /// For a template over a document: line ends stay, and what is not defined is an error.
+    pub(super) fn for_documents(source: &str) -> Result<Engine, TemplateError> {
+        Engine::build(source, |environment| {
+            let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+            environment.set_syntax(syntax?);
+            environment.set_undefined_behavior(UndefinedBehavior::Strict);
+            python::install(environment);
+            environment.set_formatter(python::write_repr);
+            Ok(())
+        })
+    }
+
+    fn build(
+        source: &str,
+        set_up: impl FnOnce(&mut Environment<'static>) -> Result<(), Error>,
+    ) -> Result<Engine, TemplateError> {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(TemplateError::TooLarge { found: source.len(), limit: MAX_TEMPLATE_BYTES });
         }
@@ -47,11 +73,8 @@ impl Engine {
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(syntax_error)?);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.add_function("raise_exception", raise_exception);
-        python::install(&mut environment);
+        set_up(&mut environment).map_err(syntax_error)?;
         let source = prepare(source);
         let longest = longest_tag(&source);
         if longest > MAX_TAG_BYTES {
