@@ -75,7 +75,8 @@ pub struct BatchArgs {
     sampling: SamplingArgs,
 }
 
-fn shard(text: &str) -> Result<(usize, usize), String> {
+/// Reads the I-th of N parts.
+pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
     let parts =
         text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
     parts

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::eval::EvalError;
 use crate::eval::batch::BatchError;
+use crate::eval::tasks::TaskError;
 use crate::generate::{GenerateError, GrammarError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
@@ -27,6 +28,8 @@ pub enum Exit {
     Model = 3,
     /// It does not fit into the memory there is or is allowed, or into the context.
     DoesNotFit = 4,
+    /// A result of an evaluation is not what `--min` or `--max` ask for.
+    Threshold = 5,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -56,6 +59,16 @@ pub enum CliError {
     Eval(#[from] EvalError),
     #[error(transparent)]
     Batch(#[from] BatchError),
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error("there is no task to evaluate")]
+    NoTask,
+    #[error("the model has no chat template")]
+    NoTemplate,
+    #[error("there is no result {found}; there are: {known}")]
+    NoMetric { found: String, known: String },
+    #[error("cannot write {file}")]
+    WriteReport { file: String, source: io::Error },
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]
@@ -96,8 +109,12 @@ impl CliError {
             Self::Grammar(error) => grammar_exit(error),
             Self::Eval(error) => eval_exit(error),
             Self::Batch(error) => batch_exit(error),
+            Self::Task(error) => task_exit(error),
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
+            | Self::NoTask
+            | Self::NoTemplate
+            | Self::NoMetric { .. }
             | Self::NoPrompt
             | Self::InputNotUtf8 { .. }
             | Self::InputTooLong { .. }
@@ -108,7 +125,11 @@ impl CliError {
             | Self::BadId { .. } => Exit::Usage,
             Self::Saved(SavedError::Write(_)) => Exit::Runtime,
             Self::Saved(_) => Exit::Usage,
-            Self::Template(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => Exit::Runtime,
+            Self::Template(_)
+            | Self::Input(_)
+            | Self::Output(_)
+            | Self::WriteReport { .. }
+            | Self::Interrupt(_) => Exit::Runtime,
         }
     }
 
@@ -119,6 +140,8 @@ impl CliError {
                 return Some(format!("a context of {context} fits: -c {context}"));
             }
             Self::DoesNotFit { .. } => "use a smaller model or a stronger quantization",
+            Self::NoTask => "name a task file (YAML) or documents (JSONL); see smolt eval --help",
+            Self::NoTemplate => "leave --chat off, or name a template with --template",
             Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",
             Self::InputNotUtf8 { .. } => "convert it first, e.g. with iconv -t UTF-8",
             Self::InputTooLong { .. } => "split it",
@@ -196,6 +219,17 @@ fn eval_exit(error: &EvalError) -> Exit {
 fn batch_exit(error: &BatchError) -> Exit {
     match error {
         BatchError::Read(_) | BatchError::Write { .. } => Exit::Runtime,
+        _ => Exit::Usage,
+    }
+}
+
+fn task_exit(error: &TaskError) -> Exit {
+    match error {
+        TaskError::Generate(error) => generate_exit(error),
+        TaskError::Text(error) => text_exit(error),
+        TaskError::Journal(error) => batch_exit(error),
+        TaskError::NoRoom { .. } | TaskError::ContinuationTooLong { .. } => Exit::DoesNotFit,
+        TaskError::NotFinite { .. } => Exit::Runtime,
         _ => Exit::Usage,
     }
 }

@@ -8,7 +8,7 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, chat, batch, plan, show, tokenize, pack, bench, perplexity   one command each
+//! run, chat, batch, eval, plan, show, tokenize, pack, bench, perplexity   one command each
 //! args                  arguments that commands share
 //! prompt, sampling      how messages become a prompt, and how tokens are chosen
 //! constrain             what an answer may be
@@ -34,6 +34,7 @@ mod chat;
 mod constrain;
 mod demo;
 mod error;
+mod eval;
 mod input;
 mod interrupt;
 mod load;
@@ -62,7 +63,7 @@ Examples:
 
 Exit codes:
   0 done    1 failed    2 wrong usage    3 model missing or unreadable
-  4 does not fit into memory or context    130 interrupted
+  4 does not fit into memory or context    5 a result misses --min or --max    130 interrupted
 
 Options with a variable in brackets may be set in the environment.";
 
@@ -84,6 +85,8 @@ pub enum Command {
     Chat(Box<chat::ChatArgs>),
     /// Answer many prompts from a file, one JSON object per line
     Batch(Box<batch::BatchArgs>),
+    /// Ask a model questions with known answers, and judge what it says
+    Eval(Box<eval::EvalArgs>),
     /// Show how much memory a model needs, before loading it
     Plan(plan::PlanArgs),
     /// Show what is in a model file
@@ -107,6 +110,7 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Run(args) => run::execute(args),
         Command::Chat(args) => chat::execute(args),
         Command::Batch(args) => batch::execute(args),
+        Command::Eval(args) => eval::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Show(args) => show::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),

@@ -77,8 +77,10 @@ fn tokens(text: &str) -> Vec<String> {
     let spaced = |c: char| if is_symbol(c) { vec![' ', c, ' '] } else { vec![c] };
     let chars: Vec<char> = chars.into_iter().flat_map(spaced).collect();
     let is_mark = |c: char| matches!(c, '.' | ',');
-    let chars = pairs(&chars, |first, second| !first.is_ascii_digit() && is_mark(second), [false, true, true]);
-    let chars = pairs(&chars, |first, second| is_mark(first) && !second.is_ascii_digit(), [true, true, false]);
+    let chars =
+        pairs(&chars, |first, second| !first.is_ascii_digit() && is_mark(second), [false, true, true]);
+    let chars =
+        pairs(&chars, |first, second| is_mark(first) && !second.is_ascii_digit(), [true, true, false]);
     let chars = pairs(&chars, |first, second| first.is_ascii_digit() && second == '-', [false, true, true]);
     let line: String = chars.into_iter().collect();
     line.split_whitespace().map(str::to_owned).collect()
@@ -90,7 +92,11 @@ fn is_symbol(c: char) -> bool {
 }
 
 /// Puts spaces before, between and behind pairs, from left to right, none overlapping.
-fn pairs(chars: &[char], found: impl Fn(char, char) -> bool, [before, between, behind]: [bool; 3]) -> Vec<char> {
+fn pairs(
+    chars: &[char],
+    found: impl Fn(char, char) -> bool,
+    [before, between, behind]: [bool; 3],
+) -> Vec<char> {
     let mut out = Vec::with_capacity(chars.len());
     let mut at = 0;
     while at < chars.len() {

@@ -47,9 +47,13 @@ pub enum TaskError {
     OtherRun { file: String, line: usize },
     #[error("sample {index} is in {file} and in {other}; name every shard once")]
     Twice { index: usize, file: String, other: String },
-    #[error("{missing} of {of} samples are missing, the first is number {first}; run the missing shards to their end")]
+    #[error(
+        "{missing} of {of} samples are missing, the first is number {first}; run the missing shards to their end"
+    )]
     Missing { missing: usize, of: usize, first: usize },
-    #[error("the samples of {task} are not the same documents in both; compare runs of the same tasks and limit")]
+    #[error(
+        "the samples of {task} are not the same documents in both; compare runs of the same tasks and limit"
+    )]
     NotPaired { task: String },
     #[error(transparent)]
     Template(#[from] TemplateError),

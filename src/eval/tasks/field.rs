@@ -37,7 +37,9 @@ impl Field {
     pub(super) fn new(key: &'static str, value: &Value, example: &Document) -> Result<Field, TaskError> {
         let source = match value {
             Value::String(name) if example.contains_key(name) => Source::Name(name.clone()),
-            Value::String(source) if source.contains("{{") || source.contains("{%") || source.contains("{#") => {
+            Value::String(source)
+                if source.contains("{{") || source.contains("{%") || source.contains("{#") =>
+            {
                 Source::Template(DocumentTemplate::compile(source)?)
             }
             Value::Object(map) => Source::Constant(map.values().cloned().collect()),
@@ -104,7 +106,8 @@ impl Field {
         let texts: Option<Vec<String>> = texts.and_then(Iterator::collect);
         match texts {
             Some(texts) if texts.is_empty() || texts.len() > MAX_CHOICES => {
-                Err(self.fail(at, format!("there are {} choices, 1 to {MAX_CHOICES} are accepted", texts.len())))
+                Err(self
+                    .fail(at, format!("there are {} choices, 1 to {MAX_CHOICES} are accepted", texts.len())))
             }
             Some(texts) => Ok(texts),
             None => Err(self.fail(at, format!("found {}, expected a list of texts", shown(&value)))),

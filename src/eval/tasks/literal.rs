@@ -115,7 +115,10 @@ mod tests {
     #[test]
     fn literals_are_read_as_python_does() {
         for (text, value) in [
-            (r#"['a', "it's", 'b\'c', 'x\ny', '\u00e9\x41']"#, json!(["a", "it's", "b'c", "x\ny", "\u{e9}A"])),
+            (
+                r#"['a', "it's", 'b\'c', 'x\ny', '\u00e9\x41']"#,
+                json!(["a", "it's", "b'c", "x\ny", "\u{e9}A"]),
+            ),
             (" [1, -2, 0.5, True, None, ['x', ], ()] ", json!([1, -2, 0.5, true, null, ["x"], []])),
             ("'one'", json!("one")),
             ("12", json!(12)),

@@ -214,9 +214,8 @@ impl Measure {
         if self.case {
             text = text.to_lowercase();
         }
-        let is_kept = |c: &char| {
-            !(self.punctuation && c.is_ascii_punctuation() || self.numbers && c.is_ascii_digit())
-        };
+        let is_kept =
+            |c: &char| !(self.punctuation && c.is_ascii_punctuation() || self.numbers && c.is_ascii_digit());
         text.chars().filter(is_kept).collect()
     }
 

@@ -84,7 +84,11 @@ impl<'a> Prompter<'a> {
         let place = task.place(document);
         let mut parts = vec![];
         let description = task.description.as_ref().map(|field| field.text(place)).transpose()?;
-        let system = delimited(self.system.unwrap_or(""), description.as_deref().unwrap_or(""), &task.example_delimiter);
+        let system = delimited(
+            self.system.unwrap_or(""),
+            description.as_deref().unwrap_or(""),
+            &task.example_delimiter,
+        );
         if !system.is_empty() {
             parts.push(Part { role: Role::System, text: system, delimiter: String::new() });
         }

@@ -19,7 +19,8 @@ impl PythonRandom {
         let (mut i, mut j) = (1, 0);
         for _ in 0..N.max(key.len()) {
             let previous = state[i - 1] ^ (state[i - 1] >> 30);
-            state[i] = (state[i] ^ previous.wrapping_mul(1_664_525)).wrapping_add(key[j]).wrapping_add(j as u32);
+            state[i] =
+                (state[i] ^ previous.wrapping_mul(1_664_525)).wrapping_add(key[j]).wrapping_add(j as u32);
             (i, j) = (i + 1, (j + 1) % key.len());
             if i >= N {
                 state[0] = state[N - 1];

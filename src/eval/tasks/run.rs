@@ -90,7 +90,8 @@ impl<M: LanguageModel> Evaluation<'_, M> {
     ) -> Result<Finished, TaskError> {
         self.check_names()?;
         let of = self.tasks.iter().map(|task| self.documents(task) * task.pipelines.len()).sum();
-        let wanted = self.tasks.iter().map(|task| (0..self.documents(task)).filter(|i| self.is_mine(*i)).count());
+        let wanted =
+            self.tasks.iter().map(|task| (0..self.documents(task)).filter(|i| self.is_mine(*i)).count());
         let mut finished = Finished::default();
         finished.progress.of = wanted.sum();
         let (run, mut before, mut first) = (self.run_key(), before.into_iter(), 0);
@@ -184,7 +185,8 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         match task.output {
             OutputType::MultipleChoice => {
                 let choices = task.choices.as_ref().map_or(Ok(vec![]), |field| field.choices(place))?;
-                let texts: Vec<String> = choices.iter().map(|choice| format!("{delimiter}{choice}")).collect();
+                let texts: Vec<String> =
+                    choices.iter().map(|choice| format!("{delimiter}{choice}")).collect();
                 let found: Result<Vec<_>, _> =
                     texts.iter().map(|text| scorer.continuation(prompt, text)).collect();
                 let found: Vec<(f64, bool)> = found?.iter().map(|found| (found.sum, found.greedy)).collect();
@@ -202,7 +204,12 @@ impl<M: LanguageModel> Evaluation<'_, M> {
                 });
                 let pair = json!([found.sum, found.greedy]);
                 let arguments = json!([[prompt.text, text]]);
-                Ok(Asked { target, arguments, responses: json!([[pair]]), judged: vec![(json!([pair]), values)] })
+                Ok(Asked {
+                    target,
+                    arguments,
+                    responses: json!([[pair]]),
+                    judged: vec![(json!([pair]), values)],
+                })
             }
             OutputType::LoglikelihoodRolling => {
                 let text = text_of(&target);
@@ -212,7 +219,12 @@ impl<M: LanguageModel> Evaluation<'_, M> {
                     _ => json!([sum, text.len()]),
                 });
                 let arguments = json!([[text]]);
-                Ok(Asked { target, arguments, responses: json!([[sum]]), judged: vec![(json!([sum]), values)] })
+                Ok(Asked {
+                    target,
+                    arguments,
+                    responses: json!([[sum]]),
+                    judged: vec![(json!([sum]), values)],
+                })
             }
             OutputType::GenerateUntil => {
                 let seed = self.options.seed.wrapping_add(at.index as u64);
@@ -220,13 +232,15 @@ impl<M: LanguageModel> Evaluation<'_, M> {
                 let targets = self.targets(at, &target)?;
                 let judge = |pipeline: &super::filters::Pipeline| {
                     let filtered = pipeline.apply(&answer);
-                    let values = task.measures.iter().map(|measure| {
-                        (measure.metric.name.to_owned(), measure.answer(&filtered, &targets))
-                    });
+                    let values = task
+                        .measures
+                        .iter()
+                        .map(|measure| (measure.metric.name.to_owned(), measure.answer(&filtered, &targets)));
                     (json!([filtered]), values.collect())
                 };
                 let judged = task.pipelines.iter().map(judge).collect();
-                let until = json!({"until": task.generation.until, "temperature": task.generation.temperature});
+                let until =
+                    json!({"until": task.generation.until, "temperature": task.generation.temperature});
                 let arguments = json!([[prompt.text, until]]);
                 Ok(Asked { target, arguments, responses: json!([[answer]]), judged })
             }
@@ -321,7 +335,12 @@ fn measured(task: &Task, value: impl Fn(&str) -> Value) -> Map<String, Value> {
 }
 
 /// Whether the most likely choice is a right one, by each metric. Of equals the first counts.
-fn judge_choices(task: &Task, choices: &[String], found: &[(f64, bool)], target: &Value) -> Map<String, Value> {
+fn judge_choices(
+    task: &Task,
+    choices: &[String],
+    found: &[(f64, bool)],
+    target: &Value,
+) -> Map<String, Value> {
     let index = |value: &Value| match value {
         Value::String(text) => choices.iter().position(|choice| choice == text),
         value => value.as_u64().and_then(|index| usize::try_from(index).ok()),

@@ -6,8 +6,8 @@
 
 use std::ops::ControlFlow;
 
-use super::task::Generation;
 use super::TaskError;
+use super::task::Generation;
 use crate::eval::stats::log_probability;
 use crate::generate::{CancelHandle, FinishReason, GenerateError, Request, SamplerOptions, Session};
 use crate::model::{LanguageModel, ModelError};

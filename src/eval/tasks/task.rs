@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::TaskError;
 use super::config::{Config, DataFiles, GenerationKwargs, Until};
 use super::documents::{self, Document, MAX_FILE_BYTES};
 use super::field::{Field, Place};
 use super::filters::{Filter, Pipeline};
 use super::metrics::Measure;
-use super::TaskError;
 use crate::gguf::Fnv;
 
 /// Most examples before a document.
@@ -170,11 +170,20 @@ fn plain(path: &Path) -> Result<Config, TaskError> {
     let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let base = Config { dataset_path: file, ..Config::default() };
     if has("prompt") && has("answer") {
-        let (output, choices) =
-            if has("choices") { ("multiple_choice", json!("choices")) } else { ("generate_until", Value::Null) };
+        let (output, choices) = if has("choices") {
+            ("multiple_choice", json!("choices"))
+        } else {
+            ("generate_until", Value::Null)
+        };
         let (text, target) = (json!("prompt"), json!("answer"));
         let output_type = Some(output.to_owned());
-        return Ok(Config { output_type, doc_to_text: text, doc_to_target: target, doc_to_choice: choices, ..base });
+        return Ok(Config {
+            output_type,
+            doc_to_text: text,
+            doc_to_target: target,
+            doc_to_choice: choices,
+            ..base
+        });
     }
     if has("text") {
         let output_type = Some("loglikelihood_rolling".to_owned());
@@ -213,7 +222,8 @@ impl Loader<'_> {
         };
         let required = |key: &str| self.key(key, "missing", "a field's name, a template or a constant");
         let text = field("doc_to_text", &config.doc_to_text)?;
-        let target = field("doc_to_target", &config.doc_to_target)?.ok_or_else(|| required("doc_to_target"))?;
+        let target =
+            field("doc_to_target", &config.doc_to_target)?.ok_or_else(|| required("doc_to_target"))?;
         let choices = field("doc_to_choice", &config.doc_to_choice)?;
         if text.is_none() && output != OutputType::LoglikelihoodRolling {
             return Err(required("doc_to_text"));
@@ -222,7 +232,8 @@ impl Loader<'_> {
             return Err(required("doc_to_choice"));
         }
         let description = config.description.as_ref().filter(|text| !text.is_empty());
-        let description = description.map(|text| Field::new("description", &json!(text), example)).transpose()?;
+        let description =
+            description.map(|text| Field::new("description", &json!(text), example)).transpose()?;
         let example_delimiter = config.fewshot_delimiter.clone().unwrap_or("\n\n".to_owned());
         let measures = Measure::all(&self.file, output, config.metric_list.as_deref())?;
         if measures.is_empty() || measures.len() > MAX_LIST {
@@ -272,12 +283,17 @@ impl Loader<'_> {
         let name = match (config.dataset_path.as_deref(), files) {
             (Some("json"), Some(DataFiles::One(file))) => match split {
                 None | Some("train") => file.as_str(),
-                Some(split) => return Err(self.key("the split", split, "train, where data_files is one file")),
+                Some(split) => {
+                    return Err(self.key("the split", split, "train, where data_files is one file"));
+                }
             },
             (Some("json"), Some(DataFiles::BySplit(files))) => {
-                let split = split.ok_or_else(|| self.key("test_split", "missing", "a split of data_files"))?;
+                let split =
+                    split.ok_or_else(|| self.key("test_split", "missing", "a split of data_files"))?;
                 let file = files.get(split).and_then(Value::as_str);
-                file.ok_or_else(|| self.key("data_files", format!("without {split}"), "a file for each split"))?
+                file.ok_or_else(|| {
+                    self.key("data_files", format!("without {split}"), "a file for each split")
+                })?
             }
             (Some("json") | None, _) => {
                 return Err(self.key("dataset_kwargs.data_files", "missing", "a file of documents"));
@@ -324,7 +340,11 @@ impl Loader<'_> {
         }
         let longest = configs.iter().map(|config| config.filter.len()).max().unwrap_or(0);
         if configs.is_empty() || configs.len().max(longest) > MAX_LIST {
-            return Err(self.key("filter_list", configs.len().to_string(), format!("1 to {MAX_LIST} filters")));
+            return Err(self.key(
+                "filter_list",
+                configs.len().to_string(),
+                format!("1 to {MAX_LIST} filters"),
+            ));
         }
         let pipeline = |config: &super::config::PipelineConfig| {
             let filters = config.filter.iter().map(|filter| Filter::new(&self.file, filter));

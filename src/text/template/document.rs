@@ -56,10 +56,7 @@ mod tests {
             ("{{q}}\n", "Who?\n"),
             ("{% if n > 2 %}\nmany{% endif %}", "\nmany"),
             ("{{n}} {{x}} {{yes}} {{none}}", "3 0.5 True None"),
-            (
-                "{{list}}",
-                r#"['a', "it's", 'say "hi"', 'line\nbreak', 'both \' and "', 1, 2.0, False]"#,
-            ),
+            ("{{list}}", r#"['a', "it's", 'say "hi"', 'line\nbreak', 'both \' and "', 1, 2.0, False]"#),
             ("{{map}} {{map.k[0]}}", "{'k': ['v']} v"),
             ("{{[q, n|string]}}", "['Who?', '3']"),
             ("{{list.index(\"it's\")}} {{q.strip('?')|lower}}", "1 who"),
