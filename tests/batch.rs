@@ -62,7 +62,7 @@ fn every_item_is_answered_as_it_asks() {
     let scratch = Scratch::new("answers");
     let (code, stdout, stderr) = scratch.run(&["in.jsonl"]);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("6 items, 0 of them done before, 0 failed"), "{stderr}");
+    assert!(stderr.contains("6 items, 0 done before, 0 failed"), "{stderr}");
     let answers = lines(&stdout);
     let text = |i: usize| answers[i]["text"].as_str().unwrap();
     let action = r#"{"action":"light","room":"kitchen","state":"on"}"#;
@@ -129,4 +129,28 @@ fn what_cannot_be_answered_is_told() {
     let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "letter.txt"]);
     assert!(code == 2 && stderr.contains("letter.txt: line 1 is not one of a batch"), "{stderr}");
     assert_eq!(std::fs::read_to_string(scratch.0.join("letter.txt")).unwrap(), "A letter.\n");
+}
+
+#[test]
+fn options_hold_for_all_items_and_a_batch_keeps_to_them() {
+    let scratch = Scratch::new("options");
+    let (code, stdout, stderr) = scratch.run(&["in.jsonl", "--limit", "4", "--choices", "yes,no"]);
+    assert_eq!(code, 0, "{stderr}");
+    let answers = lines(&stdout);
+    let text = |i: usize| answers[i]["text"].as_str().unwrap();
+    assert!(["yes", "no"].contains(&text(0)) && ["yes", "no"].contains(&text(2)), "{stdout}");
+    assert_eq!(text(3), "door", "an item's own rule comes first");
+    let begun = ["in.jsonl", "-o", "out", "--limit", "1", "-n", "8"];
+    assert_eq!(scratch.run(&begun).0, 0);
+    for other in [
+        &["-n", "9"][..],
+        &["-n", "8", "--temp", "1"],
+        &["-n", "8", "--system", "Hi"],
+        &["-n", "8", "--kv", "q8_0"],
+    ] {
+        let (code, _, stderr) = scratch.run(&[&["in.jsonl", "-o", "out"], other].concat());
+        assert_eq!(code, 2, "{other:?} {stderr}");
+        assert!(stderr.contains("was begun with other prompts, options"), "{stderr}");
+    }
+    assert_eq!(scratch.run(&begun).0, 0);
 }

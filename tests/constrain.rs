@@ -123,7 +123,33 @@ fn what_cannot_be_followed_is_wrong_usage() {
     fails(&["--regex", "("], "regular expression");
     fails(&["--regex", "a", "--choices", "b"], "cannot be used with");
     fails(&["--choices", "a,,b"], "choice 2");
-    fails(&["--logprobs"], "--choices");
     let long = Temporary::new("long", &"a".repeat(300_000));
     fails(&["--grammar", long.path()], "at most 65536");
+}
+
+#[test]
+fn chats_are_held_to_a_form_that_can_change() {
+    use std::io::Write;
+    let chat = |args: &[&str], input: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
+        command.arg("chat").args(args).env_remove("SMOLT_MODEL");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let asked = "Turn on the kitchen lights\n/set answer regex [0-9]{3}\nLock the front door\n/set answer any\nHello\n";
+    let output = chat(&["--choices", "yes,no"], asked);
+    let (answers, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let lines: Vec<&str> = answers.lines().collect();
+    assert!(["yes", "no"].contains(&lines[0]), "{answers}");
+    assert!(lines[1].len() == 3 && lines[1].bytes().all(|byte| byte.is_ascii_digit()), "{answers}");
+    assert!(lines[2].len() > 3 && lines[2].contains(' '), "{answers}");
+    // What is wrong is said before a message is asked.
+    for (args, input) in [(&["--regex", "("][..], "Hello\n"), (&[], "/set answer regex (\nHello\n")] {
+        let output = chat(args, input);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("regular expression"), "{}", text(&output.stderr));
+    }
 }

@@ -14,6 +14,7 @@ mod layering;
 mod pack;
 mod perplexity;
 mod readme;
+mod run;
 mod shared;
 mod show;
 mod trained;

@@ -9,17 +9,16 @@ use smolt_quantize::compare::{CompareOptions, Text, compare};
 use crate::calibrate::{dialogues, repository};
 use crate::fixture::{Outcome, Scratch, quantize, tiny};
 
-const TOKENS: [&str; 2] = ["--calibration-tokens", "4096"];
-
 fn demo(path: &str) -> PathBuf {
     repository("tests/data/demo").join(path)
 }
 
 /// Quantizes the demo model, calibrated on the first half of its dialogues.
-fn demo_as(scratch: &Scratch, name: &str, more: &[&str]) -> (Outcome, PathBuf) {
+fn demo_as(scratch: &Scratch, name: &str, tokens: &str, more: &[&str]) -> (Outcome, PathBuf) {
     let text = scratch.file("text.txt", dialogues()[0].as_bytes());
     let output = scratch.path(name);
-    let asked = [&["--calibration", text.to_str().unwrap()], &TOKENS[..], more].concat();
+    let calibration = ["--calibration", text.to_str().unwrap(), "--calibration-tokens", tokens];
+    let asked = [&calibration[..], more].concat();
     (quantize(&demo("demo-f16.gguf"), &output, &asked), output)
 }
 
@@ -37,10 +36,11 @@ fn divergences(files: &[&Path]) -> Vec<f64> {
 #[test]
 fn a_mix_of_the_same_size_is_closer_than_one_type() {
     let scratch = Scratch::new();
-    let (one, uniform) = demo_as(&scratch, "uniform.gguf", &["--type", "q5_0", "--embedding-type", "q5_0"]);
+    let (one, uniform) =
+        demo_as(&scratch, "uniform.gguf", "2048", &["--type", "q5_0", "--embedding-type", "q5_0"]);
     assert_eq!(one.code, 0, "{}", one.stderr);
     let size = std::fs::metadata(&uniform).unwrap().len();
-    let (two, mixed) = demo_as(&scratch, "mixed.gguf", &["--size", &size.to_string()]);
+    let (two, mixed) = demo_as(&scratch, "mixed.gguf", "2048", &["--size", &size.to_string()]);
     assert_eq!(two.code, 0, "{}", two.stderr);
     let spent = std::fs::metadata(&mixed).unwrap().len();
     assert!(spent <= size && spent * 100 > size * 99, "{spent} of {size}");
@@ -59,7 +59,7 @@ fn what_is_asked_for_is_kept() {
     let scratch = Scratch::new();
     let asked =
         ["--bpw", "5.6", "--mix", "q4_0,q8_0", "--embedding-type", "q5_1", "--tensor-type", "attn_v=q4_1"];
-    let (done, output) = demo_as(&scratch, "out.gguf", &[&asked[..], &["--threads", "1"]].concat());
+    let (done, output) = demo_as(&scratch, "out.gguf", "512", &[&asked[..], &["--threads", "1"]].concat());
     assert_eq!(done.code, 0, "{}", done.stderr);
     let file = GgufFile::open(&output).unwrap();
     let named = |name: &str| file.tensor(name).unwrap().block_type.name();
@@ -72,7 +72,7 @@ fn what_is_asked_for_is_kept() {
     let bits = bytes as f64 * 8.0 / weights as f64;
     assert!(bits <= 5.6 && bits > 5.4, "{bits}");
     // The choice does not depend on the number of threads.
-    let (again, other) = demo_as(&scratch, "other.gguf", &[&asked[..], &["--threads", "3"]].concat());
+    let (again, other) = demo_as(&scratch, "other.gguf", "512", &[&asked[..], &["--threads", "3"]].concat());
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert!(std::fs::read(output).unwrap() == std::fs::read(other).unwrap());
 }

@@ -7,16 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::args::{LookupArgs, ModelArgs, ResourceArgs};
 use super::error::{CliError, Exit};
+use super::generation::GenerationArgs;
 use super::output::note;
-use super::prompt::PromptArgs;
-use super::sampling::SamplingArgs;
-use super::{interrupt, load};
+use super::{interrupt, session};
 use crate::eval::batch::{Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, Prepare, Progress};
-use crate::generate::{
-    Constraint, Conversation, Format, GenerateError, Grammar, GrammarCompiler, LogitFilter,
-};
+use crate::generate::{Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, LogitFilter};
+use crate::gguf::Fnv;
 use crate::text::{Message, Role, Tokenizer};
 
 /// Arguments of `smolt batch`.
@@ -26,7 +23,7 @@ use crate::text::{Message, Role, Tokenizer};
     after_help = "\
 Each line of the input is a JSON object with prompt (text) or messages (a list of role and content), and perhaps id,
 system, raw, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, schema, regex, grammar, choices.
-Each line of the output has index, id, input (a hash of the line), text, tokens, prompt_tokens, finish_reason, seed,
+Each line of the output has index, id, input (a hash of the line and of all else that counts), text, tokens, prompt_tokens, finish_reason, seed,
 logprob and timings, or error. With -o a batch that was stopped goes on where it was. Without --seed it is 0: equal
 inputs give equal answers.
 
@@ -52,27 +49,7 @@ pub struct BatchArgs {
     limit: Option<usize>,
 
     #[command(flatten)]
-    model: ModelArgs,
-
-    #[command(flatten)]
-    resources: ResourceArgs,
-
-    #[command(flatten)]
-    prompting: PromptArgs,
-
-    /// Tokens to generate at most per item [default: as many as the context holds]
-    #[arg(short = 'n', long, value_name = "N", env = "SMOLT_MAX_TOKENS")]
-    max_tokens: Option<usize>,
-
-    /// End answers before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-
-    #[command(flatten)]
-    lookup: LookupArgs,
-
-    #[command(flatten)]
-    sampling: SamplingArgs,
+    generation: GenerationArgs,
 }
 
 /// Reads the I-th of N parts.
@@ -88,6 +65,8 @@ pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
 struct Prompts {
     format: Format,
     system: Option<String>,
+    /// Of items that have none.
+    grammar: Option<Grammar>,
     tokenizer: Arc<Tokenizer>,
     compiler: OnceCell<GrammarCompiler>,
     /// The last grammar, as items often share one.
@@ -95,6 +74,13 @@ struct Prompts {
 }
 
 impl Prompts {
+    /// A hash of what answers depend on besides items and options.
+    fn basis(&self, identity: &Identity, context: usize) -> u64 {
+        let mut hash = Fnv::default();
+        hash.add(format!("{identity:?} {context} {:?} {:?}", self.system, self.grammar).as_bytes());
+        hash.finish()
+    }
+
     fn messages(&self, item: &Item) -> Result<Vec<Message>, String> {
         let has_own = item.messages.iter().flatten().any(|message| message.role == "system");
         let system = item.system.as_ref().or(self.system.as_ref().filter(|_| !has_own));
@@ -142,7 +128,7 @@ impl Prepare for Prompts {
             item.choices.clone().map(Grammar::Choices),
         ];
         let mut grammars = grammars.into_iter().flatten();
-        let Some(grammar) = grammars.next() else { return Ok(None) };
+        let Some(grammar) = grammars.next().or_else(|| self.grammar.clone()) else { return Ok(None) };
         if grammars.next().is_some() {
             return Err("the item has more than one of schema, regex, grammar and choices".to_owned());
         }
@@ -172,25 +158,29 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         Some(path) => Journal::open(path)?,
         None => Journal::stream("standard output", Box::new(std::io::stdout())),
     };
-    let planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows())?;
-    let mut sampler = args.sampling.resolve(&planned.file, args.model.model.is_none())?;
-    sampler.seed = args.sampling.seed().unwrap_or(0);
-    sampler.validate().map_err(GenerateError::from)?;
-    planned.check(args.resources.max_memory)?;
-    let mut loaded = planned.load(&args.model, started)?;
+    let GenerationArgs { prompting, max_tokens, stop, lookup, sampling, .. } = &args.generation;
+    let grammar = args.generation.grammar.read()?;
+    let planned = args.generation.plan(&args.generation.model)?;
+    let mut sampler = args.generation.sampler(&planned)?;
+    sampler.seed = sampling.seed().unwrap_or(0);
+    let mut loaded = planned.load(&args.generation.model, started)?;
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let prompts = Prompts {
-        format: args.prompting.format(&tokenizer)?,
-        system: args.prompting.system().map(str::to_owned),
+        format: prompting.format(&tokenizer)?,
+        system: prompting.system().map(str::to_owned),
+        grammar,
         tokenizer,
         compiler: OnceCell::new(),
         last: RefCell::new(None),
     };
+    let basis =
+        prompts.basis(&session::identity(&planned, &loaded, &prompts.format), loaded.session.context());
     let options = BatchOptions {
         sampler,
-        max_tokens: args.max_tokens,
-        stop: args.stop.clone(),
-        lookup: args.lookup.tokens(),
+        max_tokens: *max_tokens,
+        stop: stop.clone(),
+        lookup: lookup.tokens(),
+        basis,
         shard: args.shard.unwrap_or_default(),
         limit: args.limit,
     };
@@ -225,7 +215,8 @@ fn finish(done: Progress) -> Exit {
         eprintln!();
     }
     let Progress { done, resumed, failed, cancelled } = done;
-    note(format_args!("{done} items, {resumed} of them done before, {failed} failed"));
+    let items = if done == 1 { "item" } else { "items" };
+    note(format_args!("{done} {items}, {resumed} done before, {failed} failed"));
     match (cancelled, failed) {
         (true, _) => Exit::Interrupted,
         (_, 0) => Exit::Ok,

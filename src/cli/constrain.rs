@@ -30,10 +30,6 @@ pub(super) struct GrammarArgs {
     /// Answer with one of these texts; their probabilities are computed exactly
     #[arg(long, value_name = "A,B,C", group = "answer", value_delimiter = ',')]
     choices: Vec<String>,
-
-    /// Report the probability of every choice on standard error
-    #[arg(long, requires = "choices")]
-    pub(super) logprobs: bool,
 }
 
 impl GrammarArgs {
@@ -43,8 +39,8 @@ impl GrammarArgs {
     /// If its file cannot be read.
     pub(super) fn read(&self) -> Result<Option<Grammar>, CliError> {
         Ok(match self {
-            Self { schema: Some(path), .. } => Some(Grammar::Schema(read(path)?)),
-            Self { grammar: Some(path), .. } => Some(Grammar::Lark(read(path)?)),
+            Self { schema: Some(path), .. } => Some(Grammar::Schema(read_file(path)?)),
+            Self { grammar: Some(path), .. } => Some(Grammar::Lark(read_file(path)?)),
             Self { regex: Some(regex), .. } => Some(Grammar::Regex(regex.clone())),
             Self { choices, .. } if !choices.is_empty() => Some(Grammar::Choices(choices.clone())),
             _ => None,
@@ -53,7 +49,10 @@ impl GrammarArgs {
 }
 
 /// The text of a file, at most one byte more than a grammar may have.
-fn read(path: &Path) -> Result<String, CliError> {
+///
+/// # Errors
+/// If it cannot be read or is not UTF-8.
+pub(super) fn read_file(path: &Path) -> Result<String, CliError> {
     let failed = |source| CliError::ReadGrammar { file: path.display().to_string(), source };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = vec![];

@@ -77,10 +77,12 @@ pub enum CliError {
     DoesNotFit { file: String, needed: u64, limit: u64, context: usize, largest: Option<usize> },
     #[error("there is no prompt")]
     NoPrompt,
-    #[error("standard input is not UTF-8 text: wrong byte at offset {offset}")]
-    InputNotUtf8 { offset: usize },
-    #[error("standard input is longer than {limit} bytes")]
-    InputTooLong { limit: usize },
+    #[error("{from} is not UTF-8 text: wrong byte at offset {offset}")]
+    InputNotUtf8 { from: String, offset: usize },
+    #[error("{from} is longer than {limit} bytes")]
+    InputTooLong { from: String, limit: usize },
+    #[error("cannot read the prompt {file}")]
+    ReadPrompt { file: String, source: io::Error },
     #[error("cannot read standard input")]
     Input(#[source] io::Error),
     #[error("cannot read the text {file}")]
@@ -118,6 +120,7 @@ impl CliError {
             | Self::NoPrompt
             | Self::InputNotUtf8 { .. }
             | Self::InputTooLong { .. }
+            | Self::ReadPrompt { .. }
             | Self::ReadText { .. }
             | Self::ReadTemplate { .. }
             | Self::Template(TemplateError::UnknownName { .. })

@@ -1,37 +1,56 @@
 //! Standard input, and the prompt made of it.
 
+use std::fs::File;
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 
 use super::error::CliError;
 
 /// The argument that stands for standard input.
 const STDIN: &str = "-";
+/// What messages call standard input.
+pub(super) const STDIN_NAME: &str = "standard input";
 
 /// Reads all of standard input as text.
 ///
 /// # Errors
 /// If it has more than `limit` bytes, is not UTF-8 or cannot be read.
 pub(super) fn read_text(limit: usize) -> Result<String, CliError> {
-    let mut bytes = vec![];
-    let read = std::io::stdin().lock().take(limit as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(CliError::Input)?;
-    if bytes.len() > limit {
-        return Err(CliError::InputTooLong { limit });
-    }
-    String::from_utf8(bytes)
-        .map_err(|error| CliError::InputNotUtf8 { offset: error.utf8_error().valid_up_to() })
+    read_all(std::io::stdin().lock(), STDIN_NAME, limit, CliError::Input)
 }
 
-/// The prompt: the argument, then standard input unless that is a terminal. `-` stands for standard input
-/// alone, terminal or not.
+fn read_all(
+    from: impl Read,
+    name: &str,
+    limit: usize,
+    failed: impl Fn(std::io::Error) -> CliError,
+) -> Result<String, CliError> {
+    let mut bytes = vec![];
+    from.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let from = || name.to_owned();
+    if bytes.len() > limit {
+        return Err(CliError::InputTooLong { from: from(), limit });
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| CliError::InputNotUtf8 { from: from(), offset: error.utf8_error().valid_up_to() })
+}
+
+/// The prompt: the argument, then the files, then standard input unless that is a terminal. `-` stands for standard
+/// input, terminal or not.
 ///
 /// # Errors
-/// As [`read_text`], and if there is nothing but white space.
-pub(super) fn prompt(argument: Option<&str>, limit: usize) -> Result<String, CliError> {
-    let given = argument.filter(|argument| *argument != STDIN);
-    let reads_input = argument == Some(STDIN) || !std::io::stdin().is_terminal();
-    let input = if reads_input { read_text(limit)? } else { String::new() };
-    let prompt = join(given.unwrap_or_default(), &input);
+/// If a part has more than `limit` bytes, is not UTF-8 or cannot be read, and if there is nothing but white space.
+pub(super) fn prompt(argument: Option<&str>, files: &[PathBuf], limit: usize) -> Result<String, CliError> {
+    let mut prompt = argument.filter(|argument| *argument != STDIN).unwrap_or_default().to_owned();
+    for path in files {
+        let name = path.display().to_string();
+        let failed = |source| CliError::ReadPrompt { file: name.clone(), source };
+        let file = File::open(path).map_err(failed)?;
+        prompt = join(&prompt, &read_all(file, &name, limit, failed)?);
+    }
+    if argument == Some(STDIN) || !std::io::stdin().is_terminal() {
+        prompt = join(&prompt, &read_text(limit)?);
+    }
     if prompt.trim().is_empty() { Err(CliError::NoPrompt) } else { Ok(prompt) }
 }
 

@@ -10,8 +10,10 @@
 //! ```text
 //! run, chat, batch, eval, plan, show, tokenize, pack, bench, perplexity   one command each
 //! args                  arguments that commands share
-//! prompt, sampling      how messages become a prompt, and how tokens are chosen
-//! constrain             what an answer may be
+//! generation            those of commands that answer
+//!   prompt, sampling    how messages become a prompt, and how tokens are chosen
+//!   constrain           what an answer may be
+//! session               saved sessions
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
@@ -35,6 +37,7 @@ mod constrain;
 mod demo;
 mod error;
 mod eval;
+mod generation;
 mod input;
 mod interrupt;
 mod load;
@@ -46,6 +49,7 @@ mod plan;
 mod prompt;
 mod run;
 mod sampling;
+mod session;
 mod show;
 mod tokenize;
 

@@ -34,7 +34,12 @@ pub(super) fn act(
         Action::Edit => return edit(engine, talk),
         Action::System => system(argument, talk),
         Action::Set if argument.is_empty() => say(&talk.settings.show()),
-        Action::Set => talk.settings.set(argument)?,
+        Action::Set => {
+            let mut changed = talk.settings.clone();
+            changed.set(argument)?;
+            engine.constraint(changed.grammar.as_ref())?;
+            talk.settings = changed;
+        }
         Action::Show if argument == "history" => say(&report::history(&talk.conversation)),
         Action::Show => say(&report::overview(talk, engine)),
         Action::Context => say(&report::context(talk, engine)),

@@ -9,6 +9,7 @@ use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Editor};
 
 use super::super::error::CliError;
+use super::super::input::STDIN_NAME;
 use super::super::output::{self, note};
 use super::error::ChatError;
 use super::helper::Assistant;
@@ -157,13 +158,15 @@ impl Lines {
             let read = io::Read::take(&mut self.input, room).read_until(b'\n', &mut bytes);
             let read = read.map_err(CliError::Input)?;
             if bytes.len() > MAX_MESSAGE_BYTES {
-                return Err(CliError::InputTooLong { limit: MAX_MESSAGE_BYTES });
+                return Err(CliError::InputTooLong { from: STDIN_NAME.to_owned(), limit: MAX_MESSAGE_BYTES });
             }
             if read == 0 && bytes.is_empty() {
                 return Ok(None);
             }
-            let text = str::from_utf8(&bytes)
-                .map_err(|error| CliError::InputNotUtf8 { offset: self.offset + error.valid_up_to() })?;
+            let text = str::from_utf8(&bytes).map_err(|error| CliError::InputNotUtf8 {
+                from: STDIN_NAME.to_owned(),
+                offset: self.offset + error.valid_up_to(),
+            })?;
             if read == 0 || message::is_complete(text) {
                 let text = text.strip_suffix('\n').unwrap_or(text).replace("\r\n", "\n");
                 self.offset += bytes.len();

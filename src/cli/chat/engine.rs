@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use super::super::args::ModelArgs;
+use super::super::constrain;
 use super::super::error::CliError;
-use super::super::load::{self, Loaded, Planned};
+use super::super::load::{Loaded, Planned};
+use super::super::session;
 use super::ChatArgs;
-use crate::generate::{Format, Identity};
+use crate::generate::{Constraint, Format, Grammar, Identity};
 
 /// A model that is ready to talk.
 pub(super) struct Engine {
@@ -15,41 +17,37 @@ pub(super) struct Engine {
     pub(super) planned: Planned,
     pub(super) loaded: Loaded,
     pub(super) format: Format,
+    /// The last grammar, compiled for this model's tokens.
+    compiled: Option<(Grammar, Constraint)>,
 }
 
 impl Engine {
-    /// Opens a model and checks that it fits; nothing is loaded yet.
-    ///
-    /// # Errors
-    /// If it is not there, not one that can be run, or too large.
-    pub(super) fn plan(model: &ModelArgs, args: &ChatArgs) -> Result<Planned, CliError> {
-        let planned = load::plan(model, &args.resources, args.lookup.logit_rows())?;
-        planned.check(args.resources.max_memory)?;
-        Ok(planned)
-    }
-
     /// Loads a model that was planned.
     ///
     /// # Errors
     /// If the file is damaged, memory cannot be had or the chat template cannot be used.
     pub(super) fn load(model: ModelArgs, planned: Planned, args: &ChatArgs) -> Result<Engine, CliError> {
         let loaded = planned.load(&model, Instant::now())?;
-        let format = args.prompting.format(loaded.session.tokenizer())?;
-        Ok(Engine { model, planned, loaded, format })
+        let format = args.generation.prompting.format(loaded.session.tokenizer())?;
+        Ok(Engine { model, planned, loaded, format, compiled: None })
     }
 
     /// What a saved state depends on.
     pub(super) fn identity(&self) -> Identity {
-        let file = &self.planned.file;
-        let identity = Identity {
-            model: file.fingerprint(),
-            model_bytes: file.file_bytes(),
-            tokenizer: self.loaded.session.tokenizer().fingerprint(),
-            template: self.format.fingerprint(),
-            state: self.loaded.session.state_key(),
-        };
-        // Of the fingerprint's samples nothing need stay in memory.
-        file.release_all();
-        identity
+        session::identity(&self.planned, &self.loaded, &self.format)
+    }
+
+    /// The rule that a grammar makes.
+    ///
+    /// # Errors
+    /// If it is wrong or cannot be followed.
+    pub(super) fn constraint(&mut self, grammar: Option<&Grammar>) -> Result<Option<Constraint>, CliError> {
+        let Some(grammar) = grammar else { return Ok(None) };
+        if let Some((_, constraint)) = self.compiled.as_ref().filter(|(known, _)| known == grammar) {
+            return Ok(Some(constraint.clone()));
+        }
+        let constraint = constrain::compile(grammar, self.loaded.session.tokenizer())?;
+        self.compiled = Some((grammar.clone(), constraint.clone()));
+        Ok(Some(constraint))
     }
 }

@@ -42,13 +42,12 @@ use self::console::{Console, Read};
 use self::engine::Engine;
 use self::settings::Settings;
 use self::talk::Talk;
-use super::args::{LookupArgs, ModelArgs, ResourceArgs};
+use super::args::ModelArgs;
 use super::error::{CliError, Exit};
+use super::generation::GenerationArgs;
 use super::interrupt::Interrupts;
 use super::output::{complain, note};
-use super::prompt::PromptArgs;
-use super::sampling::SamplingArgs;
-use crate::generate::{Conversation, GenerateError};
+use crate::generate::Conversation;
 
 /// Arguments of `smolt chat`.
 #[derive(Clone, Debug, clap::Args)]
@@ -66,29 +65,9 @@ Examples:
   printf 'Turn on the kitchen lights\\nAnd the blinds down\\n' | smolt chat"
 )]
 pub struct ChatArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-
-    #[command(flatten)]
-    resources: ResourceArgs,
-
-    #[command(flatten)]
-    prompting: PromptArgs,
-
     /// Go on with the session in this file, with all that was computed, and save it there at the end
     #[arg(long, value_name = "FILE", env = "SMOLT_SESSION")]
     session: Option<PathBuf>,
-
-    /// Tokens of an answer at most [default: as many as the context holds]
-    #[arg(short = 'n', long, value_name = "N", env = "SMOLT_MAX_TOKENS")]
-    max_tokens: Option<usize>,
-
-    /// End an answer before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-
-    #[command(flatten)]
-    lookup: LookupArgs,
 
     /// Let answers go in circles; without it, one that repeats the same words over and over is ended
     #[arg(long)]
@@ -103,7 +82,7 @@ pub struct ChatArgs {
     stats: bool,
 
     #[command(flatten)]
-    sampling: SamplingArgs,
+    generation: GenerationArgs,
 }
 
 /// What to do after a line.
@@ -116,29 +95,33 @@ enum Flow {
 
 /// Loads the model and talks until there is no more to say.
 pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
-    let planned = Engine::plan(&args.model, args)?;
-    let sampler = args.sampling.resolve(&planned.file, args.model.model.is_none())?;
-    sampler.validate().map_err(GenerateError::from)?;
-    let mut engine = Engine::load(args.model.clone(), planned, args)?;
+    let GenerationArgs { model, prompting, max_tokens, stop, lookup, .. } = &args.generation;
+    let grammar = args.generation.grammar.read()?;
+    let planned = args.generation.plan(model)?;
+    let sampler = args.generation.sampler(&planned)?;
+    let mut engine = Engine::load(model.clone(), planned, args)?;
+    // A wrong grammar is said before the first message.
+    engine.constraint(grammar.as_ref())?;
     let interactive = std::io::stdin().is_terminal();
     let mut talk = Talk {
-        conversation: Conversation::new(args.prompting.system()),
+        conversation: Conversation::new(prompting.system()),
         settings: Settings {
             sampler,
-            max_tokens: args.max_tokens,
-            stop: args.stop.clone(),
+            max_tokens: *max_tokens,
+            stop: stop.clone(),
+            grammar,
             loop_guard: !args.no_loop_guard,
             stats: args.stats,
         },
         interrupts: Interrupts::new(interactive)?,
         interactive,
-        lookup: args.lookup.tokens(),
+        lookup: lookup.tokens(),
         answers: 0,
         last: None,
     };
     if let Some(path) = args.session.as_ref().filter(|path| path.exists()) {
         talk.load(&mut engine, path)?;
-        if let Some(system) = args.prompting.system() {
+        if let Some(system) = prompting.system() {
             talk.conversation.set_system(Some(system));
         }
     }
@@ -208,7 +191,7 @@ fn converse(
 /// Loads another model once the memory of this one is free; if that fails, this one again, and says why.
 fn switch(args: &ChatArgs, engine: Engine, path: PathBuf) -> Result<(Engine, Option<CliError>), CliError> {
     let model = ModelArgs { model: Some(path), pre: engine.model.pre.clone() };
-    let planned = match Engine::plan(&model, args) {
+    let planned = match args.generation.plan(&model) {
         Ok(planned) => planned,
         Err(error) => return Ok((engine, Some(error))),
     };
@@ -220,7 +203,7 @@ fn switch(args: &ChatArgs, engine: Engine, path: PathBuf) -> Result<(Engine, Opt
             Ok((engine, None))
         }
         Err(error) => {
-            let planned = Engine::plan(&before, args)?;
+            let planned = args.generation.plan(&before)?;
             Ok((Engine::load(before, planned, args)?, Some(error)))
         }
     }

@@ -8,14 +8,6 @@ use crate::generate::{Conversation, Outcome};
 use crate::model::LanguageModel;
 use crate::text::Tokenizer;
 
-/// That the oldest turns were dropped.
-pub(super) fn dropped(turns: usize, has_system: bool) -> String {
-    let what =
-        if turns == 1 { "the oldest turn is".to_owned() } else { format!("the {turns} oldest turns are") };
-    let kept = if has_system { "; the system prompt is kept" } else { "" };
-    format!("the context is full: {what} forgotten{kept}")
-}
-
 /// Counts and times of an answer.
 pub(super) fn stats(outcome: &Outcome, engine: &Engine) -> String {
     let Outcome { timings, prompt_tokens, tokens, .. } = outcome;

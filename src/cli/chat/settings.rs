@@ -1,10 +1,13 @@
 //! What `/set` changes.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::str::FromStr;
 
+use super::super::constrain;
+use super::super::error::CliError;
 use super::error::ChatError;
-use crate::generate::SamplerOptions;
+use crate::generate::{Grammar, SamplerOptions};
 
 /// Settings of the answers to come.
 #[derive(Clone, Debug)]
@@ -17,10 +20,12 @@ pub(super) struct Settings {
     pub(super) loop_guard: bool,
     /// Say after each answer how long it took.
     pub(super) stats: bool,
+    /// What answers may be.
+    pub(super) grammar: Option<Grammar>,
 }
 
 /// Names of the settings.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 11] = [
     "temp",
     "top_k",
     "top_p",
@@ -31,21 +36,23 @@ pub(super) const NAMES: [&str; 10] = [
     "stop",
     "loop_guard",
     "stats",
+    "answer",
 ];
 
 impl Settings {
     /// Changes a setting to what `text` says, `NAME VALUE`; on an error nothing is changed.
     ///
     /// # Errors
-    /// If there is no such setting, or it cannot have this value.
-    pub(super) fn set(&mut self, text: &str) -> Result<(), ChatError> {
+    /// If there is no such setting, it cannot have this value, or a file that it names cannot be read.
+    pub(super) fn set(&mut self, text: &str) -> Result<(), CliError> {
         let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let name = name.replace('-', "_");
         let Some(&name) = NAMES.iter().find(|known| **known == name) else {
             return Err(ChatError::UnknownSetting {
                 found: name.chars().take(32).collect(),
                 known: NAMES.join(", "),
-            });
+            }
+            .into());
         };
         let (value, mut changed) = (value.trim(), self.clone());
         let bad = |expected| ChatError::BadSetting { setting: name, found: value.to_owned(), expected };
@@ -64,13 +71,17 @@ impl Settings {
                 changed.max_tokens = is_known.then_some(count).ok_or(bad("a whole number or none"))?;
             }
             "stop" if value == "none" => changed.stop.clear(),
-            "stop" if value.is_empty() => return Err(bad("a text or none")),
+            "stop" if value.is_empty() => return Err(bad("a text or none").into()),
             "stop" => changed.stop = vec![value.to_owned()],
             "loop_guard" => changed.loop_guard = switch(value).ok_or(bad("on or off"))?,
-            _ => changed.stats = switch(value).ok_or(bad("on or off"))?,
+            "stats" => changed.stats = switch(value).ok_or(bad("on or off"))?,
+            _ => {
+                let expected = "any, schema FILE, regex RE, grammar FILE or choices A,B,C";
+                changed.grammar = grammar(value)?.ok_or(bad(expected))?;
+            }
         }
         if changed.sampler.validate().is_err() {
-            return Err(bad("a number in its range; smolt help chat has the ranges"));
+            return Err(bad("a number in its range; smolt help chat has the ranges").into());
         }
         *self = changed;
         Ok(())
@@ -83,11 +94,42 @@ impl Settings {
         let stop = if self.stop.is_empty() { "none".to_owned() } else { format!("{:?}", self.stop) };
         let max_tokens = self.max_tokens.map_or("none".to_owned(), |count| count.to_string());
         let (loop_guard, stats) = (on(self.loop_guard), on(self.stats));
-        let values: [&dyn Display; NAMES.len()] =
-            [temperature, top_k, top_p, min_p, repeat_penalty, seed, &max_tokens, &stop, &loop_guard, &stats];
+        let answer = self.grammar.as_ref().map_or("any".to_owned(), |grammar| match grammar {
+            Grammar::Regex(regex) => format!("regex {regex}"),
+            Grammar::Choices(choices) => format!("choices {}", choices.join(",")),
+            grammar => grammar.what().to_owned(),
+        });
+        let values: [&dyn Display; NAMES.len()] = [
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            seed,
+            &max_tokens,
+            &stop,
+            &loop_guard,
+            &stats,
+            &answer,
+        ];
         let lines = NAMES.iter().zip(values).map(|(name, value)| format!("  {name:<15} {value}"));
         lines.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// What answers may be, `KIND VALUE`; `None` if it is none of these.
+fn grammar(text: &str) -> Result<Option<Option<Grammar>>, CliError> {
+    let (kind, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let value = value.trim();
+    Ok(match (kind, value) {
+        ("any", "") => Some(None),
+        (_, "") => None,
+        ("schema", file) => Some(Some(Grammar::Schema(constrain::read_file(Path::new(file))?))),
+        ("grammar", file) => Some(Some(Grammar::Lark(constrain::read_file(Path::new(file))?))),
+        ("regex", regex) => Some(Some(Grammar::Regex(regex.to_owned()))),
+        ("choices", texts) => Some(Some(Grammar::Choices(texts.split(',').map(str::to_owned).collect()))),
+        _ => None,
+    })
 }
 
 fn number<T: FromStr>(text: &str) -> Option<T> {
@@ -108,15 +150,25 @@ mod tests {
 
     fn settings() -> Settings {
         let sampler = SamplerOptions::default();
-        Settings { sampler, max_tokens: None, stop: vec![], loop_guard: true, stats: false }
+        Settings { sampler, max_tokens: None, stop: vec![], loop_guard: true, stats: false, grammar: None }
     }
 
     #[test]
     fn every_setting_can_be_changed_and_shown() {
         let mut settings = settings();
-        for (name, value) in
-            NAMES.iter().zip(["0.25", "7", "0.5", "0.125", "1.5", "99", "12", "END", "off", "on"])
-        {
+        for (name, value) in NAMES.iter().zip([
+            "0.25",
+            "7",
+            "0.5",
+            "0.125",
+            "1.5",
+            "99",
+            "12",
+            "END",
+            "off",
+            "on",
+            "choices a,b",
+        ]) {
             settings.set(&format!("{name}  {value} ")).unwrap();
             assert!(
                 settings.show().lines().any(|line| line.contains(name) && line.contains(value)),
@@ -127,18 +179,29 @@ mod tests {
         assert_eq!((settings.max_tokens, settings.loop_guard, settings.stats), (Some(12), false, true));
         settings.set("max-tokens none").unwrap();
         settings.set("stop none").unwrap();
-        assert_eq!((settings.max_tokens, settings.stop.len()), (None, 0));
+        settings.set("answer any").unwrap();
+        assert_eq!((settings.max_tokens, settings.stop.len(), settings.grammar), (None, 0, None));
     }
 
     #[test]
     fn wrong_values_change_nothing() {
         let mut settings = settings();
         let before = settings.show();
-        for wrong in
-            ["temp", "temp x", "temp -1", "temp nan", "top_p 2", "seed -1", "max_tokens many", "stats maybe"]
-        {
-            assert!(matches!(settings.set(wrong), Err(ChatError::BadSetting { .. })), "{wrong}");
+        for wrong in [
+            "temp",
+            "temp x",
+            "temp -1",
+            "temp nan",
+            "top_p 2",
+            "seed -1",
+            "max_tokens many",
+            "stats maybe",
+            "answer regex",
+        ] {
+            let error = settings.set(wrong).unwrap_err();
+            assert!(matches!(error, CliError::Chat(ChatError::BadSetting { .. })), "{wrong}");
         }
+        assert!(matches!(settings.set("answer schema /no/file"), Err(CliError::ReadGrammar { .. })));
         assert!(settings.set("colour red").unwrap_err().to_string().contains("repeat_penalty"));
         assert_eq!(settings.show(), before);
     }

@@ -5,17 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::error::{CliError, Exit};
+use super::super::generation::answer_room;
 use super::super::interrupt::Interrupts;
 use super::super::output::{Answer, note, say};
+use super::super::session;
 use super::engine::Engine;
 use super::error::ChatError;
 use super::report;
 use super::settings::Settings;
-use crate::generate::{Conversation, FinishReason, LoopGuard, Outcome, Request, SamplerOptions};
-use crate::generate::{open, save};
-
-/// Part of the context that is kept free for an answer.
-const ANSWER_SHARE: usize = 4;
+use crate::generate::{
+    Conversation, FinishReason, LogitFilter, LoopGuard, Outcome, Request, SamplerOptions, save,
+};
 
 /// A conversation with all that its next answer depends on but the model.
 pub(super) struct Talk {
@@ -78,14 +78,12 @@ impl Talk {
     }
 
     fn answer(&mut self, engine: &mut Engine) -> Result<Ended, CliError> {
+        let mut constraint = engine.constraint(self.settings.grammar.as_ref())?;
         let session = &mut engine.loaded.session;
         let (tokenizer, context) = (Arc::clone(session.tokenizer()), session.context());
-        let share = context / ANSWER_SHARE;
-        let reserve = self.settings.max_tokens.map_or(share, |count| count.min(share)).max(1);
+        let reserve = answer_room(self.settings.max_tokens, context);
         let next = self.conversation.next(&engine.format, &tokenizer, context, reserve)?;
-        if next.dropped > 0 {
-            note(report::dropped(next.dropped, self.conversation.system().is_some()));
-        }
+        session::note_dropped(next.dropped, self.conversation.system().is_some());
         let settings = &self.settings;
         let seed = settings.sampler.seed.wrapping_add(self.answers);
         let (mut printed, mut guard) = (Answer::new(), LoopGuard::default());
@@ -97,6 +95,7 @@ impl Talk {
                 stop: &settings.stop,
                 cancel: Some(cancel),
                 lookup: self.lookup,
+                filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
                 ..Request::new(&next.tokens)
             };
             session.generate(request, &mut |event| {
@@ -138,15 +137,8 @@ impl Talk {
     /// # Errors
     /// If it cannot be read; the conversation is then as before.
     pub(super) fn load(&mut self, engine: &mut Engine, path: &Path) -> Result<(), CliError> {
-        let opened = open(path, &engine.identity(), &mut engine.loaded.session)?;
-        self.conversation = opened.conversation;
+        self.conversation = session::resume(path, &engine.identity(), &mut engine.loaded)?;
         self.last = None;
-        if let Some(what) = opened.refused {
-            note(format_args!(
-                "{} was saved with {what}: what was computed is not used, the messages are read again",
-                path.display()
-            ));
-        }
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ use super::batch::shard;
 use super::error::{CliError, Exit};
 use super::output::note;
 use super::prompt::PromptArgs;
-use super::{interrupt, load};
+use super::{interrupt, load, session};
 use crate::eval::batch::Journal;
 use crate::eval::tasks::{
     Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
@@ -49,11 +49,11 @@ With --samples an evaluation that was stopped goes on where it was. --min and --
 below or above.
 
 Examples:
-  smolt eval prompts/demo-actions.yaml
-  smolt eval -m model.gguf prompts/*.yaml --samples samples.jsonl --report report.html
-  smolt eval prompts/demo-actions.yaml --compare float.gguf small.gguf
-  smolt eval prompts/demo-actions.yaml --min exact_match=0.9
-  smolt eval prompts/demo-actions.yaml --shard 0/4 --samples part0.jsonl
+  smolt eval --chat prompts/demo-actions.yaml
+  smolt eval -m model.gguf prompts/common.yaml --samples samples.jsonl --report report.html
+  smolt eval --chat prompts/demo-actions.yaml --compare float.gguf small.gguf
+  smolt eval --chat prompts/demo-actions.yaml --min exact_match=0.9
+  smolt eval --chat prompts/demo-actions.yaml --shard 0/4 --samples part0.jsonl
   smolt eval --merge part*.jsonl"
 )]
 pub struct EvalArgs {
@@ -179,16 +179,14 @@ fn ask(
     planned.check(args.resources.max_memory)?;
     let mut loaded = planned.load(model, started)?;
     let tokenizer = Arc::clone(loaded.session.tokenizer());
-    let format = if args.chat { Some(args.prompting.format(&tokenizer)?) } else { None };
+    let format = if args.chat { args.prompting.format(&tokenizer)? } else { Format::Raw { control: false } };
     let chat = match &format {
-        None => None,
-        Some(Format::Template(template)) => Some(Chat { template }),
-        Some(Format::Raw { .. }) => return Err(CliError::NoTemplate),
+        Format::Template(template) => Some(Chat { template }),
+        Format::Raw { .. } if args.chat => return Err(CliError::NoTemplate),
+        Format::Raw { .. } => None,
     };
     let mut hash = Fnv::default();
-    hash.add(&planned.file.fingerprint().to_le_bytes());
-    hash.add(&tokenizer.fingerprint().to_le_bytes());
-    hash.add(args.resources.kv.name().as_bytes());
+    hash.add(format!("{:?}", session::identity(&planned, &loaded, &format)).as_bytes());
     let options = EvaluationOptions {
         limit: args.limit.map(|limit| limit as usize),
         seed: args.seed,

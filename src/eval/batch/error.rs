@@ -20,7 +20,7 @@ pub enum BatchError {
     #[error("{file}: line {line} is not one of a batch; name another output or delete it")]
     Foreign { file: String, line: usize },
     #[error(
-        "{file}: was begun with other prompts or another --shard (line {line} there, prompt {index} now); name another output or delete it"
+        "{file}: was begun with other prompts, options or another model or --shard (line {line} there, prompt {index} now); name another output or delete it"
     )]
     OtherInput { file: String, line: usize, index: usize },
     #[error("{file}: has {extra} lines more than there are prompts; it was begun with others")]

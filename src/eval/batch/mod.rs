@@ -45,10 +45,23 @@ pub struct BatchOptions {
     pub stop: Vec<String>,
     /// Tokens to guess ahead.
     pub lookup: usize,
+    /// A hash of what else answers depend on, such as the model. A batch goes on only with the same.
+    pub basis: u64,
     /// The part of the items to answer: those whose index is `shard.0` modulo `shard.1`, if that is not 0.
     pub shard: (usize, usize),
     /// Items to answer at most, those of earlier runs included.
     pub limit: Option<usize>,
+}
+
+impl BatchOptions {
+    /// Of what changes answers; not of which items are answered.
+    fn fingerprint(&self) -> u64 {
+        let mut hash = Fnv::default();
+        hash.add(
+            format!("{:?} {:?} {:?} {}", self.sampler, self.max_tokens, self.stop, self.basis).as_bytes(),
+        );
+        hash.finish()
+    }
 }
 
 /// From an item to what the session needs.
@@ -87,7 +100,7 @@ struct Line<'a> {
     /// As in the item.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a Value>,
-    /// FNV-1a of the item's line, so that a batch goes on only with the input it began with.
+    /// FNV-1a of the item's line and the options, so that a batch goes on only with what it began with.
     input: String,
     #[serde(flatten)]
     given: Given<'a>,
@@ -152,6 +165,7 @@ impl<M: LanguageModel> Batch<'_, M> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Progress, BatchError> {
         let mut state = Progress::default();
+        let options = self.options.fingerprint();
         let mut tokens = Vec::new();
         let mut lines = item::Lines::new(input);
         while let Some((index, line)) = lines.next()? {
@@ -163,6 +177,7 @@ impl<M: LanguageModel> Batch<'_, M> {
                 break;
             }
             let mut hash = Fnv::default();
+            hash.add(&options.to_le_bytes());
             hash.add(line.as_bytes());
             let input = format!("{:016x}", hash.finish());
             if output.is_done(index, &input)? {

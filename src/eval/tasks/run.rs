@@ -270,7 +270,8 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         (output, samples): (&mut Journal, &mut Vec<Sample>),
     ) -> Result<(), TaskError> {
         let doc = &at.task.documents[at.document];
-        let hashed = if at.task.text.is_some() { prompt.text.clone() } else { text_of(&asked.target) };
+        let is_rolling = at.task.output == OutputType::LoglikelihoodRolling;
+        let hashed = if is_rolling { text_of(&asked.target) } else { prompt.text.clone() };
         let doc_hash = sha256(&serde_json::to_string_pretty(doc).unwrap_or_default());
         let [prompt_hash, target_hash] = [hashed, text_of(&asked.target)].map(|text| sha256(&text));
         let judged = asked.judged.iter().zip(&at.task.pipelines).enumerate().skip(done);

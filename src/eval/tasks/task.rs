@@ -119,7 +119,7 @@ pub struct Task {
     pub(super) measures: Vec<Measure>,
     pub(super) pipelines: Vec<Pipeline>,
     pub(super) generation: Generation,
-    /// Differs between task files.
+    /// Differs between task files, documents and examples.
     pub(super) fingerprint: u64,
 }
 
@@ -240,8 +240,14 @@ impl Loader<'_> {
             let expected = format!("1 to {MAX_LIST} metrics");
             return Err(self.key("metric_list", measures.len().to_string(), expected));
         }
+        let examples = self.examples(split)?;
+        let mut hash = Fnv::default();
+        hash.add(&fingerprint.to_le_bytes());
+        for document in documents.iter().chain(&examples.documents) {
+            hash.add(serde_json::to_string(document).unwrap_or_default().as_bytes());
+        }
         Ok(Task {
-            examples: self.examples(split)?,
+            examples,
             target_delimiter: config.target_delimiter.clone().unwrap_or(" ".to_owned()),
             pipelines: self.pipelines(output)?,
             generation: Generation::new(&self.file, config.generation_kwargs.as_ref(), &example_delimiter)?,
@@ -254,7 +260,7 @@ impl Loader<'_> {
             choices,
             description,
             measures,
-            fingerprint,
+            fingerprint: hash.finish(),
         })
     }
 

@@ -3,10 +3,7 @@
 //! A template is untrusted. Its fuel pays for every instruction, every byte of every text and every slot of every
 //! list it makes, before they are made. Nesting of blocks and calls is bounded. Expressions may be as long as the
 //! template and values as deep as the fuel allows, and both are walked by recursion, so that compiling and rendering
-//! run on a stack of their own.
-//!
-//! Not bounded: minijinja joins lists lazily and free of charge, so that a template that doubles a list by `+` more
-//! than 32 times makes it do all of the work at once.
+//! run on a stack of their own. Lists that are added are bounded by [`super::sums`].
 
 use std::sync::LazyLock;
 
@@ -15,10 +12,10 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use regex_automata::meta::Regex;
 
 use super::date::Time;
-use super::{MAX_TEMPLATE_BYTES, TemplateError, python};
+use super::{MAX_TEMPLATE_BYTES, TemplateError, python, sums};
 
 /// Work a template may do; a unit is one instruction or 64 bytes of text.
-const FUEL: u64 = 1 << 20;
+const FUEL: u64 = 1 << 21;
 /// Nesting of loops, conditions and macro calls.
 const MAX_RECURSION: usize = 128;
 /// Bytes of the rendered text.
@@ -40,30 +37,25 @@ pub(super) struct Engine {
 impl Engine {
     /// For a chat template.
     pub(super) fn new(source: &str) -> Result<Engine, TemplateError> {
-        Engine::build(source, |environment| {
-            let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-            environment.set_syntax(syntax?);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        Engine::build(source, syntax, |environment| {
             environment.add_function("raise_exception", raise_exception);
-            python::install(environment);
-            Ok(())
         })
     }
 
     /// For a template over a document: line ends stay, and what is not defined is an error.
     pub(super) fn for_documents(source: &str) -> Result<Engine, TemplateError> {
-        Engine::build(source, |environment| {
-            let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
-            environment.set_syntax(syntax?);
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        Engine::build(source, syntax, |environment| {
             environment.set_undefined_behavior(UndefinedBehavior::Strict);
-            python::install(environment);
             environment.set_formatter(python::write_repr);
-            Ok(())
         })
     }
 
     fn build(
         source: &str,
-        set_up: impl FnOnce(&mut Environment<'static>) -> Result<(), Error>,
+        syntax: Result<SyntaxConfig, Error>,
+        set_up: impl FnOnce(&mut Environment<'static>),
     ) -> Result<Engine, TemplateError> {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(TemplateError::TooLarge { found: source.len(), limit: MAX_TEMPLATE_BYTES });
@@ -73,8 +65,12 @@ impl Engine {
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
+        let syntax = syntax.map_err(syntax_error)?;
+        environment.set_syntax(syntax.clone());
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        set_up(&mut environment).map_err(syntax_error)?;
+        python::install(&mut environment);
+        sums::install(&mut environment);
+        set_up(&mut environment);
         let source = prepare(source);
         let longest = longest_tag(&source);
         if longest > MAX_TAG_BYTES {
@@ -82,6 +78,7 @@ impl Engine {
             return Err(TemplateError::Syntax { message });
         }
         on_own_stack(|| {
+            let source = sums::guard(&source, NAME, syntax).map_err(syntax_error)?;
             environment.add_template_owned(NAME, source).map_err(syntax_error)?;
             Ok(Engine { environment })
         })

@@ -7,6 +7,7 @@
 //!   python   methods, filters and tests that differ
 //!   json     tojson
 //!   date     strftime_now
+//!   sums     lists that templates add up, bounded
 //! trace    which characters of a prompt come from messages
 //! builtin  templates by name
 //! document templates of evaluation tasks
@@ -22,6 +23,7 @@ mod document;
 mod engine;
 mod json;
 mod python;
+mod sums;
 mod trace;
 
 #[cfg(test)]

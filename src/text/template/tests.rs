@@ -174,8 +174,14 @@ fn hostile_templates_are_stopped() {
         "{{ 2 ** 100000 }}",
         "{% for i in range(99999) %}{{ messages | tojson(indent=60) }}{% endfor %}",
         "{% set ns = namespace(x='a') %}{% for i in range(99999) %}{% set ns.x = ns.x.replace('a', 'aa') %}{% endfor %}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [0] + ns.x + ns.x %}{% endfor %}",
+        "{% macro f(x, n) %}{% if n %}{{ f(x + x, n - 1) }}{% endif %}{% endmacro %}{{ f([1], 40) }}",
+        "{% set x = [1, 2] %}{% for i in range(40) %}{% set x = [x, x] | sum(start=[]) %}{% endfor %}{{ [[1]] | sum(start=[]) }}",
+        "{{ [1] | chain([2]) | length }}",
+        "{% set x = [1] * 99999 + [] %}",
     ];
-    for source in [endless, loops, doubling, replacing, joining, padding, formatting]
+    let lists = "{% set x = [1] %}".to_owned() + &"{% set x = (x) + x %}".repeat(60) + "{{ x | length }}";
+    for source in [endless, loops, doubling, replacing, joining, padding, formatting, lists]
         .into_iter()
         .chain(others.map(str::to_owned))
     {
@@ -191,6 +197,30 @@ fn hostile_templates_are_stopped() {
         let stopped = matches!(result, Err(TemplateError::OutOfFuel { .. } | TemplateError::Render { .. }));
         assert!(stopped, "{}", &source[..source.len().min(80)]);
     }
+}
+
+#[test]
+fn sums_are_what_they_were() {
+    let sums = [
+        ("{{ 1 + 2 * 3 + -4 }}", "3"),
+        ("{{ (1 + 2) * (3 + 4) }}", "21"),
+        ("{{ 'a' + 'b' + 'c' | upper }}", "abC"),
+        ("{{- 'a' + 'b' -}} ", "ab"),
+        ("{{ ([1] + [2, 3]) | length + 1 }}", "4"),
+        ("{% for x in [1] + [2] %}{{ x + loop.index0 }}{% endfor %}", "13"),
+        ("{% macro m(a, b=1 + 1) %}{{ a + b }}{% endmacro %}{{ m(a=1 + 2) }}", "5"),
+        ("{% set x, y = 1 + 1, 2 + 2 %}{{ {'k': x + y}['k' + ''] }}", "6"),
+        ("{{ 'yes' if 1 + 1 == 2 and not 2 + 2 < 4 else 'n' + 'o' }}", "yes"),
+        ("{{ 'äöü' + 'ß' }}{# 1 + #}{% raw %}{{ 1 + 1 }}{% endraw %}", "äöüß{{ 1 + 1 }}"),
+        ("{{ 'abcdef'[1 + 1:2 + 3] }}{{ [1, 2, 3] | sum }}", "cde6"),
+        ("{{ messages[0 + 0]['con' + 'tent'] + '!' }}", "hi!"),
+    ];
+    for (source, expected) in sums {
+        assert_eq!(rendered(source, &[(Role::User, "hi")]).unwrap(), expected, "{source}");
+    }
+    // As long as any conversation.
+    let turns = "{% set ns = namespace(x=[]) %}{% for i in range(2000) %}{% set ns.x = ns.x + [i] %}{% endfor %}{{ ns.x | length }}";
+    assert_eq!(rendered(turns, &[]).unwrap(), "2000");
 }
 
 #[test]

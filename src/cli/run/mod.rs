@@ -1,0 +1,219 @@
+//! `smolt run`: one prompt, one answer.
+
+mod report;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::report::{Report, TokenReport};
+use super::constrain::{self, ChoiceReport};
+use super::error::{CliError, Exit};
+use super::generation::{GenerationArgs, answer_room};
+use super::load::{Loaded, Planned};
+use super::output::{self, Answer, note};
+use super::{input, interrupt, session};
+use crate::generate::{
+    Choice, Conversation, FinishReason, Format, Grammar, LogitFilter, MAX_LOGPROBS, Outcome, Request,
+    SamplerOptions, save,
+};
+use crate::text::MAX_MESSAGE_BYTES;
+
+/// Arguments of `smolt run`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_override_self = true,
+    after_help = "\
+The prompt is the argument, followed by the files, followed by standard input, which is read unless it is a terminal.
+Only the answer goes to standard output.
+
+Examples:
+  smolt run \"Turn on the kitchen lights\"
+  smolt run -m model.gguf \"Summarize this:\" -f letter.txt > summary.txt
+  git diff | smolt run -m model.gguf \"Explain these changes:\"
+  smolt run --session kiosk.session \"And now the blinds\"
+  smolt run -m model.gguf --schema person.json \"Invent a person\" | jq .name
+  smolt run -m model.gguf --choices yes,no --logprobs \"Is water wet?\"
+  smolt run -m base.gguf --raw -n 50 --temp 0 \"Once upon a time\"
+  smolt run -m model.gguf --json \"Why is the sky blue?\" | jq -r .text"
+)]
+pub struct RunArgs {
+    /// What to answer; - for standard input
+    prompt: Option<String>,
+
+    /// Files that follow the prompt; may be given several times
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+
+    /// Go on with the session in this file, with all that was computed, and save it there at the end
+    #[arg(long, value_name = "FILE", env = "SMOLT_SESSION")]
+    session: Option<PathBuf>,
+
+    /// Report times and memory on standard error
+    #[arg(long)]
+    stats: bool,
+
+    /// Print one line of JSON at the end instead of the answer
+    #[arg(long)]
+    json: bool,
+
+    /// Report the log-probability of every token, with its N likeliest alternatives, or the probabilities of all
+    /// choices: in the JSON, else on standard error [default without a number: 0]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "0",
+          value_parser = clap::value_parser!(u16).range(0..=MAX_LOGPROBS as i64))]
+    logprobs: Option<u16>,
+
+    #[command(flatten)]
+    generation: GenerationArgs,
+}
+
+/// Loads the model and answers the prompt.
+pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
+    let grammar = args.generation.grammar.read()?;
+    let prompt = input::prompt(args.prompt.as_deref(), &args.file, MAX_MESSAGE_BYTES)?;
+    let started = Instant::now();
+    let planned = args.generation.plan(&args.generation.model)?;
+    let sampler = args.generation.sampler(&planned)?;
+    let mut loaded = planned.load(&args.generation.model, started)?;
+    let mut talk = Talk::open(args, &planned, &mut loaded)?;
+    let tokens = talk.ask(args, prompt, &loaded)?;
+    let seed = sampler.seed;
+    let answer = answer(args, &tokens, sampler, grammar.as_ref(), &mut loaded)?;
+    let outcome = &answer.outcome;
+    let mut report = Report::new(&planned, &loaded, outcome, seed);
+    report.choices = answer.choices.as_ref().map(|choices| choices.iter().map(ChoiceReport::new).collect());
+    report.logprobs = args.logprobs.filter(|_| answer.choices.is_none()).map(|_| answer.tokens.as_slice());
+    if args.json {
+        output::write_json(&report)?;
+    }
+    note_end(outcome, grammar.as_ref());
+    if args.logprobs.is_some() && !args.json {
+        match &answer.choices {
+            Some(choices) => constrain::note_choices(choices),
+            None => report::note_tokens(&answer.tokens),
+        }
+    }
+    if args.stats {
+        note(format_args!("statistics\n{}", report::stats(&report, &planned, &loaded)));
+    }
+    let is_cancelled = outcome.finish == FinishReason::Cancelled;
+    if let Some(path) = &args.session {
+        talk.conversation.answer(outcome, &Arc::clone(loaded.session.tokenizer()))?;
+        let identity = session::identity(&planned, &loaded, &talk.format);
+        save(path, &identity, &talk.conversation, &mut loaded.session)?;
+    }
+    Ok(if is_cancelled { Exit::Interrupted } else { Exit::Ok })
+}
+
+/// What was said, and how it becomes a prompt.
+struct Talk {
+    format: Format,
+    conversation: Conversation,
+}
+
+impl Talk {
+    /// Begins a conversation, or goes on with the saved one.
+    fn open(args: &RunArgs, planned: &Planned, loaded: &mut Loaded) -> Result<Talk, CliError> {
+        let prompting = &args.generation.prompting;
+        let format = prompting.format(loaded.session.tokenizer())?;
+        let Some(path) = args.session.as_ref().filter(|path| path.exists()) else {
+            return Ok(Talk { format, conversation: Conversation::new(prompting.system()) });
+        };
+        let identity = session::identity(planned, loaded, &format);
+        let mut conversation = session::resume(path, &identity, loaded)?;
+        if prompting.system().is_some() {
+            conversation.set_system(prompting.system());
+        }
+        Ok(Talk { format, conversation })
+    }
+
+    /// The tokens that ask.
+    fn ask(&mut self, args: &RunArgs, prompt: String, loaded: &Loaded) -> Result<Vec<u32>, CliError> {
+        self.conversation.ask(prompt);
+        let context = loaded.session.context();
+        let reserve = answer_room(args.generation.max_tokens, context);
+        let next = self.conversation.next(&self.format, loaded.session.tokenizer(), context, reserve)?;
+        session::note_dropped(next.dropped, self.conversation.system().is_some());
+        Ok(next.tokens)
+    }
+}
+
+/// Says what may be wrong with an answer because of where it ended.
+fn note_end(outcome: &Outcome, grammar: Option<&Grammar>) {
+    if outcome.finish == FinishReason::Context {
+        note("the context is full; -c N gives a larger one");
+    }
+    if let Some(grammar) = grammar
+        && !matches!(outcome.finish, FinishReason::EndToken(_) | FinishReason::Complete)
+    {
+        note(format_args!("the answer was cut off and may not match the {}", grammar.what()));
+    }
+}
+
+/// What was answered.
+struct Answered {
+    outcome: Outcome,
+    /// With `--choices`.
+    choices: Option<Vec<Choice>>,
+    /// With `--logprobs`.
+    tokens: Vec<TokenReport>,
+}
+
+/// Generates; without `--json` the answer is printed as it comes.
+fn answer(
+    args: &RunArgs,
+    tokens: &[u32],
+    sampler: SamplerOptions,
+    grammar: Option<&Grammar>,
+    loaded: &mut Loaded,
+) -> Result<Answered, CliError> {
+    let cancel = interrupt::cancel_on_interrupt()?;
+    let mut constraint = match grammar {
+        None | Some(Grammar::Choices(_)) => None,
+        Some(grammar) => Some(constrain::compile(grammar, loaded.session.tokenizer())?),
+    };
+    let request = Request {
+        max_tokens: args.generation.max_tokens,
+        sampler,
+        stop: &args.generation.stop,
+        logprobs: args.logprobs.map(usize::from),
+        cancel: Some(&cancel),
+        lookup: args.generation.lookup.tokens(),
+        filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
+        ..Request::new(tokens)
+    };
+    if let Some(Grammar::Choices(texts)) = grammar {
+        let (outcome, choices) = loaded.session.choose(&request, texts)?;
+        if !args.json {
+            let mut printed = Answer::new();
+            printed.push(&outcome.text)?;
+            printed.finish()?;
+        }
+        return Ok(Answered { outcome, choices: Some(choices), tokens: vec![] });
+    }
+    let (outcome, tokens) = stream(args, request, loaded)?;
+    Ok(Answered { outcome, choices: None, tokens })
+}
+
+fn stream(
+    args: &RunArgs,
+    request: Request<'_>,
+    loaded: &mut Loaded,
+) -> Result<(Outcome, Vec<TokenReport>), CliError> {
+    let tokenizer = Arc::clone(loaded.session.tokenizer());
+    let mut printed = Answer::new();
+    let (mut failure, mut tokens) = (None, vec![]);
+    let outcome = loaded.session.generate(request, &mut |event| {
+        tokens.extend(TokenReport::new(event, &tokenizer));
+        if !args.json {
+            failure = printed.push(event.text).err();
+        }
+        if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    printed.finish()?;
+    Ok((outcome?, tokens))
+}
