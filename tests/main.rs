@@ -9,6 +9,7 @@ mod chat;
 mod cli;
 mod constrain;
 mod demo;
+mod eval;
 mod grammar;
 mod layering;
 mod pack;
