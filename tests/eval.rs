@@ -150,7 +150,8 @@ fn compare_samples(found: &Value, wanted: &Value) {
     }
     for (name, value) in wanted["metrics"].as_object().unwrap() {
         if ["acc", "acc_norm", "acc_bytes", "exact_match", "bleu"].contains(&name.as_str()) {
-            let same = if name == "bleu" { found[name] == *value } else { found[name].as_f64() == value.as_f64() };
+            let same =
+                if name == "bleu" { found[name] == *value } else { found[name].as_f64() == value.as_f64() };
             assert!(same, "{what}: {name} is {}, expected {value}", found[name]);
         } else {
             let (found, wanted) = (numbers(&found[name]), numbers(value));
@@ -278,7 +279,10 @@ fn two_models_are_compared() {
     let scratch = Scratch::new("compare");
     let (float, small) = (model(FLOAT), model(EMBEDDED));
     let same = scratch.out(&["choices.yaml", "last.yaml", "-c", "128", "--compare", &float, &float]);
-    assert!(same.lines().count() == 5 && same.lines().all(|line| line.ends_with("equal on every document")), "{same}");
+    assert!(
+        same.lines().count() == 5 && same.lines().all(|line| line.ends_with("equal on every document")),
+        "{same}"
+    );
     let found = scratch.out(&["last.yaml", "--compare", &float, &small, "--json", "--report", "page.html"]);
     let found: Value = serde_json::from_str(&found).unwrap();
     let perplexity = &found["comparisons"][0];
@@ -391,7 +395,10 @@ fn untrusted_tasks_are_bounded() {
 #[test]
 fn documents_need_no_task_file() {
     let scratch = Scratch::new("plain");
-    scratch.write("quiz.jsonl", "{\"prompt\": \"Turning on the\", \"choices\": [\"kitchen lights\", \"moon\"], \"answer\": 0}\n");
+    scratch.write(
+        "quiz.jsonl",
+        "{\"prompt\": \"Turning on the\", \"choices\": [\"kitchen lights\", \"moon\"], \"answer\": 0}\n",
+    );
     scratch.write("ask.jsonl", "{\"prompt\": \"Lock the front door\", \"answer\": \"Locking the front door.\\n{\\\"action\\\":\\\"door\\\",\\\"door\\\":\\\"front\\\",\\\"state\\\":\\\"locked\\\"}\"}\n");
     scratch.write("words.jsonl", "{\"text\": \"The door is locked.\"}\n");
     let report: Value =
@@ -413,7 +420,10 @@ fn documents_need_no_task_file() {
 fn the_page_needs_nothing_else_and_nothing_escapes() {
     let scratch = Scratch::new("page");
     let evil = "<script>alert(1)</script>\" onload='x' &amp; \u{1b}[31m";
-    scratch.write("evil.jsonl", &(json!({"prompt": evil, "choices": [evil, "b"], "answer": 0}).to_string() + "\n"));
+    scratch.write(
+        "evil.jsonl",
+        &(json!({"prompt": evil, "choices": [evil, "b"], "answer": 0}).to_string() + "\n"),
+    );
     scratch.out(&["evil.jsonl", "replies.yaml", "last.yaml", "--report", "page.html"]);
     let page = scratch.read("page.html");
     for wanted in ["<!DOCTYPE html>", "Content-Security-Policy", "<svg", "golden_replies", "&lt;script&gt;"] {
@@ -422,7 +432,8 @@ fn the_page_needs_nothing_else_and_nothing_escapes() {
     for forbidden in ["<script", "http:", "https:", "onload='", "\u{1b}", "url("] {
         assert!(!page.contains(forbidden), "{forbidden}");
     }
-    let left: Vec<_> = std::fs::read_dir(&scratch.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(&scratch.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
     let (code, _, stderr) = scratch.run(&["last.yaml", "--limit", "1", "--report", "missing/page.html"]);
     assert!(code == 1 && stderr.contains("missing/page.html"), "{stderr}");

@@ -11,6 +11,7 @@
 //!   filters   what becomes of an answer before it is judged
 //! prompt      a document with the examples before it, as text or as messages
 //!   random    Python's random numbers, so that the examples are the same
+//! ask         one document: what is asked, and how what is said is judged
 //! score       log-likelihoods and answers of the model, by the one generation session
 //! metrics     the table of metrics; what a document adds to each
 //!   bleu      corpus BLEU
@@ -30,6 +31,7 @@
 //! same samples, and so the same results.
 
 mod aggregate;
+mod ask;
 mod bleu;
 mod compare;
 mod config;

@@ -1,8 +1,8 @@
 //! All tasks, document by document.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 
+use super::ask::{Asked, Question, text_of};
 use super::prompt::{Chat, Prompter};
 use super::sample::{Line, sha256};
 use super::score::Scorer;
@@ -63,16 +63,6 @@ pub struct Evaluation<'a, M> {
     pub options: &'a EvaluationOptions,
     /// Stops the evaluation; the document under way gets no line.
     pub cancel: &'a CancelHandle,
-}
-
-/// What a model said about a document.
-struct Asked {
-    target: Value,
-    arguments: Value,
-    /// `[request][answer]`
-    responses: Value,
-    /// The metrics by pipeline, with what they judge.
-    judged: Vec<(Value, Map<String, Value>)>,
 }
 
 impl<M: LanguageModel> Evaluation<'_, M> {
@@ -174,91 +164,11 @@ impl<M: LanguageModel> Evaluation<'_, M> {
 
     /// Asks the model about a document and judges what it says.
     fn ask(&mut self, at: &At<'_>, prompt: &Prompt, delimiter: &str) -> Result<Asked, TaskError> {
-        let (task, place) = (at.task, at.task.place(at.document));
-        let target = task.target.target(place, task.choices.is_some())?;
-        let mut scorer = Scorer {
-            session: &mut *self.session,
-            cancel: self.cancel,
-            task: &task.name,
-            document: at.document,
-        };
-        match task.output {
-            OutputType::MultipleChoice => {
-                let choices = task.choices.as_ref().map_or(Ok(vec![]), |field| field.choices(place))?;
-                let texts: Vec<String> =
-                    choices.iter().map(|choice| format!("{delimiter}{choice}")).collect();
-                let found: Result<Vec<_>, _> =
-                    texts.iter().map(|text| scorer.continuation(prompt, text)).collect();
-                let found: Vec<(f64, bool)> = found?.iter().map(|found| (found.sum, found.greedy)).collect();
-                let values = judge_choices(task, &choices, &found, &target);
-                let arguments = texts.iter().map(|text| json!([prompt.text, text])).collect();
-                let responses = found.iter().map(|found| json!([found])).collect();
-                Ok(Asked { target, arguments, responses, judged: vec![(json!(found), values)] })
-            }
-            OutputType::Loglikelihood => {
-                let text = text_of(&target);
-                let found = scorer.continuation(prompt, &text)?;
-                let values = measured(task, |name| match name {
-                    "perplexity" => json!(found.sum),
-                    _ => json!(u8::from(found.greedy)),
-                });
-                let pair = json!([found.sum, found.greedy]);
-                let arguments = json!([[prompt.text, text]]);
-                Ok(Asked {
-                    target,
-                    arguments,
-                    responses: json!([[pair]]),
-                    judged: vec![(json!([pair]), values)],
-                })
-            }
-            OutputType::LoglikelihoodRolling => {
-                let text = text_of(&target);
-                let sum = scorer.rolling(&text)?;
-                let values = measured(task, |name| match name {
-                    "word_perplexity" => json!([sum, words(&text)]),
-                    _ => json!([sum, text.len()]),
-                });
-                let arguments = json!([[text]]);
-                Ok(Asked {
-                    target,
-                    arguments,
-                    responses: json!([[sum]]),
-                    judged: vec![(json!([sum]), values)],
-                })
-            }
-            OutputType::GenerateUntil => {
-                let seed = self.options.seed.wrapping_add(at.index as u64);
-                let answer = scorer.generate(prompt, &task.generation, seed)?;
-                let targets = self.targets(at, &target)?;
-                let judge = |pipeline: &super::filters::Pipeline| {
-                    let filtered = pipeline.apply(&answer);
-                    let values = task
-                        .measures
-                        .iter()
-                        .map(|measure| (measure.metric.name.to_owned(), measure.answer(&filtered, &targets)));
-                    (json!([filtered]), values.collect())
-                };
-                let judged = task.pipelines.iter().map(judge).collect();
-                let until =
-                    json!({"until": task.generation.until, "temperature": task.generation.temperature});
-                let arguments = json!([[prompt.text, until]]);
-                Ok(Asked { target, arguments, responses: json!([[answer]]), judged })
-            }
-        }
-    }
-
-    /// The texts that are right.
-    fn targets(&self, at: &At<'_>, target: &Value) -> Result<Vec<String>, TaskError> {
-        let place = at.task.place(at.document);
-        if let Some(field) = &at.task.choices {
-            let choices = field.choices(place)?;
-            let index = target.as_u64().and_then(|index| usize::try_from(index).ok());
-            return Ok(index.and_then(|index| choices.get(index).cloned()).into_iter().collect());
-        }
-        match target {
-            Value::Array(targets) => Ok(targets.iter().map(text_of).collect()),
-            target => Ok(vec![text_of(target)]),
-        }
+        let (task, document) = (at.task, at.document);
+        let seed = self.options.seed.wrapping_add(at.index as u64);
+        let session = &mut *self.session;
+        let scorer = Scorer { session, cancel: self.cancel, task: &task.name, document };
+        Question { task, document, prompt, delimiter, seed }.ask(scorer)
     }
 
     /// Writes the lines of a document from pipeline `done` on and reads them as they will be read later.
@@ -326,69 +236,5 @@ impl At<'_> {
         hash.add(&self.run.to_le_bytes());
         hash.add(serde_json::to_string(&self.task.documents[self.document]).unwrap_or_default().as_bytes());
         format!("{:016x}", hash.finish())
-    }
-}
-
-/// The metrics of a task by name.
-fn measured(task: &Task, value: impl Fn(&str) -> Value) -> Map<String, Value> {
-    let names = task.measures.iter().map(|measure| measure.metric.name);
-    names.map(|name| (name.to_owned(), value(name))).collect()
-}
-
-/// Whether the most likely choice is a right one, by each metric. Of equals the first counts.
-fn judge_choices(
-    task: &Task,
-    choices: &[String],
-    found: &[(f64, bool)],
-    target: &Value,
-) -> Map<String, Value> {
-    let index = |value: &Value| match value {
-        Value::String(text) => choices.iter().position(|choice| choice == text),
-        value => value.as_u64().and_then(|index| usize::try_from(index).ok()),
-    };
-    let right: Vec<usize> = match target {
-        Value::Array(targets) => targets.iter().filter_map(index).collect(),
-        target => index(target).into_iter().collect(),
-    };
-    measured(task, |name| {
-        let length = |choice: &String| match name {
-            "acc_norm" => choice.chars().count() as f64,
-            "acc_bytes" => choice.len() as f64,
-            _ => 1.0,
-        };
-        let scores = found.iter().zip(choices).map(|((sum, _), choice)| sum / length(choice));
-        let best = scores.enumerate().fold((0, f64::NEG_INFINITY), |best, (index, score)| {
-            if score > best.1 { (index, score) } else { best }
-        });
-        json!(f64::from(right.contains(&best.0)))
-    })
-}
-
-/// A target as text.
-fn text_of(target: &Value) -> String {
-    target.as_str().map_or_else(|| target.to_string(), str::to_owned)
-}
-
-/// Parts between white space, those at the ends included, as Python's `re.split` counts them.
-fn words(text: &str) -> usize {
-    let mut words = 1;
-    let mut was_space = false;
-    for c in text.chars() {
-        let is_space = c.is_whitespace();
-        words += usize::from(is_space && !was_space);
-        was_space = is_space;
-    }
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_counted_as_python_splits() {
-        for (text, count) in [("", 1), ("a", 1), ("a b", 2), (" a\n\nb ", 4), ("  ", 2)] {
-            assert_eq!(words(text), count, "{text:?}");
-        }
     }
 }
