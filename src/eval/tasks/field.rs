@@ -13,7 +13,7 @@ pub const MAX_CHOICES: usize = 1 << 10;
 #[derive(Debug)]
 pub(super) enum Source {
     Name(String),
-    Template(DocumentTemplate),
+    Template(Box<DocumentTemplate>),
     Constant(Value),
 }
 
@@ -40,7 +40,7 @@ impl Field {
             Value::String(source)
                 if source.contains("{{") || source.contains("{%") || source.contains("{#") =>
             {
-                Source::Template(DocumentTemplate::compile(source)?)
+                Source::Template(Box::new(DocumentTemplate::compile(source)?))
             }
             Value::Object(map) => Source::Constant(map.values().cloned().collect()),
             constant => Source::Constant(constant.clone()),

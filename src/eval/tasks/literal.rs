@@ -88,22 +88,25 @@ impl Parser<'_> {
 
 /// Reads what follows a backslash.
 fn escape(chars: &mut std::str::Chars<'_>, text: &mut String) -> Option<()> {
-    let digits = match chars.next()? {
-        'n' => return Some(text.push('\n')),
-        'r' => return Some(text.push('\r')),
-        't' => return Some(text.push('\t')),
+    let code = |chars: &mut std::str::Chars<'_>, digits| {
+        let code: String = chars.by_ref().take(digits).collect();
+        char::from_u32(u32::from_str_radix(&code, 16).ok()?)
+    };
+    let c = match chars.next()? {
         '\n' => return Some(()),
-        c @ ('\\' | '\'' | '"') => return Some(text.push(c)),
-        'x' => 2,
-        'u' => 4,
-        'U' => 8,
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        c @ ('\\' | '\'' | '"') => c,
+        'x' => code(chars, 2)?,
+        'u' => code(chars, 4)?,
+        'U' => code(chars, 8)?,
         c => {
             text.push('\\');
-            return Some(text.push(c));
+            c
         }
     };
-    let code: String = chars.by_ref().take(digits).collect();
-    text.push(char::from_u32(u32::from_str_radix(&code, 16).ok()?)?);
+    text.push(c);
     Some(())
 }
 
