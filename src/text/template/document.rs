@@ -67,7 +67,12 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_an_error() {
-        assert!(matches!(render("{{missing}}", serde_json::json!({})), Err(TemplateError::Render { .. })));
+        for source in
+            ["{{missing}}", "{{missing|trim}}", "{{missing|lower}}", "{{missing|tojson}}", "{{missing.of}}"]
+        {
+            let error = render(source, serde_json::json!({}));
+            assert!(matches!(error, Err(TemplateError::Render { .. })), "{source} {error:?}");
+        }
         assert!(matches!(render("{{", serde_json::json!({})), Err(TemplateError::Syntax { .. })));
     }
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
+use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
 use super::json;
 
@@ -18,9 +18,12 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.set_formatter(write_value);
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", json::tojson);
-    environment.add_filter("trim", |value: &Value, chars: Option<&str>| {
+    environment.add_filter("trim", |state: &State<'_, '_>, value: &Value, chars: Option<&str>| {
+        if value.is_undefined() && state.undefined_behavior() == UndefinedBehavior::Strict {
+            return Err(Error::from(ErrorKind::UndefinedError));
+        }
         let text = value.as_str().map_or_else(|| Cow::from(value.to_string()), Cow::from);
-        strip(&text, chars, true, true).to_owned()
+        Ok(strip(&text, chars, true, true).to_owned())
     });
     environment.add_filter("indent", indent);
     environment.add_filter("wordcount", |text: &str| split_spaces(text, usize::MAX).len());
