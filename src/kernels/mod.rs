@@ -25,6 +25,7 @@ mod generic;
 mod kv;
 mod layout;
 pub mod ops;
+mod packed_row;
 #[cfg(test)]
 mod repeated;
 mod scalar;

@@ -9,7 +9,8 @@ use super::activation::Activation;
 use super::acts::{ActScale, Acts, QuantSink};
 use super::generic::{ChunkJob, MatmulJob};
 use super::kv::{CHUNK, KvType, Partial, Stored};
-use super::layout::{BLOCK, PackedRow, Packing};
+use super::layout::{BLOCK, Packing};
+use super::packed_row::PackedRow;
 
 /// Partial sums of a reduction: element `i` goes to sum `i % 16`.
 pub(crate) const VIRTUAL: usize = 16;
