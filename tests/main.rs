@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod constrain;
 mod demo;
+mod eval;
 mod grammar;
 mod layering;
 mod pack;

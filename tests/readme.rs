@@ -75,8 +75,17 @@ impl Shell {
         let path = format!("{}:{}", smolt.parent().unwrap().display(), std::env::var("PATH").unwrap());
         // README's examples name files of the user's.
         std::fs::write(folder.join("letter.txt"), "Turn on the kitchen lights, please. ".repeat(10)).unwrap();
-        for (from, to) in [("demo-f16.gguf", "original.gguf"), ("demo-calibration.txt", "text.txt")] {
-            std::fs::copy(repository(&format!("tests/data/demo/{from}")), folder.join(to)).unwrap();
+        for (from, to) in [
+            ("tests/data/demo/demo-f16.gguf", "original.gguf"),
+            ("tests/data/demo/demo-calibration.txt", "text.txt"),
+            ("src/cli/demo.gguf", "quantized.gguf"),
+        ] {
+            std::fs::copy(repository(from), folder.join(to)).unwrap();
+        }
+        std::fs::create_dir_all(folder.join("prompts")).unwrap();
+        for entry in std::fs::read_dir(repository("prompts")).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), folder.join("prompts").join(entry.file_name())).unwrap();
         }
         Self { folder, path, hub: hub() }
     }

@@ -2,7 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,8 +10,10 @@ use std::time::Instant;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::output::note;
+use super::progress::Progress;
 use super::{interrupt, session};
-use crate::eval::batch::{Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, Prepare, Progress};
+use crate::eval::batch::Progress as BatchProgress;
+use crate::eval::batch::{Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, Prepare};
 use crate::generate::{Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, LogitFilter};
 use crate::gguf::Fnv;
 use crate::text::{Message, Role, Tokenizer};
@@ -52,7 +54,8 @@ pub struct BatchArgs {
     generation: GenerationArgs,
 }
 
-fn shard(text: &str) -> Result<(usize, usize), String> {
+/// Reads the I-th of N parts.
+pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
     let parts =
         text.split_once('/').and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
     parts
@@ -187,7 +190,11 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let session = &mut loaded.session;
     let energy = EnergyMeter::find();
     let mut batch = Batch { session, prepare: &prompts, options: &options, cancel: &cancel, energy };
-    match batch.run(&mut *input, &mut output, &mut show) {
+    let (mut progress, total) = (Progress::new(), count(args));
+    let show = &mut |at: BatchProgress| progress.show(at.done as u64, total, |items| items.to_string());
+    let done = batch.run(&mut *input, &mut output, show);
+    progress.clear();
+    match done {
         Err(BatchError::Write { source, .. }) if args.output.is_none() => Err(CliError::Output(source)),
         done => Ok(finish(done?)),
     }
@@ -201,19 +208,27 @@ fn open(args: &BatchArgs) -> Result<Box<dyn BufRead>, CliError> {
     Ok(Box::new(BufReader::new(File::open(&args.input).map_err(failed)?)))
 }
 
-/// Shows on a terminal how far it is.
-fn show(progress: Progress) {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r{} done, {} failed ", progress.done, progress.failed);
+/// Items that the batch is about, if that can be known before the end.
+fn count(args: &BatchArgs) -> Option<u64> {
+    if !args.input.is_file() {
+        return None;
     }
+    let (mut items, mut is_blank) = (0, true);
+    for byte in BufReader::new(File::open(&args.input).ok()?).bytes() {
+        match byte.ok()? {
+            b'\n' => is_blank = true,
+            byte if is_blank && !byte.is_ascii_whitespace() => (items, is_blank) = (items + 1, false),
+            _ => {}
+        }
+    }
+    let (part, parts) = args.shard.unwrap_or((0, 1));
+    let own = (items + parts - 1 - part) / parts;
+    Some(args.limit.map_or(own, |limit| own.min(limit)) as u64)
 }
 
 /// Says how it ended.
-fn finish(done: Progress) -> Exit {
-    if std::io::stderr().is_terminal() {
-        eprintln!();
-    }
-    let Progress { done, resumed, failed, cancelled } = done;
+fn finish(done: BatchProgress) -> Exit {
+    let BatchProgress { done, resumed, failed, cancelled } = done;
     let items = if done == 1 { "item" } else { "items" };
     note(format_args!("{done} {items}, {resumed} done before, {failed} failed"));
     match (cancelled, failed) {

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::eval::EvalError;
 use crate::eval::batch::BatchError;
+use crate::eval::tasks::TaskError;
 use crate::generate::{GenerateError, GrammarError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
@@ -29,6 +30,8 @@ pub enum Exit {
     Model = 3,
     /// It does not fit into the memory there is or is allowed, or into the context.
     DoesNotFit = 4,
+    /// A result of an evaluation is not what `--min` or `--max` ask for.
+    Threshold = 5,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -58,6 +61,14 @@ pub enum CliError {
     Eval(#[from] EvalError),
     #[error(transparent)]
     Batch(#[from] BatchError),
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error("there is no task to evaluate")]
+    NoTask,
+    #[error("the model has no chat template")]
+    NoTemplate,
+    #[error("there is no result {found}; there are: {known}")]
+    NoMetric { found: String, known: String },
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error(transparent)]
@@ -108,8 +119,12 @@ impl CliError {
             Self::Batch(error) => batch_exit(error),
             Self::Store(error) => store_exit(error),
             Self::Config(_) | Self::NotAsked { .. } => Exit::Usage,
+            Self::Task(error) => task_exit(error),
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
+            | Self::NoTask
+            | Self::NoTemplate
+            | Self::NoMetric { .. }
             | Self::NoPrompt
             | Self::InputNotUtf8 { .. }
             | Self::InputTooLong { .. }
@@ -132,6 +147,8 @@ impl CliError {
                 return Some(format!("a context of {context} fits: -c {context}"));
             }
             Self::DoesNotFit { .. } => "use a smaller model or a stronger quantization",
+            Self::NoTask => "name a task file (YAML) or documents (JSONL); see smolt eval --help",
+            Self::NoTemplate => "leave --chat off, or name a template with --template",
             Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",
             Self::InputNotUtf8 { .. } => "convert it first, e.g. with iconv -t UTF-8",
             Self::InputTooLong { .. } => "split it",
@@ -232,5 +249,16 @@ fn store_exit(error: &StoreError) -> Exit {
         | StoreError::BadVariable { .. }
         | StoreError::NoHome => Exit::Usage,
         _ => Exit::Runtime,
+    }
+}
+
+fn task_exit(error: &TaskError) -> Exit {
+    match error {
+        TaskError::Generate(error) => generate_exit(error),
+        TaskError::Text(error) => text_exit(error),
+        TaskError::Journal(error) => batch_exit(error),
+        TaskError::NoRoom { .. } | TaskError::ContinuationTooLong { .. } => Exit::DoesNotFit,
+        TaskError::NotFinite { .. } => Exit::Runtime,
+        _ => Exit::Usage,
     }
 }

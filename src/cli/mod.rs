@@ -8,7 +8,7 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, chat, batch, plan, show, tokenize, pack, bench, perplexity   one command each
+//! run, chat, batch, eval, plan, show, tokenize, pack, bench, perplexity   one command each
 //! pull, models          fetching models; list, rm and alias
 //! completions           files for shells and for man
 //! config                configuration files, before the command line is read
@@ -21,6 +21,7 @@
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
 //! interrupt             Ctrl-C
+//! progress              how far long work is
 //! demo                  the built-in model
 //! error                 everything that can go wrong, with its exit code and a hint
 //! ```
@@ -41,6 +42,7 @@ mod config;
 mod constrain;
 mod demo;
 mod error;
+mod eval;
 mod generation;
 mod input;
 mod interrupt;
@@ -51,6 +53,7 @@ mod output;
 mod pack;
 mod perplexity;
 mod plan;
+mod progress;
 mod prompt;
 #[cfg(feature = "pull")]
 mod pull;
@@ -77,7 +80,7 @@ Examples:
 
 Exit codes:
   0 done    1 failed    2 wrong usage    3 model missing or unreadable
-  4 does not fit into memory or context    130 interrupted
+  4 does not fit into memory or context    5 a result misses --min or --max    130 interrupted
 
 Options with a variable in brackets may be set in the environment, or in a file: see smolt help config.";
 
@@ -99,6 +102,8 @@ pub enum Command {
     Chat(Box<chat::ChatArgs>),
     /// Answer many prompts from a file, one JSON object per line
     Batch(Box<batch::BatchArgs>),
+    /// Ask a model questions with known answers, and judge what it says
+    Eval(Box<eval::EvalArgs>),
     /// Show how much memory a model needs, before loading it
     Plan(plan::PlanArgs),
     /// Show what is in a model file
@@ -158,6 +163,7 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Run(args) => run::execute(args),
         Command::Chat(args) => chat::execute(args),
         Command::Batch(args) => batch::execute(args),
+        Command::Eval(args) => eval::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Show(args) => show::execute(args),
         #[cfg(feature = "pull")]

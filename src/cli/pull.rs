@@ -1,17 +1,12 @@
 //! `smolt pull`: fetches a model.
 
-use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
-
 use serde::Serialize;
 
 use super::error::{CliError, Exit};
 use super::memory::show_bytes;
 use super::output::{self, note};
+use super::progress::Progress;
 use crate::store::{Event, Hub, HubName, Pulled, Store, check_alias, pull};
-
-/// Time between two lines of progress.
-const TICK: Duration = Duration::from_millis(200);
 
 /// Arguments of `smolt pull`.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,7 +64,8 @@ pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
     args.alias.as_deref().map_or(Ok(()), check_alias)?;
     let store = Store::of_user()?;
     let mut progress = Progress::new();
-    let result = pull((&store, &Hub::of_user()?), &name, &args.revision, &mut |event| progress.show(&event));
+    let result =
+        pull((&store, &Hub::of_user()?), &name, &args.revision, &mut |event| tell(&event, &mut progress));
     progress.clear();
     let Pulled { model, fetched, was_installed } = result?;
     let record = model.record.as_ref();
@@ -102,100 +98,34 @@ pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Tells how far it is, on one line of a terminal.
-struct Progress {
-    /// Whether standard error is a terminal that can.
-    is_terminal: bool,
-    shown: bool,
-    last: Option<Instant>,
-    /// When the first bytes of this process came, and how many there were before.
-    start: Option<(Instant, u64)>,
-}
-
-impl Progress {
-    fn new() -> Self {
-        // A dumb terminal cannot take a line away again.
-        let is_dumb = std::env::var("TERM").is_ok_and(|term| term.eq_ignore_ascii_case("dumb"));
-        Self { is_terminal: io::stderr().is_terminal() && !is_dumb, shown: false, last: None, start: None }
+/// Tells what happens.
+fn tell(event: &Event<'_>, progress: &mut Progress) {
+    if let Event::Progress { bytes, total } = event {
+        return progress.show(*bytes, *total, show_bytes);
     }
-
-    fn show(&mut self, event: &Event<'_>) {
-        if !matches!(event, Event::Progress { .. }) {
-            self.clear();
+    progress.clear();
+    match event {
+        Event::Chosen { file, others: [] } => note(format_args!("fetching {file}")),
+        Event::Chosen { file, others } => {
+            note(format_args!("fetching {file}; others are {}", others.join(", ")));
         }
-        match event {
-            Event::Chosen { file, others: [] } => note(format_args!("fetching {file}")),
-            Event::Chosen { file, others } => {
-                note(format_args!("fetching {file}; others are {}", others.join(", ")));
-            }
-            Event::Waiting => note("another smolt downloads; waiting for it"),
-            Event::Resuming { bytes } => {
-                note(format_args!("going on with an earlier download, {} are there", show_bytes(*bytes)));
-            }
-            Event::Cached { path } => note(format_args!("taking {}", path.display())),
-            Event::Retry { error, wait } => {
-                note(format_args!("{}; trying again in {:.1} s", with_cause(error), wait.as_secs_f64()));
-                self.start = None;
-            }
-            Event::Restart => {
-                note("what was there is not the beginning of this file; fetching it anew");
-                self.start = None;
-            }
-            Event::Progress { bytes, total } => self.line(*bytes, *total),
+        Event::Waiting => note("another smolt downloads; waiting for it"),
+        Event::Resuming { bytes } => {
+            note(format_args!("going on with an earlier download, {} are there", show_bytes(*bytes)));
         }
-    }
-
-    fn line(&mut self, bytes: u64, total: Option<u64>) {
-        let now = Instant::now();
-        let (start, before) = *self.start.get_or_insert((now, bytes));
-        if !self.is_terminal || self.last.is_some_and(|last| now - last < TICK) {
-            return;
+        Event::Cached { path } => note(format_args!("taking {}", path.display())),
+        Event::Retry { error, wait } => {
+            note(format_args!("{}; trying again in {:.1} s", with_cause(error), wait.as_secs_f64()));
+            progress.restart();
         }
-        self.last = Some(now);
-        let speed = bytes.saturating_sub(before) as f64 / (now - start).as_secs_f64().max(1e-3);
-        let mut line = show_bytes(bytes);
-        if let Some(total) = total.filter(|total| *total > 0) {
-            line = format!("{:>3} %  {line} of {}", bytes * 100 / total, show_bytes(total));
-            if speed > 0.0 {
-                let seconds = (total.saturating_sub(bytes) as f64 / speed).ceil();
-                line += &format!(", {}/s, {} left", show_bytes(speed as u64), duration(seconds as u64));
-            }
+        Event::Restart => {
+            note("what was there is not the beginning of this file; fetching it anew");
+            progress.restart();
         }
-        let _ = write!(io::stderr(), "\r\x1b[K{line}");
-        let _ = io::stderr().flush();
-        self.shown = true;
-    }
-
-    /// Takes the line away again.
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-/// As people read it: `59 s`, `5 min 2 s`, `3 h 7 min`.
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        Event::Progress { .. } => {}
     }
 }
 
 fn with_cause(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-
-    #[test]
-    fn durations_are_readable() {
-        assert_eq!(
-            [0, 59, 60, 3599, 3600, 90_061].map(duration),
-            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 1 min"]
-        );
-    }
 }

@@ -10,6 +10,7 @@
 //!   report     what was measured, as a table, JSON or CSV
 //!   probe      read bandwidth of the memory, peak memory of the process
 //! synthetic    models with random weights in the shapes of real ones
+//! tasks        questions with known answers: accuracy, perplexity, BLEU; comparisons
 //! stats        median, spread, log-softmax, mean with its standard error
 //! error        everything that can go wrong
 //! ```
@@ -25,5 +26,6 @@ pub mod probe;
 pub mod report;
 pub mod stats;
 pub mod synthetic;
+pub mod tasks;
 
 pub use error::EvalError;

@@ -13,6 +13,7 @@
 //!   filter     LogitFilter: a rule of the caller's on what may come next
 //!     grammar      Constraint: answers that match a schema, a regular expression, a grammar, a list
 //!   choices    how likely each of some answers is, exactly
+//!   likelihood what a model predicts at every position of a text
 //!   logprobs   log-probabilities of the chosen and the most likely tokens
 //!   stop       text held back while it may become a stop string
 //!   cancel     CancelHandle: stops a session from another thread
@@ -39,6 +40,7 @@ mod conversation;
 mod error;
 mod filter;
 mod grammar;
+mod likelihood;
 mod logits;
 mod logprobs;
 mod lookup;

@@ -129,7 +129,7 @@ pub struct Session<M> {
     pub(super) model: M,
     /// Prompt and answer of the last request. The model's cache holds its first
     /// [`LanguageModel::position`] tokens.
-    sequence: Sequence,
+    pub(super) sequence: Sequence,
     lookup: Lookup,
 }
 

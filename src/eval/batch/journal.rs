@@ -63,7 +63,7 @@ impl Journal {
 
     /// Whether the next line that was there before is that of item `index` with this hash. Items must be asked for in
     /// order.
-    pub(super) fn is_done(&mut self, index: usize, input: &str) -> Result<bool, BatchError> {
+    pub(in crate::eval) fn is_done(&mut self, index: usize, input: &str) -> Result<bool, BatchError> {
         let Some(done) = self.before.pop_front() else { return Ok(false) };
         self.used += 1;
         if done.index == index && done.input == input {
@@ -73,7 +73,7 @@ impl Journal {
     }
 
     /// Refuses lines that no item was asked for.
-    pub(super) fn check_all_used(&self) -> Result<(), BatchError> {
+    pub(in crate::eval) fn check_all_used(&self) -> Result<(), BatchError> {
         match self.before.len() {
             0 => Ok(()),
             extra => Err(BatchError::TooManyLines { file: self.name.clone(), extra }),
@@ -81,7 +81,7 @@ impl Journal {
     }
 
     /// Writes a line. It is on the disk when this returns.
-    pub(super) fn write(&mut self, line: &impl Serialize) -> Result<(), BatchError> {
+    pub(in crate::eval) fn write(&mut self, line: &impl Serialize) -> Result<(), BatchError> {
         let fail = |source| BatchError::Write { file: self.name.clone(), source };
         let mut bytes = serde_json::to_vec(line).map_err(|error| fail(error.into()))?;
         bytes.push(b'\n');

@@ -8,7 +8,7 @@
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use regex_automata::meta::Regex;
 
 use super::date::Time;
@@ -35,7 +35,28 @@ pub(super) struct Engine {
 }
 
 impl Engine {
+    /// For a chat template.
     pub(super) fn new(source: &str) -> Result<Engine, TemplateError> {
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        Engine::build(source, syntax, |environment| {
+            environment.add_function("raise_exception", raise_exception);
+        })
+    }
+
+    /// For a template over a document: line ends stay, and what is not defined is an error.
+    pub(super) fn for_documents(source: &str) -> Result<Engine, TemplateError> {
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        Engine::build(source, syntax, |environment| {
+            environment.set_undefined_behavior(UndefinedBehavior::Strict);
+            environment.set_formatter(python::write_repr);
+        })
+    }
+
+    fn build(
+        source: &str,
+        syntax: Result<SyntaxConfig, Error>,
+        set_up: impl FnOnce(&mut Environment<'static>),
+    ) -> Result<Engine, TemplateError> {
         if source.len() > MAX_TEMPLATE_BYTES {
             return Err(TemplateError::TooLarge { found: source.len(), limit: MAX_TEMPLATE_BYTES });
         }
@@ -44,13 +65,12 @@ impl Engine {
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         let syntax = syntax.map_err(syntax_error)?;
         environment.set_syntax(syntax.clone());
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.add_function("raise_exception", raise_exception);
         python::install(&mut environment);
         sums::install(&mut environment);
+        set_up(&mut environment);
         let source = prepare(source);
         let longest = longest_tag(&source);
         if longest > MAX_TAG_BYTES {

@@ -10,6 +10,7 @@
 //!   sums     lists that templates add up, bounded
 //! trace    which characters of a prompt come from messages
 //! builtin  templates by name
+//! document templates of evaluation tasks
 //! ```
 //!
 //! A template is a Jinja program in the model file, and untrusted. Messages are untrusted too: the prompt says
@@ -18,6 +19,7 @@
 
 mod builtin;
 mod date;
+mod document;
 mod engine;
 mod json;
 mod python;
@@ -41,6 +43,7 @@ use super::{EncodeOptions, TextError, Tokenizer};
 use crate::gguf::Fnv;
 
 pub use self::builtin::BUILTIN_TEMPLATES;
+pub use self::document::DocumentTemplate;
 
 /// Longest template; the longest published ones have about 30 KB.
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 17;
@@ -158,6 +161,33 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// A text without template: all of it is a message.
+    pub fn plain(text: impl Into<String>) -> Prompt {
+        let text = text.into();
+        let all = 0..text.len();
+        Prompt { from_messages: if text.is_empty() { vec![] } else { vec![all] }, text }
+    }
+
+    /// The prompt with `text`, a message, after it.
+    pub fn followed_by(&self, text: &str) -> Prompt {
+        let mut whole = self.clone();
+        let start = whole.text.len();
+        whole.text.push_str(text);
+        if !text.is_empty() {
+            whole.from_messages.push(start..whole.text.len());
+        }
+        whole
+    }
+
+    /// The first `bytes` of the prompt, which must be whole characters.
+    pub fn cut(&self, bytes: usize) -> Prompt {
+        let kept = self.from_messages.iter().filter(|range| range.start < bytes);
+        Prompt {
+            text: self.text[..bytes].to_owned(),
+            from_messages: kept.map(|range| range.start..range.end.min(bytes)).collect(),
+        }
+    }
+
     /// Appends the ids of the prompt to `out`, with the start token if the vocabulary asks for it and the template
     /// did not write it.
     ///

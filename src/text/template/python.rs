@@ -4,21 +4,26 @@
 use std::borrow::Cow;
 
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
+use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
 use super::json;
 
 /// Characters a text may be padded to.
 const MAX_WIDTH: usize = 1 << 16;
+/// Nesting of lists that are written.
+const MAX_REPR_DEPTH: usize = 32;
 
 /// Adds the filters, tests and methods to `environment`.
 pub(super) fn install(environment: &mut Environment<'static>) {
     environment.set_formatter(write_value);
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", json::tojson);
-    environment.add_filter("trim", |value: &Value, chars: Option<&str>| {
+    environment.add_filter("trim", |state: &State<'_, '_>, value: &Value, chars: Option<&str>| {
+        if value.is_undefined() && state.undefined_behavior() == UndefinedBehavior::Strict {
+            return Err(Error::from(ErrorKind::UndefinedError));
+        }
         let text = value.as_str().map_or_else(|| Cow::from(value.to_string()), Cow::from);
-        strip(&text, chars, true, true).to_owned()
+        Ok(strip(&text, chars, true, true).to_owned())
     });
     environment.add_filter("indent", indent);
     environment.add_filter("wordcount", |text: &str| split_spaces(text, usize::MAX).len());
@@ -46,6 +51,89 @@ fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -
         return out.write_str(&json::python_float(float)).map_err(Error::from);
     }
     minijinja::escape_formatter(out, state, value)
+}
+
+/// As [`write_value`], with lists and dictionaries as Python's `repr` writes them.
+pub(super) fn write_repr(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map => {
+            let mut text = String::new();
+            repr(state, value, &mut text, 0)?;
+            out.write_str(&text).map_err(Error::from)
+        }
+        ValueKind::Bool | ValueKind::None => {
+            out.write_str(constant(value).unwrap_or_default()).map_err(Error::from)
+        }
+        _ => write_value(out, state, value),
+    }
+}
+
+fn constant(value: &Value) -> Option<&'static str> {
+    match value.kind() {
+        ValueKind::None => Some("None"),
+        ValueKind::Bool => Some(if value.is_true() { "True" } else { "False" }),
+        _ => None,
+    }
+}
+
+/// Appends Python's `repr` of a value.
+fn repr(state: &mut State<'_, '_>, value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
+    if depth > MAX_REPR_DEPTH {
+        return Err(invalid("a list is too deep to be written"));
+    }
+    state.consume_fuel(1 + value.as_str().map_or(0, str::len) as u64 / 64)?;
+    match value.kind() {
+        ValueKind::Seq => {
+            out.push('[');
+            for (i, item) in value.try_iter()?.enumerate() {
+                out.push_str(if i == 0 { "" } else { ", " });
+                repr(state, &item, out, depth + 1)?;
+            }
+            out.push(']');
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (i, key) in value.try_iter()?.enumerate() {
+                out.push_str(if i == 0 { "" } else { ", " });
+                repr(state, &key, out, depth + 1)?;
+                out.push_str(": ");
+                repr(state, &value.get_item(&key)?, out, depth + 1)?;
+            }
+            out.push('}');
+        }
+        ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
+            Ok(float) => out.push_str(&json::python_float(float)),
+            Err(_) => out.push_str(&value.to_string()),
+        },
+        _ => match (value.as_str(), constant(value)) {
+            (Some(text), _) => text_repr(text, out),
+            (None, Some(word)) => out.push_str(word),
+            (None, None) => out.push_str(&value.to_string()),
+        },
+    }
+    Ok(())
+}
+
+/// Appends Python's `repr` of a text.
+fn text_repr(text: &str, out: &mut String) {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\\' => out.push_str("\\\\"),
+            c if c == quote => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
 }
 
 /// White space of Python's `str`: that of Unicode and four separators of ASCII.

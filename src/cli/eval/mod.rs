@@ -1,0 +1,255 @@
+//! `smolt eval`: questions with known answers, in the terms of lm-evaluation-harness.
+//!
+//! ```text
+//! bound   what --min and --max ask for
+//! show    results as a table or JSON
+//! page    results as one HTML page
+//! ```
+
+mod bound;
+mod page;
+mod show;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::bound::Bound;
+use self::show::{ModelInfo, Report};
+use super::args::{ModelArgs, ResourceArgs};
+use super::batch::shard;
+use super::error::{CliError, Exit};
+use super::output::note;
+use super::progress::Progress;
+use super::prompt::PromptArgs;
+use super::{interrupt, load, session};
+use crate::eval::batch::Journal;
+use crate::eval::tasks::{
+    Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
+    MergedLine, Sample, Task, aggregate, compare, merge, read_samples,
+};
+use crate::generate::{CancelHandle, Format};
+use crate::gguf::Fnv;
+use crate::store::write_whole;
+
+/// The seed of lm-evaluation-harness' examples.
+const SEED: u64 = 1234;
+
+/// Arguments of `smolt eval`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_override_self = true,
+    after_help = "\
+A task is a YAML file as lm-evaluation-harness reads it, as far as it needs no Python (output types multiple_choice,
+generate_until, loglikelihood, loglikelihood_rolling; documents in JSONL files), or a JSONL file of documents with
+prompt, answer and perhaps choices, or with text. Figures are those of lm-evaluation-harness.
+
+With --samples an evaluation that was stopped goes on where it was. --min and --max give exit code 5 if a result is
+below or above.
+
+Examples:
+  smolt eval --chat prompts/demo-actions.yaml
+  smolt eval -m model.gguf prompts/common.yaml --samples samples.jsonl --report report.html
+  smolt eval --chat prompts/demo-actions.yaml --compare float.gguf small.gguf
+  smolt eval --chat prompts/demo-actions.yaml --min exact_match=0.9
+  smolt eval --chat prompts/demo-actions.yaml --shard 0/4 --samples part0.jsonl
+  smolt eval --merge part*.jsonl"
+)]
+pub struct EvalArgs {
+    /// Task files (YAML), or documents (JSONL)
+    #[arg(value_name = "TASK")]
+    tasks: Vec<PathBuf>,
+
+    /// File for what was asked, answered and judged, a line of JSON each; goes on with it if it is there
+    #[arg(short = 'o', long, value_name = "FILE")]
+    samples: Option<PathBuf>,
+
+    /// Ask about the first N documents of each task
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+
+    /// Examples before each document, in place of the task's own number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=MAX_EXAMPLES as i64))]
+    num_fewshot: Option<u32>,
+
+    /// Which examples are drawn, and how answers are that are drawn at random
+    #[arg(long, value_name = "N", default_value_t = SEED)]
+    seed: u64,
+
+    /// Ask only about the I-th of N parts of the documents, I from 0
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
+
+    /// Give prompts to the model as messages, by its chat template
+    #[arg(long, conflicts_with = "raw")]
+    chat: bool,
+
+    /// Results of finished shards, by their files of samples; nothing is run
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["tasks", "model", "compare", "shard"])]
+    merge: Vec<PathBuf>,
+
+    /// Compare two models, or two files of samples: is the second one worse?
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["model", "samples", "shard", "min", "max"])]
+    compare: Vec<PathBuf>,
+
+    /// Exit with code 5 if a result is below, e.g. acc=0.9, task/acc=0.9 or exact_match,filter=0.5
+    #[arg(long, value_name = "METRIC=VALUE")]
+    min: Vec<Bound>,
+
+    /// Exit with code 5 if a result is above, e.g. word_perplexity=30
+    #[arg(long, value_name = "METRIC=VALUE")]
+    max: Vec<Bound>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Write one HTML page with charts
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    resources: ResourceArgs,
+
+    #[command(flatten)]
+    prompting: PromptArgs,
+}
+
+/// Runs, merges or compares, and reports.
+pub(super) fn execute(args: &EvalArgs) -> Result<Exit, CliError> {
+    if !args.compare.is_empty() {
+        return compare_two(args);
+    }
+    let (report, cancelled) = if args.merge.is_empty() { run(args)? } else { (merged(args)?, false) };
+    report.write(args.json, args.report.as_deref())?;
+    if cancelled {
+        return Ok(Exit::Interrupted);
+    }
+    let results = report.results.as_slice();
+    let mut missed = false;
+    for (bounds, is_min) in [(&args.min, true), (&args.max, false)] {
+        for bound in bounds {
+            for miss in bound.misses(results, is_min)? {
+                note(miss);
+                missed = true;
+            }
+        }
+    }
+    Ok(if missed { Exit::Threshold } else { Exit::Ok })
+}
+
+fn run(args: &EvalArgs) -> Result<(Report, bool), CliError> {
+    let tasks = tasks(args)?;
+    let (mut output, before) = match &args.samples {
+        Some(path) => {
+            let output = Journal::open(path)?;
+            (output, read_samples(path)?.into_iter().map(|line| line.sample).collect())
+        }
+        None => (Journal::stream("the samples", Box::new(std::io::sink())), vec![]),
+    };
+    let mut cancel = None;
+    let (finished, model) = ask(args, &args.model, &tasks, (&mut output, before), &mut cancel)?;
+    let cancelled = finished.cancelled;
+    Ok((Report::new(&finished.samples, vec![model]), cancelled))
+}
+
+fn tasks(args: &EvalArgs) -> Result<Vec<Task>, CliError> {
+    if args.tasks.is_empty() {
+        return Err(CliError::NoTask);
+    }
+    let examples = args.num_fewshot.map(|count| count as usize);
+    let tasks = args.tasks.iter().map(|path| Task::load(path, examples));
+    Ok(tasks.collect::<Result<_, _>>()?)
+}
+
+/// Asks one model. Ctrl-C is caught from its first call on, by `cancel`.
+fn ask(
+    args: &EvalArgs,
+    model: &ModelArgs,
+    tasks: &[Task],
+    (output, before): (&mut Journal, Vec<Sample>),
+    cancel: &mut Option<CancelHandle>,
+) -> Result<(Finished, ModelInfo), CliError> {
+    let started = Instant::now();
+    let planned = load::plan(model, &args.resources, LOGIT_ROWS)?;
+    planned.check(args.resources.max_memory)?;
+    let mut loaded = planned.load(model, started)?;
+    let tokenizer = Arc::clone(loaded.session.tokenizer());
+    let format = if args.chat { args.prompting.format(&tokenizer)? } else { Format::Raw { control: false } };
+    let chat = match &format {
+        Format::Template(template) => Some(Chat { template }),
+        Format::Raw { .. } if args.chat => return Err(CliError::NoTemplate),
+        Format::Raw { .. } => None,
+    };
+    let mut hash = Fnv::default();
+    hash.add(format!("{:?}", session::identity(&planned, &loaded, &format)).as_bytes());
+    let options = EvaluationOptions {
+        limit: args.limit.map(|limit| limit as usize),
+        seed: args.seed,
+        shard: args.shard.unwrap_or_default(),
+        system: args.prompting.system().map(str::to_owned),
+        key: hash.finish(),
+    };
+    if cancel.is_none() {
+        *cancel = Some(interrupt::cancel_on_interrupt()?);
+    }
+    let cancel = cancel.clone().unwrap_or_default();
+    let session = &mut loaded.session;
+    let begun = Instant::now();
+    let mut evaluation = Evaluation { session, tasks, chat, options: &options, cancel: &cancel };
+    let mut progress = Progress::new();
+    let show = &mut |at: EvaluationProgress| {
+        progress.show(at.done as u64, Some(at.of as u64), |documents| documents.to_string());
+    };
+    let finished = evaluation.run(output, before, show);
+    progress.clear();
+    let finished = finished?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let EvaluationProgress { done, of, resumed } = finished.progress;
+    note(format_args!("{done} of {of} documents, {resumed} of them done before, {seconds:.1} s"));
+    Ok((finished, ModelInfo { name: planned.name(), file: planned.file.name().to_owned(), seconds }))
+}
+
+/// The results of shards.
+fn merged(args: &EvalArgs) -> Result<Report, CliError> {
+    let merged = merge(&args.merge)?;
+    if let Some(path) = &args.samples {
+        let text: String = merged.iter().flat_map(|line| [line.line.as_str(), "\n"]).collect();
+        write_whole(path, text.as_bytes())?;
+    }
+    let samples: Vec<Sample> = merged.into_iter().map(|line: MergedLine| line.sample).collect();
+    Ok(Report::new(&samples, vec![]))
+}
+
+/// Is the second worse than the first?
+fn compare_two(args: &EvalArgs) -> Result<Exit, CliError> {
+    let is_samples = |path: &Path| path.extension().is_some_and(|extension| extension == "jsonl");
+    let tasks = if args.compare.iter().all(|path| is_samples(path)) { vec![] } else { tasks(args)? };
+    let (mut runs, mut models, mut cancel) = (vec![], vec![], None);
+    for path in &args.compare {
+        if is_samples(path) {
+            let merged = merge(std::slice::from_ref(path))?;
+            runs.push(merged.into_iter().map(|line| line.sample).collect::<Vec<_>>());
+            let file = path.display().to_string();
+            models.push(ModelInfo { name: file.clone(), file, seconds: 0.0 });
+            continue;
+        }
+        let model = ModelArgs { model: Some(path.clone()), pre: args.model.pre.clone() };
+        let mut output = Journal::stream("the samples", Box::new(std::io::sink()));
+        let (finished, info) = ask(args, &model, &tasks, (&mut output, vec![]), &mut cancel)?;
+        if finished.cancelled {
+            return Ok(Exit::Interrupted);
+        }
+        runs.push(finished.samples);
+        models.push(info);
+    }
+    let comparisons: Vec<Comparison> = compare(&runs[0], &runs[1])?;
+    let mut report = Report::new(&runs[1], models);
+    report.others = aggregate(&runs[0]);
+    report.comparisons = comparisons;
+    report.write(args.json, args.report.as_deref())?;
+    Ok(Exit::Ok)
+}

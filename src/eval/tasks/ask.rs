@@ -1,0 +1,195 @@
+//! One document: what the model is asked about it, and how what it says is judged.
+
+use serde_json::{Map, Value, json};
+
+use super::filters::Pipeline;
+use super::score::Scorer;
+use super::{OutputType, Task, TaskError};
+use crate::model::LanguageModel;
+use crate::text::Prompt;
+
+/// What a model said about a document.
+pub(super) struct Asked {
+    pub(super) target: Value,
+    /// `[request][text]`
+    pub(super) arguments: Value,
+    /// `[request][answer]`
+    pub(super) responses: Value,
+    /// What is judged, and the metrics, by pipeline.
+    pub(super) judged: Vec<(Value, Map<String, Value>)>,
+}
+
+/// A document with its prompt.
+pub(super) struct Question<'a> {
+    pub(super) task: &'a Task,
+    pub(super) document: usize,
+    pub(super) prompt: &'a Prompt,
+    /// What stands between the prompt and a choice.
+    pub(super) delimiter: &'a str,
+    /// Of answers that are drawn at random.
+    pub(super) seed: u64,
+}
+
+impl Question<'_> {
+    /// Asks and judges.
+    pub(super) fn ask<M: LanguageModel>(&self, scorer: Scorer<'_, M>) -> Result<Asked, TaskError> {
+        let task = self.task;
+        let target = task.target.target(task.place(self.document), task.choices.is_some())?;
+        match task.output {
+            OutputType::MultipleChoice => self.choose(scorer, target),
+            OutputType::Loglikelihood => self.continuation(scorer, target),
+            OutputType::LoglikelihoodRolling => self.whole(scorer, target),
+            OutputType::GenerateUntil => self.answer(scorer, target),
+        }
+    }
+
+    fn choices(&self) -> Result<Vec<String>, TaskError> {
+        let place = self.task.place(self.document);
+        self.task.choices.as_ref().map_or(Ok(vec![]), |field| field.choices(place))
+    }
+
+    fn choose<M: LanguageModel>(&self, mut scorer: Scorer<'_, M>, target: Value) -> Result<Asked, TaskError> {
+        let choices = self.choices()?;
+        let texts: Vec<String> = choices.iter().map(|choice| format!("{}{choice}", self.delimiter)).collect();
+        let found: Result<Vec<_>, _> =
+            texts.iter().map(|text| scorer.continuation(self.prompt, text)).collect();
+        let found: Vec<(f64, bool)> = found?.iter().map(|found| (found.sum, found.greedy)).collect();
+        let values = judge_choices(self.task, &choices, &found, &target);
+        Ok(Asked {
+            target,
+            arguments: texts.iter().map(|text| json!([self.prompt.text, text])).collect(),
+            responses: found.iter().map(|found| json!([found])).collect(),
+            judged: vec![(json!(found), values)],
+        })
+    }
+
+    fn continuation<M: LanguageModel>(
+        &self,
+        mut scorer: Scorer<'_, M>,
+        target: Value,
+    ) -> Result<Asked, TaskError> {
+        let text = text_of(&target);
+        let found = scorer.continuation(self.prompt, &text)?;
+        let values = measured(self.task, |name| match name {
+            "perplexity" => json!(found.sum),
+            _ => json!(u8::from(found.greedy)),
+        });
+        let pair = json!([found.sum, found.greedy]);
+        Ok(Asked {
+            target,
+            arguments: json!([[self.prompt.text, text]]),
+            responses: json!([[pair]]),
+            judged: vec![(json!([pair]), values)],
+        })
+    }
+
+    fn whole<M: LanguageModel>(&self, mut scorer: Scorer<'_, M>, target: Value) -> Result<Asked, TaskError> {
+        let text = text_of(&target);
+        let sum = scorer.rolling(&text)?;
+        let values = measured(self.task, |name| match name {
+            "word_perplexity" => json!([sum, words(&text)]),
+            _ => json!([sum, text.len()]),
+        });
+        Ok(Asked {
+            target,
+            arguments: json!([[text]]),
+            responses: json!([[sum]]),
+            judged: vec![(json!([sum]), values)],
+        })
+    }
+
+    fn answer<M: LanguageModel>(&self, mut scorer: Scorer<'_, M>, target: Value) -> Result<Asked, TaskError> {
+        let task = self.task;
+        let answer = scorer.generate(self.prompt, &task.generation, self.seed)?;
+        let targets = self.targets(&target)?;
+        let judge = |pipeline: &Pipeline| {
+            let filtered = pipeline.apply(&answer);
+            let values = task
+                .measures
+                .iter()
+                .map(|measure| (measure.metric.name.to_owned(), measure.answer(&filtered, &targets)));
+            (json!([filtered]), values.collect())
+        };
+        let judged = task.pipelines.iter().map(judge).collect();
+        let until = json!({"until": task.generation.until, "temperature": task.generation.temperature});
+        let arguments = json!([[self.prompt.text, until]]);
+        Ok(Asked { target, arguments, responses: json!([[answer]]), judged })
+    }
+
+    /// The texts that are right.
+    fn targets(&self, target: &Value) -> Result<Vec<String>, TaskError> {
+        if self.task.choices.is_some() {
+            let index = target.as_u64().and_then(|index| usize::try_from(index).ok());
+            let choices = self.choices()?;
+            return Ok(index.and_then(|index| choices.get(index).cloned()).into_iter().collect());
+        }
+        match target {
+            Value::Array(targets) => Ok(targets.iter().map(text_of).collect()),
+            target => Ok(vec![text_of(target)]),
+        }
+    }
+}
+
+/// The metrics of a task by name.
+fn measured(task: &Task, value: impl Fn(&str) -> Value) -> Map<String, Value> {
+    let names = task.measures.iter().map(|measure| measure.metric.name);
+    names.map(|name| (name.to_owned(), value(name))).collect()
+}
+
+/// Whether the most likely choice is a right one, by each metric. Of equals the first counts.
+fn judge_choices(
+    task: &Task,
+    choices: &[String],
+    found: &[(f64, bool)],
+    target: &Value,
+) -> Map<String, Value> {
+    let index = |value: &Value| match value {
+        Value::String(text) => choices.iter().position(|choice| choice == text),
+        value => value.as_u64().and_then(|index| usize::try_from(index).ok()),
+    };
+    let right: Vec<usize> = match target {
+        Value::Array(targets) => targets.iter().filter_map(index).collect(),
+        target => index(target).into_iter().collect(),
+    };
+    measured(task, |name| {
+        let length = |choice: &String| match name {
+            "acc_norm" => choice.chars().count() as f64,
+            "acc_bytes" => choice.len() as f64,
+            _ => 1.0,
+        };
+        let scores = found.iter().zip(choices).map(|((sum, _), choice)| sum / length(choice));
+        let best = scores.enumerate().fold((0, f64::NEG_INFINITY), |best, (index, score)| {
+            if score > best.1 { (index, score) } else { best }
+        });
+        json!(f64::from(right.contains(&best.0)))
+    })
+}
+
+/// A target as text.
+pub(super) fn text_of(target: &Value) -> String {
+    target.as_str().map_or_else(|| target.to_string(), str::to_owned)
+}
+
+/// Parts between white space, those at the ends included, as Python's `re.split` counts them.
+fn words(text: &str) -> usize {
+    let mut words = 1;
+    let mut was_space = false;
+    for c in text.chars() {
+        let is_space = c.is_whitespace();
+        words += usize::from(is_space && !was_space);
+        was_space = is_space;
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_counted_as_python_splits() {
+        for (text, count) in [("", 1), ("a", 1), ("a b", 2), (" a\n\nb ", 4), ("  ", 2)] {
+            assert_eq!(words(text), count, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Why an evaluation cannot begin or go on.
+
+use std::io;
+
+use crate::eval::batch::BatchError;
+use crate::generate::GenerateError;
+use crate::text::{TemplateError, TextError};
+
+/// Errors of evaluation tasks. Lines of samples that were written stay.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum TaskError {
+    #[error("cannot read {file}")]
+    Read { file: String, source: io::Error },
+    #[error("{file} has {found} bytes, the limit is {limit}")]
+    TooLarge { file: String, found: u64, limit: u64 },
+    #[error("{file} has more than {limit} {what}")]
+    TooMany { file: String, what: &'static str, limit: usize },
+    #[error("{file} is not a task that can be run: {message}")]
+    Yaml { file: String, message: String },
+    #[error("{file}: {key} is {found}; expected {expected}")]
+    Key { file: String, key: String, found: String, expected: String },
+    #[error("{file}: line {line} is not a JSON object: {message}")]
+    Document { file: String, line: usize, message: String },
+    #[error("{file} has no documents")]
+    NoDocuments { file: String },
+    #[error("{task}: {key} fails for document {document}: {message}")]
+    Field { task: String, key: &'static str, document: usize, message: String },
+    #[error("{task}: {wanted} examples were asked for, there are {found} to choose from")]
+    TooFewExamples { task: String, wanted: usize, found: usize },
+    #[error("there are two tasks named {task}; run them one by one")]
+    SameName { task: String },
+    #[error(
+        "{task}: {max_tokens} tokens are to be generated, the context holds {context}; set max_gen_toks or give a larger context"
+    )]
+    NoRoom { task: String, max_tokens: usize, context: usize },
+    #[error("{task}: document {document}: the continuation has {tokens} tokens, the context holds {context}")]
+    ContinuationTooLong { task: String, document: usize, tokens: usize, context: usize },
+    #[error("{task}: document {document}: there is nothing to score")]
+    NothingToScore { task: String, document: usize },
+    #[error("{task}: document {document}: the logits are not finite; the model file may be damaged")]
+    NotFinite { task: String, document: usize },
+    #[error("{file}: line {line} is not a sample: {message}")]
+    Sample { file: String, line: usize, message: String },
+    #[error("{file}: line {line} belongs to another run than the first sample; merge shards of one run")]
+    OtherRun { file: String, line: usize },
+    #[error("sample {index} is in {file} and in {other}; name every shard once")]
+    Twice { index: usize, file: String, other: String },
+    #[error(
+        "{missing} of {of} samples are missing, the first is number {first}; run the missing shards to their end"
+    )]
+    Missing { missing: usize, of: usize, first: usize },
+    #[error(
+        "the samples of {task} are not the same documents in both; compare runs of the same tasks and limit"
+    )]
+    NotPaired { task: String },
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error(transparent)]
+    Text(#[from] TextError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error(transparent)]
+    Journal(#[from] BatchError),
+}
