@@ -16,6 +16,7 @@ cargo test --workspace
 
 step lints
 cargo clippy --workspace --all-targets -- -D warnings
+cargo clippy -p smolt --no-default-features -- -D warnings
 
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -1,9 +1,11 @@
 //! `smolt batch`, by the command.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::shared::Scratch;
 
 const ITEMS: &str = r#"{"id": "a", "prompt": "Turn on the kitchen lights"}
 {"id": "b", "prompt": "What time do you open?", "max_tokens": 4}
@@ -13,38 +15,10 @@ const ITEMS: &str = r#"{"id": "a", "prompt": "Turn on the kitchen lights"}
 {"id": "f", "prompt": "Set the bedroom heating to 21 degrees", "temperature": 1.5}
 "#;
 
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("smolt-batch-command-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        std::fs::write(path.join("in.jsonl"), ITEMS).unwrap();
-        Self(path)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = crate::shared::smolt();
-        command.arg("batch").args(arguments).current_dir(&self.0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let done = self.command(arguments).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
-    }
-
-    fn lines(&self, name: &str) -> Vec<Value> {
-        lines(&std::fs::read_to_string(self.0.join(name)).unwrap())
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
+fn scratch(name: &str) -> Scratch {
+    let scratch = Scratch::new("batch", name);
+    scratch.write("in.jsonl", ITEMS);
+    scratch
 }
 
 /// Lines without what differs from run to run.
@@ -59,7 +33,7 @@ fn lines(text: &str) -> Vec<Value> {
 
 #[test]
 fn every_item_is_answered_as_it_asks() {
-    let scratch = Scratch::new("answers");
+    let scratch = scratch("answers");
     let (code, stdout, stderr) = scratch.run(&["in.jsonl"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stderr.contains("6 items, 0 done before, 0 failed"), "{stderr}");
@@ -90,7 +64,7 @@ fn every_item_is_answered_as_it_asks() {
 /// Killed at ten moments, started again each time.
 #[test]
 fn a_killed_batch_goes_on() {
-    let scratch = Scratch::new("killed");
+    let scratch = scratch("killed");
     let expected = lines(&scratch.run(&["in.jsonl"]).1);
     for round in 0..10u64 {
         let mut child: Child = scratch.command(&["in.jsonl", "-o", "out.jsonl"]).spawn().unwrap();
@@ -100,16 +74,16 @@ fn a_killed_batch_goes_on() {
         if round % 3 == 2 {
             let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "out.jsonl"]);
             assert_eq!(code, 0, "{stderr}");
-            assert_eq!(scratch.lines("out.jsonl"), expected);
-            std::fs::remove_file(scratch.0.join("out.jsonl")).unwrap();
+            assert_eq!(lines(&scratch.read("out.jsonl")), expected);
+            scratch.remove("out.jsonl");
         }
     }
 }
 
 #[test]
 fn what_cannot_be_answered_is_told() {
-    let scratch = Scratch::new("wrong");
-    std::fs::write(scratch.0.join("wrong.jsonl"), "{\"prompt\": \"Hello\", \"n\": 1}\nnot JSON\n").unwrap();
+    let scratch = scratch("wrong");
+    scratch.write("wrong.jsonl", "{\"prompt\": \"Hello\", \"n\": 1}\nnot JSON\n");
     let (code, stdout, stderr) = scratch.run(&["wrong.jsonl"]);
     assert_eq!(code, 1, "{stderr}");
     assert!(
@@ -125,15 +99,15 @@ fn what_cannot_be_answered_is_told() {
         let found = scratch.run(arguments);
         assert_eq!(found.0, code, "{arguments:?}: {}", found.2);
     }
-    std::fs::write(scratch.0.join("letter.txt"), "A letter.\n").unwrap();
+    scratch.write("letter.txt", "A letter.\n");
     let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "letter.txt"]);
     assert!(code == 2 && stderr.contains("letter.txt: line 1 is not one of a batch"), "{stderr}");
-    assert_eq!(std::fs::read_to_string(scratch.0.join("letter.txt")).unwrap(), "A letter.\n");
+    assert_eq!(scratch.read("letter.txt"), "A letter.\n");
 }
 
 #[test]
 fn options_hold_for_all_items_and_a_batch_keeps_to_them() {
-    let scratch = Scratch::new("options");
+    let scratch = scratch("options");
     let (code, stdout, stderr) = scratch.run(&["in.jsonl", "--limit", "4", "--choices", "yes,no"]);
     assert_eq!(code, 0, "{stderr}");
     let answers = lines(&stdout);

@@ -1,72 +1,25 @@
 //! `smolt eval`, by the command.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::shared::repository;
+use crate::shared::{Scratch, repository};
 
 const FLOAT: &str = "tests/data/demo/demo-f16.gguf";
 const EMBEDDED: &str = "src/cli/demo.gguf";
 
 /// A folder with the tasks of `tests/data/eval`.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("smolt-eval-command-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        for entry in std::fs::read_dir(repository("tests/data/eval")).unwrap() {
-            let entry = entry.unwrap();
-            std::fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
-        }
-        Self(path)
+fn scratch(name: &str) -> Scratch {
+    let scratch = Scratch::new("eval", name);
+    for entry in std::fs::read_dir(repository("tests/data/eval")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), scratch.folder.join(entry.file_name())).unwrap();
     }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smolt"));
-        command.arg("eval").args(arguments).current_dir(&self.0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let done = self.command(arguments).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
-    }
-
-    /// Standard output of a run that succeeds.
-    fn out(&self, arguments: &[&str]) -> String {
-        let (code, stdout, stderr) = self.run(arguments);
-        assert_eq!(code, 0, "{arguments:?}: {stderr}");
-        stdout
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.0.join(name)).unwrap()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.join(name), text).unwrap();
-    }
-
-    fn samples(&self, name: &str) -> Vec<Value> {
-        self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    fn remove(&self, name: &str) {
-        std::fs::remove_file(self.0.join(name)).unwrap();
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
+    scratch
 }
 
 fn model(path: &str) -> String {
@@ -97,7 +50,7 @@ fn figures_are_those_of_lm_evaluation_harness() {
     let golden: Value =
         serde_json::from_str(&std::fs::read_to_string(repository("tests/data/eval/golden.json")).unwrap())
             .unwrap();
-    let scratch = Scratch::new("golden");
+    let scratch = scratch("golden");
     let file = model(FLOAT);
     for (run, options) in [("plain", &[][..]), ("chat", &["--chat"])] {
         let expected = &golden[run];
@@ -108,7 +61,7 @@ fn figures_are_those_of_lm_evaluation_harness() {
         arguments.extend(options);
         arguments.extend(files.iter().map(String::as_str));
         let report: Value = serde_json::from_str(&scratch.out(&arguments)).unwrap();
-        let samples = scratch.samples(run);
+        let samples = scratch.json_lines(run);
         let total: usize = tasks.iter().map(|task| expected["samples"][task].as_array().unwrap().len()).sum();
         assert_eq!(samples.len(), total, "{run}");
         for task in &tasks {
@@ -191,7 +144,7 @@ fn with<'a>(options: &[&'a str]) -> Vec<&'a str> {
 /// `SMOLT_EVAL_KILLS` sets how often.
 #[test]
 fn a_killed_evaluation_goes_on() {
-    let scratch = Scratch::new("killed");
+    let scratch = scratch("killed");
     let begun = Instant::now();
     let expected = scratch.out(&with(&["--limit", "6", "-o", "whole"]));
     let (whole, micros) = (scratch.read("whole"), begun.elapsed().as_micros() as u64);
@@ -203,7 +156,7 @@ fn a_killed_evaluation_goes_on() {
         std::thread::sleep(Duration::from_micros((seed >> 33) % micros));
         child.kill().unwrap();
         child.wait().unwrap();
-        let part = std::fs::read(scratch.0.join("part")).unwrap_or_default();
+        let part = std::fs::read(scratch.folder.join("part")).unwrap_or_default();
         assert!(whole.as_bytes().starts_with(&part));
         stopped += usize::from(!part.is_empty() && part.len() < whole.len());
         if round % 3 == 2 {
@@ -223,7 +176,7 @@ fn a_killed_evaluation_goes_on() {
 
 #[test]
 fn an_evaluation_keeps_to_its_model_and_options() {
-    let scratch = Scratch::new("keeps");
+    let scratch = scratch("keeps");
     let begun = with(&["-o", "part", "--limit", "2"]);
     scratch.out(&begun);
     let file = model(FLOAT);
@@ -250,7 +203,7 @@ fn an_evaluation_keeps_to_its_model_and_options() {
 
 #[test]
 fn shards_together_are_the_whole() {
-    let scratch = Scratch::new("shards");
+    let scratch = scratch("shards");
     let expected = scratch.out(&with(&["-o", "whole"]));
     let parts = ["part0", "part1", "part2"];
     for (index, part) in parts.iter().enumerate() {
@@ -277,7 +230,7 @@ fn shards_together_are_the_whole() {
 
 #[test]
 fn two_models_are_compared() {
-    let scratch = Scratch::new("compare");
+    let scratch = scratch("compare");
     let (float, small) = (model(FLOAT), model(EMBEDDED));
     let same = scratch.out(&["choices.yaml", "last.yaml", "-c", "128", "--compare", &float, &float]);
     assert!(
@@ -306,7 +259,7 @@ fn two_models_are_compared() {
 
 #[test]
 fn a_missed_bound_is_exit_code_5() {
-    let scratch = Scratch::new("bounds");
+    let scratch = scratch("bounds");
     let run = |options: &[&str]| scratch.run(&[&["any.yaml", "last.yaml", "--limit", "4"], options].concat());
     let (code, table, _) = run(&["--min", "acc=0", "--max", "golden_last/perplexity=1e9"]);
     assert_eq!(code, 0);
@@ -322,7 +275,7 @@ fn a_missed_bound_is_exit_code_5() {
 /// What a task asks for and cannot have is refused by name, before a model is loaded.
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    let scratch = Scratch::new("refused");
+    let scratch = scratch("refused");
     let good = scratch.read("kinds.yaml");
     for (line, named) in [
         ("process_docs: !function utils.process", "process_docs"),
@@ -339,7 +292,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("filter_list:\n  - name: a\n    filter:\n      - function: majority_vote", "majority_vote"),
         ("task: again", "task"),
     ] {
-        scratch.write("bad.yaml", &format!("{good}{line}\n"));
+        scratch.write("bad.yaml", format!("{good}{line}\n"));
         let (code, stdout, stderr) = scratch.run(&["bad.yaml", "-m", "missing.gguf"]);
         assert_eq!((code, stdout.as_str()), (2, ""), "{line}: {stderr}");
         assert!(stderr.contains("bad.yaml") && stderr.contains(named), "{line}: {stderr}");
@@ -354,7 +307,7 @@ fn what_is_not_supported_is_refused_by_name() {
         (".index(kind)}}", ".index('sofa')}}", "doc_to_target"),
     ] {
         assert!(good.contains(from), "{from}");
-        scratch.write("bad.yaml", &good.replacen(from, to, 1));
+        scratch.write("bad.yaml", good.replacen(from, to, 1));
         let (code, _, stderr) = scratch.run(&["bad.yaml"]);
         assert!(code == 2 && stderr.contains(named), "{to}: {code} {stderr}");
     }
@@ -366,7 +319,7 @@ fn what_is_not_supported_is_refused_by_name() {
 
 #[test]
 fn untrusted_tasks_are_bounded() {
-    let scratch = Scratch::new("bounds-of-files");
+    let scratch = scratch("bounds-of-files");
     let refused = |files: &[(&str, String)], task: &str, message: &str| {
         files.iter().for_each(|(name, text)| scratch.write(name, text));
         let (code, _, stderr) = scratch.run(&[task]);
@@ -387,7 +340,7 @@ fn untrusted_tasks_are_bounded() {
     let templates = json!({"prompt": "p", "answer": "a"}).to_string();
     let endless = "dataset_path: big.jsonl\ndoc_to_target: answer\ndoc_to_text: \"{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}\"\n";
     refused(&[("big.jsonl", templates), ("big.yaml", endless.to_owned())], "big.yaml", "doc_to_text");
-    let sparse = std::fs::File::create(scratch.0.join("big.jsonl")).unwrap();
+    let sparse = std::fs::File::create(scratch.folder.join("big.jsonl")).unwrap();
     sparse.set_len((256 << 20) + 1).unwrap();
     let (code, _, stderr) = scratch.run(&["big.jsonl"]);
     assert!(code == 2 && stderr.contains("268435456"), "{stderr}");
@@ -395,7 +348,7 @@ fn untrusted_tasks_are_bounded() {
 
 #[test]
 fn documents_need_no_task_file() {
-    let scratch = Scratch::new("plain");
+    let scratch = scratch("plain");
     scratch.write(
         "quiz.jsonl",
         "{\"prompt\": \"Turning on the\", \"choices\": [\"kitchen lights\", \"moon\"], \"answer\": 0}\n",
@@ -419,7 +372,7 @@ fn documents_need_no_task_file() {
 
 #[test]
 fn the_page_needs_nothing_else_and_nothing_escapes() {
-    let scratch = Scratch::new("page");
+    let scratch = scratch("page");
     let evil = "<script>alert(1)</script>\" onload='x' &amp; \u{1b}[31m";
     scratch.write(
         "evil.jsonl",
@@ -434,7 +387,7 @@ fn the_page_needs_nothing_else_and_nothing_escapes() {
         assert!(!page.contains(forbidden), "{forbidden}");
     }
     let left: Vec<_> =
-        std::fs::read_dir(&scratch.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        std::fs::read_dir(&scratch.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
     let (code, _, stderr) = scratch.run(&["last.yaml", "--limit", "1", "--report", "missing/page.html"]);
     assert!(code == 1 && stderr.contains("missing/page.html"), "{stderr}");
@@ -442,7 +395,7 @@ fn the_page_needs_nothing_else_and_nothing_escapes() {
 
 #[test]
 fn exit_codes_tell_what_is_wrong() {
-    let scratch = Scratch::new("codes");
+    let scratch = scratch("codes");
     for (arguments, code) in [
         (&["last.yaml", "-m", "missing.gguf"][..], 3),
         (&["missing.yaml"], 2),
@@ -463,10 +416,10 @@ fn exit_codes_tell_what_is_wrong() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_evaluation_goes_on() {
-    let scratch = Scratch::new("interrupted");
+    let scratch = scratch("interrupted");
     scratch.out(&with(&["-o", "whole"]));
     let child = scratch.command(&with(&["-o", "part"])).spawn().unwrap();
-    let path = scratch.0.join("part");
+    let path = scratch.folder.join("part");
     let begun = || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0);
     for _ in 0..500 {
         if begun() {
@@ -486,7 +439,7 @@ fn an_interrupted_evaluation_goes_on() {
 /// Every task of `prompts` is one that can be run, and has documents that the demo model's context holds.
 #[test]
 fn the_suites_run() {
-    let scratch = Scratch::new("suites");
+    let scratch = scratch("suites");
     let mut ran = 0;
     for entry in std::fs::read_dir(repository("prompts")).unwrap() {
         let path = entry.unwrap().path();
@@ -507,7 +460,7 @@ fn ray_runs_the_shards() {
         eprintln!("SKIPPED: {python} has no ray (pip install ray; SMOLT_RAY_PYTHON names another Python)");
         return;
     }
-    let scratch = Scratch::new("ray");
+    let scratch = scratch("ray");
     let expected = scratch.out(&with(&["-o", "whole"]));
     let script = repository("scripts/eval_ray.py");
     let smolt = Path::new(env!("CARGO_BIN_EXE_smolt"));
@@ -515,7 +468,7 @@ fn ray_runs_the_shards() {
         .arg(&script)
         .args(["--smolt", smolt.to_str().unwrap(), "--shards", "3", "--out", "shards", "--"])
         .args(with(&[]))
-        .current_dir(&scratch.0)
+        .current_dir(&scratch.folder)
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

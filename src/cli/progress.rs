@@ -44,6 +44,7 @@ impl Progress {
     }
 
     /// The work stood still or began anew: its speed is measured from here.
+    #[cfg(feature = "pull")]
     pub(super) fn restart(&mut self) {
         self.start = None;
     }

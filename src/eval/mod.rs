@@ -12,6 +12,7 @@
 //! synthetic    models with random weights in the shapes of real ones
 //! tasks        questions with known answers: accuracy, perplexity, BLEU; comparisons
 //! stats        median, spread, log-softmax, mean with its standard error
+//! html         text in pages of results
 //! error        everything that can go wrong
 //! ```
 //!
@@ -21,6 +22,7 @@ pub mod batch;
 pub mod bench;
 pub mod divergence;
 mod error;
+pub mod html;
 pub mod perplexity;
 pub mod probe;
 pub mod report;

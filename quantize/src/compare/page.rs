@@ -11,20 +11,9 @@ use super::{Compared, Comparison};
 /// Longest name of a file.
 const NAME: usize = 60;
 
-/// Text for HTML and XML, also in quoted attributes.
+/// Text for HTML and XML, also in quoted attributes, on one line.
 pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in printable(text).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
+    smolt::eval::html::escape(&printable(text))
 }
 
 /// The page: files, charts, each file beside the first one, the `worst` tensors of each file, how it was measured.

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use super::show::{Report, Shown, metric, number, verdict};
+use crate::eval::html::escape;
 use crate::eval::tasks::{Comparison, Metric, Outcome};
 
 /// Documents of a task and filter whose texts are shown.
@@ -26,23 +27,6 @@ svg{display:block;max-width:100%;height:auto}
 .wide{overflow-x:auto}
 @media (prefers-color-scheme:dark){body{color:#eee;background:#161616}pre{background:#262626}}
 ";
-
-/// Text for HTML, also in quoted attributes. Control characters are U+FFFD.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() && c != '\n' && c != '\t' => out.push(char::REPLACEMENT_CHARACTER),
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 /// The page.
 pub(super) fn page(report: &Report) -> String {
