@@ -356,7 +356,11 @@ fn messages_of_several_lines_arrive_whole() {
 fn lines_are_edited() {
     let folder = Folder::new();
     let model = ONCE.write(&folder);
-    let mut terminal = Terminal::start(chat(&folder, &model, &["--no-history"]));
+    std::fs::create_dir_all(folder.path("home/aliases")).unwrap();
+    std::fs::write(folder.path("home/aliases/kiosk"), model.display().to_string()).unwrap();
+    let mut command = chat(&folder, &model, &["--no-history"]);
+    command.env("SMOLT_HOME", folder.path("home"));
+    let mut terminal = Terminal::start(command);
     let from = terminal.send("abc");
     terminal.wait(from, "echo", |text| text.contains("abc"));
     let from = terminal.send("\x03");
@@ -381,6 +385,9 @@ fn lines_are_edited() {
     assert!(terminal.line("/undo").contains("taken back: Hi"));
     assert!(terminal.line("/model missing.gguf").contains("missing.gguf"));
     assert!(terminal.line(&format!("/model {}", model.display())).contains("talking with chain"));
+    let from = terminal.send("/model kio\t");
+    terminal.wait(from, "completion", |text| text.contains("/model kiosk"));
+    assert!(terminal.line("").contains("talking with chain"), "aliases are names too");
     assert!(terminal.line("Hi").contains(CHAIN));
     terminal.leave();
     assert!(!folder.path("state").exists(), "no history is kept");

@@ -57,7 +57,7 @@ pub(super) const COMMANDS: &[Command] = &[
     command("tokens", "[TEXT]", "show the tokens of a text, or of the last answer", Action::Tokens),
     command("save", "FILE", "save the session with what was computed", Action::Save),
     command("load", "FILE", "go on with a saved session", Action::Load),
-    command("model", "[FILE]", "show the model, or go on with another", Action::Model),
+    command("model", "[NAME]", "show the model, or go on with another", Action::Model),
 ];
 
 /// A line that was typed.

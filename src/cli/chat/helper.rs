@@ -11,6 +11,7 @@ use rustyline::{Context, Helper};
 use super::commands::{Action, COMMANDS, Command};
 use super::message;
 use super::settings;
+use crate::store::Store;
 
 /// The helper of the line editor.
 pub(super) struct Assistant {
@@ -42,6 +43,14 @@ fn words(command: &Command) -> &'static [&'static str] {
     }
 }
 
+/// Names of installed models and aliases, as far as they can be read.
+fn installed() -> Vec<String> {
+    let Ok(store) = Store::of_user() else { return vec![] };
+    let (aliases, models) = (store.aliases().unwrap_or_default(), store.list().unwrap_or_default());
+    let aliases = aliases.into_iter().map(|alias| alias.name);
+    aliases.chain(models.into_iter().map(|model| model.name)).collect()
+}
+
 impl Helper for Assistant {}
 
 impl Completer for Assistant {
@@ -49,13 +58,17 @@ impl Completer for Assistant {
 
     fn complete(&self, line: &str, pos: usize, ctx: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let before = &line[..pos];
-        let pairs = |names: &mut dyn Iterator<Item = &str>, prefix: &str| {
+        let pairs = |names: &mut dyn Iterator<Item = &str>, prefix: &str| -> Vec<Pair> {
             let matching = names.filter(|name| name.starts_with(prefix));
             matching.map(|name| Pair { display: name.to_owned(), replacement: name.to_owned() }).collect()
         };
         if let Some((command, start)) = typed(before) {
             if command.takes_file {
-                return self.files.complete(line, pos, ctx);
+                let (at, mut found) = self.files.complete(line, pos, ctx)?;
+                if command.action == Action::Model && at == start {
+                    found.extend(pairs(&mut installed().iter().map(String::as_str), &before[start..]));
+                }
+                return Ok((at, found));
             }
             return Ok((start, pairs(&mut words(command).iter().copied(), &before[start..])));
         }
