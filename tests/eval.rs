@@ -430,7 +430,9 @@ fn an_interrupted_evaluation_goes_on() {
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let done = child.wait_with_output().unwrap();
-    assert_eq!(done.status.code(), Some(130), "{}", String::from_utf8_lossy(&done.stderr));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(130), "{said}");
+    assert!(said.contains("the same command goes on"), "{said}");
     assert!(scratch.read("part").len() < scratch.read("whole").len());
     scratch.out(&with(&["-o", "part"]));
     assert_eq!(scratch.read("part"), scratch.read("whole"));

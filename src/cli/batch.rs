@@ -196,7 +196,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     progress.clear();
     match done {
         Err(BatchError::Write { source, .. }) if args.output.is_none() => Err(CliError::Output(source)),
-        done => Ok(finish(done?)),
+        done => Ok(finish(done?, args.output.is_some())),
     }
 }
 
@@ -227,10 +227,13 @@ fn count(args: &BatchArgs) -> Option<u64> {
 }
 
 /// Says how it ended.
-fn finish(done: BatchProgress) -> Exit {
+fn finish(done: BatchProgress, can_go_on: bool) -> Exit {
     let BatchProgress { done, resumed, failed, cancelled } = done;
     let items = if done == 1 { "item" } else { "items" };
     note(format_args!("{done} {items}, {resumed} done before, {failed} failed"));
+    if cancelled && can_go_on {
+        note("stopped; the same command goes on from here");
+    }
     match (cancelled, failed) {
         (true, _) => Exit::Interrupted,
         (_, 0) => Exit::Ok,

@@ -210,6 +210,9 @@ fn ask(
     let seconds = begun.elapsed().as_secs_f64();
     let EvaluationProgress { done, of, resumed } = finished.progress;
     note(format_args!("{done} of {of} documents, {resumed} of them done before, {seconds:.1} s"));
+    if finished.cancelled && args.samples.is_some() {
+        note("stopped; the same command goes on from here");
+    }
     Ok((finished, ModelInfo { name: planned.name(), file: planned.file.name().to_owned(), seconds }))
 }
 
