@@ -13,8 +13,7 @@ use super::output;
 #[command(
     args_override_self = true,
     after_help = "\
-Supported are GGUF files of the Llama family (architecture \"llama\") in F32, F16, BF16, Q8_0, Q4_0, Q4_1,
-Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and IQ4_NL. With --max-memory the exit code is 4 if the model does not fit.
+With --max-memory the exit code is 4 if the model does not fit.
 
 Example:
   smolt plan -m model.gguf -c 2048 --max-memory 200M"
