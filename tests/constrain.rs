@@ -153,3 +153,42 @@ fn chats_are_held_to_a_form_that_can_change() {
         assert!(text(&output.stderr).contains("regular expression"), "{}", text(&output.stderr));
     }
 }
+
+/// What a grammar takes is planned, whoever asks for it, and refused before it is taken.
+#[test]
+fn the_memory_of_a_grammar_is_planned() {
+    let plan = |args: &[&str]| -> Value {
+        let output = crate::shared::smolt().args(["plan", "--json"]).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (free, held) = (plan(&[]), plan(&["--regex", "on|off"]));
+    let bytes = |plan: &Value, purpose: &str| plan[purpose].as_u64().unwrap();
+    assert_eq!(bytes(&free, "grammar"), 0);
+    assert_eq!(bytes(&held, "total"), bytes(&free, "total") + bytes(&held, "grammar"));
+    assert!(bytes(&held, "grammar") > 0);
+
+    let limit = (bytes(&held, "total") - 1).to_string();
+    let smolt = |args: &[&str], input: &str| -> Output {
+        let input = Temporary::new(&format!("{}-input", args[0]), input);
+        let mut command = crate::shared::smolt();
+        command.args(args).args(["--max-memory", &limit]);
+        command.stdin(std::fs::File::open(&input.0).unwrap()).output().unwrap()
+    };
+    assert_eq!(smolt(&["run", "Hello"], "").status.code(), Some(0));
+    for (args, input) in [
+        (&["run", "Hello", "--regex", "on|off"][..], ""),
+        (&["plan", "--regex", "on|off"], ""),
+        (&["chat"], "/set answer regex on|off\nHello\n"),
+    ] {
+        let output = smolt(args, input);
+        assert_eq!(output.status.code(), Some(4), "{args:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("and a grammar"), "{}", text(&output.stderr));
+    }
+    let items = "{\"prompt\": \"Hello\", \"regex\": \"on|off\"}\n{\"prompt\": \"Hello\"}\n";
+    let output = smolt(&["batch", "-"], items);
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["error"].as_str().unwrap().contains("and a grammar"), "{}", lines[0]);
+    assert!(lines[1]["text"].is_string(), "{}", lines[1]);
+}

@@ -7,9 +7,11 @@
 mod counting;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use counting::{CALLS, LIVE, PEAK};
+use smolt::generate::{Grammar, GrammarCompiler, LogitFilter, planned_grammar_bytes};
 use smolt::gguf::{GgufFile, GgufWriter};
 use smolt::text::{Detokenizer, EncodeOptions, Tokenizer, TokenizerOptions, planned_bytes};
 
@@ -48,6 +50,21 @@ fn check_use(tokenizer: &Tokenizer, name: &str) {
     assert!(bytes >= text.len(), "{name}");
 }
 
+/// What holding answers to a grammar takes, the grammar itself included.
+fn measure_grammar(file: &GgufFile, tokenizer: Tokenizer) -> Measured {
+    let mut logits = vec![0.0; tokenizer.vocab_size()];
+    let planned = planned_grammar_bytes(file) as usize;
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let compiler = GrammarCompiler::new(Arc::new(tokenizer)).unwrap();
+    let schema = r#"{"type": "object", "properties": {"a": {"type": "string"}, "b": {"enum": [1, 2]}}}"#;
+    let mut constraint = compiler.compile(&Grammar::Schema(schema.to_owned())).unwrap();
+    constraint.apply(&mut logits).unwrap();
+    let held = LIVE.load(Relaxed) - before;
+    let peak = PEAK.load(Relaxed) - before;
+    Measured { held, peak, planned }
+}
+
 fn tiny() -> GgufFile {
     let mut writer = GgufWriter::new();
     let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
@@ -66,6 +83,8 @@ fn the_plan_covers_the_heap() {
     let (tokenizer, tiny) = measure(&file);
     assert!(tiny.held <= tiny.planned, "{} held, {} planned", tiny.held, tiny.planned);
     check_use(&tokenizer, "tiny");
+    let Measured { peak, planned, .. } = measure_grammar(&file, tokenizer);
+    assert!(peak <= planned, "{peak} for a grammar, {planned} planned");
 
     let root = std::env::var_os("SMOLT_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
@@ -81,5 +100,12 @@ fn the_plan_covers_the_heap() {
         assert!(held <= planned, "{name}: {held} held, {planned} planned");
         assert!(planned * 2 <= held * 3, "{name}: {held} held, {planned} planned is more than 1.5 times");
         check_use(&tokenizer, name);
+        let Measured { held, peak, planned } = measure_grammar(&file, tokenizer);
+        println!("{name}, grammar: held {held}, planned {planned}, peak while building {peak}");
+        assert!(peak <= planned, "{name}: {peak} for a grammar, {planned} planned");
+        assert!(
+            planned * 2 <= peak * 3,
+            "{name}: {peak} for a grammar, {planned} planned is more than 1.5 times"
+        );
     }
 }

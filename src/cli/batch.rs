@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
+use super::load::Planned;
 use super::output::note;
 use super::progress::Progress;
 use super::{interrupt, session};
@@ -71,6 +72,8 @@ struct Prompts {
     grammar: Option<Grammar>,
     tokenizer: Arc<Tokenizer>,
     compiler: OnceCell<GrammarCompiler>,
+    /// Why there is no memory for a grammar.
+    refusal: Option<String>,
     /// The last grammar, as items often share one.
     last: RefCell<Option<(Grammar, Constraint)>>,
 }
@@ -100,6 +103,19 @@ impl Prompts {
         }
         messages.extend(item.prompt.as_ref().map(|prompt| Message::new(Role::User, prompt)));
         Ok(messages)
+    }
+}
+
+impl Prompts {
+    fn compiler(&self) -> Result<&GrammarCompiler, String> {
+        if let Some(compiler) = self.compiler.get() {
+            return Ok(compiler);
+        }
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
+        }
+        let new = GrammarCompiler::new(Arc::clone(&self.tokenizer)).map_err(|error| error.to_string())?;
+        Ok(self.compiler.get_or_init(|| new))
     }
 }
 
@@ -138,15 +154,7 @@ impl Prepare for Prompts {
         if let Some((_, constraint)) = last.as_ref().filter(|(known, _)| *known == grammar) {
             return Ok(Some(Box::new(constraint.clone())));
         }
-        let compiler = match self.compiler.get() {
-            Some(compiler) => compiler,
-            None => {
-                let new =
-                    GrammarCompiler::new(Arc::clone(&self.tokenizer)).map_err(|error| error.to_string())?;
-                self.compiler.get_or_init(|| new)
-            }
-        };
-        let constraint = compiler.compile(&grammar).map_err(|error| error.to_string())?;
+        let constraint = self.compiler()?.compile(&grammar).map_err(|error| error.to_string())?;
         *last = Some((grammar, constraint.clone()));
         Ok(Some(Box::new(constraint)))
     }
@@ -162,7 +170,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     };
     let GenerationArgs { prompting, max_tokens, stop, lookup, sampling, .. } = &args.generation;
     let grammar = args.generation.grammar.read()?;
-    let planned = args.generation.plan(&args.generation.model)?;
+    let mut planned = args.generation.plan(&args.generation.model)?;
     let mut sampler = args.generation.sampler(&planned)?;
     sampler.seed = sampling.seed().unwrap_or(0);
     let mut loaded = planned.load(&args.generation.model, started)?;
@@ -173,6 +181,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         grammar,
         tokenizer,
         compiler: OnceCell::new(),
+        refusal: refusal(args, &mut planned),
         last: RefCell::new(None),
     };
     let basis =
@@ -198,6 +207,12 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         Err(BatchError::Write { source, .. }) if args.output.is_none() => Err(CliError::Output(source)),
         done => Ok(finish(done?, args.output.is_some())),
     }
+}
+
+/// Why an item's grammar is refused, if it would take more memory than is allowed.
+fn refusal(args: &BatchArgs, planned: &mut Planned) -> Option<String> {
+    args.generation.resources.max_memory?;
+    planned.allow_grammar().err().map(|error| error.to_string())
 }
 
 fn open(args: &BatchArgs) -> Result<Box<dyn BufRead>, CliError> {

@@ -12,7 +12,7 @@ use crate::generate::{Choice, Constraint, Grammar, GrammarCompiler, MAX_GRAMMAR_
 use crate::text::Tokenizer;
 
 /// At most one grammar.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Constrained output")]
 pub(super) struct GrammarArgs {
     /// Answer with JSON that the JSON Schema in FILE allows
@@ -33,6 +33,11 @@ pub(super) struct GrammarArgs {
 }
 
 impl GrammarArgs {
+    /// Whether it takes memory with every command; choices do not with `smolt run`.
+    pub(super) fn takes_memory(&self) -> bool {
+        self.schema.is_some() || self.regex.is_some() || self.grammar.is_some()
+    }
+
     /// Reads the grammar, if there is one.
     ///
     /// # Errors

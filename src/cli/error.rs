@@ -79,8 +79,18 @@ pub enum CliError {
     NotAsked { what: String },
     #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]
     Vocabulary { file: String, tokens: usize, rows: usize },
-    #[error("{file} needs {} with a context of {context}, more than the {} allowed", show_bytes(*.needed), show_bytes(*.limit))]
-    DoesNotFit { file: String, needed: u64, limit: u64, context: usize, largest: Option<usize> },
+    #[error(
+        "{file} needs {} with a context of {context}{}, more than the {} allowed",
+        show_bytes(*.needed), if *.grammar { " and a grammar" } else { "" }, show_bytes(*.limit)
+    )]
+    DoesNotFit {
+        file: String,
+        needed: u64,
+        limit: u64,
+        context: usize,
+        grammar: bool,
+        largest: Option<usize>,
+    },
     #[error("there is no prompt")]
     NoPrompt,
     #[error("{from} is not UTF-8 text: wrong byte at offset {offset}")]

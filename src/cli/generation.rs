@@ -44,8 +44,8 @@ impl GenerationArgs {
     /// # Errors
     /// If it is not there, not one that can be run, or too large.
     pub(super) fn plan(&self, model: &ModelArgs) -> Result<Planned, CliError> {
-        let planned = load::plan(model, &self.resources, self.lookup.logit_rows())?;
-        planned.check(self.resources.max_memory)?;
+        let planned = load::plan(model, &self.resources, self.lookup.logit_rows(), &self.grammar)?;
+        planned.check()?;
         Ok(planned)
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args::{ModelArgs, ResourceArgs};
+use super::constrain::GrammarArgs;
 use super::demo;
 use super::error::CliError;
 use super::memory::MemoryPlan;
@@ -25,6 +26,8 @@ pub(super) struct Planned {
     pub(super) spec: Spec,
     pub(super) options: RunOptions,
     pub(super) memory: MemoryPlan,
+    /// What is allowed, from `--max-memory`.
+    limit: Option<u64>,
 }
 
 /// A loaded model, ready to answer.
@@ -65,7 +68,8 @@ pub(super) fn open(args: &ModelArgs) -> Result<GgufFile, CliError> {
     }
 }
 
-/// Resolves the options and plans the memory of running the model. `logit_rows` as in [`RunOptions`].
+/// Resolves the options and plans the memory of running the model and holding answers to the grammar.
+/// `logit_rows` as in [`RunOptions`].
 ///
 /// # Errors
 /// If the file holds no model that can be run.
@@ -73,6 +77,7 @@ pub(super) fn plan(
     args: &ModelArgs,
     resources: &ResourceArgs,
     logit_rows: usize,
+    grammar: &GrammarArgs,
 ) -> Result<Planned, CliError> {
     let kernels = Kernels::detect()?;
     let file = open(args)?;
@@ -84,8 +89,11 @@ pub(super) fn plan(
             options.context, spec.trained_context
         ));
     }
-    let memory = MemoryPlan::new(&file, kernels, &options)?;
-    Ok(Planned { file, kernels, spec, options, memory })
+    let mut memory = MemoryPlan::new(&file, kernels, &options)?;
+    if grammar.takes_memory() {
+        memory.add_grammar(&file);
+    }
+    Ok(Planned { file, kernels, spec, options, memory, limit: resources.max_memory })
 }
 
 /// Rebuilds the tokenizer of the file.
@@ -97,12 +105,21 @@ pub(super) fn tokenizer(file: &GgufFile, args: &ModelArgs) -> Result<Tokenizer, 
 }
 
 impl Planned {
-    /// Refuses to go on if the plan is above `limit`.
+    /// Refuses to go on if the plan is above what is allowed.
     ///
     /// # Errors
     /// [`CliError::DoesNotFit`].
-    pub(super) fn check(&self, limit: Option<u64>) -> Result<(), CliError> {
-        self.memory.check(limit, &self.file, self.kernels, &self.options)
+    pub(super) fn check(&self) -> Result<(), CliError> {
+        self.memory.check(self.limit, &self.file, self.kernels, &self.options)
+    }
+
+    /// Plans for answers to a grammar too.
+    ///
+    /// # Errors
+    /// [`CliError::DoesNotFit`].
+    pub(super) fn allow_grammar(&mut self) -> Result<(), CliError> {
+        self.memory.add_grammar(&self.file);
+        self.check()
     }
 
     /// Loads tokenizer and weights and allocates all that was planned. `started` is when the file was opened.

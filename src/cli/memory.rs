@@ -39,6 +39,8 @@ pub(super) struct MemoryPlan {
     /// Working memory of the model, the sampler and the session.
     pub(super) scratch: u64,
     pub(super) tokenizer: u64,
+    /// To hold answers to a grammar; 0 without one.
+    pub(super) grammar: u64,
     pub(super) total: u64,
 }
 
@@ -49,7 +51,7 @@ impl MemoryPlan {
     /// If the file does not hold a model that can be run.
     pub(super) fn new(file: &GgufFile, kernels: &Kernels, options: &RunOptions) -> Result<Self, CliError> {
         let plan = Plan::new(file, kernels, options)?;
-        let texts = file.str_array("tokenizer.ggml.tokens")?;
+        let texts = file.str_array(text::KEY_TOKENS)?;
         let longest = texts.and_then(|texts| texts.iter_str().map(str::len).max()).unwrap_or(0);
         let vocab = Spec::read(file)?.vocab;
         let session = generate::planned_bytes(options.context, vocab, longest);
@@ -59,8 +61,17 @@ impl MemoryPlan {
             kv_cache: plan.kv_cache,
             scratch: plan.scratch + session,
             tokenizer,
+            grammar: 0,
             total: plan.total() + session + tokenizer,
         })
+    }
+
+    /// Adds what answers to a grammar take.
+    pub(super) fn add_grammar(&mut self, file: &GgufFile) {
+        if self.grammar == 0 {
+            self.grammar = generate::planned_grammar_bytes(file);
+            self.total += self.grammar;
+        }
     }
 
     /// Refuses a plan above `limit`, and says which context would fit.
@@ -77,10 +88,10 @@ impl MemoryPlan {
         let Some(limit) = limit.filter(|limit| self.total > *limit) else { return Ok(()) };
         let largest = largest_context(options.context, |context| {
             let plan = Self::new(file, kernels, &RunOptions { context, ..*options });
-            plan.is_ok_and(|plan| plan.total <= limit)
+            plan.is_ok_and(|plan| plan.total + self.grammar <= limit)
         });
-        let (file, context) = (file.name().to_owned(), options.context);
-        Err(CliError::DoesNotFit { file, needed: self.total, limit, context, largest })
+        let (file, context, grammar) = (file.name().to_owned(), options.context, self.grammar > 0);
+        Err(CliError::DoesNotFit { file, needed: self.total, limit, context, grammar, largest })
     }
 }
 

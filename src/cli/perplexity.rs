@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::args::{ModelArgs, ResourceArgs, kv_type};
+use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
 use super::{input, load, output};
 use crate::eval::bench::MAX_THREADS;
@@ -90,7 +91,7 @@ struct ModelInfo<'a> {
 pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
     let resources =
         ResourceArgs { context: Some(args.context), threads: args.threads, kv: args.kv, max_memory: None };
-    let planned = load::plan(&args.model, &resources, LOGIT_ROWS)?;
+    let planned = load::plan(&args.model, &resources, LOGIT_ROWS, &GrammarArgs::default())?;
     let options = PerplexityOptions { n_ctx: args.context, chunks: args.chunks };
     let corpus = Corpus::new(&load::tokenizer(&planned.file, &args.model)?, &read_text(&args.text)?)?;
     options.check(corpus.tokens.len())?;

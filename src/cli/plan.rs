@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::args::{LookupArgs, ModelArgs, ResourceArgs};
+use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
 use super::load::{self, Planned};
 use super::memory::{MemoryPlan, show_bytes};
@@ -27,6 +28,9 @@ pub struct PlanArgs {
 
     #[command(flatten)]
     lookup: LookupArgs,
+
+    #[command(flatten)]
+    grammar: GrammarArgs,
 
     /// Print one line of JSON; sizes are in bytes
     #[arg(long)]
@@ -81,6 +85,7 @@ impl Report {
             ("KV cache", memory.kv_cache),
             ("scratch", memory.scratch),
             ("tokenizer", memory.tokenizer),
+            ("grammar", memory.grammar),
             ("total", memory.total),
         ] {
             table += &format!("{purpose:<10} {bytes:>14} bytes {:>12}\n", show_bytes(bytes));
@@ -91,13 +96,13 @@ impl Report {
 
 /// Prints the plan, then refuses it if it is above the limit.
 pub(super) fn execute(args: &PlanArgs) -> Result<Exit, CliError> {
-    let planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows())?;
+    let planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows(), &args.grammar)?;
     let report = Report::new(&planned);
     if args.json {
         output::write_json(&report)?;
     } else {
         output::write(report.table().as_bytes())?;
     }
-    planned.check(args.resources.max_memory)?;
+    planned.check()?;
     Ok(Exit::Ok)
 }

@@ -63,7 +63,7 @@ pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter};
 pub use self::grammar::{
     Constraint, Grammar, GrammarCompiler, GrammarError, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES,
-    MAX_REGEX_BYTES,
+    MAX_REGEX_BYTES, planned_grammar_bytes,
 };
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;

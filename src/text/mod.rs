@@ -54,4 +54,4 @@ pub use self::template::{
     Prompt, Role, TemplateError, TemplateVariables,
 };
 pub use self::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};
-pub use self::vocab::{MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};
+pub use self::vocab::{KEY_TOKENS, MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};

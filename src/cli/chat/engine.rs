@@ -40,12 +40,13 @@ impl Engine {
     /// The rule that a grammar makes.
     ///
     /// # Errors
-    /// If it is wrong or cannot be followed.
+    /// If it is wrong or cannot be followed, or what it takes is not allowed.
     pub(super) fn constraint(&mut self, grammar: Option<&Grammar>) -> Result<Option<Constraint>, CliError> {
         let Some(grammar) = grammar else { return Ok(None) };
         if let Some((_, constraint)) = self.compiled.as_ref().filter(|(known, _)| known == grammar) {
             return Ok(Some(constraint.clone()));
         }
+        self.planned.allow_grammar()?;
         let constraint = constrain::compile(grammar, self.loaded.session.tokenizer())?;
         self.compiled = Some((grammar.clone(), constraint.clone()));
         Ok(Some(constraint))

@@ -18,6 +18,7 @@ use self::bound::Bound;
 use self::show::{ModelInfo, Report};
 use super::args::{ModelArgs, ResourceArgs};
 use super::batch::shard;
+use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
 use super::output::note;
 use super::progress::Progress;
@@ -174,8 +175,8 @@ fn ask(
     cancel: &mut Option<CancelHandle>,
 ) -> Result<(Finished, ModelInfo), CliError> {
     let started = Instant::now();
-    let planned = load::plan(model, &args.resources, LOGIT_ROWS)?;
-    planned.check(args.resources.max_memory)?;
+    let planned = load::plan(model, &args.resources, LOGIT_ROWS, &GrammarArgs::default())?;
+    planned.check()?;
     let mut loaded = planned.load(model, started)?;
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let format = if args.chat { args.prompting.format(&tokenizer)? } else { Format::Raw { control: false } };

@@ -25,9 +25,10 @@
 //!
 //! # Memory
 //!
-//! The session itself allocates nothing per token under a constraint either, but `llguidance` does: a mask of
-//! one bit per token, parser rows, and lexer states as they are met. [`ParserLimits`] bound the last two.
-//! What was learned of the lexer is shared by all clones of a constraint.
+//! [`planned_grammar_bytes`] is what the tries of a vocabulary take while they are built, and part of the plan of
+//! a run. The session itself allocates nothing per token under a constraint either, but `llguidance` does: a mask
+//! of one bit per token, parser rows, and lexer states as they are met, about 2 KiB each. [`ParserLimits`] bound
+//! the last two. What was learned of the lexer is shared by all clones of a constraint.
 
 mod compiler;
 mod constraint;
@@ -45,3 +46,4 @@ pub use self::compiler::{
 };
 pub use self::constraint::Constraint;
 pub use self::error::GrammarError;
+pub use self::vocabulary::planned_grammar_bytes;
