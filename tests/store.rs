@@ -715,16 +715,25 @@ fn a_write_that_fails_is_said_and_gone_on_with() {
 #[test]
 fn a_file_of_the_hubs_own_client_is_taken() {
     let (server, model) = Server::with_model();
-    let user = User::new("cache", &server);
-    let blobs = user.home.join("hf/hub/models--org--tiny/blobs");
-    std::fs::create_dir_all(&blobs).unwrap();
-    std::fs::write(blobs.join(hash(&model)), &model).unwrap();
-    let mut command = user.command(&["pull", "org/tiny"]);
-    command.env("HF_HOME", user.home.join("hf"));
-    let done = done(command);
-    assert_eq!(done.code, 0, "{}", done.err);
-    assert!(server.fetches().is_empty());
-    assert_eq!(std::fs::read(user.model()).unwrap(), model);
+    // What is damaged there is fetched after all.
+    for (name, is_whole) in [("cache", true), ("damaged-cache", false)] {
+        let user = User::new(name, &server);
+        let repository = user.home.join("hf/hub/models--org--tiny");
+        let (blobs, snapshot) = (repository.join("blobs"), repository.join("snapshots").join(COMMIT));
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::create_dir_all(&snapshot).unwrap();
+        let mut bytes = model.clone();
+        bytes[100] ^= u8::from(!is_whole);
+        std::fs::write(blobs.join(hash(&model)), &bytes).unwrap();
+        let blob = format!("../../blobs/{}", hash(&model));
+        std::os::unix::fs::symlink(blob, snapshot.join("tiny-Q4_0.gguf")).unwrap();
+        let mut command = user.command(&["pull", "org/tiny"]);
+        command.env("HF_HOME", user.home.join("hf"));
+        let done = done(command);
+        assert_eq!(done.code, 0, "{}", done.err);
+        assert_eq!(server.fetches().is_empty(), is_whole, "{}", done.err);
+        assert_eq!(std::fs::read(user.model()).unwrap(), model);
+    }
 }
 
 #[test]

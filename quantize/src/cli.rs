@@ -33,7 +33,7 @@ enum Command {
     Synth(SynthArgs),
     /// Turn the folder of a published model (config.json, safetensors, tokenizer.json) into a GGUF file.
     Convert(ConvertArgs),
-    /// Store a model's weights in fewer bits, each rounded to nearest.
+    /// Store a model's weights in fewer bits: rounded to nearest, or calibrated on a text (GPTQ).
     Quantize(QuantizeArgs),
     /// Measure what quantization did to a model: perplexity and divergence from the original on a text.
     Report(ReportArgs),
@@ -41,7 +41,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct SynthArgs {
-    /// Shape: smollm2-135m, smollm2-360m or llama-160m.
+    /// Shape: smollm2-135m, smollm2-360m, llama-160m, gpt2-124m or pythia-160m.
     name: Shape,
     /// Type, e.g. q4_0, q8_0 or the mix q4_k_m.
     #[arg(value_name = "TYPE")]

@@ -9,11 +9,13 @@ use smolt::eval::synthetic::{Shape, Synthetic};
 /// Rows of 96 fit blocks of 32 only, those of 256 all.
 const SHAPE: Shape = Shape {
     name: "tiny",
+    architecture: "llama",
     layers: 3,
     dim: 96,
     heads: 6,
     kv_heads: 2,
     head_dim: 16,
+    rotary_dim: 16,
     hidden: 256,
     vocab: 1500,
     context: 64,

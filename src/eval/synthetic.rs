@@ -20,6 +20,7 @@ use crate::gguf::{
     FILE_TYPE_KEY, GgufError, GgufWriter, Layout, OwnedValue, QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY,
     Recipe, TensorInfo,
 };
+use crate::model::{Family, NormKind, Parallel, Positions};
 use crate::text::{BYTE_CHARS, TokenKind};
 
 /// Elements of a run of blocks: a whole number of blocks of every type.
@@ -31,11 +32,13 @@ const MAX_LETTERS: usize = 12;
 /// Tokens with a meaning of their own; the first ends a text.
 const CONTROL_TOKENS: &[&str] = &["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
-/// Shape of a model of the Llama family.
+/// Shape of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     /// Name on the command line.
     pub name: &'static str,
+    /// Its family's architecture: one that differs from Llama in norms, positions and feed-forward layers only.
+    pub architecture: &'static str,
     /// Transformer layers.
     pub layers: u32,
     /// Width of the residual stream.
@@ -46,13 +49,15 @@ pub struct Shape {
     pub kv_heads: u32,
     /// Values per head.
     pub head_dim: u32,
+    /// Values of a head that rotate; 0 where positions are learned.
+    pub rotary_dim: u32,
     /// Width of the feed-forward layer.
     pub hidden: u32,
     /// Tokens; at least 259.
     pub vocab: u32,
     /// Positions the model was trained for.
     pub context: u32,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary frequencies, if there are any.
     pub rope_base: f32,
     /// Epsilon of the norms.
     pub norm_eps: f32,
@@ -64,11 +69,13 @@ pub struct Shape {
 pub const SHAPES: &[Shape] = &[
     Shape {
         name: "smollm2-135m",
+        architecture: "llama",
         layers: 30,
         dim: 576,
         heads: 9,
         kv_heads: 3,
         head_dim: 64,
+        rotary_dim: 64,
         hidden: 1536,
         vocab: 49_152,
         context: 8192,
@@ -78,11 +85,13 @@ pub const SHAPES: &[Shape] = &[
     },
     Shape {
         name: "smollm2-360m",
+        architecture: "llama",
         layers: 32,
         dim: 960,
         heads: 15,
         kv_heads: 5,
         head_dim: 64,
+        rotary_dim: 64,
         hidden: 2560,
         vocab: 49_152,
         context: 8192,
@@ -93,16 +102,52 @@ pub const SHAPES: &[Shape] = &[
     // JackFram/llama-160m: rows divisible by 256 and a head of its own.
     Shape {
         name: "llama-160m",
+        architecture: "llama",
         layers: 12,
         dim: 768,
         heads: 12,
         kv_heads: 12,
         head_dim: 64,
+        rotary_dim: 64,
         hidden: 3072,
         vocab: 32_000,
         context: 2048,
         rope_base: 10_000.0,
         norm_eps: 1e-6,
+        tied: false,
+    },
+    // openai-community/gpt2.
+    Shape {
+        name: "gpt2-124m",
+        architecture: "gpt2",
+        layers: 12,
+        dim: 768,
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 64,
+        rotary_dim: 0,
+        hidden: 3072,
+        vocab: 50_257,
+        context: 1024,
+        rope_base: 10_000.0,
+        norm_eps: 1e-5,
+        tied: true,
+    },
+    // EleutherAI/pythia-160m.
+    Shape {
+        name: "pythia-160m",
+        architecture: "gptneox",
+        layers: 12,
+        dim: 768,
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 64,
+        rotary_dim: 16,
+        hidden: 3072,
+        vocab: 50_304,
+        context: 2048,
+        rope_base: 10_000.0,
+        norm_eps: 1e-5,
         tied: false,
     },
 ];
@@ -120,36 +165,74 @@ impl FromStr for Shape {
 }
 
 impl Shape {
+    fn family(&self) -> &'static Family {
+        Family::named(self.architecture).expect("every shape's architecture is in the table of families")
+    }
+
     /// Name and axes (columns first) of every tensor, in file order.
     fn tensors(&self) -> Vec<(String, Vec<u32>)> {
-        let (dim, hidden) = (self.dim, self.hidden);
-        let (query, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let mut tensors = vec![
-            ("output_norm.weight".to_owned(), vec![dim]),
-            ("token_embd.weight".to_owned(), vec![dim, self.vocab]),
-        ];
+        let mut tensors = vec![];
         if !self.tied {
-            tensors.insert(0, ("output.weight".to_owned(), vec![dim, self.vocab]));
+            tensors.push(("output.weight".to_owned(), vec![self.dim, self.vocab]));
+        }
+        tensors.extend(self.norm("output_norm"));
+        tensors.push(("token_embd.weight".to_owned(), vec![self.dim, self.vocab]));
+        if self.family().positions == Positions::Learned {
+            tensors.push(("position_embd.weight".to_owned(), vec![self.dim, self.context]));
         }
         for layer in 0..self.layers {
-            let parts = [
-                ("attn_k", vec![dim, kv]),
-                ("attn_norm", vec![dim]),
-                ("attn_output", vec![query, dim]),
-                ("attn_q", vec![dim, query]),
-                ("attn_v", vec![dim, kv]),
-                ("ffn_down", vec![hidden, dim]),
-                ("ffn_gate", vec![dim, hidden]),
-                ("ffn_norm", vec![dim]),
-                ("ffn_up", vec![dim, hidden]),
-            ];
-            tensors.extend(parts.map(|(part, axes)| (format!("blk.{layer}.{part}.weight"), axes)));
+            let parts = if self.family().gated { self.gated_layer() } else { self.plain_layer() };
+            tensors.extend(parts.into_iter().map(|(part, axes)| (format!("blk.{layer}.{part}"), axes)));
         }
         tensors
     }
 
-    fn metadata(&self) -> [(&'static str, OwnedValue); 12] {
-        [
+    /// A layer without biases whose feed-forward part has a gate.
+    fn gated_layer(&self) -> Vec<(String, Vec<u32>)> {
+        let (dim, hidden) = (self.dim, self.hidden);
+        let (query, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let mut tensors = vec![];
+        let matrix = |name: &str, axes: [u32; 2]| [(format!("{name}.weight"), axes.to_vec())];
+        tensors.extend(matrix("attn_k", [dim, kv]));
+        tensors.extend(self.norm("attn_norm"));
+        tensors.extend(matrix("attn_output", [query, dim]));
+        tensors.extend(matrix("attn_q", [dim, query]));
+        tensors.extend(matrix("attn_v", [dim, kv]));
+        tensors.extend(matrix("ffn_down", [hidden, dim]));
+        tensors.extend(matrix("ffn_gate", [dim, hidden]));
+        tensors.extend(self.norm("ffn_norm"));
+        tensors.extend(matrix("ffn_up", [dim, hidden]));
+        tensors
+    }
+
+    /// A layer with biases, one matrix for queries, keys and values, and no gate.
+    fn plain_layer(&self) -> Vec<(String, Vec<u32>)> {
+        let (dim, hidden, query) = (self.dim, self.hidden, self.heads * self.head_dim);
+        let qkv = query + 2 * self.kv_heads * self.head_dim;
+        let mut tensors = vec![];
+        let matrix = |name: &str, [cols, rows]: [u32; 2]| {
+            [(format!("{name}.weight"), vec![cols, rows]), (format!("{name}.bias"), vec![rows])]
+        };
+        tensors.extend(self.norm("attn_norm"));
+        tensors.extend(matrix("attn_qkv", [dim, qkv]));
+        tensors.extend(matrix("attn_output", [query, dim]));
+        tensors.extend(self.norm("ffn_norm"));
+        tensors.extend(matrix("ffn_up", [dim, hidden]));
+        tensors.extend(matrix("ffn_down", [hidden, dim]));
+        tensors
+    }
+
+    /// The tensors of a norm.
+    fn norm(&self, name: &str) -> impl Iterator<Item = (String, Vec<u32>)> {
+        let parts: &[&str] = match self.family().norm {
+            NormKind::Rms => &["weight"],
+            NormKind::Layer => &["weight", "bias"],
+        };
+        parts.iter().map(move |part| (format!("{name}.{part}"), vec![self.dim]))
+    }
+
+    fn metadata(&self) -> Vec<(&'static str, OwnedValue)> {
+        let mut metadata: Vec<(&'static str, OwnedValue)> = vec![
             ("block_count", self.layers.into()),
             ("context_length", self.context.into()),
             ("embedding_length", self.dim.into()),
@@ -158,11 +241,17 @@ impl Shape {
             ("attention.head_count_kv", self.kv_heads.into()),
             ("attention.key_length", self.head_dim.into()),
             ("attention.value_length", self.head_dim.into()),
-            ("attention.layer_norm_rms_epsilon", self.norm_eps.into()),
-            ("rope.dimension_count", self.head_dim.into()),
-            ("rope.freq_base", self.rope_base.into()),
+            (self.family().norm.epsilon_key(), self.norm_eps.into()),
             ("vocab_size", self.vocab.into()),
-        ]
+        ];
+        if matches!(self.family().positions, Positions::Rotary(_)) {
+            metadata.push(("rope.dimension_count", self.rotary_dim.into()));
+            metadata.push(("rope.freq_base", self.rope_base.into()));
+        }
+        if self.family().parallel == Parallel::ByKey {
+            metadata.push(("use_parallel_residual", true.into()));
+        }
+        metadata
     }
 }
 
@@ -217,11 +306,11 @@ impl Synthetic {
     /// Metadata and tensor descriptions.
     fn writer(&self) -> GgufWriter {
         let mut writer = GgufWriter::new();
-        writer.set("general.architecture", "llama");
+        writer.set("general.architecture", self.shape.architecture);
         writer.set("general.type", "model");
         writer.set("general.name", format!("{} with random weights", self.shape.name));
         for (key, value) in self.shape.metadata() {
-            writer.set(format!("llama.{key}"), value);
+            writer.set(format!("{}.{key}", self.shape.architecture), value);
         }
         Vocabulary::invent(self.shape.vocab as usize, self.seed).describe(&mut writer);
         writer.set(QUANTIZATION_VERSION_KEY, QUANTIZATION_VERSION);
@@ -251,7 +340,9 @@ impl Weights {
 
     fn write(&mut self, tensor: &TensorInfo, out: &mut dyn Write) -> io::Result<()> {
         if tensor.rows() == 1 {
-            return self.write_norm(tensor.elements(), out);
+            // Norms' weights are near 1, biases near 0.
+            let mean = if tensor.name.ends_with(".bias") { 0.0 } else { 1.0 };
+            return self.write_vector(mean, tensor.elements(), out);
         }
         let random = &mut self.random;
         let key = (tensor.block_type, tensor.cols());
@@ -267,10 +358,9 @@ impl Weights {
         Ok(())
     }
 
-    /// Weights near 1.
-    fn write_norm(&mut self, elements: usize, out: &mut dyn Write) -> io::Result<()> {
+    fn write_vector(&mut self, mean: f32, elements: usize, out: &mut dyn Write) -> io::Result<()> {
         (0..elements).try_for_each(|_| {
-            let weight = 1.0 + 0.05 * normal(&mut self.random);
+            let weight = mean + 0.05 * normal(&mut self.random);
             out.write_all(&weight.to_le_bytes())
         })
     }
@@ -346,14 +436,18 @@ impl Vocabulary {
 mod tests {
     use super::*;
     use crate::gguf::GgufFile;
+    use crate::kernels::Kernels;
+    use crate::model::Model;
 
     const TINY: Shape = Shape {
         name: "tiny",
+        architecture: "llama",
         layers: 8,
         dim: 96,
         heads: 6,
         kv_heads: 2,
         head_dim: 16,
+        rotary_dim: 16,
         hidden: 256,
         vocab: 400,
         context: 64,
@@ -366,25 +460,48 @@ mod tests {
         Synthetic { shape: TINY, recipe: recipe.parse().unwrap(), seed: 7 }
     }
 
+    fn check_weights(model: Synthetic) {
+        let file = GgufFile::from_vec("tiny", model.to_vec().unwrap()).unwrap();
+        let recipe = model.recipe;
+        assert_eq!(file.u32(FILE_TYPE_KEY).unwrap(), Some(recipe.file_type()));
+        for tensor in file.tensors() {
+            let mut values = vec![0.0; tensor.elements()];
+            tensor.block_type.decode(file.data(tensor), &mut values);
+            let mean = values.iter().sum::<f32>() / values.len() as f32;
+            if tensor.rows() == 1 {
+                let expected = if tensor.name.ends_with(".bias") { 0.0 } else { 1.0 };
+                assert!((mean - expected).abs() < 0.05, "{recipe} {}: mean {mean}", tensor.name);
+                continue;
+            }
+            let square = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
+            let gain = square * tensor.cols() as f32;
+            assert!((0.85..1.15).contains(&gain), "{recipe} {}: gain {gain}", tensor.name);
+            assert!(mean.abs() < 0.01, "{recipe} {}: mean {mean}", tensor.name);
+        }
+    }
+
     #[test]
     fn every_recipe_gives_a_readable_file_with_sane_weights() {
         for recipe in Recipe::ALL {
-            let bytes = tiny(recipe.name()).to_vec().unwrap();
-            let file = GgufFile::from_vec("tiny", bytes).unwrap();
-            assert_eq!(file.u32(FILE_TYPE_KEY).unwrap(), Some(recipe.file_type()));
-            for tensor in file.tensors() {
-                let mut values = vec![0.0; tensor.elements()];
-                tensor.block_type.decode(file.data(tensor), &mut values);
-                let mean = values.iter().sum::<f32>() / values.len() as f32;
-                if tensor.rows() == 1 {
-                    assert!((mean - 1.0).abs() < 0.05, "{recipe} {}: mean {mean}", tensor.name);
-                    continue;
-                }
-                let square = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
-                let gain = square * tensor.cols() as f32;
-                assert!((0.85..1.15).contains(&gain), "{recipe} {}: gain {gain}", tensor.name);
-                assert!(mean.abs() < 0.01, "{recipe} {}: mean {mean}", tensor.name);
-            }
+            check_weights(tiny(recipe.name()));
+        }
+        let gpt2 = Shape { architecture: "gpt2", rotary_dim: 0, kv_heads: 6, ..TINY };
+        let gptneox = Shape { architecture: "gptneox", rotary_dim: 4, kv_heads: 6, ..TINY };
+        for shape in [gpt2, gptneox] {
+            check_weights(Synthetic { shape, ..tiny("q4_0") });
+        }
+    }
+
+    #[test]
+    fn every_shape_can_be_loaded() {
+        for shape in SHAPES {
+            let shape = Shape { layers: 1, vocab: 300, context: 64, ..*shape };
+            let bytes = Synthetic { shape, ..tiny("q4_0") }.to_vec().unwrap();
+            let file = GgufFile::from_vec(shape.name, bytes).unwrap();
+            let model = Model::load(&file, Kernels::detect().unwrap()).unwrap();
+            let spec = model.spec();
+            assert_eq!(spec.family.architecture, shape.architecture);
+            assert_eq!(spec.rope.pairs, shape.rotary_dim as usize / 2, "{}", shape.name);
         }
     }
 

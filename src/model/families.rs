@@ -36,6 +36,16 @@ pub enum NormKind {
     Layer,
 }
 
+impl NormKind {
+    /// Metadata key of what is added to the variance, after the architecture's prefix.
+    pub fn epsilon_key(self) -> &'static str {
+        match self {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        }
+    }
+}
+
 /// Where a layer's two parts, attention and feed-forward, have their norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormPlaces {

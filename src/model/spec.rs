@@ -3,7 +3,7 @@
 mod keys;
 
 use super::error::ModelError;
-use super::families::{FAMILIES, Family, NormKind, NormPlaces, Parallel, Positions, Windows};
+use super::families::{FAMILIES, Family, NormPlaces, Parallel, Positions, Windows};
 use crate::gguf::GgufFile;
 use crate::kernels::Activation;
 use keys::Keys;
@@ -200,7 +200,7 @@ impl Spec {
             vocab: rows(file, "token_embd.weight")?,
             trained_context: keys.count("context_length", usize::MAX)?,
             positions: if learned { Some(rows(file, "position_embd.weight")?) } else { None },
-            norm_eps: keys.positive_or(eps_key(family.norm), 1e-5)?,
+            norm_eps: keys.positive_or(family.norm.epsilon_key(), 1e-5)?,
             post_norm: family.norm_places == NormPlaces::Before && keys.flag_or("post_norm", false)?,
             parallel,
             shared_norm,
@@ -234,13 +234,6 @@ impl Spec {
     /// Layers with this mixer.
     pub fn layers_with(&self, mixer: Mixer) -> usize {
         self.layer_specs.iter().filter(|layer| layer.mixer == mixer).count()
-    }
-}
-
-fn eps_key(norm: NormKind) -> &'static str {
-    match norm {
-        NormKind::Rms => "attention.layer_norm_rms_epsilon",
-        NormKind::Layer => "attention.layer_norm_epsilon",
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hf_hub::Cache;
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -31,8 +32,8 @@ pub struct Hub {
     token: Option<String>,
     /// The variable that forbids the network.
     offline: Option<&'static str>,
-    /// Folders of the hub's own client, where a file may be already.
-    cache: Option<PathBuf>,
+    /// What the hub's own client fetched.
+    cache: Option<Cache>,
     agent: Agent,
 }
 
@@ -121,6 +122,7 @@ impl Hub {
             .timeout_recv_response(Some(stall))
             .timeout_per_read(Some(stall))
             .timeout_per_write(Some(stall));
+        let cache = cache.map(Cache::new);
         Ok(Self { endpoint, token, offline, cache, agent: config.build().new_agent() })
     }
 
@@ -129,11 +131,10 @@ impl Hub {
         self.offline
     }
 
-    /// The file with this hash among those of the hub's own client.
-    pub(super) fn cached(&self, name: &HubName, sha256: &str) -> Option<PathBuf> {
-        let folder = format!("models--{}", name.repository().replace('/', "--"));
-        let blob = self.cache.as_ref()?.join(folder).join("blobs").join(sha256);
-        blob.is_file().then_some(blob)
+    /// The file of this commit among those of the hub's own client.
+    pub(super) fn cached(&self, name: &HubName, commit: &str, file: &str) -> Option<PathBuf> {
+        let repository = self.cache.as_ref()?.model(name.repository());
+        Some(repository.pointer_path(commit).join(file)).filter(|path| path.is_file())
     }
 
     /// The files of a revision of a repository.

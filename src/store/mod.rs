@@ -27,8 +27,9 @@
 //!
 //! Only [`pull`] uses the network, and only with the feature `pull`.
 //!
-//! The crate `hf-hub` is not used: since 1.0 it cannot resume a download and brings an asynchronous runtime, before
-//! that it checks no hash. What is needed of the hub is two requests; `ureq`, on which `hf-hub` was built, makes them.
+//! The crate `hf-hub` says where the hub's own client keeps files, which are then not fetched again. It does not fetch
+//! any: since 1.0 it cannot resume a download and brings an asynchronous runtime, before that it checks no hash. What is
+//! needed of the hub is two requests; `ureq`, on which `hf-hub` was built, makes them.
 
 mod choose;
 mod error;

@@ -237,11 +237,13 @@ mod tests {
     fn a_folded_layer_computes_the_same() {
         let shape = Shape {
             name: "tiny",
+            architecture: "llama",
             layers: 1,
             dim: 64,
             heads: 4,
             kv_heads: 2,
             head_dim: 16,
+            rotary_dim: 16,
             hidden: 96,
             vocab: 500,
             context: 64,

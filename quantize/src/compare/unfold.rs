@@ -221,11 +221,13 @@ mod tests {
 
     const SHAPE: Shape = Shape {
         name: "tiny",
+        architecture: "llama",
         layers: 2,
         dim: 64,
         heads: 4,
         kv_heads: 2,
         head_dim: 32,
+        rotary_dim: 32,
         hidden: 96,
         vocab: 300,
         context: 64,

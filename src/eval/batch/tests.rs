@@ -48,11 +48,13 @@ impl Prepare for Raw {
 fn session() -> Session<Runner> {
     let shape = Shape {
         name: "tiny",
+        architecture: "llama",
         layers: 1,
         dim: 32,
         heads: 2,
         kv_heads: 1,
         head_dim: 16,
+        rotary_dim: 16,
         hidden: 64,
         vocab: 600,
         context: 96,
