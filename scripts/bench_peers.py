@@ -36,7 +36,13 @@ PROCESS_LIMIT_SECONDS = 600
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ROOT / "scripts/llama_worker.py"
 # What --install measures: shape and recipe.
-SYNTHETIC = [("smollm2-135m", "q4_0"), ("smollm2-135m", "q4_k_m"), ("smollm2-360m", "q4_0")]
+SYNTHETIC = [
+    ("smollm2-135m", "q4_0"),
+    ("smollm2-135m", "q4_k_m"),
+    ("smollm2-360m", "q4_0"),
+    ("gpt2-124m", "q4_0"),
+    ("pythia-160m", "q4_0"),
+]
 PEERS = ["llama-cpp-python"]
 
 ONE_ROW = Test(generate=64)
@@ -64,6 +70,10 @@ class Ours:
         command = [self.binary, "bench", "--json", "-m", model, "-r", "1", "-t", str(threads), *extra]
         command += ["-p", str(test.prompt), "-n", str(test.generate), "-d", str(test.depth)]
         return json.loads(call(command))
+
+    def context(self, model: str) -> int:
+        """Positions the model was trained for."""
+        return json.loads(call([self.binary, "show", "--json", "-m", model]))["trained_context"]
 
     def speed(self, model: str, threads: int, test: Test) -> dict:
         report = self.bench(model, threads, test)
@@ -266,14 +276,19 @@ class Comparison:
 
     def run(self) -> None:
         pairs = [(model, threads) for model in self.args.model for threads in self.args.threads]
+        contexts = {model: self.ours.context(model) for model in self.args.model}
+        tests = {
+            model: [test for test in TESTS if test.depth + test.prompt + test.generate <= context]
+            for model, context in contexts.items()
+        }
         for model, threads in pairs:
-            for test in TESTS:
+            for test in tests[model]:
                 self.machine.wait()
                 self.theirs.choose_flash(model, threads, test, self.args.flash)
         for index in range(self.args.rounds):
             print(f"round {index + 1} of {self.args.rounds}", file=sys.stderr)
             for model, threads in pairs:
-                for test in TESTS:
+                for test in tests[model]:
                     self.speed(index, model, threads, test)
                 self.resources(index, model, threads)
                 if self.args.busy and threads == max(self.args.threads):

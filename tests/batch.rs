@@ -1,11 +1,10 @@
 //! `smolt batch`, by the command.
 
-use std::process::Child;
-use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::shared::Scratch;
+use crate::shared::{KILLS, Scratch};
 
 const ITEMS: &str = r#"{"id": "a", "prompt": "Turn on the kitchen lights"}
 {"id": "b", "prompt": "What time do you open?", "max_tokens": 4}
@@ -61,23 +60,27 @@ fn every_item_is_answered_as_it_asks() {
     assert_eq!(parts, answers);
 }
 
-/// Killed at ten moments, started again each time.
+/// Killed at many moments, started again each time.
 #[test]
 fn a_killed_batch_goes_on() {
     let scratch = scratch("killed");
+    scratch.write("in.jsonl", ITEMS.repeat(4));
+    let begun = Instant::now();
     let expected = lines(&scratch.run(&["in.jsonl"]).1);
-    for round in 0..10u64 {
-        let mut child: Child = scratch.command(&["in.jsonl", "-o", "out.jsonl"]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(20 + round * 37 % 300));
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let (whole, mut stopped) = (begun.elapsed(), 0);
+    let arguments = ["in.jsonl", "-o", "out.jsonl"];
+    for round in 0..KILLS {
+        scratch.kill(&arguments, whole, round);
+        let done = std::fs::read_to_string(scratch.folder.join("out.jsonl")).unwrap_or_default();
+        stopped += usize::from((1..expected.len()).contains(&done.lines().count()));
         if round % 3 == 2 {
-            let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "out.jsonl"]);
+            let (code, _, stderr) = scratch.run(&arguments);
             assert_eq!(code, 0, "{stderr}");
             assert_eq!(lines(&scratch.read("out.jsonl")), expected);
             scratch.remove("out.jsonl");
         }
     }
+    eprintln!("{KILLS} kills, {stopped} of them between the first and the last line");
 }
 
 #[test]

@@ -372,7 +372,8 @@ fn lines_are_edited() {
     terminal.wait(from, "completion", |text| text.contains("/context"));
     assert!(terminal.line("").contains("0 turns"));
     assert!(terminal.line("/hlep").contains("did you mean /help"));
-    assert!(terminal.line("/help").contains("/retry"));
+    let help = terminal.line("/help");
+    assert!(help.contains("/retry") && help.contains("  \"\"\"  "), "{help}");
     assert!(terminal.line("/set temp hot").contains("from 0 to 10"));
     assert!(terminal.line("/load missing").contains("missing"), "errors do not end it");
     assert!(terminal.line("/retry").contains("nothing was said"));
@@ -381,7 +382,8 @@ fn lines_are_edited() {
     terminal.line("Hi");
     terminal.line("/retry");
     assert!(terminal.line("/context").contains("1 turn"));
-    assert!(terminal.line("/tokens").contains("5 tokens"));
+    let shown = terminal.line("/tokens");
+    assert!(shown.contains("5 tokens") && shown.contains(r#""\xF0""#), "{shown}");
     assert!(terminal.line("/undo").contains("taken back: Hi"));
     assert!(terminal.line("/model missing.gguf").contains("missing.gguf"));
     assert!(terminal.line(&format!("/model {}", model.display())).contains("talking with chain"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::shared::{Scratch, repository};
+use crate::shared::{KILLS, Scratch, repository};
 
 const FLOAT: &str = "tests/data/demo/demo-f16.gguf";
 const EMBEDDED: &str = "src/cli/demo.gguf";
@@ -141,31 +141,25 @@ fn with<'a>(options: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Killed at many moments, started again each time; then with part of a line at the end, as a power cut leaves it.
-/// `SMOLT_EVAL_KILLS` sets how often.
 #[test]
 fn a_killed_evaluation_goes_on() {
     let scratch = scratch("killed");
     let begun = Instant::now();
     let expected = scratch.out(&with(&["--limit", "6", "-o", "whole"]));
-    let (whole, micros) = (scratch.read("whole"), begun.elapsed().as_micros() as u64);
-    let kills = std::env::var("SMOLT_EVAL_KILLS").map_or(6, |text| text.parse::<u64>().unwrap());
-    let (mut seed, mut stopped) = (kills, 0);
-    for round in 0..kills {
-        let mut child = scratch.command(&with(&["--limit", "6", "-o", "part"])).spawn().unwrap();
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_micros((seed >> 33) % micros));
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let (whole, time) = (scratch.read("whole"), begun.elapsed());
+    let (arguments, mut stopped) = (with(&["--limit", "6", "-o", "part"]), 0);
+    for round in 0..KILLS {
+        scratch.kill(&arguments, time, round);
         let part = std::fs::read(scratch.folder.join("part")).unwrap_or_default();
         assert!(whole.as_bytes().starts_with(&part));
         stopped += usize::from(!part.is_empty() && part.len() < whole.len());
         if round % 3 == 2 {
-            assert_eq!(scratch.out(&with(&["--limit", "6", "-o", "part"])), expected);
+            assert_eq!(scratch.out(&arguments), expected);
             assert_eq!(scratch.read("part"), whole);
             scratch.remove("part");
         }
     }
-    eprintln!("{kills} kills, {stopped} of them between the first and the last line");
+    eprintln!("{KILLS} kills, {stopped} of them between the first and the last line");
     for cut in [1, whole.len() / 2, whole.len() - 1] {
         let cut = (cut..).find(|cut| whole.is_char_boundary(*cut)).unwrap();
         scratch.write("part", &whole[..cut]);

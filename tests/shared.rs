@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -29,6 +30,9 @@ pub(crate) fn smolt() -> Command {
     command.env_clear();
     command
 }
+
+/// How often a test kills the program.
+pub(crate) const KILLS: u64 = 50;
 
 /// A folder of its own for a test of one command; removed at the end.
 pub(crate) struct Scratch {
@@ -63,6 +67,15 @@ impl Scratch {
         let (code, stdout, stderr) = self.run(arguments);
         assert_eq!(code, 0, "{arguments:?}: {stderr}");
         stdout
+    }
+
+    /// Starts the program and kills it at a moment within `limit`, which `round` chooses.
+    pub(crate) fn kill(&self, arguments: &[&str], limit: Duration, round: u64) {
+        let mut child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let share = round.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        std::thread::sleep(limit.mul_f64(share as f64 / f64::from(1 << 24)));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     pub(crate) fn read(&self, name: &str) -> String {

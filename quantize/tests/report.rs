@@ -299,6 +299,7 @@ fn what_cannot_be_compared_is_refused() {
         hidden: 256,
         vocab: 1500,
         context: 64,
+        rotary_dim: 16,
         ..SHAPES[0]
     };
     let model = |name: &str, shape: Shape, seed| {

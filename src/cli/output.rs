@@ -17,6 +17,17 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
+/// Text in quotes, with escapes for control characters and for bytes that are not UTF-8, such as those of a character
+/// that is split over tokens.
+pub(super) fn quoted(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        text.extend(chunk.valid().escape_debug());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
+    }
+    text + "\""
+}
+
 /// Says on standard error what went wrong, why, and what to do about it.
 pub(super) fn complain(error: &CliError) {
     let mut message = error.to_string();
@@ -105,4 +116,16 @@ impl Answer {
 
 fn is_unsafe(c: char) -> bool {
     c.is_control() && c != '\n' && c != '\t'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_characters_are_quoted_byte_by_byte() {
+        let emoji = "😀".as_bytes();
+        assert_eq!(quoted(&emoji[..2]), r#""\xF0\x9F""#);
+        assert_eq!(quoted(&[b"a\n\"", &emoji[2..], "ü".as_bytes()].concat()), r#""a\n\"\x98\x80ü""#);
+    }
 }

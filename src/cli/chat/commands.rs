@@ -125,8 +125,8 @@ pub(super) fn help() -> String {
         let call = format!("/{} {}", command.name, command.usage);
         text.push_str(&format!("  {call:<20} {}\n", command.help));
     }
-    text + "\
-  \"\"\"                  starts and ends a message of several lines
+    // A line that continues a string would lose the spaces it starts with.
+    text + "  \"\"\"                  starts and ends a message of several lines
   //                   starts a message that starts with /
 Ctrl-C stops an answer or clears the line; Tab completes; the arrow keys bring earlier lines back."
 }

@@ -1,6 +1,7 @@
 //! What commands tell.
 
 use super::super::memory::show_bytes;
+use super::super::output::quoted;
 use super::engine::Engine;
 use super::talk::Talk;
 use crate::eval::probe::peak_rss;
@@ -84,7 +85,7 @@ pub(super) fn history(conversation: &Conversation) -> String {
 pub(super) fn tokens(ids: &[u32], tokenizer: &Tokenizer) -> String {
     let mut text = format!("  {} tokens", ids.len());
     for id in ids {
-        text.push_str(&format!("\n  {id:>6} {:?}", String::from_utf8_lossy(tokenizer.piece(*id))));
+        text.push_str(&format!("\n  {id:>6} {}", quoted(tokenizer.piece(*id))));
     }
     text
 }

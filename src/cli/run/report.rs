@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::constrain::ChoiceReport;
 use super::super::load::{Loaded, Planned};
 use super::super::memory::show_bytes;
-use super::super::output::note;
+use super::super::output::{note, quoted};
 use crate::eval::probe::peak_rss;
 use crate::generate::{Outcome, Timings, TokenEvent};
 use crate::model::LanguageModel;
@@ -47,14 +47,24 @@ pub(super) struct TokenReport {
 #[derive(Serialize)]
 struct Scored {
     id: u32,
+    /// With U+FFFD for bytes that are not UTF-8.
     token: String,
+    /// If there are such bytes, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<Vec<u8>>,
     logprob: Option<f32>,
 }
 
 impl Scored {
     fn new(id: u32, logprob: f32, tokenizer: &Tokenizer) -> Scored {
-        let token = String::from_utf8_lossy(tokenizer.piece(id)).into_owned();
-        Scored { id, token, logprob: Some(logprob).filter(|logprob| logprob.is_finite()) }
+        let piece = tokenizer.piece(id);
+        let bytes = str::from_utf8(piece).err().map(|_| piece.to_vec());
+        let token = String::from_utf8_lossy(piece).into_owned();
+        Scored { id, token, bytes, logprob: Some(logprob).filter(|logprob| logprob.is_finite()) }
+    }
+
+    fn quoted(&self) -> String {
+        quoted(self.bytes.as_deref().unwrap_or(self.token.as_bytes()))
     }
 }
 
@@ -71,7 +81,7 @@ impl TokenReport {
 pub(super) fn note_tokens(tokens: &[TokenReport]) {
     let show = |scored: &Scored| {
         let logprob = scored.logprob.unwrap_or(f32::NEG_INFINITY);
-        format!("{logprob:>9.4} {:?}", scored.token)
+        format!("{logprob:>9.4} {}", scored.quoted())
     };
     let lines = tokens.iter().map(|token| {
         let parts: Vec<String> = std::iter::once(&token.chosen).chain(&token.top).map(show).collect();
