@@ -1,5 +1,7 @@
 //! `smolt batch`, by the command.
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -81,6 +83,37 @@ fn a_killed_batch_goes_on() {
         }
     }
     eprintln!("{KILLS} kills, {stopped} of them between the first and the last line");
+}
+
+/// After its first answer a batch takes no more memory: a mebibyte at most, for prompts of all lengths.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_items_take_no_more_memory_than_one() {
+    let scratch = scratch("memory");
+    let mut child = scratch.command(&["-", "-n", "4", "-c", "2048"]).stdin(Stdio::piped()).spawn().unwrap();
+    let (mut items, mut answers) =
+        (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    let status = format!("/proc/{}/status", child.id());
+    let resident = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    };
+    let mut first = 0;
+    for index in 0..1000 {
+        let prompt = "Turn on the kitchen lights. ".repeat(1 + index / 5);
+        writeln!(items, "{}", serde_json::json!({ "prompt": prompt })).unwrap();
+        let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        assert_eq!(answer["error"], Value::Null, "{answer}");
+        if index == 0 {
+            first = resident();
+        }
+    }
+    let last = resident();
+    eprintln!("{first} bytes after the first item, {last} after the last");
+    assert!(last <= first + (1 << 20), "{first} bytes after the first item, {last} after the last");
+    drop(items);
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

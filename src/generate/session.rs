@@ -192,6 +192,11 @@ impl<M: LanguageModel> Session<M> {
         &self.model
     }
 
+    /// Takes all memory that the model allocated: see [`LanguageModel::touch`].
+    pub fn touch(&mut self) {
+        self.model.touch();
+    }
+
     /// Positions in the cache.
     pub fn context(&self) -> usize {
         self.model.context()

@@ -60,6 +60,10 @@ pub trait LanguageModel {
     /// Most rows that [`Self::feed_rows`] returns.
     fn logit_rows(&self) -> usize;
 
+    /// Takes all memory that was allocated. Systems give memory at the first write to it, which may come late in a
+    /// long run, when there is none left.
+    fn touch(&mut self) {}
+
     /// Reads tokens and returns the logits after each of the last `rows` of them. They are the same however
     /// the tokens are split over calls. Long input is read in tiles; between them `cancel` is asked.
     ///

@@ -16,7 +16,8 @@ use super::weights::Weights;
 use crate::gguf::GgufFile;
 use crate::kernels::ops::{Executor, Input};
 use crate::kernels::{Kernels, KvShape};
-use crate::runtime::{AllocError, Buffer};
+use crate::runtime::{AllocError, Buffer, PAGE};
+use std::hint::black_box;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -104,6 +105,24 @@ impl Activations {
             convolved: convolved?,
             stated: stated?,
         })
+    }
+
+    fn all(&mut self) -> [&mut Buffer<f32>; 12] {
+        let Self {
+            residual,
+            queries,
+            keys,
+            values,
+            mixed,
+            hidden,
+            up,
+            branch,
+            words,
+            gates,
+            convolved,
+            stated,
+        } = self;
+        [residual, queries, keys, values, mixed, hidden, up, branch, words, gates, convolved, stated]
     }
 }
 
@@ -270,6 +289,13 @@ impl Runner {
     }
 }
 
+/// Writes to every page what it holds.
+fn touch(bytes: &mut [u8]) {
+    for page in bytes.chunks_mut(PAGE) {
+        page[0] = black_box(page[0]);
+    }
+}
+
 impl LanguageModel for Runner {
     fn context(&self) -> usize {
         self.kv.positions
@@ -291,6 +317,16 @@ impl LanguageModel for Runner {
 
     fn logit_rows(&self) -> usize {
         self.logits.len() / self.model.spec.vocab
+    }
+
+    fn touch(&mut self) {
+        let buffers = self.activations.all().into_iter().chain([&mut self.logits, &mut self.peaks]);
+        buffers.for_each(|buffer| touch(bytemuck::cast_slice_mut(buffer)));
+        let cache = self.visit(self.kv.positions, &mut |bytes| {
+            touch(bytes);
+            Ok(())
+        });
+        debug_assert!(cache.is_ok(), "touching cannot fail");
     }
 
     fn feed_rows(

@@ -5,7 +5,8 @@ use memmap2::MmapMut;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-const PAGE: usize = 4096;
+/// Bytes of the smallest page of any system.
+pub const PAGE: usize = 4096;
 /// Buffers from this size on ask for huge pages.
 const HUGE: usize = 8 << 20;
 

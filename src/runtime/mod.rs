@@ -11,5 +11,5 @@ mod pool;
 
 #[cfg(test)]
 pub(crate) use buffer::allocated_bytes;
-pub use buffer::{AllocError, Buffer, page_rounded};
+pub use buffer::{AllocError, Buffer, PAGE, page_rounded};
 pub use pool::{Part, Pool, split};
