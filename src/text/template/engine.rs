@@ -5,13 +5,11 @@
 //! template and values as deep as the fuel allows, and both are walked by recursion, so that compiling and rendering
 //! run on a stack of their own. Lists that are added are bounded by [`super::sums`].
 
-use std::sync::LazyLock;
-
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
-use regex_automata::meta::Regex;
 
 use super::date::Time;
+use super::tags::{self, Tags};
 use super::{MAX_TEMPLATE_BYTES, TemplateError, python, sums};
 
 /// Work a template may do; a unit is one instruction or 64 bytes of text.
@@ -71,8 +69,8 @@ impl Engine {
         python::install(&mut environment);
         sums::install(&mut environment);
         set_up(&mut environment);
-        let source = prepare(source);
-        let longest = longest_tag(&source);
+        let source = tags::prepare(source);
+        let longest = Tags::of(&source).map(|tag| tag.len()).max().unwrap_or(0);
         if longest > MAX_TAG_BYTES {
             let message = format!("a tag has {longest} bytes, the limit is {MAX_TAG_BYTES}");
             return Err(TemplateError::Syntax { message });
@@ -114,68 +112,6 @@ pub(super) fn strftime_now(now: Time) -> Value {
             Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know {directive}"))
         })
     })
-}
-
-/// Line ends as Jinja2 reads them, and blocks that only training uses as blocks of their own scope.
-fn prepare(source: &str) -> String {
-    static GENERATION: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"\{%[-+]?\s*((?:end)?generation)\s*[-+]?%\}").ok());
-    let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let Some(regex) = &*GENERATION else { return source };
-    let mut out = String::with_capacity(source.len());
-    let mut done = 0;
-    for found in regex.captures_iter(&source) {
-        let Some(word) = found.get_group(1) else { continue };
-        out.push_str(&source[done..word.start]);
-        out.push_str(if source[word.range()].starts_with("end") { "endwith" } else { "with" });
-        done = word.end;
-    }
-    out.push_str(&source[done..]);
-    out
-}
-
-/// Bytes of the longest `{{ }}` or `{% %}`.
-fn longest_tag(source: &str) -> usize {
-    let bytes = source.as_bytes();
-    let (mut at, mut longest) = (0, 0);
-    while at + 1 < bytes.len() {
-        let end = match &bytes[at..at + 2] {
-            b"{{" => tag_end(bytes, at + 2, b"}}"),
-            b"{%" => tag_end(bytes, at + 2, b"%}"),
-            b"{#" => {
-                at = source[at + 2..].find("#}").map_or(bytes.len(), |end| at + 4 + end);
-                continue;
-            }
-            _ => {
-                at += 1;
-                continue;
-            }
-        };
-        longest = longest.max(end - at);
-        at = end;
-    }
-    longest
-}
-
-/// Where the tag that is open at `at` ends: at `close` outside of texts and brackets.
-fn tag_end(bytes: &[u8], mut at: usize, close: &[u8]) -> usize {
-    let mut depth = 0usize;
-    while at < bytes.len() {
-        match bytes[at] {
-            _ if depth == 0 && bytes[at..].starts_with(close) => return at + close.len(),
-            quote @ (b'"' | b'\'') => {
-                at += 1;
-                while at < bytes.len() && bytes[at] != quote {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-            }
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        at += 1;
-    }
-    bytes.len()
 }
 
 /// Marks errors that a template raises itself.

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! engine   minijinja, set up as Jinja2 is for chat templates, within bounds
+//!   tags     what minijinja reads otherwise, written so that it does not
 //!   python   methods, filters and tests that differ
 //!   json     tojson
 //!   date     strftime_now
@@ -24,6 +25,7 @@ mod engine;
 mod json;
 mod python;
 mod sums;
+mod tags;
 mod trace;
 
 #[cfg(test)]
