@@ -33,7 +33,7 @@ mod golden;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use minijinja::Value;
@@ -230,8 +230,12 @@ impl Prompt {
 pub struct ChatTemplate {
     engine: Engine,
     fingerprint: u64,
+    /// The written forms of all control tokens.
+    controls: Vec<String>,
     /// What to try for telling messages from the template's text; empty if there are no control tokens.
     plans: Vec<Wanted>,
+    /// Texts that the template may look for in messages.
+    sought: Vec<String>,
     /// Private-use characters of the template.
     private: HashSet<char>,
     bos: String,
@@ -268,7 +272,6 @@ impl ChatTemplate {
     pub fn compile(source: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
         let piece = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.decode_lossy(&[id], false));
         let controls: Vec<String> = tokenizer.control_texts().collect();
-        let controls: Vec<&str> = controls.iter().map(String::as_str).collect();
         let mut private = HashSet::new();
         trace::private(&Value::from(source), &mut private);
         let mut hash = Fnv::default();
@@ -276,7 +279,9 @@ impl ChatTemplate {
         Ok(ChatTemplate {
             engine: Engine::new(source)?,
             fingerprint: hash.finish(),
-            plans: if controls.is_empty() { vec![] } else { trace::plans(&controls) },
+            plans: if controls.is_empty() { vec![] } else { trace::plans(&strs(&controls)) },
+            controls,
+            sought: tags::texts(source).into_iter().filter(|text| is_mark(text)).collect(),
             private,
             bos: piece(tokenizer.bos()),
             eos: piece(tokenizer.eos()),
@@ -385,7 +390,8 @@ impl ChatTemplate {
         for value in input.contents.iter().chain(&input.variables) {
             trace::private(value, &mut used);
         }
-        for wanted in &self.plans {
+        let sparing = self.sparing(input);
+        for wanted in self.plans.iter().chain(&sparing) {
             let mut mask = Mask::new(wanted, &used);
             let contents: Option<Vec<Value>> = input.contents.iter().map(|value| mask.put(value)).collect();
             let variables: Option<Vec<Value>> = input.variables.iter().map(|value| mask.put(value)).collect();
@@ -400,6 +406,17 @@ impl ChatTemplate {
             }
         }
         Err(TemplateError::Untraceable)
+    }
+
+    /// What to try last: characters of none of the texts that the template may look for and these messages have.
+    fn sparing(&self, input: &Input) -> Option<Wanted> {
+        let texts: Vec<&str> = input.contents.iter().filter_map(Value::as_str).collect();
+        let is_there = |sought: &&String| texts.iter().any(|text| text.contains(sought.as_str()));
+        // Of these some characters must be replaced.
+        let is_free = |sought: &&String| !self.controls.iter().any(|control| sought.contains(control));
+        let sought = self.sought.iter().filter(is_there).filter(is_free);
+        let sought: BTreeSet<char> = sought.flat_map(|text| text.chars()).collect();
+        (!sought.is_empty()).then(|| trace::sparing(&strs(&self.controls), &sought))
     }
 
     /// Whether the template leaves the system message, the first of `messages`, out.
@@ -428,6 +445,16 @@ impl ChatTemplate {
             Err(error) => Err(error),
         }
     }
+}
+
+fn strs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+/// Whether a text is more than a word: one that messages do not have by chance.
+fn is_mark(text: &str) -> bool {
+    let text = text.trim();
+    text.chars().count() > 1 && text.chars().any(|c| !c.is_alphanumeric())
 }
 
 /// One set of messages and variables, as values.

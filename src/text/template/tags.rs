@@ -67,12 +67,7 @@ fn tag_end(bytes: &[u8], mut at: usize, close: &[u8]) -> usize {
     while at < bytes.len() {
         match bytes[at] {
             _ if depth == 0 && bytes[at..].starts_with(close) => return at + close.len(),
-            quote @ (b'"' | b'\'') => {
-                at += 1;
-                while at < bytes.len() && bytes[at] != quote {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-            }
+            b'"' | b'\'' => at = text_end(bytes, at),
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
@@ -80,6 +75,30 @@ fn tag_end(bytes: &[u8], mut at: usize, close: &[u8]) -> usize {
         at += 1;
     }
     bytes.len()
+}
+
+/// Where the text ends whose first quote is at `start`: at the second, or behind everything.
+fn text_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < bytes.len() && bytes[at] != bytes[start] {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    at
+}
+
+/// The texts in quotes in all tags, as they are written.
+pub(super) fn texts(source: &str) -> Vec<String> {
+    let mut texts = vec![];
+    for tag in Tags::of(source) {
+        let tag = &source[tag];
+        let mut at = 0;
+        while let Some(start) = tag[at..].find(['"', '\'']).map(|start| at + start) {
+            let end = text_end(tag.as_bytes(), start);
+            texts.extend(tag.get(start + 1..end).map(str::to_owned));
+            at = (end + 1).min(tag.len());
+        }
+    }
+    texts
 }
 
 /// The template as minijinja has to read it to give what Jinja2 gives: line ends are `\n`, blocks that only training
@@ -126,6 +145,12 @@ mod tests {
         assert_eq!(tags("{%- raw -%} {{ a }}"), ["{%- raw -%}"], "without an end");
         assert_eq!(tags("{{ a"), ["{{ a"]);
         assert!(tags("{").is_empty() && tags("").is_empty());
+    }
+
+    #[test]
+    fn texts_are_those_in_tags() {
+        let found = texts("it's {{ 'a' ~ \"b'\" }}{% if '\\'c' in x %}\"d\"{# 'e' #}{{ '' ~ 'f");
+        assert_eq!(found, ["a", "b'", "\\'c", "", "f"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ const LLAMA2: &str = "{% for message in messages %}\
 const START: u32 = 256;
 const END: u32 = 257;
 
-fn tokenizer(added: &[&str], add_bos: bool) -> Tokenizer {
+pub(super) fn tokenizer(added: &[&str], add_bos: bool) -> Tokenizer {
     let texts = BYTE_CHARS.iter().map(char::to_string).chain(added.iter().map(|s| (*s).to_owned()));
     let kinds = (0..256 + added.len()).map(|id| if id < 256 { 1 } else { TokenKind::Control as i32 });
     let mut writer = GgufWriter::new();
@@ -45,7 +45,7 @@ fn rendered(source: &str, messages: &[(Role, &str)]) -> Result<String, TemplateE
     Ok(ChatTemplate::compile(source, &chatml())?.render(&turns(messages))?.text)
 }
 
-fn controls(ids: &[u32]) -> Vec<u32> {
+pub(super) fn controls(ids: &[u32]) -> Vec<u32> {
     ids.iter().copied().filter(|&id| id >= START).collect()
 }
 

@@ -7,8 +7,8 @@
 //! That holds only if the second text is otherwise the prompt. A template that looks into messages or changes them
 //! may do something else with stand-ins. Then fewer characters are replaced: after all but white space, the first
 //! and last characters of control tokens, then sets of characters of which every control token has one. Some set
-//! leaves alone what real templates look for (`</think>`, quotes, letters). If none does, nothing is known, and the
-//! prompt is refused.
+//! leaves alone what real templates look for (`</think>`, quotes, letters); the last is chosen so that it leaves alone
+//! what this template may look for in these messages. If none does, nothing is known, and the prompt is refused.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -48,7 +48,7 @@ impl Wanted {
 /// What to try for a vocabulary with these control tokens, in order. Tokens of nothing but white space are left
 /// out: no prompt is read for them.
 pub(super) fn plans(controls: &[&str]) -> Vec<Wanted> {
-    let texts: Vec<&str> = controls.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+    let texts = trimmed(controls);
     let edges = texts.iter().flat_map(|text| text.chars().next().into_iter().chain(text.chars().next_back()));
     let mut plans = vec![Wanted::NotSpace, Wanted::Only(edges.collect())];
     let mut avoided = BTreeSet::new();
@@ -58,6 +58,15 @@ pub(super) fn plans(controls: &[&str]) -> Vec<Wanted> {
         plans.push(Wanted::Only(set));
     }
     plans
+}
+
+/// A set like those of [`plans`] without characters of `sought`, where that is possible.
+pub(super) fn sparing(controls: &[&str], sought: &BTreeSet<char>) -> Wanted {
+    Wanted::Only(cover(&trimmed(controls), sought))
+}
+
+fn trimmed<'a>(texts: &[&'a str]) -> Vec<&'a str> {
+    texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect()
 }
 
 /// Few characters of which every text has one; those in `avoided`, letters and digits only where nothing else will
@@ -193,6 +202,12 @@ mod tests {
             assert!(tokens[..5].iter().all(|token| token.chars().any(|c| set.contains(&c))), "{set:?}");
         }
         assert!(sets[1..].iter().any(|set| !set.contains(&'<')), "{sets:?}");
+        let sought = BTreeSet::from_iter("</think>".chars());
+        let Wanted::Only(set) = sparing(&tokens[..5], &sought) else { panic!() };
+        let tokens = ["<|im_start|>", "<|im_end|>", "[PAD]", "</s>"];
+        assert!(tokens.iter().all(|token| token.chars().any(|c| set.contains(&c))), "{set:?}");
+        let Wanted::Only(set) = sparing(&tokens, &sought) else { panic!() };
+        assert!(set.is_disjoint(&sought), "{set:?}");
     }
 
     #[test]
