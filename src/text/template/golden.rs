@@ -148,8 +148,7 @@ fn talk(folder: &Path) -> Talks {
             let mut ids = [vec![], vec![]];
             for ids in &mut ids {
                 match prompt(&messages) {
-                    Ok(prompt) if ids.is_empty() => prompt.encode(&tokenizer, ids).unwrap(),
-                    Ok(_) => {}
+                    Ok(prompt) => prompt.encode(&tokenizer, ids).unwrap(),
                     Err(TemplateError::Untraceable) => talks.untraceable.push(format!("{name} / {case}")),
                     Err(error) => talks.faults.push(format!("{name} / {case}: {error}")),
                 }
