@@ -13,8 +13,8 @@ Writes DIR/tokenizer.json (one byte-level tokenizer for all) and, for every fami
 
 Weights are far from their usual small values, so that logits differ clearly and a forgotten bias, norm or
 multiplier is seen. All are F16 numbers, multipliers that a converter folds into them powers of two: nothing is lost
-by storing them. One prompt is longer than any sliding window. Seeds are fixed; each is the first that
-`will_do`.
+by storing them. Every model has matrices with rows of whole blocks, to be quantized, and some have others too. One
+prompt is longer than any sliding window. Seeds are fixed; each is the first that `will_do`.
 
 Usage: make_families.py DIR [NAME...]      needs: pip install torch transformers tokenizers
 """
@@ -53,12 +53,12 @@ SMALL = dict(vocab_size=VOCAB, max_position_embeddings=CONTEXT, **PAIRS)
 # name: (model_type, arguments of its configuration, keys of config.json in the form of older checkpoints)
 FIXTURES = {
     "llama": ("llama", dict(
-        SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=2, num_attention_heads=4,
+        SMALL, hidden_size=64, intermediate_size=88, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, attention_bias=True, rms_norm_eps=1e-5,
         rope_parameters=dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0,
                              high_freq_factor=4.0, original_max_position_embeddings=32)), {}),
     "mobilellm": ("llama", dict(
-        SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=4, num_attention_heads=3,
+        SMALL, hidden_size=32, intermediate_size=96, num_hidden_layers=4, num_attention_heads=2,
         num_key_value_heads=1, tie_word_embeddings=True), {}),
     "qwen2": ("qwen2", dict(
         SMALL, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
@@ -72,12 +72,12 @@ FIXTURES = {
         SMALL, hidden_size=32, intermediate_size=56, num_hidden_layers=7, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, query_pre_attn_scalar=16, sliding_window=8), {}),
     "gpt2": ("gpt2", dict(
-        vocab_size=VOCAB, n_positions=CONTEXT, n_embd=48, n_layer=2, n_head=3, n_inner=104, **PAIRS), {}),
+        vocab_size=VOCAB, n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, n_inner=96, **PAIRS), {}),
     "cerebras": ("gpt2", dict(
         vocab_size=VOCAB, n_positions=CONTEXT, n_embd=32, n_layer=2, n_head=2, n_inner=None,
         activation_function="gelu", **PAIRS), {}),
     "gptneox": ("gpt_neox", dict(
-        SMALL, hidden_size=48, intermediate_size=104, num_hidden_layers=2, num_attention_heads=3,
+        SMALL, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         use_parallel_residual=True,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.25)),
         dict(rotary_pct=0.25, rotary_emb_base=10000, rope_parameters=None)),
@@ -86,38 +86,38 @@ FIXTURES = {
         use_parallel_residual=False,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)), {}),
     "opt": ("opt", dict(
-        SMALL, hidden_size=48, ffn_dim=104, num_hidden_layers=2, num_attention_heads=3, word_embed_proj_dim=48), {}),
+        SMALL, hidden_size=64, ffn_dim=96, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=64), {}),
     "opt-post-norm": ("opt", dict(
         SMALL, hidden_size=64, ffn_dim=96, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=32,
         do_layer_norm_before=False), {}),
     "gptneo": ("gpt_neo", dict(
-        SMALL, hidden_size=48, num_layers=4, num_heads=3, intermediate_size=72, window_size=8,
+        SMALL, hidden_size=48, num_layers=4, num_heads=3, intermediate_size=160, window_size=8,
         attention_types=[[["global", "local"], 2]]), {}),
     "bloom": ("bloom", dict(
-        vocab_size=VOCAB, hidden_size=48, n_layer=2, n_head=3, **PAIRS), dict(seq_length=CONTEXT)),
+        vocab_size=VOCAB, hidden_size=64, n_layer=2, n_head=4, **PAIRS), dict(seq_length=CONTEXT)),
     "phi": ("phi", dict(
-        SMALL, hidden_size=48, intermediate_size=192, num_hidden_layers=2, num_attention_heads=3,
+        SMALL, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)), {}),
     "stablelm": ("stablelm", dict(
-        SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=2, num_attention_heads=3,
+        SMALL, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=1, use_qkv_bias=True,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.25)), {}),
     "olmo": ("olmo", dict(
-        SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=2, num_attention_heads=3,
+        SMALL, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=1), {}),
     "olmo2": ("olmo2", dict(
-        SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=3, num_attention_heads=3,
+        SMALL, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=1), {}),
     "smollm3": ("smollm3", dict(
         SMALL, hidden_size=32, intermediate_size=72, num_hidden_layers=5, num_attention_heads=4,
         num_key_value_heads=2), {}),
     "granite": ("granite", dict(
-        SMALL, hidden_size=48, intermediate_size=88, num_hidden_layers=2, num_attention_heads=3,
+        SMALL, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=1, embedding_multiplier=3.0, logits_scaling=0.7, residual_multiplier=0.4,
         attention_multiplier=0.3, tie_word_embeddings=True), {}),
     "lfm2": ("lfm2", dict(
-        SMALL, hidden_size=48, intermediate_size=116, block_multiple_of=8, num_hidden_layers=4,
-        num_attention_heads=3, num_key_value_heads=1, conv_L_cache=3,
+        SMALL, hidden_size=32, intermediate_size=140, block_multiple_of=8, num_hidden_layers=4,
+        num_attention_heads=2, num_key_value_heads=1, conv_L_cache=3,
         layer_types=["conv", "full_attention", "conv", "full_attention"]), {}),
     "falcon-h1": ("falcon_h1", dict(
         SMALL, hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=3,

@@ -201,7 +201,7 @@ fn each_method_is_closer_than_the_one_before() {
 #[test]
 fn every_family_can_be_calibrated() {
     let root = repository("tests/data/families");
-    let (mut families, mut quantized) = (0, 0);
+    let mut families = 0;
     for folder in std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()) {
         if !folder.is_dir() {
             continue;
@@ -234,10 +234,8 @@ fn every_family_can_be_calibrated() {
         let compared = compare(&base, &files, dialogues, &options, &mut |_, _| {}).unwrap();
         let kl: Vec<f64> = compared.files.iter().map(|one| one.summary.mean_kl).collect();
         eprintln!("{name}: mean KL {:.5} to {:.5}, {} matrices", kl[0], kl[1], ratios.len());
-        assert!(kl[1] < kl[0] || ratios.is_empty(), "{name}: {kl:?}");
+        assert!(kl[1] < kl[0] && ratios.len() > 2, "{name}: {kl:?}, {} matrices", ratios.len());
         families += 1;
-        // Where widths are no multiples of 32 there is nothing to quantize.
-        quantized += usize::from(!ratios.is_empty());
     }
-    assert!(families >= 21 && quantized >= 11, "{families}, {quantized}");
+    assert!(families >= 21, "{families}");
 }
