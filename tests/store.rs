@@ -715,23 +715,21 @@ fn a_write_that_fails_is_said_and_gone_on_with() {
 #[test]
 fn a_file_of_the_hubs_own_client_is_taken() {
     let (server, model) = Server::with_model();
-    // What is damaged there is fetched after all.
-    for (name, is_whole) in [("cache", true), ("damaged-cache", false)] {
-        let user = User::new(name, &server);
-        let repository = user.home.join("hf/hub/models--org--tiny");
-        let (blobs, snapshot) = (repository.join("blobs"), repository.join("snapshots").join(COMMIT));
-        std::fs::create_dir_all(&blobs).unwrap();
-        std::fs::create_dir_all(&snapshot).unwrap();
+    // Of another commit, a copy where there are no links, and one that is damaged: that is fetched after all.
+    let blob = format!("blobs/{}", hash(&model));
+    let copy = format!("snapshots/{COMMIT}/tiny-Q4_0.gguf");
+    for (name, path, is_whole) in [("blob", &blob, true), ("copy", &copy, true), ("damaged", &blob, false)] {
+        let user = User::new(&format!("cache-{name}"), &server);
+        let path = user.home.join("hf/hub/models--org--tiny").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut bytes = model.clone();
         bytes[100] ^= u8::from(!is_whole);
-        std::fs::write(blobs.join(hash(&model)), &bytes).unwrap();
-        let blob = format!("../../blobs/{}", hash(&model));
-        std::os::unix::fs::symlink(blob, snapshot.join("tiny-Q4_0.gguf")).unwrap();
+        std::fs::write(path, &bytes).unwrap();
         let mut command = user.command(&["pull", "org/tiny"]);
         command.env("HF_HOME", user.home.join("hf"));
         let done = done(command);
         assert_eq!(done.code, 0, "{}", done.err);
-        assert_eq!(server.fetches().is_empty(), is_whole, "{}", done.err);
+        assert_eq!(server.fetches().is_empty(), is_whole, "{name}: {}", done.err);
         assert_eq!(std::fs::read(user.model()).unwrap(), model);
     }
 }

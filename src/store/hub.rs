@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hf_hub::Cache;
+use hf_hub::{Cache, Repo};
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
@@ -131,10 +131,18 @@ impl Hub {
         self.offline
     }
 
-    /// The file of this commit among those of the hub's own client.
-    pub(super) fn cached(&self, name: &HubName, commit: &str, file: &str) -> Option<PathBuf> {
-        let repository = self.cache.as_ref()?.model(name.repository());
-        Some(repository.pointer_path(commit).join(file)).filter(|path| path.is_file())
+    /// What should be the file with this hash among those of the hub's own client: from whatever commit it has it or,
+    /// where the file system has no links, the copy of this commit.
+    pub(super) fn cached(
+        &self,
+        name: &HubName,
+        sha256: &str,
+        (commit, file): (&str, &str),
+    ) -> Option<PathBuf> {
+        let (cache, repository) = (self.cache.as_ref()?, Repo::model(name.repository()));
+        let blob = cache.path().join(repository.folder_name()).join("blobs").join(sha256);
+        let copy = cache.repo(repository).pointer_path(commit).join(file);
+        [blob, copy].into_iter().find(|path| path.is_file())
     }
 
     /// The files of a revision of a repository.

@@ -288,8 +288,9 @@ impl Download<'_> {
     /// Takes the file from the folder of the hub's own client, if it is there.
     fn take_cached(&self, part: &mut Part, report: &mut dyn FnMut(Event<'_>)) -> Result<(), StoreError> {
         // Without a hash nothing would tell whether it is what the hub has.
-        let cached = self.hub.cached(self.name, self.commit, &self.file.path);
-        let Some(path) = cached.filter(|_| self.file.sha256.is_some()) else { return Ok(()) };
+        let Some(sha256) = &self.file.sha256 else { return Ok(()) };
+        let cached = self.hub.cached(self.name, sha256, (self.commit, &self.file.path));
+        let Some(path) = cached else { return Ok(()) };
         report(Event::Cached { path: &path });
         let Ok(mut from) = File::open(&path) else { return Ok(()) };
         let mut block = vec![0; files::BLOCK];

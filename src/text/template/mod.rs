@@ -33,6 +33,7 @@ mod golden;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
@@ -390,9 +391,9 @@ impl ChatTemplate {
         for value in input.contents.iter().chain(&input.variables) {
             trace::private(value, &mut used);
         }
-        let sparing = self.sparing(input);
-        for wanted in self.plans.iter().chain(&sparing) {
-            let mut mask = Mask::new(wanted, &used);
+        let last = std::iter::once_with(|| self.sparing(input)).flatten();
+        for wanted in self.plans.iter().map(Cow::Borrowed).chain(last.map(Cow::Owned)) {
+            let mut mask = Mask::new(&wanted, &used);
             let contents: Option<Vec<Value>> = input.contents.iter().map(|value| mask.put(value)).collect();
             let variables: Option<Vec<Value>> = input.variables.iter().map(|value| mask.put(value)).collect();
             let (Some(contents), Some(variables)) = (contents, variables) else { continue };
