@@ -1,6 +1,6 @@
 //! `smolt list`, `smolt rm` and `smolt alias`: the models of this computer.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use serde::Serialize;
@@ -194,7 +194,7 @@ fn is_wanted(args: &RmArgs, what: &str) -> Result<bool, CliError> {
     if !io::stdin().is_terminal() {
         return Err(CliError::NotAsked { what: what.to_owned() });
     }
-    let _ = write!(io::stderr(), "smolt: remove {what}? [y/N] ");
+    output::ask(format_args!("remove {what}? [y/N] "));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(CliError::Input)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -9,12 +9,22 @@ use super::error::CliError;
 
 /// Says something on standard error. If nobody listens, nothing is lost.
 pub(super) fn note(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "smolt: {text}");
+    whole(format!("smolt: {text}\n"));
+}
+
+/// Says something on standard error whose answer follows on the same line.
+pub(super) fn ask(text: impl std::fmt::Display) {
+    whole(format!("smolt: {text}"));
+}
+
+/// Writes at once, so that what a terminal echoes or others write does not come between.
+fn whole(text: String) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Says several lines on standard error, as they are but for control characters.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", printable(text));
+    whole(format!("{}\n", printable(text)));
 }
 
 /// Text in quotes, with escapes for control characters and for bytes that are not UTF-8, such as those of a character
