@@ -17,7 +17,7 @@ use crate::eval::batch::Progress as BatchProgress;
 use crate::eval::batch::{Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, Prepare};
 use crate::generate::{Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, LogitFilter};
 use crate::gguf::Fnv;
-use crate::text::{Message, Role, Tokenizer};
+use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 
 /// Arguments of `smolt batch`.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,7 +25,7 @@ use crate::text::{Message, Role, Tokenizer};
     args_override_self = true,
     after_help = "\
 Each line of the input is a JSON object with prompt (text) or messages (a list of role and content), and perhaps id,
-system, raw, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, schema, regex, grammar, choices.
+system, raw, template_vars, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, schema, regex, grammar, choices.
 Each line of the output has index, id, input (a hash of the line and of all else that counts), text, tokens, prompt_tokens, finish_reason, seed,
 logprob and timings, or error. With -o a batch that was stopped goes on where it was. Without --seed it is 0: equal
 inputs give equal answers.
@@ -119,12 +119,19 @@ impl Prompts {
     }
 }
 
+/// The variables of an item.
+fn variables(item: &Item) -> Result<TemplateVariables, String> {
+    let Some(own) = &item.template_vars else { return Ok(TemplateVariables::default()) };
+    let json = serde_json::to_string(own).map_err(|error| error.to_string())?;
+    TemplateVariables::from_user_json(&json).map_err(|error| error.to_string())
+}
+
 impl Prepare for Prompts {
     fn encode(&self, item: &Item, tokens: &mut Vec<u32>) -> Result<(), String> {
         let is_raw = item.raw.unwrap_or(false);
         match &self.format {
             Format::Template(template) if !is_raw => template
-                .encode(&self.tokenizer, &self.messages(item)?, tokens)
+                .encode_with(&self.tokenizer, &self.messages(item)?, &variables(item)?, tokens)
                 .map_err(|error| error.to_string()),
             format => {
                 let raw = Format::Raw { control: is_raw || matches!(format, Format::Raw { control: true }) };

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::error::CliError;
 use super::output::note;
 use crate::generate::Format;
-use crate::text::{ChatTemplate, MAX_TEMPLATE_BYTES, Tokenizer};
+use crate::text::{ChatTemplate, MAX_TEMPLATE_BYTES, TemplateError, TemplateVariables, Tokenizer};
 
 /// How messages become a prompt.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,6 +20,11 @@ pub(super) struct PromptArgs {
     #[arg(long, value_name = "NAME|FILE", env = "SMOLT_TEMPLATE", conflicts_with = "raw")]
     template: Option<String>,
 
+    /// A variable of the chat template, e.g. enable_thinking=false: JSON if it is that, else text; may be given several
+    /// times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, conflicts_with = "raw")]
+    template_var: Vec<(String, String)>,
+
     /// Give the prompt to the model as it is: no chat template, and control tokens in it count
     #[arg(long)]
     raw: bool,
@@ -31,24 +36,61 @@ impl PromptArgs {
         self.system.as_deref().filter(|_| !self.raw)
     }
 
-    /// The format; says so if the model has no template.
+    /// The variables of the chat template.
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub(super) fn variables(&self) -> Result<TemplateVariables, TemplateError> {
+        let mut variables = TemplateVariables::default();
+        self.template_var.iter().try_for_each(|(name, text)| variables.set(name, text))?;
+        Ok(variables)
+    }
+
+    /// The format; says so if the model has no template, or one that does not use a variable that was given.
     ///
     /// # Errors
     /// If the template cannot be read or used.
     pub(super) fn format(&self, tokenizer: &Tokenizer) -> Result<Format, CliError> {
-        let template = match &self.template {
-            _ if self.raw => return Ok(Format::Raw { control: true }),
+        let mut template = self.template(tokenizer)?;
+        match &mut template {
+            Some(template) => set_variables(template, self.variables()?),
+            None if !self.raw => {
+                note("the model has no chat template; it continues the prompt as it is (--raw expects that)");
+            }
+            None => {}
+        }
+        Ok(match template {
+            Some(template) => Format::Template(Box::new(template)),
+            None => Format::Raw { control: self.raw },
+        })
+    }
+
+    /// The chat template, unless prompts are raw or the model has none.
+    fn template(&self, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, CliError> {
+        Ok(match &self.template {
+            _ if self.raw => None,
             Some(wanted) => Some(template(wanted, tokenizer)?),
             None => ChatTemplate::of(tokenizer)?,
-        };
-        Ok(template.map_or_else(
-            || {
-                note("the model has no chat template; it continues the prompt as it is (--raw expects that)");
-                Format::Raw { control: false }
-            },
-            |template| Format::Template(Box::new(template)),
-        ))
+        })
     }
+}
+
+/// Renders with these variables from now on; says so if the template does not use one.
+pub(super) fn set_variables(template: &mut ChatTemplate, variables: TemplateVariables) {
+    for name in variables.names().filter(|name| !template.mentions(name)) {
+        note(format_args!("the chat template does not use {name}"));
+    }
+    template.set_variables(variables);
+}
+
+/// Reads `NAME=VALUE`.
+///
+/// # Errors
+/// If it is not that, or no template can have such a variable.
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, e.g. enable_thinking=false")?;
+    TemplateVariables::default().set(name, value).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The template of this file, else the model's or the built-in one of this name.

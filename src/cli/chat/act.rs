@@ -38,6 +38,9 @@ pub(super) fn act(
             let mut changed = talk.settings.clone();
             changed.set(argument)?;
             engine.constraint(changed.grammar.as_ref())?;
+            if argument.starts_with("template") {
+                engine.set_variables(&changed);
+            }
             talk.settings = changed;
         }
         Action::Show if argument == "history" => say(&report::history(&talk.conversation)),

@@ -6,8 +6,10 @@ use super::super::args::ModelArgs;
 use super::super::constrain;
 use super::super::error::CliError;
 use super::super::load::{Loaded, Planned};
-use super::super::session;
+use super::super::output::note;
+use super::super::{prompt, session};
 use super::ChatArgs;
+use super::settings::Settings;
 use crate::generate::{Constraint, Format, Grammar, Identity};
 
 /// A model that is ready to talk.
@@ -35,6 +37,14 @@ impl Engine {
     /// What a saved state depends on.
     pub(super) fn identity(&self) -> Identity {
         session::identity(&self.planned, &self.loaded, &self.format)
+    }
+
+    /// Renders prompts with the variables of the settings.
+    pub(super) fn set_variables(&mut self, settings: &Settings) {
+        match &mut self.format {
+            Format::Template(template) => prompt::set_variables(template, settings.variables.clone()),
+            Format::Raw { .. } => note("there is no chat template to use the variable"),
+        }
     }
 
     /// The rule that a grammar makes.

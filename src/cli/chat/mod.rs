@@ -110,6 +110,7 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
             max_tokens: *max_tokens,
             stop: stop.clone(),
             grammar,
+            variables: prompting.variables()?,
             loop_guard: !args.no_loop_guard,
             stats: args.stats,
         },
@@ -173,6 +174,9 @@ fn converse(
             Ok(Flow::Switch(path)) => {
                 let switched = switch(args, engine, path)?;
                 engine = switched.0;
+                if !talk.settings.variables.is_empty() {
+                    engine.set_variables(&talk.settings);
+                }
                 // Another tokenizer would read them as something else.
                 talk.conversation.forget_tokens();
                 talk.last = None;

@@ -6,8 +6,10 @@ use std::str::FromStr;
 
 use super::super::constrain;
 use super::super::error::CliError;
+use super::super::prompt;
 use super::error::ChatError;
 use crate::generate::{Grammar, SamplerOptions};
+use crate::text::TemplateVariables;
 
 /// Settings of the answers to come.
 #[derive(Clone, Debug)]
@@ -22,10 +24,12 @@ pub(super) struct Settings {
     pub(super) stats: bool,
     /// What answers may be.
     pub(super) grammar: Option<Grammar>,
+    /// Variables of the chat template.
+    pub(super) variables: TemplateVariables,
 }
 
 /// Names of the settings.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 12] = [
     "temp",
     "top_k",
     "top_p",
@@ -37,6 +41,7 @@ pub(super) const NAMES: [&str; 11] = [
     "loop_guard",
     "stats",
     "answer",
+    "template_var",
 ];
 
 impl Settings {
@@ -75,6 +80,11 @@ impl Settings {
             "stop" => changed.stop = vec![value.to_owned()],
             "loop_guard" => changed.loop_guard = switch(value).ok_or(bad("on or off"))?,
             "stats" => changed.stats = switch(value).ok_or(bad("on or off"))?,
+            "template_var" if value == "none" => changed.variables = TemplateVariables::default(),
+            "template_var" => {
+                let (name, text) = prompt::variable(value).map_err(|_| bad("NAME=VALUE or none"))?;
+                changed.variables.set(&name, &text)?;
+            }
             _ => {
                 let expected = "any, schema FILE, regex RE, grammar FILE or choices A,B,C";
                 changed.grammar = grammar(value)?.ok_or(bad(expected))?;
@@ -99,6 +109,8 @@ impl Settings {
             Grammar::Choices(choices) => format!("choices {}", choices.join(",")),
             grammar => grammar.what().to_owned(),
         });
+        let variables: Vec<String> = self.variables.show().collect();
+        let variables = if variables.is_empty() { "none".to_owned() } else { variables.join(" ") };
         let values: [&dyn Display; NAMES.len()] = [
             temperature,
             top_k,
@@ -111,6 +123,7 @@ impl Settings {
             &loop_guard,
             &stats,
             &answer,
+            &variables,
         ];
         let lines = NAMES.iter().zip(values).map(|(name, value)| format!("  {name:<15} {value}"));
         lines.collect::<Vec<_>>().join("\n")
@@ -150,7 +163,9 @@ mod tests {
 
     fn settings() -> Settings {
         let sampler = SamplerOptions::default();
-        Settings { sampler, max_tokens: None, stop: vec![], loop_guard: true, stats: false, grammar: None }
+        let variables = TemplateVariables::default();
+        let (max_tokens, stop, grammar) = (None, vec![], None);
+        Settings { sampler, max_tokens, stop, loop_guard: true, stats: false, grammar, variables }
     }
 
     #[test]
@@ -168,6 +183,7 @@ mod tests {
             "off",
             "on",
             "choices a,b",
+            "mood=\"calm\"",
         ]) {
             settings.set(&format!("{name}  {value} ")).unwrap();
             assert!(
@@ -180,6 +196,8 @@ mod tests {
         settings.set("max-tokens none").unwrap();
         settings.set("stop none").unwrap();
         settings.set("answer any").unwrap();
+        settings.set("template_var none").unwrap();
+        assert!(settings.variables.is_empty());
         assert_eq!((settings.max_tokens, settings.stop.len(), settings.grammar), (None, 0, None));
     }
 
@@ -197,6 +215,8 @@ mod tests {
             "max_tokens many",
             "stats maybe",
             "answer regex",
+            "template_var mood",
+            "template_var messages=1",
         ] {
             let error = settings.set(wrong).unwrap_err();
             assert!(matches!(error, CliError::Chat(ChatError::BadSetting { .. })), "{wrong}");

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::BatchError;
 use crate::generate::SamplerOptions;
@@ -54,6 +54,9 @@ pub struct Item {
     pub system: Option<String>,
     /// Whether the prompt goes to the model without chat template.
     pub raw: Option<bool>,
+    /// Variables of the chat template by name.
+    #[serde(alias = "chat_template_kwargs")]
+    pub template_vars: Option<Map<String, Value>>,
     /// Tokens of the answer at most.
     pub max_tokens: Option<usize>,
     /// Texts that end the answer.

@@ -10,6 +10,8 @@
 //!   date     strftime_now
 //!   sums     lists that templates add up, bounded
 //! trace    which characters of a prompt come from messages
+//! message  turns of a conversation
+//! variables what else a template may use
 //! builtin  templates by name
 //! document templates of evaluation tasks
 //! ```
@@ -23,10 +25,12 @@ mod date;
 mod document;
 mod engine;
 mod json;
+mod message;
 mod python;
 mod sums;
 mod tags;
 mod trace;
+mod variables;
 
 #[cfg(test)]
 mod golden;
@@ -47,6 +51,8 @@ use crate::gguf::Fnv;
 
 pub use self::builtin::BUILTIN_TEMPLATES;
 pub use self::document::DocumentTemplate;
+pub use self::message::{Message, Role, ToolCall};
+pub use self::variables::{MAX_VARIABLES, TemplateVariables};
 
 /// Longest template; the longest published ones have about 30 KB.
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 17;
@@ -76,7 +82,7 @@ pub enum TemplateError {
     Untraceable,
     #[error("there is no built-in chat template \"{found}\"; there are: {known}")]
     UnknownName { found: String, known: String },
-    #[error("the variables of the chat template are not a JSON object: {message}")]
+    #[error("the variables of the chat template are not a JSON object of names and values: {message}")]
     Variables { message: String },
     #[error("cannot start a thread for the chat template")]
     Thread {
@@ -85,71 +91,6 @@ pub enum TemplateError {
     },
     #[error(transparent)]
     Text(#[from] TextError),
-}
-
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of the roles")]
-pub enum Role {
-    System,
-    User,
-    Assistant,
-}
-
-impl Role {
-    /// The name templates know.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant => "assistant",
-        }
-    }
-}
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
-}
-
-impl Message {
-    /// A turn.
-    pub fn new(role: Role, content: impl Into<String>) -> Message {
-        Message { role, content: content.into() }
-    }
-}
-
-/// What a template may use beside the messages: `tools`, `enable_thinking` and the like. What is absent is not
-/// defined. Texts in it are as untrusted as messages; keys are not.
-#[derive(Clone, Debug, Default)]
-pub struct TemplateVariables {
-    /// In the order of the JSON.
-    entries: Vec<(String, Value)>,
-}
-
-impl TemplateVariables {
-    /// The entries of a JSON object, e.g. `{"tools": [...], "enable_thinking": false}`. `add_generation_prompt` is
-    /// true unless it is an entry.
-    ///
-    /// # Errors
-    /// If `json` is not an object or too large.
-    pub fn from_json(json: &str) -> Result<TemplateVariables, TemplateError> {
-        if json.len() > MAX_MESSAGE_BYTES {
-            return Err(TemplateError::MessagesTooLarge { found: json.len(), limit: MAX_MESSAGE_BYTES });
-        }
-        let bad = |message: String| TemplateError::Variables { message };
-        let value: Value = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
-        if value.kind() != minijinja::value::ValueKind::Map {
-            return Err(bad(format!("found {}", value.kind())));
-        }
-        let keys = value.try_iter().map_err(|error| bad(error.to_string()))?;
-        let entry = |key: Value| Some((key.as_str()?.to_owned(), value.get_item(&key).ok()?));
-        Ok(TemplateVariables { entries: keys.filter_map(entry).collect() })
-    }
 }
 
 /// A rendered prompt.
@@ -230,7 +171,10 @@ impl Prompt {
 #[derive(Debug)]
 pub struct ChatTemplate {
     engine: Engine,
-    fingerprint: u64,
+    /// Jinja source.
+    source: Box<str>,
+    /// What every prompt is rendered with.
+    variables: TemplateVariables,
     /// The written forms of all control tokens.
     controls: Vec<String>,
     /// What to try for telling messages from the template's text; empty if there are no control tokens.
@@ -275,11 +219,10 @@ impl ChatTemplate {
         let controls: Vec<String> = tokenizer.control_texts().collect();
         let mut private = HashSet::new();
         trace::private(&Value::from(source), &mut private);
-        let mut hash = Fnv::default();
-        hash.add(source.as_bytes());
         Ok(ChatTemplate {
             engine: Engine::new(source)?,
-            fingerprint: hash.finish(),
+            source: source.into(),
+            variables: TemplateVariables::default(),
             plans: if controls.is_empty() { vec![] } else { trace::plans(&strs(&controls)) },
             controls,
             sought: tags::texts(source).into_iter().filter(|text| is_mark(text)).collect(),
@@ -289,9 +232,26 @@ impl ChatTemplate {
         })
     }
 
-    /// A number that differs (with high probability) between templates.
+    /// A number that differs (with high probability) between templates, and between variables that they may use.
     pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
+        let mut hash = Fnv::default();
+        hash.add(self.source.as_bytes());
+        self.variables.add_to(&mut hash, |name| self.mentions(name));
+        hash.finish()
+    }
+
+    /// Renders every prompt with these variables from now on, unless a call brings others of their names.
+    pub fn set_variables(&mut self, variables: TemplateVariables) {
+        self.variables = variables;
+    }
+
+    /// Whether a word occurs in the template: a variable that does not changes nothing.
+    pub fn mentions(&self, word: &str) -> bool {
+        let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        self.source.match_indices(word).any(|(at, _)| {
+            let (before, after) = (&self.source[..at], &self.source[at + word.len()..]);
+            !is_part(before.chars().next_back()) && !is_part(after.chars().next())
+        })
     }
 
     /// Renders `messages`, followed by the start of the assistant's answer.
@@ -314,7 +274,8 @@ impl ChatTemplate {
         messages: &[Message],
         variables: &TemplateVariables,
     ) -> Result<Prompt, TemplateError> {
-        let found = messages.iter().map(|message| message.content.len()).sum();
+        let variables = &self.variables.overlaid(variables);
+        let found = messages.iter().map(Message::bytes).sum();
         if found > MAX_MESSAGE_BYTES {
             return Err(TemplateError::MessagesTooLarge { found, limit: MAX_MESSAGE_BYTES });
         }
@@ -362,14 +323,17 @@ impl ChatTemplate {
     }
 
     fn text(&self, input: &Input) -> Result<String, TemplateError> {
-        self.engine.render(self.root(input.contents.iter().cloned(), input.variables.clone(), input))
+        self.engine.render(self.root(input))
     }
 
     /// What the template sees.
-    fn root(&self, contents: impl Iterator<Item = Value>, variables: Vec<Value>, input: &Input) -> Value {
+    fn root(&self, input: &Input) -> Value {
         let entry = |key: &str, value: Value| (Value::from(key), value);
-        let messages = input.roles.iter().zip(contents).map(|(role, content)| {
-            Value::from_pairs([entry("role", Value::from(role.name())), entry("content", content)])
+        let messages = input.roles.iter().zip(&input.contents).zip(&input.further);
+        let messages = messages.map(|((role, content), further)| {
+            let own = [entry("role", Value::from(role.name())), entry("content", content.clone())];
+            let further = further.iter().map(|(key, value)| entry(key, value.clone()));
+            Value::from_pairs(own.into_iter().chain(further))
         });
         let own = [
             entry("messages", messages.collect()),
@@ -379,7 +343,7 @@ impl ChatTemplate {
             entry("strftime_now", engine::strftime_now(input.now)),
         ];
         let names = input.names.iter().map(|name| Value::from(name.as_str()));
-        Value::from_pairs(own.into_iter().chain(names.zip(variables)))
+        Value::from_pairs(own.into_iter().chain(names.zip(input.variables.iter().cloned())))
     }
 
     /// The prompt `text` with the places of messages in it.
@@ -388,16 +352,12 @@ impl ChatTemplate {
             return Ok(Prompt { text, from_messages: vec![] });
         }
         let mut used = self.private.clone();
-        for value in input.contents.iter().chain(&input.variables) {
-            trace::private(value, &mut used);
-        }
+        input.values().for_each(|value| trace::private(value, &mut used));
         let last = std::iter::once_with(|| self.sparing(input)).flatten();
         for wanted in self.plans.iter().map(Cow::Borrowed).chain(last.map(Cow::Owned)) {
             let mut mask = Mask::new(&wanted, &used);
-            let contents: Option<Vec<Value>> = input.contents.iter().map(|value| mask.put(value)).collect();
-            let variables: Option<Vec<Value>> = input.variables.iter().map(|value| mask.put(value)).collect();
-            let (Some(contents), Some(variables)) = (contents, variables) else { continue };
-            let marked = match self.engine.render(self.root(contents.into_iter(), variables, input)) {
+            let Some(masked) = input.masked(&mut mask) else { continue };
+            let marked = match self.text(&masked) {
                 Ok(marked) => marked,
                 Err(TemplateError::Refused { .. } | TemplateError::Render { .. }) => continue,
                 Err(error) => return Err(error),
@@ -411,7 +371,7 @@ impl ChatTemplate {
 
     /// What to try last: characters of none of the texts that the template may look for and these messages have.
     fn sparing(&self, input: &Input) -> Option<Wanted> {
-        let texts: Vec<&str> = input.contents.iter().filter_map(Value::as_str).collect();
+        let texts: Vec<&str> = input.values().filter_map(Value::as_str).collect();
         let is_there = |sought: &&String| texts.iter().any(|text| text.contains(sought.as_str()));
         // Of these some characters must be replaced.
         let is_free = |sought: &&String| !self.controls.iter().any(|control| sought.contains(control));
@@ -429,9 +389,7 @@ impl ChatTemplate {
     ) -> Result<bool, TemplateError> {
         let mut input = Input { now, ..Input::new(messages, variables) };
         let mut used = self.private.clone();
-        for value in input.contents.iter().chain(&input.variables) {
-            trace::private(value, &mut used);
-        }
+        input.values().for_each(|value| trace::private(value, &mut used));
         let Some(mark) = trace::unused(&used) else { return Ok(false) };
         let Some((system, content)) = messages.first().zip(input.contents.first_mut()) else {
             return Ok(false);
@@ -463,6 +421,8 @@ struct Input {
     roles: Vec<Role>,
     /// One per role.
     contents: Vec<Value>,
+    /// What messages have beside role and content, one list per role.
+    further: Vec<Vec<(&'static str, Value)>>,
     names: Vec<String>,
     /// One per name.
     variables: Vec<Value>,
@@ -475,10 +435,36 @@ impl Input {
         Input {
             roles: messages.iter().map(|message| message.role).collect(),
             contents: messages.iter().map(|message| Value::from(message.content.as_str())).collect(),
+            further: messages.iter().map(Message::further).collect(),
             names,
             variables,
             now: Time::now(),
         }
+    }
+
+    /// All that is not the template's: what users, tools and models wrote.
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        let further = self.further.iter().flatten().map(|(_, value)| value);
+        self.contents.iter().chain(further).chain(&self.variables)
+    }
+
+    /// The same with stand-ins; `None` if there are not enough of them.
+    fn masked(&self, mask: &mut Mask<'_>) -> Option<Input> {
+        let mut all = |values: &[Value]| values.iter().map(|value| mask.put(value)).collect();
+        let (contents, variables): (Option<Vec<Value>>, Option<Vec<Value>>) =
+            (all(&self.contents), all(&self.variables));
+        let mut entries = |entries: &Vec<(&'static str, Value)>| {
+            entries.iter().map(|(key, value)| Some((*key, mask.put(value)?))).collect::<Option<Vec<_>>>()
+        };
+        let further: Option<Vec<Vec<_>>> = self.further.iter().map(&mut entries).collect();
+        Some(Input {
+            roles: self.roles.clone(),
+            contents: contents?,
+            further: further?,
+            names: self.names.clone(),
+            variables: variables?,
+            now: self.now,
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use minijinja::value::{Value, ValueKind};
 /// Sets that are tried after the first and last characters.
 const COVERS: usize = 4;
 /// Nesting of the variables.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// The characters that stand-ins are taken from: the private-use planes.
 fn stand_ins() -> impl Iterator<Item = char> {
@@ -86,6 +86,11 @@ fn cover(texts: &[&str], avoided: &BTreeSet<char>) -> BTreeSet<char> {
         left.retain(|characters| !characters.contains(&best.3));
     }
     set
+}
+
+/// Whether a value is not nested too deep.
+pub(super) fn is_shallow(value: &Value) -> bool {
+    map_texts(value, 0, &mut |_| Some(String::new())).is_some()
 }
 
 /// Every private-use character of `value`.
