@@ -22,17 +22,17 @@ const IM_START: u32 = 256;
 const IM_END: u32 = 257;
 const VOCAB: usize = 258;
 /// What the model says: each byte is a token, so that the emoji takes four.
-const CHAIN: &str = "\u{1F600} ";
+pub(crate) const CHAIN: &str = "\u{1F600} ";
 /// Longest wait for something that must come; other work may slow the machine down.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A model in which a token alone decides what follows: [`CHAIN`], then its start again or the end token. The rest of
 /// its layers costs time and changes nothing.
-struct Chain {
-    ends: bool,
-    template: bool,
+pub(crate) struct Chain {
+    pub(crate) ends: bool,
+    pub(crate) template: bool,
     /// Columns of the layers that change nothing.
-    hidden: usize,
+    pub(crate) hidden: usize,
 }
 
 const DIM: usize = 64;
@@ -40,7 +40,7 @@ const LAYERS: usize = 2;
 /// Says the chain once. Small, and fast.
 const ONCE: Chain = Chain { ends: true, template: true, hidden: 32 };
 /// Never ends; some milliseconds a token.
-const FOREVER: Chain = Chain { ends: false, template: true, hidden: 8192 };
+pub(crate) const FOREVER: Chain = Chain { ends: false, template: true, hidden: 8192 };
 
 impl Chain {
     fn metadata(&self) -> GgufWriter {
@@ -90,6 +90,10 @@ impl Chain {
     }
 
     fn write(&self, folder: &Folder) -> PathBuf {
+        self.write_to(&folder.path("chain.gguf"))
+    }
+
+    pub(crate) fn write_to(&self, path: &Path) -> PathBuf {
         let mut writer = self.metadata();
         let mut add = |name: &str, cols: usize, rows: usize, kind| {
             let shape = if rows == 1 { vec![cols as u64] } else { vec![cols as u64, rows as u64] };
@@ -124,9 +128,8 @@ impl Chain {
             };
             values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
         });
-        let path = folder.path("chain.gguf");
-        std::fs::write(&path, bytes.unwrap()).unwrap();
-        path
+        std::fs::write(path, bytes.unwrap()).unwrap();
+        path.to_owned()
     }
 }
 

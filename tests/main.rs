@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(unix)]
+mod answers;
 mod batch;
 mod bench;
 #[cfg(unix)]

@@ -32,6 +32,7 @@ fn allocations(
         stop: &stop,
         logprobs: Some(3),
         lookup,
+        loop_guard: true,
         ..Request::new(prompt)
     };
     let (mut seen, mut first, mut last) = (0, 0, 0);

@@ -25,7 +25,7 @@ use crate::text::{Message, Role, TemplateVariables, Tokenizer};
     args_override_self = true,
     after_help = "\
 Each line of the input is a JSON object with prompt (text) or messages (a list of role and content), and perhaps id,
-system, raw, template_vars, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, schema, regex, grammar, choices.
+system, raw, template_vars, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, loop_guard, schema, regex, grammar, choices.
 Each line of the output has index, id, input (a hash of the line and of all else that counts), text, tokens, prompt_tokens, finish_reason, seed,
 logprob and timings, or error. With -o a batch that was stopped goes on where it was. Without --seed it is 0: equal
 inputs give equal answers.
@@ -200,6 +200,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         max_tokens: *max_tokens,
         stop: stop.clone(),
         lookup: lookup.tokens(),
+        loop_guard: args.generation.loop_guard(),
         basis,
         shard: args.shard.unwrap_or_default(),
         limit: args.limit,

@@ -28,6 +28,10 @@ pub(super) struct GenerationArgs {
     #[arg(long, value_name = "TEXT")]
     pub(super) stop: Vec<String>,
 
+    /// Let answers go in circles, as --raw does; without it, one that says the same over and over is ended
+    #[arg(long, env = "SMOLT_NO_LOOP_GUARD", value_parser = clap::builder::FalseyValueParser::new())]
+    no_loop_guard: bool,
+
     #[command(flatten)]
     pub(super) lookup: LookupArgs,
 
@@ -47,6 +51,11 @@ impl GenerationArgs {
         let planned = load::plan(model, &self.resources, self.lookup.logit_rows(), &self.grammar)?;
         planned.check()?;
         Ok(planned)
+    }
+
+    /// Whether answers that go in circles are ended.
+    pub(super) fn loop_guard(&self) -> bool {
+        !self.no_loop_guard && !self.prompting.is_raw()
     }
 
     /// How tokens are chosen.

@@ -31,6 +31,11 @@ pub(super) struct PromptArgs {
 }
 
 impl PromptArgs {
+    /// Whether prompts are given to the model as they are.
+    pub(super) fn is_raw(&self) -> bool {
+        self.raw
+    }
+
     /// The system prompt, if one was given; one of a configuration file is not for raw prompts.
     pub(super) fn system(&self) -> Option<&str> {
         self.system.as_deref().filter(|_| !self.raw)

@@ -16,11 +16,11 @@
 //!   likelihood what a model predicts at every position of a text
 //!   logprobs   log-probabilities of the chosen and the most likely tokens
 //!   stop       text held back while it may become a stop string
+//!   repetition notices an answer that goes in circles
 //!   cancel     CancelHandle: stops a session from another thread
 //!   metrics    Timings
 //! conversation turns of a chat, as the tokens of the next request
 //! saved        a conversation with the state of the cache in a file
-//! repetition   notices an answer that goes in circles
 //! error        everything that can go wrong
 //! ```
 //!
@@ -69,7 +69,6 @@ pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;
 pub use self::options::{OptionError, SamplerOptions};
-pub use self::repetition::LoopGuard;
 pub use self::sampler::Sampler;
 pub use self::saved::{Identity, MAX_HEADER_BYTES, Opened, SavedError, open, save};
 pub use self::session::{FinishReason, Outcome, Request, Session, TokenEvent, planned_bytes};

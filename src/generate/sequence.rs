@@ -7,6 +7,7 @@ use crate::model::Logits;
 use crate::text::{Detokenizer, Tokenizer};
 
 use super::logprobs::Logprobs;
+use super::repetition::LoopGuard;
 use super::sampler::Sampler;
 use super::stop::{self, StopBuffer};
 use super::{FinishReason, GenerateError, LogitFilter, Request, TokenEvent};
@@ -35,6 +36,8 @@ pub(super) struct Sequence {
     tokens: Vec<u32>,
     detokenizer: Detokenizer,
     text: StopBuffer,
+    /// Where answers that go in circles are ended.
+    guard: Option<LoopGuard>,
 }
 
 impl Sequence {
@@ -46,6 +49,7 @@ impl Sequence {
             tokens: Vec::with_capacity(tokens),
             detokenizer: Detokenizer::new(&tokenizer, &[], true),
             text: StopBuffer::new(text_capacity(tokens, tokenizer.longest_piece())),
+            guard: None,
             tokenizer,
         }
     }
@@ -75,6 +79,7 @@ impl Sequence {
         self.logprobs.start(request.logprobs, vocab_size)?;
         self.detokenizer.restart(&self.tokenizer, request.prompt);
         self.text.clear();
+        self.guard = (request.loop_guard && request.filter.is_none()).then(LoopGuard::default);
         Ok(())
     }
 
@@ -108,6 +113,7 @@ impl Sequence {
     pub(super) fn add(&mut self, id: u32, ends: &Ends<'_>, on_token: OnToken<'_>) -> Option<FinishReason> {
         self.tokens.push(id);
         let piece = self.detokenizer.push(&self.tokenizer, id);
+        let circles = self.guard.as_mut().is_some_and(|guard| guard.push(id, piece));
         let mut released = self.text.push(piece, ends.stop);
         let finish = if let Some(index) = released.stopped {
             Some(FinishReason::StopString(index))
@@ -115,6 +121,8 @@ impl Sequence {
             Some(FinishReason::Length)
         } else if self.tokens.len() > ends.context {
             Some(FinishReason::Context)
+        } else if circles {
+            Some(FinishReason::Loop)
         } else {
             None
         };

@@ -33,12 +33,16 @@ pub struct Request<'a> {
     /// same, and comes sooner where it repeats parts of the prompt or of itself. At most
     /// [`MAX_LOOKUP`](super::MAX_LOOKUP), and less than [`LanguageModel::logit_rows`].
     pub lookup: usize,
+    /// End an answer that goes in circles: the same words over and over, or the same lines or sentences. Not where a
+    /// filter says what may come next: what repeats there may have to.
+    pub loop_guard: bool,
     /// A rule on what may come next.
     pub filter: Option<&'a mut dyn LogitFilter>,
 }
 
 impl<'a> Request<'a> {
-    /// Continues `prompt` with the default sampler until the model ends or the context is full.
+    /// Continues `prompt` with the default sampler until the model ends or the context is full, be it in circles: who
+    /// compares or measures wants what the model says.
     pub fn new(prompt: &'a [u32]) -> Request<'a> {
         Request {
             prompt,
@@ -48,6 +52,7 @@ impl<'a> Request<'a> {
             logprobs: None,
             cancel: None,
             lookup: 0,
+            loop_guard: false,
             filter: None,
         }
     }
@@ -78,6 +83,8 @@ pub enum FinishReason {
     Length,
     /// The context is full.
     Context,
+    /// The answer went in circles.
+    Loop,
     /// The callback or a [`CancelHandle`] asked for it.
     Cancelled,
 }
@@ -90,6 +97,7 @@ impl FinishReason {
             FinishReason::StopString(_) => "stop_string",
             FinishReason::Length => "length",
             FinishReason::Context => "context",
+            FinishReason::Loop => "loop",
             FinishReason::Cancelled => "cancelled",
         }
     }

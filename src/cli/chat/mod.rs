@@ -69,10 +69,6 @@ pub struct ChatArgs {
     #[arg(long, value_name = "FILE", env = "SMOLT_SESSION")]
     session: Option<PathBuf>,
 
-    /// Let answers go in circles; without it, one that repeats the same words over and over is ended
-    #[arg(long)]
-    no_loop_guard: bool,
-
     /// Keep no history of lines typed
     #[arg(long, env = "SMOLT_NO_HISTORY", value_parser = clap::builder::FalseyValueParser::new())]
     no_history: bool,
@@ -111,7 +107,7 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
             stop: stop.clone(),
             grammar,
             variables: prompting.variables()?,
-            loop_guard: !args.no_loop_guard,
+            loop_guard: args.generation.loop_guard(),
             stats: args.stats,
         },
         interrupts: Interrupts::new(interactive)?,

@@ -13,9 +13,7 @@ use super::engine::Engine;
 use super::error::ChatError;
 use super::report;
 use super::settings::Settings;
-use crate::generate::{
-    Conversation, FinishReason, LogitFilter, LoopGuard, Outcome, Request, SamplerOptions, save,
-};
+use crate::generate::{Conversation, FinishReason, LogitFilter, Outcome, Request, SamplerOptions, save};
 
 /// A conversation with all that its next answer depends on but the model.
 pub(super) struct Talk {
@@ -31,13 +29,6 @@ pub(super) struct Talk {
     pub(super) last: Option<Outcome>,
 }
 
-/// How an answer ended.
-struct Ended {
-    outcome: Outcome,
-    /// It went in circles.
-    looped: bool,
-}
-
 impl Talk {
     /// Asks, and prints the answer as it comes. Returns how the process ends if Ctrl-C ends it.
     ///
@@ -45,17 +36,21 @@ impl Talk {
     /// If the message cannot be asked, which it is then as if it was not, or the answer cannot be printed.
     pub(super) fn ask(&mut self, engine: &mut Engine, message: &str) -> Result<Option<Exit>, CliError> {
         self.conversation.ask(message);
-        let ended = self.answer(engine);
-        if ended.is_err() {
+        let outcome = self.answer(engine);
+        if outcome.is_err() {
             self.conversation.undo();
         }
-        let Ended { outcome, looped } = ended?;
+        let outcome = outcome?;
         self.answers += 1;
-        let is_stopped = outcome.finish == FinishReason::Cancelled && !looped;
-        if looped {
-            note("the answer went in circles and was ended; /set loop_guard off lets it");
-        } else if outcome.finish == FinishReason::Context {
-            note("the context is full and the answer cut off; -c N gives a larger one");
+        let is_stopped = outcome.finish == FinishReason::Cancelled;
+        match outcome.finish {
+            FinishReason::Loop => {
+                note("the answer went in circles and was ended; /set loop_guard off lets it")
+            }
+            FinishReason::Context => {
+                note("the context is full and the answer cut off; -c N gives a larger one");
+            }
+            _ => {}
         }
         if self.settings.stats {
             say(&report::stats(&outcome, engine));
@@ -77,7 +72,7 @@ impl Talk {
         self.ask(engine, message.unwrap_or(&last))
     }
 
-    fn answer(&mut self, engine: &mut Engine) -> Result<Ended, CliError> {
+    fn answer(&mut self, engine: &mut Engine) -> Result<Outcome, CliError> {
         let mut constraint = engine.constraint(self.settings.grammar.as_ref())?;
         let session = &mut engine.loaded.session;
         let (tokenizer, context) = (Arc::clone(session.tokenizer()), session.context());
@@ -86,8 +81,7 @@ impl Talk {
         session::note_dropped(next.dropped, self.conversation.system().is_some());
         let settings = &self.settings;
         let seed = settings.sampler.seed.wrapping_add(self.answers);
-        let (mut printed, mut guard) = (Answer::new(), LoopGuard::default());
-        let (mut failure, mut looped) = (None, false);
+        let (mut printed, mut failure) = (Answer::new(), None);
         let outcome = self.interrupts.during(|cancel| {
             let request = Request {
                 max_tokens: settings.max_tokens,
@@ -95,13 +89,13 @@ impl Talk {
                 stop: &settings.stop,
                 cancel: Some(cancel),
                 lookup: self.lookup,
+                loop_guard: settings.loop_guard,
                 filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
                 ..Request::new(&next.tokens)
             };
             session.generate(request, &mut |event| {
                 failure = printed.push(event.text).err();
-                looped = settings.loop_guard && guard.push(event.id, event.text);
-                if failure.is_some() || looped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
         });
         if let Some(error) = failure {
@@ -110,7 +104,7 @@ impl Talk {
         let outcome = outcome?;
         printed.end_line()?;
         self.conversation.answer(&outcome, &tokenizer)?;
-        Ok(Ended { outcome, looped })
+        Ok(outcome)
     }
 
     /// Saves the conversation and what was computed; the system prompt is read first if nothing was.

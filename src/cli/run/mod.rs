@@ -141,8 +141,10 @@ impl Talk {
 
 /// Says what may be wrong with an answer because of where it ended.
 fn note_end(outcome: &Outcome, grammar: Option<&Grammar>) {
-    if outcome.finish == FinishReason::Context {
-        note("the context is full; -c N gives a larger one");
+    match outcome.finish {
+        FinishReason::Context => note("the context is full; -c N gives a larger one"),
+        FinishReason::Loop => note("the answer went in circles and was ended; --no-loop-guard lets it"),
+        _ => {}
     }
     if let Some(grammar) = grammar
         && !matches!(outcome.finish, FinishReason::EndToken(_) | FinishReason::Complete)
@@ -180,6 +182,7 @@ fn answer(
         logprobs: args.logprobs.map(usize::from),
         cancel: Some(&cancel),
         lookup: args.generation.lookup.tokens(),
+        loop_guard: args.generation.loop_guard(),
         filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
         ..Request::new(tokens)
     };

@@ -73,6 +73,8 @@ pub struct Item {
     pub repeat_penalty: Option<f32>,
     /// The item's own seed.
     pub seed: Option<u64>,
+    /// Whether the answer is ended if it goes in circles.
+    pub loop_guard: Option<bool>,
     /// The answer matches this JSON Schema.
     pub schema: Option<Value>,
     /// The answer matches this regular expression.

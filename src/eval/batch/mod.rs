@@ -45,6 +45,8 @@ pub struct BatchOptions {
     pub stop: Vec<String>,
     /// Tokens to guess ahead.
     pub lookup: usize,
+    /// End answers that go in circles, but those to raw prompts.
+    pub loop_guard: bool,
     /// A hash of what else answers depend on, such as the model. A batch goes on only with the same.
     pub basis: u64,
     /// The part of the items to answer: those whose index is `shard.0` modulo `shard.1`, if that is not 0.
@@ -58,7 +60,11 @@ impl BatchOptions {
     fn fingerprint(&self) -> u64 {
         let mut hash = Fnv::default();
         hash.add(
-            format!("{:?} {:?} {:?} {}", self.sampler, self.max_tokens, self.stop, self.basis).as_bytes(),
+            format!(
+                "{:?} {:?} {:?} {} {}",
+                self.sampler, self.max_tokens, self.stop, self.loop_guard, self.basis
+            )
+            .as_bytes(),
         );
         hash.finish()
     }
@@ -260,6 +266,7 @@ impl<M: LanguageModel> Batch<'_, M> {
         request.logprobs = Some(0);
         request.cancel = Some(self.cancel);
         request.lookup = options.lookup;
+        request.loop_guard = item.loop_guard.unwrap_or(options.loop_guard && item.raw != Some(true));
         request.filter = filter.as_mut().map(|filter| &mut **filter as &mut dyn LogitFilter);
         let mut logprob = 0.0;
         let outcome = self.session.generate(request, &mut |event| {

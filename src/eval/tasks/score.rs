@@ -107,6 +107,7 @@ impl<M: LanguageModel> Scorer<'_, M> {
             ..SamplerOptions::greedy()
         };
         request.stop = &generation.until;
+        // Without a loop guard: what is judged is the whole answer up to its limit, as in lm-evaluation-harness.
         request.cancel = Some(self.cancel);
         let outcome = self.session.generate(request, &mut |_| ControlFlow::Continue(()))?;
         match outcome.finish {

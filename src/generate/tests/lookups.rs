@@ -135,7 +135,7 @@ fn answers_are_the_same_for_all_kinds_of_requests() {
             FinishReason::StopString(_) => 1,
             FinishReason::Length => 2,
             FinishReason::Context => 3,
-            FinishReason::Cancelled | FinishReason::Complete => 4,
+            FinishReason::Cancelled | FinishReason::Complete | FinishReason::Loop => 4,
         }] += 1;
     }
     assert!(ends[..4].iter().all(|count| *count > 4) && ends[4] == 0, "{ends:?}");

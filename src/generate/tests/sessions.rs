@@ -442,3 +442,24 @@ fn text_is_the_same_however_it_is_streamed() {
         assert_eq!(texts(&events).concat(), outcome.text);
     }
 }
+
+#[test]
+fn an_answer_that_goes_in_circles_is_ended_if_asked_for() {
+    let script: Vec<u32> = (0..80).map(|i| word([" cat", " sat"][i % 2])).collect();
+    let (prompt, mut session) = (bytes("Hi"), session(FakeModel::scripted(200, 2, script.clone())));
+    let guarded = || Request { loop_guard: true, ..greedy(&prompt) };
+    for lookup in [0, 7] {
+        let (outcome, events) = run(&mut session, Request { lookup, ..guarded() });
+        assert_eq!((outcome.finish, outcome.tokens.as_slice()), (FinishReason::Loop, &script[..60]));
+        assert_eq!(texts(&events).concat(), " cat sat".repeat(30));
+    }
+    // It says nothing of other answers, and the next request begins anew.
+    let (outcome, _) = run(&mut session, Request { max_tokens: Some(59), ..guarded() });
+    assert_eq!(outcome.finish, FinishReason::Length);
+    let (outcome, _) = run(&mut session, greedy(&prompt));
+    assert_eq!((outcome.finish, outcome.tokens), (FinishReason::EndToken(END), script));
+    // What a stop string holds back is told.
+    let stop = [" sat sat".to_owned()];
+    let (outcome, events) = run(&mut session, Request { stop: &stop, ..guarded() });
+    assert_eq!((outcome.finish, texts(&events).concat()), (FinishReason::Loop, outcome.text));
+}
