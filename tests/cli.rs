@@ -451,12 +451,13 @@ fn plans_add_up_and_are_kept_to() {
     let plan = |args: &[&str]| smolt(&[&["plan", "-m", model.to_str().unwrap()], args].concat(), b"");
     let json = plan(&["-c", "128", "--json"]).ok().json();
     let part = |key: &str| json[key].as_u64().unwrap();
-    assert_eq!(part("weights") + part("kv_cache") + part("scratch") + part("tokenizer"), part("total"));
+    let parts = ["weights", "kv_cache", "scratch", "tokenizer", "grammar", "program"];
+    assert_eq!(parts.map(part).iter().sum::<u64>(), part("total"));
     // Two layers of keys and values, 128 positions of 16 values in 16 bits.
     assert_eq!(part("kv_cache"), 2 * 2 * 128 * 16 * 2);
     assert_eq!(json["context"], 128);
     let table = plan(&["-c", "128"]).ok();
-    for key in ["weights", "kv_cache", "scratch", "tokenizer", "total"] {
+    for key in ["weights", "kv_cache", "scratch", "tokenizer", "program", "total"] {
         assert!(table.text().contains(&json[key].to_string()), "{key}");
     }
     let limit = part("total").to_string();

@@ -15,6 +15,7 @@ mod demo;
 mod eval;
 mod grammar;
 mod layering;
+mod memory;
 mod pack;
 mod perplexity;
 mod readme;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::error::CliError;
+use crate::eval::probe::program_bytes;
 use crate::generate;
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
@@ -31,7 +32,7 @@ pub(super) fn show_bytes(bytes: u64) -> String {
     }
 }
 
-/// Bytes of everything a run keeps, by purpose.
+/// Bytes of everything the process keeps, by purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct MemoryPlan {
     pub(super) weights: u64,
@@ -41,11 +42,13 @@ pub(super) struct MemoryPlan {
     pub(super) tokenizer: u64,
     /// To hold answers to a grammar; 0 without one.
     pub(super) grammar: u64,
+    /// Code, constants and what the command line takes.
+    pub(super) program: u64,
     pub(super) total: u64,
 }
 
 impl MemoryPlan {
-    /// Plans a session with the model in `file`, from its header.
+    /// Plans a process with one session of the model in `file`, from its header.
     ///
     /// # Errors
     /// If the file does not hold a model that can be run.
@@ -56,13 +59,15 @@ impl MemoryPlan {
         let vocab = Spec::read(file)?.vocab;
         let session = generate::planned_bytes(options.context, vocab, longest);
         let tokenizer = text::planned_bytes(file);
+        let program = program_bytes();
         Ok(Self {
             weights: plan.weights,
             kv_cache: plan.kv_cache,
             scratch: plan.scratch + session,
             tokenizer,
             grammar: 0,
-            total: plan.total() + session + tokenizer,
+            program,
+            total: plan.total() + session + tokenizer + program,
         })
     }
 

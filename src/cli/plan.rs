@@ -86,6 +86,7 @@ impl Report {
             ("scratch", memory.scratch),
             ("tokenizer", memory.tokenizer),
             ("grammar", memory.grammar),
+            ("program", memory.program),
             ("total", memory.total),
         ] {
             table += &format!("{purpose:<10} {bytes:>14} bytes {:>12}\n", show_bytes(bytes));
