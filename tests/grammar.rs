@@ -319,7 +319,7 @@ fn choices_are_written_after_any_prompt() {
     tokenizer.encode("It is a", EncodeOptions::default(), &mut text).unwrap();
     for prompt in [text, vec![1]] {
         let request = Request { sampler: SamplerOptions::greedy(), ..Request::new(&prompt) };
-        for choice in session.choose(&request, &texts).unwrap().1 {
+        for choice in session.choose(&request, &texts, None).unwrap().1 {
             let all = [prompt.as_slice(), &choice.tokens].concat();
             let (before, after) = (tokenizer.decode(&prompt, true), tokenizer.decode(&all, true));
             assert_eq!(after.strip_prefix(before.as_slice()), Some(choice.text.as_bytes()), "{choice:?}");

@@ -8,6 +8,7 @@ mod batch;
 mod bench;
 #[cfg(unix)]
 mod chat;
+mod choices;
 mod cli;
 mod config;
 mod constrain;

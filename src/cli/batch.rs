@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::constrain::Form;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::load::Planned;
@@ -14,8 +15,8 @@ use super::output::note;
 use super::progress::Progress;
 use super::{interrupt, session};
 use crate::eval::batch::Progress as BatchProgress;
-use crate::eval::batch::{Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, Prepare};
-use crate::generate::{Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, LogitFilter};
+use crate::eval::batch::{Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, Prepare, Rule};
+use crate::generate::{Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity};
 use crate::gguf::Fnv;
 use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 
@@ -27,7 +28,8 @@ use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 Each line of the input is a JSON object with prompt (text) or messages (a list of role and content), and perhaps id,
 system, raw, template_vars, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, loop_guard, schema, regex, grammar, choices.
 Each line of the output has index, id, input (a hash of the line and of all else that counts), text, tokens, prompt_tokens, finish_reason, seed,
-logprob and timings, or error. With -o a batch that was stopped goes on where it was. Without --seed it is 0: equal
+logprob and timings, with choices their probabilities, or error. Of choices the likeliest is taken; with
+temperature in the item, or --temp, one is drawn. With -o a batch that was stopped goes on where it was. Without --seed it is 0: equal
 inputs give equal answers.
 
 Examples:
@@ -69,7 +71,7 @@ struct Prompts {
     format: Format,
     system: Option<String>,
     /// Of items that have none.
-    grammar: Option<Grammar>,
+    form: Option<Form>,
     tokenizer: Arc<Tokenizer>,
     compiler: OnceCell<GrammarCompiler>,
     /// Why there is no memory for a grammar.
@@ -82,7 +84,7 @@ impl Prompts {
     /// A hash of what answers depend on besides items and options.
     fn basis(&self, identity: &Identity, context: usize) -> u64 {
         let mut hash = Fnv::default();
-        hash.add(format!("{identity:?} {context} {:?} {:?}", self.system, self.grammar).as_bytes());
+        hash.add(format!("{identity:?} {context} {:?} {:?}", self.system, self.form).as_bytes());
         hash.finish()
     }
 
@@ -145,25 +147,30 @@ impl Prepare for Prompts {
         }
     }
 
-    fn filter(&self, item: &Item) -> Result<Option<Box<dyn LogitFilter>>, String> {
-        let grammars = [
-            item.schema.as_ref().map(|schema| Grammar::Schema(schema.to_string())),
-            item.regex.clone().map(Grammar::Regex),
-            item.grammar.clone().map(Grammar::Lark),
-            item.choices.clone().map(Grammar::Choices),
+    fn rule(&self, item: &Item) -> Result<Rule, String> {
+        let forms = [
+            item.schema.as_ref().map(|schema| Form::Grammar(Grammar::Schema(schema.to_string()))),
+            item.regex.clone().map(|regex| Form::Grammar(Grammar::Regex(regex))),
+            item.grammar.clone().map(|grammar| Form::Grammar(Grammar::Lark(grammar))),
+            item.choices.clone().map(Form::Choices),
         ];
-        let mut grammars = grammars.into_iter().flatten();
-        let Some(grammar) = grammars.next().or_else(|| self.grammar.clone()) else { return Ok(None) };
-        if grammars.next().is_some() {
+        let mut forms = forms.into_iter().flatten();
+        let form = forms.next().or_else(|| self.form.clone());
+        if forms.next().is_some() {
             return Err("the item has more than one of schema, regex, grammar and choices".to_owned());
         }
+        let grammar = match form {
+            None => return Ok(Rule::Free),
+            Some(Form::Choices(texts)) => return Ok(Rule::Choices(texts)),
+            Some(Form::Grammar(grammar)) => grammar,
+        };
         let mut last = self.last.borrow_mut();
         if let Some((_, constraint)) = last.as_ref().filter(|(known, _)| *known == grammar) {
-            return Ok(Some(Box::new(constraint.clone())));
+            return Ok(Rule::Filter(Box::new(constraint.clone())));
         }
         let constraint = self.compiler()?.compile(&grammar).map_err(|error| error.to_string())?;
         *last = Some((grammar, constraint.clone()));
-        Ok(Some(Box::new(constraint)))
+        Ok(Rule::Filter(Box::new(constraint)))
     }
 }
 
@@ -176,7 +183,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         None => Journal::stream("standard output", Box::new(std::io::stdout())),
     };
     let GenerationArgs { prompting, max_tokens, stop, lookup, sampling, .. } = &args.generation;
-    let grammar = args.generation.grammar.read()?;
+    let form = args.generation.grammar.read()?;
     let mut planned = args.generation.plan(&args.generation.model)?;
     let mut sampler = args.generation.sampler(&planned)?;
     sampler.seed = sampling.seed().unwrap_or(0);
@@ -187,7 +194,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let prompts = Prompts {
         format: prompting.format(&tokenizer)?,
         system: prompting.system().map(str::to_owned),
-        grammar,
+        form,
         tokenizer,
         compiler: OnceCell::new(),
         refusal: refusal(args, &mut planned),
@@ -197,6 +204,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         prompts.basis(&session::identity(&planned, &loaded, &prompts.format), loaded.session.context());
     let options = BatchOptions {
         sampler,
+        choice_temperature: sampling.typed_temp(),
         max_tokens: *max_tokens,
         stop: stop.clone(),
         lookup: lookup.tokens(),

@@ -4,11 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::error::CliError;
 use super::output::note;
-use crate::generate::{Choice, Constraint, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES};
+use crate::generate::{Choice, Constraint, Draw, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES};
 use crate::text::Tokenizer;
 
 /// At most one grammar.
@@ -27,13 +25,14 @@ pub(super) struct GrammarArgs {
     #[arg(long, value_name = "FILE", group = "answer")]
     grammar: Option<PathBuf>,
 
-    /// Answer with one of these texts; their probabilities are computed exactly
+    /// Answer with the likeliest of these texts; their probabilities are computed exactly. With --temp one is drawn
+    /// by them
     #[arg(long, value_name = "A,B,C", group = "answer", value_delimiter = ',')]
     choices: Vec<String>,
 }
 
 impl GrammarArgs {
-    /// Whether it takes memory with every command; choices do not with `smolt run`.
+    /// Whether it takes memory; choices do not.
     pub(super) fn takes_memory(&self) -> bool {
         self.schema.is_some() || self.regex.is_some() || self.grammar.is_some()
     }
@@ -42,15 +41,28 @@ impl GrammarArgs {
     ///
     /// # Errors
     /// If its file cannot be read.
-    pub(super) fn read(&self) -> Result<Option<Grammar>, CliError> {
+    pub(super) fn read(&self) -> Result<Option<Form>, CliError> {
         Ok(match self {
-            Self { schema: Some(path), .. } => Some(Grammar::Schema(read_file(path)?)),
-            Self { grammar: Some(path), .. } => Some(Grammar::Lark(read_file(path)?)),
-            Self { regex: Some(regex), .. } => Some(Grammar::Regex(regex.clone())),
-            Self { choices, .. } if !choices.is_empty() => Some(Grammar::Choices(choices.clone())),
+            Self { schema: Some(path), .. } => Some(Form::Grammar(Grammar::Schema(read_file(path)?))),
+            Self { grammar: Some(path), .. } => Some(Form::Grammar(Grammar::Lark(read_file(path)?))),
+            Self { regex: Some(regex), .. } => Some(Form::Grammar(Grammar::Regex(regex.clone()))),
+            Self { choices, .. } if !choices.is_empty() => Some(Form::Choices(choices.clone())),
             _ => None,
         })
     }
+}
+
+/// What an answer may be.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Form {
+    Grammar(Grammar),
+    /// One of these, whose probabilities are computed.
+    Choices(Vec<String>),
+}
+
+/// The likeliest choice is taken unless a temperature was asked for.
+pub(super) fn draw(temperature: Option<f32>, seed: u64) -> Option<Draw> {
+    temperature.map(|temperature| Draw { temperature, seed })
 }
 
 /// The text of a file, at most one byte more than a grammar may have.
@@ -71,23 +83,6 @@ pub(super) fn read_file(path: &Path) -> Result<String, CliError> {
 /// If it is wrong or cannot be followed.
 pub(super) fn compile(grammar: &Grammar, tokenizer: &Arc<Tokenizer>) -> Result<Constraint, CliError> {
     Ok(GrammarCompiler::new(Arc::clone(tokenizer))?.compile(grammar)?)
-}
-
-/// A choice in machine-readable form.
-#[derive(Serialize)]
-pub(super) struct ChoiceReport<'a> {
-    text: &'a str,
-    /// Natural logarithm of the probability that the model says it and ends; null if it rules it out.
-    logprob: Option<f64>,
-    /// Its share among the choices.
-    probability: f64,
-}
-
-impl<'a> ChoiceReport<'a> {
-    pub(super) fn new(choice: &'a Choice) -> ChoiceReport<'a> {
-        let logprob = Some(choice.logprob).filter(|logprob| logprob.is_finite());
-        ChoiceReport { text: &choice.text, logprob, probability: choice.probability }
-    }
 }
 
 /// Lists the choices on standard error, the most likely first.

@@ -2,6 +2,9 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+
 use crate::generate::SamplerOptions;
 use crate::gguf::{GgufError, GgufFile};
 
@@ -9,6 +12,10 @@ use crate::gguf::{GgufError, GgufFile};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sampling")]
 pub(super) struct SamplingArgs {
+    // Before `temp`, which is taken out of the matches.
+    #[command(flatten)]
+    is_typed: TempIsTyped,
+
     /// Temperature; 0 always takes the most likely token [default: 0.7, demo model 0]
     #[arg(long, value_name = "T", env = "SMOLT_TEMP", allow_negative_numbers = true)]
     temp: Option<f32>,
@@ -40,6 +47,11 @@ impl SamplingArgs {
         self.seed
     }
 
+    /// The temperature, if it was typed: what the environment, a file or the program prefers is for text.
+    pub(super) fn typed_temp(&self) -> Option<f32> {
+        self.temp.filter(|_| self.is_typed.0)
+    }
+
     /// The options for the model in `file`; the demo model is greedy.
     ///
     /// # Errors
@@ -57,6 +69,31 @@ impl SamplingArgs {
             seed: self.seed.unwrap_or_else(random_seed),
             ..SamplerOptions::default()
         })
+    }
+}
+
+/// Whether the temperature comes from the command line.
+#[derive(Clone, Copy, Debug)]
+struct TempIsTyped(bool);
+
+impl clap::FromArgMatches for TempIsTyped {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<TempIsTyped, clap::Error> {
+        Ok(TempIsTyped(matches.value_source("temp") == Some(ValueSource::CommandLine)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = TempIsTyped::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for TempIsTyped {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
     }
 }
 

@@ -11,7 +11,7 @@
 //!     candidates   the most likely tokens, in order, and the filters that cut them
 //!     logits       maximum, softmax sums, drawing
 //!   filter     LogitFilter: a rule of the caller's on what may come next
-//!     grammar      Constraint: answers that match a schema, a regular expression, a grammar, a list
+//!     grammar      Constraint: answers that match a schema, a regular expression, a grammar
 //!   choices    how likely each of some answers is, exactly
 //!   likelihood what a model predicts at every position of a text
 //!   logprobs   log-probabilities of the chosen and the most likely tokens
@@ -57,13 +57,13 @@ mod stop;
 mod tests;
 
 pub use self::cancel::CancelHandle;
-pub use self::choices::Choice;
+pub use self::choices::{Choice, Draw, MAX_CHOICES, check_choices};
 pub use self::conversation::{Conversation, Format, Next, Turn};
 pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter};
 pub use self::grammar::{
-    Constraint, Grammar, GrammarCompiler, GrammarError, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES,
-    MAX_REGEX_BYTES, planned_grammar_bytes,
+    Constraint, Grammar, GrammarCompiler, GrammarError, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES,
+    planned_grammar_bytes,
 };
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;

@@ -37,7 +37,7 @@ pub(super) fn act(
         Action::Set => {
             let mut changed = talk.settings.clone();
             changed.set(argument)?;
-            engine.constraint(changed.grammar.as_ref())?;
+            engine.constraint(changed.form.as_ref())?;
             if argument.starts_with("template") {
                 engine.set_variables(&changed);
             }

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use super::super::args::ModelArgs;
-use super::super::constrain;
+use super::super::constrain::{self, Form};
 use super::super::error::CliError;
 use super::super::load::{Loaded, Planned};
 use super::super::output::note;
 use super::super::{prompt, session};
 use super::ChatArgs;
 use super::settings::Settings;
-use crate::generate::{Constraint, Format, Grammar, Identity};
+use crate::generate::{Constraint, Format, Grammar, Identity, check_choices};
 
 /// A model that is ready to talk.
 pub(super) struct Engine {
@@ -47,12 +47,19 @@ impl Engine {
         }
     }
 
-    /// The rule that a grammar makes.
+    /// The rule that a grammar makes; choices are no rule.
     ///
     /// # Errors
-    /// If it is wrong or cannot be followed, or what it takes is not allowed.
-    pub(super) fn constraint(&mut self, grammar: Option<&Grammar>) -> Result<Option<Constraint>, CliError> {
-        let Some(grammar) = grammar else { return Ok(None) };
+    /// If the form is wrong or cannot be followed, or what it takes is not allowed.
+    pub(super) fn constraint(&mut self, form: Option<&Form>) -> Result<Option<Constraint>, CliError> {
+        let grammar = match form {
+            None => return Ok(None),
+            Some(Form::Choices(texts)) => {
+                check_choices(texts)?;
+                return Ok(None);
+            }
+            Some(Form::Grammar(grammar)) => grammar,
+        };
         if let Some((_, constraint)) = self.compiled.as_ref().filter(|(known, _)| known == grammar) {
             return Ok(Some(constraint.clone()));
         }

@@ -91,21 +91,22 @@ enum Flow {
 
 /// Loads the model and talks until there is no more to say.
 pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
-    let GenerationArgs { model, prompting, max_tokens, stop, lookup, .. } = &args.generation;
-    let grammar = args.generation.grammar.read()?;
+    let GenerationArgs { model, prompting, max_tokens, stop, lookup, sampling, .. } = &args.generation;
+    let form = args.generation.grammar.read()?;
     let planned = args.generation.plan(model)?;
     let sampler = args.generation.sampler(&planned)?;
     let mut engine = Engine::load(model.clone(), planned, args)?;
-    // A wrong grammar is said before the first message.
-    engine.constraint(grammar.as_ref())?;
+    // A wrong form is said before the first message.
+    engine.constraint(form.as_ref())?;
     let interactive = std::io::stdin().is_terminal();
     let mut talk = Talk {
         conversation: Conversation::new(prompting.system()),
         settings: Settings {
             sampler,
+            choice_temp: sampling.typed_temp(),
             max_tokens: *max_tokens,
             stop: stop.clone(),
-            grammar,
+            form,
             variables: prompting.variables()?,
             loop_guard: args.generation.loop_guard(),
             stats: args.stats,

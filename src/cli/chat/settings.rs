@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::super::constrain;
+use super::super::constrain::{self, Form};
 use super::super::error::CliError;
 use super::super::prompt;
 use super::error::ChatError;
@@ -15,6 +15,8 @@ use crate::text::TemplateVariables;
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) sampler: SamplerOptions,
+    /// At which choices are drawn; without it the likeliest is taken.
+    pub(super) choice_temp: Option<f32>,
     /// Tokens of an answer at most.
     pub(super) max_tokens: Option<usize>,
     pub(super) stop: Vec<String>,
@@ -23,7 +25,7 @@ pub(super) struct Settings {
     /// Say after each answer how long it took.
     pub(super) stats: bool,
     /// What answers may be.
-    pub(super) grammar: Option<Grammar>,
+    pub(super) form: Option<Form>,
     /// Variables of the chat template.
     pub(super) variables: TemplateVariables,
 }
@@ -62,7 +64,10 @@ impl Settings {
         let (value, mut changed) = (value.trim(), self.clone());
         let bad = |expected| ChatError::BadSetting { setting: name, found: value.to_owned(), expected };
         match name {
-            "temp" => changed.sampler.temperature = number(value).ok_or(bad("a number from 0 to 10"))?,
+            "temp" => {
+                changed.sampler.temperature = number(value).ok_or(bad("a number from 0 to 10"))?;
+                changed.choice_temp = Some(changed.sampler.temperature);
+            }
             "top_k" => changed.sampler.top_k = number(value).ok_or(bad("a whole number, 0 for all"))?,
             "top_p" => changed.sampler.top_p = number(value).ok_or(bad("a number from 0 to 1"))?,
             "min_p" => changed.sampler.min_p = number(value).ok_or(bad("a number from 0 to 1"))?,
@@ -87,7 +92,7 @@ impl Settings {
             }
             _ => {
                 let expected = "any, schema FILE, regex RE, grammar FILE or choices A,B,C";
-                changed.grammar = grammar(value)?.ok_or(bad(expected))?;
+                changed.form = form(value)?.ok_or(bad(expected))?;
             }
         }
         if changed.sampler.validate().is_err() {
@@ -104,10 +109,10 @@ impl Settings {
         let stop = if self.stop.is_empty() { "none".to_owned() } else { format!("{:?}", self.stop) };
         let max_tokens = self.max_tokens.map_or("none".to_owned(), |count| count.to_string());
         let (loop_guard, stats) = (on(self.loop_guard), on(self.stats));
-        let answer = self.grammar.as_ref().map_or("any".to_owned(), |grammar| match grammar {
-            Grammar::Regex(regex) => format!("regex {regex}"),
-            Grammar::Choices(choices) => format!("choices {}", choices.join(",")),
-            grammar => grammar.what().to_owned(),
+        let answer = self.form.as_ref().map_or("any".to_owned(), |form| match form {
+            Form::Choices(choices) => format!("choices {}", choices.join(",")),
+            Form::Grammar(Grammar::Regex(regex)) => format!("regex {regex}"),
+            Form::Grammar(grammar) => grammar.what().to_owned(),
         });
         let variables: Vec<String> = self.variables.show().collect();
         let variables = if variables.is_empty() { "none".to_owned() } else { variables.join(" ") };
@@ -131,18 +136,22 @@ impl Settings {
 }
 
 /// What answers may be, `KIND VALUE`; `None` if it is none of these.
-fn grammar(text: &str) -> Result<Option<Option<Grammar>>, CliError> {
+fn form(text: &str) -> Result<Option<Option<Form>>, CliError> {
     let (kind, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let value = value.trim();
-    Ok(match (kind, value) {
-        ("any", "") => Some(None),
-        (_, "") => None,
-        ("schema", file) => Some(Some(Grammar::Schema(constrain::read_file(Path::new(file))?))),
-        ("grammar", file) => Some(Some(Grammar::Lark(constrain::read_file(Path::new(file))?))),
-        ("regex", regex) => Some(Some(Grammar::Regex(regex.to_owned()))),
-        ("choices", texts) => Some(Some(Grammar::Choices(texts.split(',').map(str::to_owned).collect()))),
-        _ => None,
-    })
+    let grammar = match (kind, value) {
+        ("any", "") => return Ok(Some(None)),
+        (_, "") => return Ok(None),
+        ("schema", file) => Grammar::Schema(constrain::read_file(Path::new(file))?),
+        ("grammar", file) => Grammar::Lark(constrain::read_file(Path::new(file))?),
+        ("regex", regex) => Grammar::Regex(regex.to_owned()),
+        ("choices", texts) => {
+            let texts = texts.split(',').map(str::to_owned).collect();
+            return Ok(Some(Some(Form::Choices(texts))));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Some(Form::Grammar(grammar))))
 }
 
 fn number<T: FromStr>(text: &str) -> Option<T> {
@@ -163,9 +172,16 @@ mod tests {
 
     fn settings() -> Settings {
         let sampler = SamplerOptions::default();
-        let variables = TemplateVariables::default();
-        let (max_tokens, stop, grammar) = (None, vec![], None);
-        Settings { sampler, max_tokens, stop, loop_guard: true, stats: false, grammar, variables }
+        Settings {
+            sampler,
+            choice_temp: None,
+            max_tokens: None,
+            stop: vec![],
+            loop_guard: true,
+            stats: false,
+            form: None,
+            variables: TemplateVariables::default(),
+        }
     }
 
     #[test]
@@ -192,13 +208,14 @@ mod tests {
             );
         }
         assert_eq!((settings.sampler.temperature, settings.sampler.seed), (0.25, 99));
+        assert_eq!(settings.choice_temp, Some(0.25));
         assert_eq!((settings.max_tokens, settings.loop_guard, settings.stats), (Some(12), false, true));
         settings.set("max-tokens none").unwrap();
         settings.set("stop none").unwrap();
         settings.set("answer any").unwrap();
         settings.set("template_var none").unwrap();
         assert!(settings.variables.is_empty());
-        assert_eq!((settings.max_tokens, settings.stop.len(), settings.grammar), (None, 0, None));
+        assert_eq!((settings.max_tokens, settings.stop.len(), settings.form), (None, 0, None));
     }
 
     #[test]

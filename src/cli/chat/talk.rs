@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::constrain::{self, Form};
 use super::super::error::{CliError, Exit};
 use super::super::generation::answer_room;
 use super::super::interrupt::Interrupts;
@@ -73,7 +74,7 @@ impl Talk {
     }
 
     fn answer(&mut self, engine: &mut Engine) -> Result<Outcome, CliError> {
-        let mut constraint = engine.constraint(self.settings.grammar.as_ref())?;
+        let mut constraint = engine.constraint(self.settings.form.as_ref())?;
         let session = &mut engine.loaded.session;
         let (tokenizer, context) = (Arc::clone(session.tokenizer()), session.context());
         let reserve = answer_room(self.settings.max_tokens, context);
@@ -93,6 +94,15 @@ impl Talk {
                 filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
                 ..Request::new(&next.tokens)
             };
+            if let Some(Form::Choices(texts)) = &settings.form {
+                let draw = constrain::draw(settings.choice_temp, seed);
+                let (outcome, choices) = session.choose(&request, texts, draw)?;
+                failure = printed.push(&outcome.text).err();
+                if settings.stats {
+                    constrain::note_choices(&choices);
+                }
+                return Ok(outcome);
+            }
             session.generate(request, &mut |event| {
                 failure = printed.push(event.text).err();
                 if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::report::{Report, TokenReport};
-use super::constrain::{self, ChoiceReport};
+use super::constrain::{self, Form};
 use super::error::{CliError, Exit};
 use super::generation::{GenerationArgs, answer_room};
 use super::load::{Loaded, Planned};
 use super::output::{self, Answer, note};
 use super::{input, interrupt, session};
 use crate::generate::{
-    Choice, Conversation, FinishReason, Format, Grammar, LogitFilter, MAX_LOGPROBS, Outcome, Request,
-    SamplerOptions, save,
+    Choice, Conversation, FinishReason, Format, LogitFilter, MAX_LOGPROBS, Outcome, Request, SamplerOptions,
+    save,
 };
 use crate::text::MAX_MESSAGE_BYTES;
 
@@ -70,7 +70,7 @@ pub struct RunArgs {
 
 /// Loads the model and answers the prompt.
 pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
-    let grammar = args.generation.grammar.read()?;
+    let form = args.generation.grammar.read()?;
     let prompt = input::prompt(args.prompt.as_deref(), &args.file, MAX_MESSAGE_BYTES)?;
     let started = Instant::now();
     let planned = args.generation.plan(&args.generation.model)?;
@@ -79,15 +79,15 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     let mut talk = Talk::open(args, &planned, &mut loaded)?;
     let tokens = talk.ask(args, prompt, &loaded)?;
     let seed = sampler.seed;
-    let answer = answer(args, &tokens, sampler, grammar.as_ref(), &mut loaded)?;
+    let answer = answer(args, &tokens, sampler, form.as_ref(), &mut loaded)?;
     let outcome = &answer.outcome;
     let mut report = Report::new(&planned, &loaded, outcome, seed);
-    report.choices = answer.choices.as_ref().map(|choices| choices.iter().map(ChoiceReport::new).collect());
+    report.choices = answer.choices.as_deref();
     report.logprobs = args.logprobs.filter(|_| answer.choices.is_none()).map(|_| answer.tokens.as_slice());
     if args.json {
         output::write_json(&report)?;
     }
-    note_end(outcome, grammar.as_ref());
+    note_end(outcome, form.as_ref());
     if args.logprobs.is_some() && !args.json {
         match &answer.choices {
             Some(choices) => constrain::note_choices(choices),
@@ -140,13 +140,13 @@ impl Talk {
 }
 
 /// Says what may be wrong with an answer because of where it ended.
-fn note_end(outcome: &Outcome, grammar: Option<&Grammar>) {
+fn note_end(outcome: &Outcome, form: Option<&Form>) {
     match outcome.finish {
         FinishReason::Context => note("the context is full; -c N gives a larger one"),
         FinishReason::Loop => note("the answer went in circles and was ended; --no-loop-guard lets it"),
         _ => {}
     }
-    if let Some(grammar) = grammar
+    if let Some(Form::Grammar(grammar)) = form
         && !matches!(outcome.finish, FinishReason::EndToken(_) | FinishReason::Complete)
     {
         note(format_args!("the answer was cut off and may not match the {}", grammar.what()));
@@ -167,14 +167,15 @@ fn answer(
     args: &RunArgs,
     tokens: &[u32],
     sampler: SamplerOptions,
-    grammar: Option<&Grammar>,
+    form: Option<&Form>,
     loaded: &mut Loaded,
 ) -> Result<Answered, CliError> {
     let cancel = interrupt::cancel_on_interrupt()?;
-    let mut constraint = match grammar {
-        None | Some(Grammar::Choices(_)) => None,
-        Some(grammar) => Some(constrain::compile(grammar, loaded.session.tokenizer())?),
+    let mut constraint = match form {
+        None | Some(Form::Choices(_)) => None,
+        Some(Form::Grammar(grammar)) => Some(constrain::compile(grammar, loaded.session.tokenizer())?),
     };
+    let draw = constrain::draw(args.generation.sampling.typed_temp(), sampler.seed);
     let request = Request {
         max_tokens: args.generation.max_tokens,
         sampler,
@@ -186,8 +187,8 @@ fn answer(
         filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
         ..Request::new(tokens)
     };
-    if let Some(Grammar::Choices(texts)) = grammar {
-        let (outcome, choices) = loaded.session.choose(&request, texts)?;
+    if let Some(Form::Choices(texts)) = form {
+        let (outcome, choices) = loaded.session.choose(&request, texts, draw)?;
         if !args.json {
             let mut printed = Answer::new();
             printed.push(&outcome.text)?;

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::constrain::ChoiceReport;
 use super::super::load::{Loaded, Planned};
 use super::super::memory::show_bytes;
 use super::super::output::{note, quoted};
 use crate::eval::probe::peak_rss;
-use crate::generate::{Outcome, Timings, TokenEvent};
+use crate::generate::{Choice, Outcome, Timings, TokenEvent};
 use crate::model::LanguageModel;
 use crate::text::Tokenizer;
 
@@ -24,7 +23,7 @@ pub(super) struct Report<'a> {
     finish_reason: &'static str,
     seed: u64,
     /// Without `--choices`, null.
-    pub(super) choices: Option<Vec<ChoiceReport<'a>>>,
+    pub(super) choices: Option<&'a [Choice]>,
     /// Without `--logprobs`, null.
     pub(super) logprobs: Option<&'a [TokenReport]>,
     /// Without `--lookup`, null.

@@ -30,7 +30,9 @@ pub use self::energy::EnergyMeter;
 pub use self::error::BatchError;
 pub use self::item::{Item, MAX_LINE_BYTES};
 pub use self::journal::Journal;
-use crate::generate::{CancelHandle, FinishReason, LogitFilter, Outcome, Request, SamplerOptions, Session};
+use crate::generate::{
+    CancelHandle, Choice, Draw, FinishReason, LogitFilter, Outcome, Request, SamplerOptions, Session,
+};
 use crate::gguf::Fnv;
 use crate::model::LanguageModel;
 
@@ -39,6 +41,8 @@ use crate::model::LanguageModel;
 pub struct BatchOptions {
     /// How tokens are chosen. The seed of item `i` is made of this seed and `i`.
     pub sampler: SamplerOptions,
+    /// At which choices are drawn; without it, and without one of the item's own, the likeliest is taken.
+    pub choice_temperature: Option<f32>,
     /// Tokens of an answer at most; `None` for as many as the context holds.
     pub max_tokens: Option<usize>,
     /// Texts that end an answer.
@@ -66,8 +70,19 @@ impl BatchOptions {
             )
             .as_bytes(),
         );
+        hash.add(format!("{:?}", self.choice_temperature).as_bytes());
         hash.finish()
     }
+}
+
+/// What an answer may be.
+pub enum Rule {
+    /// Anything.
+    Free,
+    /// What this lets pass.
+    Filter(Box<dyn LogitFilter>),
+    /// One of these.
+    Choices(Vec<String>),
 }
 
 /// From an item to what the session needs.
@@ -82,7 +97,7 @@ pub trait Prepare {
     ///
     /// # Errors
     /// Why it cannot be had, for the item's line.
-    fn filter(&self, item: &Item) -> Result<Option<Box<dyn LogitFilter>>, String>;
+    fn rule(&self, item: &Item) -> Result<Rule, String>;
 }
 
 /// How far a batch has come.
@@ -127,8 +142,11 @@ struct Answer<'a> {
     prompt_tokens: usize,
     finish_reason: &'static str,
     seed: u64,
-    /// Sum of the natural log-probabilities of all tokens chosen.
+    /// Sum of the natural log-probabilities of all tokens chosen; of a choice, with its end.
     logprob: f64,
+    /// With their probabilities, if it was one of some choices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choices: Option<&'a [Choice]>,
     timings: TimingLine,
 }
 
@@ -223,8 +241,8 @@ impl<M: LanguageModel> Batch<'_, M> {
         let energy = before.zip(after).map(|(before, after)| after - before).filter(|joules| *joules >= 0.0);
         let line = |given| Line { index, id: id.as_ref(), input, given };
         match answered {
-            Ok((outcome, _, _)) if outcome.finish == FinishReason::Cancelled => return Ok(false),
-            Ok((outcome, seed, logprob)) => {
+            Ok(Answered { outcome, .. }) if outcome.finish == FinishReason::Cancelled => return Ok(false),
+            Ok(Answered { outcome, seed, logprob, choices }) => {
                 let timings = timing_line(&outcome, energy);
                 let answer = Answer {
                     text: &outcome.text,
@@ -233,6 +251,7 @@ impl<M: LanguageModel> Batch<'_, M> {
                     finish_reason: outcome.finish.name(),
                     seed,
                     logprob,
+                    choices: choices.as_deref(),
                     timings,
                 };
                 output.write(&line(Given::Answer(answer)))?;
@@ -245,17 +264,11 @@ impl<M: LanguageModel> Batch<'_, M> {
         Ok(true)
     }
 
-    /// The answer with its seed and log-probability.
-    fn answer(
-        &mut self,
-        item: &Item,
-        index: usize,
-        tokens: &mut Vec<u32>,
-    ) -> Result<(Outcome, u64, f64), String> {
+    fn answer(&mut self, item: &Item, index: usize, tokens: &mut Vec<u32>) -> Result<Answered, String> {
         item.check()?;
         tokens.clear();
         self.prepare.encode(item, tokens)?;
-        let mut filter = self.prepare.filter(item)?;
+        let mut rule = self.prepare.rule(item)?;
         let options = self.options;
         let mut request = Request::new(tokens);
         request.max_tokens = item.max_tokens.or(options.max_tokens);
@@ -267,14 +280,34 @@ impl<M: LanguageModel> Batch<'_, M> {
         request.cancel = Some(self.cancel);
         request.lookup = options.lookup;
         request.loop_guard = item.loop_guard.unwrap_or(options.loop_guard && item.raw != Some(true));
-        request.filter = filter.as_mut().map(|filter| &mut **filter as &mut dyn LogitFilter);
+        if let Rule::Choices(texts) = &rule {
+            let temperature = item.temperature.or(options.choice_temperature);
+            let draw = temperature.map(|temperature| Draw { temperature, seed });
+            let chosen = self.session.choose(&request, texts, draw);
+            let (outcome, choices) = chosen.map_err(|error| with_sources(&error))?;
+            let logprob = choices.iter().find(|choice| choice.text == outcome.text);
+            let logprob = logprob.map_or(0.0, |choice| choice.logprob);
+            return Ok(Answered { outcome, seed, logprob, choices: Some(choices) });
+        }
+        if let Rule::Filter(filter) = &mut rule {
+            request.filter = Some(&mut **filter);
+        }
         let mut logprob = 0.0;
         let outcome = self.session.generate(request, &mut |event| {
             logprob += event.logprobs.map_or(0.0, |logprobs| f64::from(logprobs.chosen));
             ControlFlow::Continue(())
         });
-        Ok((outcome.map_err(|error| with_sources(&error))?, seed, logprob))
+        let outcome = outcome.map_err(|error| with_sources(&error))?;
+        Ok(Answered { outcome, seed, logprob, choices: None })
     }
+}
+
+/// An answer with what its line tells besides.
+struct Answered {
+    outcome: Outcome,
+    seed: u64,
+    logprob: f64,
+    choices: Option<Vec<Choice>>,
 }
 
 fn timing_line(outcome: &Outcome, energy_joules: Option<f64>) -> TimingLine {

@@ -40,8 +40,8 @@ impl Prepare for Raw {
         self.0.encode(prompt, options, tokens).map_err(|error| error.to_string())
     }
 
-    fn filter(&self, _: &Item) -> Result<Option<Box<dyn LogitFilter>>, String> {
-        Ok(None)
+    fn rule(&self, item: &Item) -> Result<Rule, String> {
+        Ok(item.choices.clone().map_or(Rule::Free, Rule::Choices))
     }
 }
 

@@ -13,14 +13,12 @@ use crate::text::Tokenizer;
 use super::error::{message, shorten};
 use super::{Constraint, GrammarError, lark, schema, vocabulary};
 
-/// Bytes of a schema or of all choices.
+/// Bytes of a schema, or of all choices.
 pub const MAX_GRAMMAR_BYTES: usize = 256 << 10;
 /// Bytes of a Lark grammar.
 pub const MAX_LARK_BYTES: usize = 64 << 10;
 /// Bytes of a regular expression.
 pub const MAX_REGEX_BYTES: usize = 16 << 10;
-/// Texts to choose from.
-pub const MAX_CHOICES: usize = 1024;
 
 /// Stack of the thread that compiles: references and rules are followed by recursion.
 const STACK_BYTES: usize = 128 << 20;
@@ -39,8 +37,6 @@ pub enum Grammar {
     Regex(String),
     /// Text of a grammar in Lark's syntax, as `llguidance` reads it.
     Lark(String),
-    /// One of these texts.
-    Choices(Vec<String>),
 }
 
 impl Grammar {
@@ -50,7 +46,6 @@ impl Grammar {
             Grammar::Schema(_) => "schema",
             Grammar::Regex(_) => "regular expression",
             Grammar::Lark(_) => "grammar",
-            Grammar::Choices(_) => "list of choices",
         }
     }
 
@@ -78,46 +73,14 @@ impl Grammar {
                 limited(text, MAX_LARK_BYTES)?;
                 Ok(TopLevelGrammar::from_lark(lark::prepare(text)?))
             }
-            Grammar::Choices(choices) => Ok(TopLevelGrammar::from_lark(lark_choices(choices)?)),
         }
     }
-}
-
-/// Makes sure that there are choices, neither empty nor equal nor too many.
-pub(in crate::generate) fn check_choices(choices: &[String]) -> Result<(), GrammarError> {
-    let (found, limit) = (choices.len(), MAX_CHOICES);
-    if !(1..=limit).contains(&found) {
-        return Err(GrammarError::ChoiceCount { found, limit });
-    }
-    let bytes: usize = choices.iter().map(String::len).sum();
-    if bytes > MAX_GRAMMAR_BYTES {
-        let what = "list of choices";
-        return Err(GrammarError::TooLong { what, found: bytes, limit: MAX_GRAMMAR_BYTES });
-    }
-    let mut seen = std::collections::HashSet::new();
-    for (index, text) in choices.iter().enumerate() {
-        let reason = match (text.is_empty(), seen.insert(text)) {
-            (true, _) => "it is empty",
-            (_, false) => "it is there twice",
-            _ => continue,
-        };
-        return Err(GrammarError::Choice { number: index + 1, text: shorten(text), reason });
-    }
-    Ok(())
 }
 
 /// What is wrong, without the expression that stands above it.
 fn last_line(text: &str) -> String {
     let line = text.lines().last().unwrap_or_default();
     shorten(line.strip_prefix("error: ").unwrap_or(line))
-}
-
-/// One terminal of all choices: a string of Lark is one of JSON, which writes DEL as it is.
-fn lark_choices(choices: &[String]) -> Result<String, GrammarError> {
-    check_choices(choices)?;
-    let quoted: Result<Vec<String>, _> = choices.iter().map(serde_json::to_string).collect();
-    let quoted = quoted.map_err(GrammarError::NotJson)?;
-    Ok(format!("start: CHOICE\nCHOICE: {}\n", quoted.join(" | ").replace('\u{7F}', "\\u007f")))
 }
 
 /// Compiles grammars for one vocabulary. Making one takes a walk over all tokens; keep it with the model.

@@ -47,7 +47,7 @@ pub(super) fn message(error: &impl std::fmt::Display) -> String {
 }
 
 /// The first characters.
-pub(super) fn shorten(text: &str) -> String {
+pub(in crate::generate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),

@@ -1,4 +1,4 @@
-//! Constrained output: answers that match a JSON Schema, a regular expression, a Lark grammar or a list.
+//! Constrained output: answers that match a JSON Schema, a regular expression or a Lark grammar.
 //!
 //! # Design
 //!
@@ -40,10 +40,8 @@ mod vocabulary;
 #[cfg(doc)]
 use llguidance::api::ParserLimits;
 
-pub(super) use self::compiler::check_choices;
-pub use self::compiler::{
-    Grammar, GrammarCompiler, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES,
-};
+pub use self::compiler::{Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES};
 pub use self::constraint::Constraint;
 pub use self::error::GrammarError;
+pub(super) use self::error::shorten;
 pub use self::vocabulary::planned_grammar_bytes;

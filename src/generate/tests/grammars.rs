@@ -1,13 +1,12 @@
-//! Constraints in a session, wrong and hostile grammars, and the probabilities of choices.
+//! Constraints in a session, wrong and hostile grammars.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::generate::{
-    CancelHandle, Constraint, FinishReason, GenerateError, Grammar, GrammarCompiler, GrammarError,
-    LogitFilter, MAX_CHOICES, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES, Outcome, Request,
-    SamplerOptions, Session,
+    Constraint, FinishReason, Grammar, GrammarCompiler, GrammarError, LogitFilter, MAX_GRAMMAR_BYTES,
+    MAX_LARK_BYTES, MAX_REGEX_BYTES, Outcome, Request, SamplerOptions, Session,
 };
 use crate::gguf::GgufFile;
 use crate::text::{Tokenizer, TokenizerOptions};
@@ -24,10 +23,6 @@ fn schema(text: &str) -> Grammar {
 
 fn lark(text: &str) -> Grammar {
     Grammar::Lark(text.to_owned())
-}
-
-fn choices(texts: &[&str]) -> Vec<String> {
-    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 fn try_compile(grammar: &Grammar) -> Result<Constraint, GrammarError> {
@@ -288,9 +283,6 @@ fn wrong_grammars_are_refused() {
         (lark("begin: /a/"), "no start rule"),
         (lark("start: other"), "other"),
         (lark("start: <|im_end|>"), "line 1 of the grammar: control tokens"),
-        (Grammar::Choices(vec![]), "there are 0 choices"),
-        (Grammar::Choices(choices(&["a", ""])), "choice 2, \"\", is not possible: it is empty"),
-        (Grammar::Choices(choices(&["a", "b", "a"])), "choice 3, \"a\", is not possible: it is there twice"),
     ];
     for (grammar, part) in cases {
         let error = try_compile(&grammar).expect_err(part).to_string();
@@ -375,117 +367,7 @@ fn follow(mut constraint: Constraint, steps: usize) -> Result<usize, String> {
 #[test]
 fn what_is_too_long_or_too_much_is_refused() {
     let long = "a".repeat(MAX_GRAMMAR_BYTES + 1);
-    for grammar in [schema(&long), regex(&long), lark(&long), Grammar::Choices(vec![long.clone()])] {
+    for grammar in [schema(&long), regex(&long), lark(&long)] {
         assert!(matches!(try_compile(&grammar), Err(GrammarError::TooLong { .. })));
     }
-    let many = (0..=MAX_CHOICES).map(|n| n.to_string()).collect();
-    assert!(matches!(try_compile(&Grammar::Choices(many)), Err(GrammarError::ChoiceCount { .. })));
-}
-
-#[test]
-fn a_list_of_choices_is_a_constraint_too() {
-    let texts = choices(&["The cat", "The cat sat", "\"\\\u{7F}\n\u{1}é<a>/|"]);
-    let prompt = bytes("Hi");
-    for text in &texts {
-        let mut constraint = compile(&Grammar::Choices(texts.clone()));
-        for id in bytes(text) {
-            let mut logits = [0.0; VOCAB];
-            constraint.apply(&mut logits).unwrap();
-            assert_eq!(logits[id as usize], 0.0);
-            constraint.accept(id).unwrap();
-        }
-        assert!(constraint.is_accepting());
-    }
-    let model = preferring(&[word("The"), word(" cat"), END]);
-    let outcome = ask(&mut session(model), &Grammar::Choices(texts), greedy(&prompt));
-    assert_eq!(outcome.text, "The cat");
-}
-
-/// Natural logarithm of the softmax of a row, computed plainly.
-fn log_softmax(logits: &[f32], id: u32) -> f64 {
-    let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
-    f64::from(logits[id as usize]) - sum.ln()
-}
-
-#[test]
-fn choices_have_the_probabilities_of_their_tokens_and_an_end() {
-    let texts = choices(&["The", "Them", "P!", "é\n"]);
-    let prompt = bytes("So");
-    let mut session = session(FakeModel::copying(100));
-    let (outcome, scored) = session.choose(&greedy(&prompt), &texts).unwrap();
-    let mut expected = vec![];
-    for choice in &scored {
-        let mut history = prompt.clone();
-        let mut logprob = 0.0;
-        for id in choice.tokens.iter().chain([&END]) {
-            let mut logits = [0.0; VOCAB];
-            (session.model().rule)(&history, &mut logits);
-            logprob += log_softmax(&logits, *id);
-            history.push(*id);
-        }
-        assert!((choice.logprob - logprob).abs() < 1e-4, "{choice:?}: {logprob}");
-        assert_eq!(session.tokenizer().decode_lossy(&choice.tokens, true), choice.text);
-        expected.push(logprob.exp());
-    }
-    let total: f64 = expected.iter().sum();
-    for (choice, expected) in scored.iter().zip(&expected) {
-        assert!((choice.probability - expected / total).abs() < 1e-4);
-    }
-    let best = scored.iter().max_by(|a, b| a.probability.total_cmp(&b.probability)).unwrap();
-    assert_eq!((&outcome.text, &outcome.tokens), (&best.text, &best.tokens));
-    assert_eq!((outcome.finish, session.cached()), (FinishReason::Complete, prompt.as_slice()));
-    assert_eq!((outcome.prompt_tokens, outcome.cached_tokens, outcome.timings.fed_tokens), (2, 0, 2));
-}
-
-#[test]
-fn drawn_choices_come_as_often_as_their_probabilities_say() {
-    let texts = choices(&["The", "b", "ca"]);
-    let prompt = bytes("So");
-    let mut session = session(FakeModel::copying(100));
-    let mut counts = [0.0; 3];
-    let mut probabilities = vec![];
-    for seed in 0..2000 {
-        let sampler =
-            SamplerOptions { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed, ..Default::default() };
-        let (outcome, scored) =
-            session.choose(&Request { sampler, ..Request::new(&prompt) }, &texts).unwrap();
-        counts[texts.iter().position(|text| *text == outcome.text).unwrap()] += 1.0;
-        probabilities = scored.iter().map(|choice| choice.probability).collect();
-    }
-    for (count, probability) in counts.iter().zip(&probabilities) {
-        // Four standard deviations of a share of 2000 draws.
-        let tolerance = 4.0 * (probability * (1.0 - probability) / 2000.0f64).sqrt();
-        assert!((count / 2000.0 - probability).abs() <= tolerance, "{counts:?} {probabilities:?}");
-    }
-}
-
-#[test]
-fn choices_that_cannot_be_are_refused() {
-    let mut session = session(FakeModel::copying(4));
-    let prompt = bytes("So");
-    let mut error =
-        |prompt: &[u32], texts: &[&str]| session.choose(&greedy(prompt), &choices(texts)).unwrap_err();
-    assert!(matches!(error(&[], &["a"]), GenerateError::EmptyPrompt));
-    assert!(matches!(error(&prompt, &[]), GenerateError::Grammar(GrammarError::ChoiceCount { .. })));
-    assert!(matches!(
-        error(&prompt, &["a", "a"]),
-        GenerateError::Grammar(GrammarError::Choice { number: 2, .. })
-    ));
-    let too_long = error(&prompt, &["abc", "a"]);
-    assert!(matches!(too_long, GenerateError::PromptTooLong { tokens: 5, context: 4 }), "{too_long}");
-    // The end is ruled out for all.
-    let mut endless = super::session(FakeModel::hashed(20));
-    let error = endless.choose(&greedy(&prompt), &choices(&["a", "b"])).unwrap_err();
-    assert!(matches!(error, GenerateError::NoTokenAllowed), "{error}");
-}
-
-#[test]
-fn choosing_can_be_cancelled() {
-    let cancel = CancelHandle::new();
-    cancel.cancel();
-    let prompt = bytes("So");
-    let mut session = session(FakeModel::copying(20));
-    let request = Request { cancel: Some(&cancel), ..greedy(&prompt) };
-    let (outcome, scored) = session.choose(&request, &choices(&["a", "b"])).unwrap();
-    assert_eq!((outcome.finish, outcome.text.as_str(), scored.len()), (FinishReason::Cancelled, "", 0));
 }

@@ -1,5 +1,6 @@
 //! A model whose logits are a function of its history, and a vocabulary small enough to read.
 
+mod choices;
 mod conversations;
 mod grammars;
 mod lookups;
