@@ -5,10 +5,11 @@
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.
 //!
 //! ```text
-//! cli -> eval, store -> generate -> model, text -> kernels -> runtime, gguf -> blocks
+//! cli -> eval, store -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.
+//! * [`files`]: texts read whole or by lines, files written whole or not at all, hashes.
 //! * [`gguf`]: reading and writing the container.
 //! * [`runtime`]: aligned buffers and the thread pool.
 //! * [`kernels`]: packed weights and the arithmetic, chosen once per instruction set.
@@ -22,6 +23,7 @@
 pub mod blocks;
 pub mod cli;
 pub mod eval;
+pub mod files;
 pub mod generate;
 pub mod gguf;
 pub mod kernels;

@@ -119,7 +119,7 @@ fn a_cut_off_answer_says_so() {
 fn what_cannot_be_followed_is_wrong_usage() {
     let unsupported = Temporary::new("not.json", r#"{"properties": {"a": {"not": {}}}}"#);
     fails(&["--schema", unsupported.path()], "not at #/properties/a is not supported");
-    fails(&["--schema", "no-such-file"], "cannot read the grammar no-such-file");
+    fails(&["--schema", "no-such-file"], "no-such-file: no such file");
     fails(&["--regex", "("], "regular expression");
     fails(&["--regex", "a", "--choices", "b"], "cannot be used with");
     fails(&["--choices", "a,,b"], "choice 2");

@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 /// Each module and what it may use of the crate.
 const LAYERS: &[(&str, &[&str])] = &[
     ("blocks", &[]),
-    ("gguf", &["blocks"]),
+    ("files", &[]),
+    ("gguf", &["blocks", "files"]),
     ("runtime", &[]),
     ("kernels", &["runtime", "blocks"]),
-    ("model", &["kernels", "runtime", "gguf", "blocks"]),
-    ("text", &["gguf", "blocks"]),
-    ("generate", &["model", "text", "kernels", "gguf"]),
-    ("eval", &["generate", "model", "text", "kernels", "runtime", "gguf", "blocks"]),
-    ("store", &[]),
-    ("cli", &["eval", "store", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks"]),
+    ("model", &["kernels", "runtime", "gguf", "blocks", "files"]),
+    ("text", &["gguf", "blocks", "files"]),
+    ("generate", &["model", "text", "kernels", "gguf", "files"]),
+    ("eval", &["generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"]),
+    ("store", &["files"]),
+    ("cli", &["eval", "store", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -25,4 +25,5 @@ mod shared;
 mod show;
 #[cfg(all(unix, feature = "pull"))]
 mod store;
+mod texts;
 mod trained;

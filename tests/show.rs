@@ -28,7 +28,7 @@ fn numbers_are_those_of_the_file() {
     let hashed = show(&[path.to_str().unwrap(), "--hash", "--json"]);
     let hashed: serde_json::Value = serde_json::from_slice(&hashed.stdout).unwrap();
     let parts = bytes.chunks(1000);
-    assert_eq!(hashed["sha256"], smolt::store::sha256_of(parts));
+    assert_eq!(hashed["sha256"], smolt::files::sha256_of(parts));
     assert!(hashed["source"].is_null());
     assert_eq!(shown["file_bytes"], bytes.len());
     assert_eq!(shown["architecture"], "llama");

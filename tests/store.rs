@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use smolt::store::sha256_of;
+use smolt::files::sha256_of;
 
 use crate::shared::repository;
 

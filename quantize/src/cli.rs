@@ -14,7 +14,7 @@ use crate::allocate::{Allocation, Budget, BudgetArgs};
 use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate};
 use crate::compare::ReportArgs;
 use crate::convert::cli::ConvertArgs;
-use crate::files::{MAX_TEXT_BYTES, read_text};
+use crate::files::MAX_TEXT_BYTES;
 use crate::{Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
 
 /// Converts and quantizes small language models to GGUF.
@@ -163,7 +163,7 @@ impl Cli {
 /// The name of a text's file and the text.
 fn named_text(path: &Path) -> Result<(String, String), QuantizeError> {
     let file = path.display().to_string();
-    match read_text(path) {
+    match smolt::files::read_text(path, MAX_TEXT_BYTES) {
         Ok(text) => Ok((file, text)),
         Err(source) => Err(QuantizeError::ReadText { file, limit: MAX_TEXT_BYTES, source }),
     }

@@ -3,6 +3,7 @@
 use std::io;
 
 use smolt::blocks::BlockType;
+use smolt::files::ReadError;
 use smolt::gguf::GgufError;
 use smolt::model::ModelError;
 use smolt::text::TextError;
@@ -56,7 +57,7 @@ pub enum QuantizeError {
     #[error(
         "{file}: cannot read the text; --calibration must name a file of UTF-8 text of at most {limit} bytes"
     )]
-    ReadText { file: String, limit: u64, source: io::Error },
+    ReadText { file: String, limit: u64, source: ReadError },
     #[error("{file}: the calibration text cannot be tokenized")]
     CalibrationText { file: String, source: TextError },
     #[error(

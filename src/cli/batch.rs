@@ -10,14 +10,17 @@ use std::time::Instant;
 use super::constrain::Form;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
+use super::input::{STDIN, STDIN_NAME};
 use super::load::Planned;
 use super::output::note;
 use super::progress::Progress;
 use super::{interrupt, session};
 use crate::eval::batch::Progress as BatchProgress;
-use crate::eval::batch::{Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, Prepare, Rule};
+use crate::eval::batch::{
+    Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, MAX_LINE_BYTES, Prepare, Rule,
+};
+use crate::files::{self, Fnv, Lines};
 use crate::generate::{Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity};
-use crate::gguf::Fnv;
 use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 
 /// Arguments of `smolt batch`.
@@ -219,7 +222,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let mut batch = Batch { session, prepare: &prompts, options: &options, cancel: &cancel, energy };
     let (mut progress, total) = (Progress::new(), count(args));
     let show = &mut |at: BatchProgress| progress.show(at.done as u64, total, |items| items.to_string());
-    let done = batch.run(&mut *input, &mut output, show);
+    let done = batch.run(&mut input, &mut output, show);
     progress.clear();
     match done {
         Err(BatchError::Write { source, .. }) if args.output.is_none() => Err(CliError::Output(source)),
@@ -233,12 +236,12 @@ fn refusal(args: &BatchArgs, planned: &mut Planned) -> Option<String> {
     planned.allow_grammar().err().map(|error| error.to_string())
 }
 
-fn open(args: &BatchArgs) -> Result<Box<dyn BufRead>, CliError> {
-    if args.input.as_os_str() == "-" {
-        return Ok(Box::new(BufReader::new(std::io::stdin())));
-    }
-    let failed = |source| CliError::ReadText { file: args.input.display().to_string(), source };
-    Ok(Box::new(BufReader::new(File::open(&args.input).map_err(failed)?)))
+fn open(args: &BatchArgs) -> Result<Lines<Box<dyn BufRead>>, CliError> {
+    let (input, name): (Box<dyn BufRead>, String) = match args.input.as_os_str() {
+        name if name == STDIN => (Box::new(BufReader::new(std::io::stdin())), STDIN_NAME.to_owned()),
+        _ => (Box::new(BufReader::new(files::open(&args.input)?)), args.input.display().to_string()),
+    };
+    Ok(Lines::new(input, name, MAX_LINE_BYTES as u64))
 }
 
 /// Items that the batch is about, if that can be known before the end.

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::error::{CliError, Exit};
 use super::output::{self, note};
-use crate::store::write_whole;
+use crate::files::write_whole;
 
 /// Arguments of `smolt completions`.
 #[derive(Clone, Debug, clap::Args)]

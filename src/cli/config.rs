@@ -9,7 +9,6 @@
 //! the file is read, whatever the command is.
 
 use std::any::TypeId;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
@@ -19,6 +18,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{CliError, Exit};
 use super::output::{self, note};
+use crate::files::{ReadError, read_text_if_there};
 
 /// The file of a project, in the working directory.
 const LOCAL: &str = "smolt.toml";
@@ -32,10 +32,8 @@ const PREFIX: &str = "SMOLT_";
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum ConfigError {
-    #[error("cannot read the configuration {file}")]
-    Read { file: String, source: io::Error },
-    #[error("{file}: longer than {MAX_FILE} bytes")]
-    TooLong { file: String },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     #[error("{file}, line {line}: {problem}")]
     Syntax { file: String, line: usize, problem: String },
     #[error("{file}, line {line}: unknown key {key:?}; known are {}", .known.join(", "))]
@@ -191,20 +189,7 @@ fn shown(file: &Path) -> String {
 
 /// The text of a file; nothing if there is none.
 fn read(path: &Path) -> Result<Option<String>, ConfigError> {
-    let fail = |source| ConfigError::Read { file: shown(path), source };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(fail(error)),
-    };
-    let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(fail)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(ConfigError::TooLong { file: shown(path) });
-    }
-    Ok(Some(text))
+    Ok(read_text_if_there(path, MAX_FILE)?)
 }
 
 /// What a file says, checked by the options' parsers.

@@ -1,11 +1,11 @@
 //! What an answer may be, as arguments say it.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::CliError;
 use super::output::note;
+use crate::files::{ReadError, read_text};
 use crate::generate::{Choice, Constraint, Draw, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES};
 use crate::text::Tokenizer;
 
@@ -65,16 +65,12 @@ pub(super) fn draw(temperature: Option<f32>, seed: u64) -> Option<Draw> {
     temperature.map(|temperature| Draw { temperature, seed })
 }
 
-/// The text of a file, at most one byte more than a grammar may have.
+/// Reads the file of a grammar.
 ///
 /// # Errors
 /// If it cannot be read or is not UTF-8.
-pub(super) fn read_file(path: &Path) -> Result<String, CliError> {
-    let failed = |source| CliError::ReadGrammar { file: path.display().to_string(), source };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = vec![];
-    file.take(MAX_GRAMMAR_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    String::from_utf8(bytes).map_err(|error| failed(std::io::Error::other(error.utf8_error())))
+pub(super) fn read_file(path: &Path) -> Result<String, ReadError> {
+    read_text(path, MAX_GRAMMAR_BYTES as u64)
 }
 
 /// Compiles a grammar for the tokens of a model.

@@ -5,6 +5,7 @@ use std::io;
 use crate::eval::EvalError;
 use crate::eval::batch::BatchError;
 use crate::eval::tasks::TaskError;
+use crate::files::{ReadError, WriteError};
 use crate::generate::{GenerateError, GrammarError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
@@ -93,20 +94,12 @@ pub enum CliError {
     },
     #[error("there is no prompt")]
     NoPrompt,
-    #[error("{from} is not UTF-8 text: wrong byte at offset {offset}")]
-    InputNotUtf8 { from: String, offset: usize },
-    #[error("{from} is longer than {limit} bytes")]
-    InputTooLong { from: String, limit: usize },
-    #[error("cannot read the prompt {file}")]
-    ReadPrompt { file: String, source: io::Error },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
     #[error("cannot read standard input")]
     Input(#[source] io::Error),
-    #[error("cannot read the text {file}")]
-    ReadText { file: String, source: io::Error },
-    #[error("cannot read the chat template {file}")]
-    ReadTemplate { file: String, source: io::Error },
-    #[error("cannot read the grammar {file}")]
-    ReadGrammar { file: String, source: io::Error },
     #[error("{found:?} is not a token id; the vocabulary has {tokens} tokens")]
     BadId { found: String, tokens: usize },
     #[error("cannot write to standard output")]
@@ -136,17 +129,14 @@ impl CliError {
             | Self::NoTemplate
             | Self::NoMetric { .. }
             | Self::NoPrompt
-            | Self::InputNotUtf8 { .. }
-            | Self::InputTooLong { .. }
-            | Self::ReadPrompt { .. }
-            | Self::ReadText { .. }
-            | Self::ReadTemplate { .. }
+            | Self::Read(_)
             | Self::Template(TemplateError::UnknownName { .. })
-            | Self::ReadGrammar { .. }
             | Self::BadId { .. } => Exit::Usage,
             Self::Saved(SavedError::Write(_)) => Exit::Runtime,
             Self::Saved(_) => Exit::Usage,
-            Self::Template(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => Exit::Runtime,
+            Self::Template(_) | Self::Write(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => {
+                Exit::Runtime
+            }
         }
     }
 
@@ -160,14 +150,9 @@ impl CliError {
             Self::NoTask => "name a task file (YAML) or documents (JSONL); see smolt eval --help",
             Self::NoTemplate => "leave --chat off, or name a template with --template",
             Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",
-            Self::InputNotUtf8 { .. } => "convert it first, e.g. with iconv -t UTF-8",
-            Self::InputTooLong { .. } => "split it",
-            Self::ReadText { .. } => "it must be a file of UTF-8 text of at most 256 MiB",
-            Self::ReadTemplate { .. } => "it must be a file of UTF-8 text",
             Self::Chat(error) => return error.hint(),
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_)) => return None,
             Self::Saved(_) => "remove it or name another; a new session needs no file",
-            Self::ReadGrammar { .. } => "it must be a file of UTF-8 text",
             Self::Store(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
             Self::NotAsked { .. } => "--yes removes without a question",

@@ -1,13 +1,13 @@
 //! Standard input, and the prompt made of it.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::error::CliError;
+use crate::files::{self, ReadError, read_text_from};
 
 /// The argument that stands for standard input.
-const STDIN: &str = "-";
+pub(super) const STDIN: &str = "-";
 /// What messages call standard input.
 pub(super) const STDIN_NAME: &str = "standard input";
 
@@ -15,24 +15,8 @@ pub(super) const STDIN_NAME: &str = "standard input";
 ///
 /// # Errors
 /// If it has more than `limit` bytes, is not UTF-8 or cannot be read.
-pub(super) fn read_text(limit: usize) -> Result<String, CliError> {
-    read_all(std::io::stdin().lock(), STDIN_NAME, limit, CliError::Input)
-}
-
-fn read_all(
-    from: impl Read,
-    name: &str,
-    limit: usize,
-    failed: impl Fn(std::io::Error) -> CliError,
-) -> Result<String, CliError> {
-    let mut bytes = vec![];
-    from.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let from = || name.to_owned();
-    if bytes.len() > limit {
-        return Err(CliError::InputTooLong { from: from(), limit });
-    }
-    String::from_utf8(bytes)
-        .map_err(|error| CliError::InputNotUtf8 { from: from(), offset: error.utf8_error().valid_up_to() })
+pub(super) fn read_text(limit: usize) -> Result<String, ReadError> {
+    read_text_from(std::io::stdin().lock(), STDIN_NAME, limit as u64)
 }
 
 /// The prompt: the argument, then the files, then standard input unless that is a terminal. `-` stands for standard
@@ -40,13 +24,10 @@ fn read_all(
 ///
 /// # Errors
 /// If a part has more than `limit` bytes, is not UTF-8 or cannot be read, and if there is nothing but white space.
-pub(super) fn prompt(argument: Option<&str>, files: &[PathBuf], limit: usize) -> Result<String, CliError> {
+pub(super) fn prompt(argument: Option<&str>, paths: &[PathBuf], limit: usize) -> Result<String, CliError> {
     let mut prompt = argument.filter(|argument| *argument != STDIN).unwrap_or_default().to_owned();
-    for path in files {
-        let name = path.display().to_string();
-        let failed = |source| CliError::ReadPrompt { file: name.clone(), source };
-        let file = File::open(path).map_err(failed)?;
-        prompt = join(&prompt, &read_all(file, &name, limit, failed)?);
+    for path in paths {
+        prompt = join(&prompt, &files::read_text(path, limit as u64)?);
     }
     if argument == Some(STDIN) || !std::io::stdin().is_terminal() {
         prompt = join(&prompt, &read_text(limit)?);

@@ -1,7 +1,6 @@
 //! `smolt perplexity`: how well a model predicts a text.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use serde::Serialize;
 use super::args::{ModelArgs, ResourceArgs, kv_type};
 use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
+use super::input::STDIN;
 use super::{input, load, output};
 use crate::eval::bench::MAX_THREADS;
 use crate::eval::perplexity::{CHUNK, Corpus, Perplexity, PerplexityOptions, perplexity};
@@ -21,8 +21,6 @@ use crate::model::{Model, Runner};
 const LOGIT_ROWS: usize = 8;
 /// Most bytes of text.
 const MAX_TEXT_BYTES: usize = 256 << 20;
-/// The argument that stands for standard input.
-const STDIN: &str = "-";
 
 /// Arguments of `smolt perplexity`.
 #[derive(Clone, Debug, clap::Args)]
@@ -135,13 +133,9 @@ fn show(report: &Report<'_>) -> String {
 
 fn read_text(path: &Path) -> Result<String, CliError> {
     if path == Path::new(STDIN) {
-        return input::read_text(MAX_TEXT_BYTES);
+        return Ok(input::read_text(MAX_TEXT_BYTES)?);
     }
-    let fail = |source| CliError::ReadText { file: path.display().to_string(), source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(fail)?;
-    let bytes = file.take(MAX_TEXT_BYTES as u64 + 1).read_to_string(&mut text).map_err(fail)?;
-    if bytes > MAX_TEXT_BYTES { Err(fail(io::ErrorKind::FileTooLarge.into())) } else { Ok(text) }
+    Ok(crate::files::read_text(path, MAX_TEXT_BYTES as u64)?)
 }
 
 /// One line on standard error that is rewritten, if a person sees it.

@@ -1,11 +1,10 @@
 //! What the model is told before, and how messages become its prompt.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use super::error::CliError;
 use super::output::note;
+use crate::files::read_text;
 use crate::generate::Format;
 use crate::text::{ChatTemplate, MAX_TEMPLATE_BYTES, TemplateError, TemplateVariables, Tokenizer};
 
@@ -101,10 +100,8 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 /// The template of this file, else the model's or the built-in one of this name.
 fn template(wanted: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, CliError> {
     if Path::new(wanted).is_file() {
-        let fail = |source| CliError::ReadTemplate { file: wanted.to_owned(), source };
-        let mut source = String::new();
-        let limit = MAX_TEMPLATE_BYTES as u64 + 1;
-        File::open(wanted).and_then(|file| file.take(limit).read_to_string(&mut source)).map_err(fail)?;
+        // Jinja reads every line end as a line feed.
+        let source = read_text(Path::new(wanted), MAX_TEMPLATE_BYTES as u64)?.replace("\r\n", "\n");
         return Ok(ChatTemplate::compile(&source, tokenizer)?);
     }
     match tokenizer.named_chat_template(wanted) {

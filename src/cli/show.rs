@@ -9,10 +9,11 @@ use super::args::{ModelArgs, default_threads};
 use super::error::{CliError, Exit};
 use super::memory::{MemoryPlan, show_bytes};
 use super::{load, output};
+use crate::files::sha256_of;
 use crate::gguf::{FILE_TYPE_KEY, GgufFile, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo};
 use crate::kernels::{Kernels, KvType};
 use crate::model::{MAX_CONTEXT, RunOptions, Spec};
-use crate::store::{Record, sha256_of};
+use crate::store::Record;
 use crate::text::{TokenKind, Tokenizer};
 
 /// Contexts for which memory is shown, besides the one the model was trained for.

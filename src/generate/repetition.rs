@@ -10,7 +10,7 @@
 //! What is repeated on purpose stays below them: ruled lines, tables, brackets, lists that count, a chorus. Nothing
 //! allocates: text is hashed as it comes.
 
-use crate::gguf::Fnv;
+use crate::files::Fnv;
 
 /// Longest cycle, in tokens.
 const MAX_PERIOD: usize = 128;

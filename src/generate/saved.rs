@@ -24,7 +24,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gguf::{GgufError, write_stream};
+use crate::files::{Access, WriteError, write_stream};
 use crate::model::{MAX_CONTEXT, Resume};
 
 use super::conversation::Said;
@@ -86,7 +86,7 @@ pub enum SavedError {
     #[error("{file}: the {what} is wrong; the file is damaged")]
     Damaged { file: String, what: &'static str },
     #[error("cannot save the session")]
-    Write(#[source] GgufError),
+    Write(#[from] WriteError),
 }
 
 /// A conversation from a file.
@@ -125,11 +125,10 @@ pub fn save<M: Resume>(
 ) -> Result<u64, SavedError> {
     let mut bytes = 0;
     let header = header(path, identity, conversation, session)?;
-    write_stream(path, |out| {
+    write_stream(path, Access::Private, |out| {
         bytes = write(out, &header, session)?;
         Ok(())
-    })
-    .map_err(SavedError::Write)?;
+    })?;
     Ok(bytes)
 }
 

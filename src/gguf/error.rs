@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use crate::blocks::BlockType;
+use crate::files::WriteError;
 
 /// Characters of an untrusted name shown in a message.
 const SHOWN_CHARS: usize = 80;
@@ -50,6 +51,8 @@ pub enum GgufError {
     IsDirectory { file: String },
     #[error("{file}: is not a regular file; save it to a file first")]
     NotRegular { file: String },
+    #[error(transparent)]
+    Write(#[from] WriteError),
     #[error("{file}: cannot {action}")]
     Io { file: String, action: &'static str, source: io::Error },
 

@@ -11,7 +11,6 @@
 //! reader   GgufFile: typed metadata, tensor data in place
 //! writer   GgufWriter: header, then streamed tensor data, atomically
 //! recipe   which storage type each tensor of a model gets
-//! hash     numbers by which files are told apart
 //! error    one variant per way a file can lie
 //! ```
 //!
@@ -24,7 +23,6 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>
 
 mod error;
-mod hash;
 mod limits;
 mod parse;
 mod reader;
@@ -38,7 +36,6 @@ mod writer;
 mod tests;
 
 pub use self::error::{GgufError, Place};
-pub use self::hash::Fnv;
 pub use self::limits::*;
 pub use self::reader::GgufFile;
 pub use self::recipe::{
@@ -46,7 +43,7 @@ pub use self::recipe::{
 };
 pub use self::tensor::TensorInfo;
 pub use self::value::{Array, Kind, OwnedValue, Value};
-pub use self::writer::{GgufWriter, write_file, write_stream};
+pub use self::writer::GgufWriter;
 
 /// Key of the alignment of tensor data in bytes.
 pub const ALIGNMENT_KEY: &str = "general.alignment";

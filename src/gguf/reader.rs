@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::hash::Fnv;
 use super::parse::{Entry, Header};
 use super::source::Source;
 use super::{Array, GgufError, Kind, TensorInfo, Value};
+use crate::files::Fnv;
 
 /// Bytes at either end of a tensor that are part of a file's fingerprint.
 const SAMPLE_BYTES: usize = 64;

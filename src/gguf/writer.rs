@@ -1,9 +1,7 @@
 //! Writes files. See [`GgufWriter`].
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 
 use super::parse::Header;
 use super::source::io_error;
@@ -12,6 +10,7 @@ use super::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgufError, GgufFile, Kind, MAGIC, OwnedValue, TensorInfo, VERSION,
 };
 use crate::blocks::BlockType;
+use crate::files::{Access, NewFile};
 
 /// Bytes collected before a write to the disk.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -108,13 +107,12 @@ impl GgufWriter {
     ) -> Result<u64, GgufError> {
         let name = path.display().to_string();
         let plan = self.plan(&name)?;
-        let temporary = Temporary::create(path)?;
-        let io = |source| io_error(path, "write", source);
-        let mut out = BufWriter::with_capacity(BUFFER_BYTES, &temporary.file);
+        let new = NewFile::create(path, Access::Usual)?;
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, new.file());
         plan.write(&name, &mut out, write_tensor)?;
-        out.flush().map_err(io)?;
+        out.flush().map_err(|source| io_error(path, "write", source))?;
         drop(out);
-        temporary.rename(path)?;
+        new.finish()?;
         Ok(plan.file_bytes)
     }
 
@@ -202,30 +200,6 @@ impl GgufWriter {
     }
 }
 
-/// Writes a file of any kind as [`GgufWriter::write_to`] does: it appears under its name when it is complete.
-///
-/// # Errors
-/// If the disk refuses, or the path is that of something else than a file.
-pub fn write_file(path: &Path, content: &[u8]) -> Result<(), GgufError> {
-    write_stream(path, |out| out.write_all(content))
-}
-
-/// [`write_file`] for content that need not be in memory at once: `write` is called with a buffered writer.
-///
-/// # Errors
-/// As [`write_file`], and if `write` fails; then nothing is left behind.
-pub fn write_stream(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), GgufError> {
-    let temporary = Temporary::create(path)?;
-    let mut out = BufWriter::new(&temporary.file);
-    let written = write(&mut out).and_then(|()| out.flush());
-    drop(out);
-    written.map_err(|source| io_error(path, "write", source))?;
-    temporary.rename(path)
-}
-
 /// A file ready to be written.
 struct Plan {
     /// Padded to the alignment.
@@ -287,70 +261,5 @@ impl Write for Counted<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// A new file next to its final place, removed again unless it is renamed.
-struct Temporary {
-    file: File,
-    path: PathBuf,
-    renamed: bool,
-}
-
-impl Temporary {
-    fn create(target: &Path) -> Result<Self, GgufError> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let file = || target.display().to_string();
-        match fs::metadata(target) {
-            Ok(metadata) if metadata.is_dir() => return Err(GgufError::IsDirectory { file: file() }),
-            Ok(metadata) if !metadata.is_file() => return Err(GgufError::NotRegular { file: file() }),
-            _ => {}
-        }
-        let Some(name) = target.file_name() else {
-            return Err(GgufError::IsDirectory { file: file() });
-        };
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.{}.tmp", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-        let path = target.with_file_name(hidden);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let file = file.map_err(|source| GgufError::Io {
-            file: target.display().to_string(),
-            action: "create a file in this directory",
-            source,
-        })?;
-        Ok(Self { file, path, renamed: false })
-    }
-
-    /// Gives the file its final name once it is on the disk.
-    fn rename(mut self, target: &Path) -> Result<(), GgufError> {
-        self.file.sync_all().map_err(|source| io_error(target, "write", source))?;
-        fs::rename(&self.path, target)
-            .map_err(|source| io_error(target, "rename the finished file", source))?;
-        self.renamed = true;
-        sync_directory(target).map_err(|source| io_error(target, "sync the directory", source))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // An error is being reported already; this one would hide it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Makes a rename durable. Some file systems cannot sync a directory; there the rename is all there is.
-fn sync_directory(target: &Path) -> io::Result<()> {
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(parent)?.sync_all() {
-        Err(fault) if matches!(fault.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
-            Ok(())
-        }
-        result => result,
     }
 }

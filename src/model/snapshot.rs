@@ -6,7 +6,7 @@
 
 use super::LanguageModel;
 use super::runner::Runner;
-use crate::gguf::Fnv;
+use crate::files::Fnv;
 use crate::kernels::KvType;
 use std::io;
 

@@ -2,7 +2,8 @@
 
 use ureq::http::Uri;
 
-use super::files::{Sha256Hex, is_hex};
+use super::files::is_hex;
+use crate::files::Sha256Hex;
 
 /// An address without what may be secret in it: its query, and a name with a password.
 pub(super) fn shown(url: &str) -> String {

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use ureq::tls::{Certificate, PemItem, parse_pem};
 
+use super::StoreError;
 use super::address::{origin, shown};
-use super::{StoreError, files};
+use crate::files::read_text_if_there;
 
 const ENDPOINT: &str = "https://huggingface.co";
 /// Longest token, in bytes.
@@ -121,7 +122,7 @@ fn token(home: Option<&Path>) -> Result<Option<String>, StoreError> {
         Some(token) => Some(token),
         None if is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN") => None,
         None => match path("HF_TOKEN_PATH").or_else(|| home.map(|home| home.join("token"))) {
-            Some(file) => files::read_small(&file, MAX_TOKEN)?,
+            Some(file) => read_text_if_there(&file, MAX_TOKEN)?,
             None => None,
         },
     };

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::{ReadError, WriteError};
+
 /// Why a model cannot be found, fetched or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +26,10 @@ pub enum StoreError {
     Dangling { alias: String, target: String },
     #[error("there is no alias {name}")]
     NoAlias { name: String },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
     #[error("cannot {action} {}", .file.display())]
     Io { action: &'static str, file: PathBuf, source: io::Error },
     #[error("{}: {problem}", .file.display())]

@@ -16,9 +16,10 @@ use ureq::{Agent, Body};
 
 use super::address::{as_sha256, content_range, escape, follow, origin, shown};
 use super::environment::Environment;
-use super::files::{Sha256Hex, is_hex};
+use super::files::is_hex;
 use super::name::is_safe_file;
 use super::{HubName, StoreError};
+use crate::files::Sha256Hex;
 
 /// Longest list of a repository's files, in bytes.
 const MAX_LIST: u64 = 16 << 20;

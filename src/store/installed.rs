@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use super::choose::{label, strip_extension};
-use super::files::{self, Sha256Hex};
+use super::files;
+use crate::files::{Sha256Hex, read_text_if_there, write_whole};
 
 /// Most models that are listed.
 const MAX_MODELS: usize = 10_000;
@@ -67,7 +68,7 @@ impl Record {
     /// The record beside a model, if there is one of a file of this size. One that cannot be read or understood counts as
     /// none: the model itself is what matters.
     pub fn beside(model: &Path) -> Option<Self> {
-        let text = files::read_small(&record_path(model), MAX_SMALL).ok()??;
+        let text = read_text_if_there(&record_path(model), MAX_SMALL).ok()??;
         let record: Self = serde_json::from_str(&text).ok()?;
         let bytes = fs::metadata(model).ok()?.len();
         (record.bytes == bytes && files::is_hex(&record.sha256, 64)).then_some(record)
@@ -259,7 +260,7 @@ impl Store {
         if !is_alias(name) {
             return Ok(None);
         }
-        let text = files::read_small(&self.aliases_folder().join(name), MAX_SMALL)?;
+        let text = read_text_if_there(&self.aliases_folder().join(name), MAX_SMALL)?;
         Ok(text.map(|text| text.trim_end_matches('\n').to_owned()))
     }
 
@@ -283,7 +284,7 @@ impl Store {
         };
         let folder = self.aliases_folder();
         files::make_folder(&folder)?;
-        files::write_whole(&folder.join(name), format!("{target}\n").as_bytes())?;
+        write_whole(&folder.join(name), format!("{target}\n").as_bytes())?;
         Ok(target)
     }
 

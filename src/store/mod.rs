@@ -47,7 +47,6 @@ mod hub;
 mod pull;
 
 pub use self::error::StoreError;
-pub use self::files::{Sha256Hex, sha256_of, write_whole};
 pub use self::installed::{Alias, Installed, Record, Store, check_alias};
 pub use self::name::HubName;
 

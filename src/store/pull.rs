@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::hub::{Failure, Hub, HubFile, Stream, cut};
 use super::installed::record_path;
 use super::{HubName, Installed, Record, Store, StoreError, choose, files};
+use crate::files::{sha256_hex, write_whole};
 
 /// Attempts without a single new byte before it is given up.
 const ATTEMPTS: u32 = 5;
@@ -214,7 +215,7 @@ impl Download<'_> {
         let place = || {
             let mut hash = Sha256::new();
             hash.update(format!("{}\n{}", self.name, self.commit));
-            format!("at-{}", files::hex(hash))
+            format!("at-{}", sha256_hex(hash))
         };
         self.file.sha256.clone().unwrap_or_else(place)
     }
@@ -252,7 +253,7 @@ impl Download<'_> {
                 file: record_path(target),
                 problem: error.to_string(),
             })?;
-            files::write_whole(&record_path(target), &json)?;
+            write_whole(&record_path(target), &json)?;
         }
         let (name, path, bytes) = (self.name.to_string(), target.to_owned(), new.bytes);
         Ok(Installed { name, path, bytes, record: Some(new) })
@@ -269,7 +270,7 @@ impl Download<'_> {
         let mut is_own = part.bytes == 0;
         loop {
             self.fetch(&mut part, report)?;
-            let found = files::hex(part.hash.clone());
+            let found = sha256_hex(part.hash.clone());
             if self.file.sha256.as_ref().is_none_or(|expected| *expected == found) {
                 part.file.sync_all().map_err(StoreError::io("write", path))?;
                 return Ok(self.record(part.bytes, found));

@@ -6,7 +6,8 @@ use std::ops::Range;
 use tokenizers::Model;
 use tokenizers::models::bpe::BPE;
 
-use crate::gguf::{Fnv, GgufFile};
+use crate::files::Fnv;
+use crate::gguf::GgufFile;
 
 use super::added::{AddedTokens, Part};
 use super::detok::Joiner;

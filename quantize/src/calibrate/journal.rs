@@ -14,7 +14,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use smolt::gguf::Fnv;
+use smolt::files::Fnv;
 
 const MAGIC: &[u8; 24] = b"smolt-calibration-v1\n\0\0\0";
 const RECORD_HEAD: usize = 28;

@@ -43,7 +43,8 @@ use std::io;
 use std::path::Path;
 
 use smolt::blocks::BlockType;
-use smolt::gguf::{Fnv, GgufFile};
+use smolt::files::Fnv;
+use smolt::gguf::GgufFile;
 use smolt::text::{Tokenizer, TokenizerOptions};
 
 use self::journal::Journal;

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use smolt::eval::perplexity::{CHUNK, PerplexityOptions};
-use smolt::gguf::{GgufFile, write_file};
+use smolt::files::{read_text, write_whole};
+use smolt::gguf::GgufFile;
 
 use super::{CompareError, CompareOptions, Comparison, Text, compare, page, table, target};
 use crate::QuantizeError;
 use crate::cli::{bar, print_line, threads};
-use crate::files::{MAX_TEXT_BYTES, read_text};
+use crate::files::MAX_TEXT_BYTES;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -49,7 +50,7 @@ impl ReportArgs {
         }
         let comparison = self.measure()?;
         // Measuring takes minutes: what it gave is printed even if the page cannot be written.
-        let write = |html: &PathBuf| write_file(html, page(&comparison, self.worst).as_bytes());
+        let write = |html: &PathBuf| write_whole(html, page(&comparison, self.worst).as_bytes());
         let written = self.html.as_ref().map_or(Ok(()), write);
         if self.json {
             let json = serde_json::to_string_pretty(&comparison);
@@ -57,7 +58,7 @@ impl ReportArgs {
         } else {
             print_line(&table(&comparison, self.worst))?;
         }
-        written.map_err(QuantizeError::Output)
+        written.map_err(|error| QuantizeError::Output(error.into()))
     }
 
     fn measure(&self) -> Result<Comparison, QuantizeError> {
@@ -66,7 +67,7 @@ impl ReportArgs {
         let quantized = self.quantized.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let name = self.text.display().to_string();
         let failed = |source| CompareError::ReadText { file: name.clone(), limit: MAX_TEXT_BYTES, source };
-        let content = read_text(&self.text).map_err(failed)?;
+        let content = read_text(&self.text, MAX_TEXT_BYTES).map_err(failed)?;
         let text = PerplexityOptions { n_ctx: self.context, chunks: self.chunks };
         let options = CompareOptions { text, threads: threads(self.threads) };
         let bar = bar(0, "{wide_bar} chunk {pos} of {len}, {eta} left");

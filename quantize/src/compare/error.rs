@@ -3,6 +3,7 @@
 use std::io;
 
 use smolt::eval::EvalError;
+use smolt::files::ReadError;
 use smolt::kernels::KernelError;
 use smolt::model::ModelError;
 use smolt::text::TextError;
@@ -37,7 +38,7 @@ pub enum CompareError {
     #[error(transparent)]
     Measure(#[from] EvalError),
     #[error("{file}: cannot read the text; --text must name a file of UTF-8 text of at most {limit} bytes")]
-    ReadText { file: String, limit: u64, source: io::Error },
+    ReadText { file: String, limit: u64, source: ReadError },
     #[error("{file}: the text cannot be tokenized")]
     Tokenize { file: String, source: TextError },
     #[error("{file}: is read for the report; give --html another name")]

@@ -4,6 +4,7 @@ use std::io;
 
 use safetensors::{Dtype, SafeTensorError};
 use smolt::blocks::BlockType;
+use smolt::files::ReadError;
 use smolt::gguf::GgufError;
 use smolt::text::TextError;
 
@@ -14,8 +15,8 @@ use smolt::text::TextError;
 pub enum ConvertError {
     #[error("{file}: cannot {action}")]
     Io { file: String, action: &'static str, source: io::Error },
-    #[error("{file}: is larger than {limit} bytes, which no file of this kind is")]
-    FileTooLarge { file: String, limit: u64 },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     #[error(
         "{folder}: {what} is missing; give the folder of a model as published, e.g. a copy of its repository"
     )]
@@ -89,7 +90,7 @@ impl ConvertError {
         match self {
             Self::OutputIsInput { .. } => 2,
             Self::Io { .. }
-            | Self::FileTooLarge { .. }
+            | Self::Read(_)
             | Self::MissingFile { .. }
             | Self::Json { .. }
             | Self::Safetensors { .. }

@@ -1,10 +1,9 @@
 //! JSON files and typed access to them. Every error names the file and the path of the key.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use smolt::files::read_text_if_there;
 
 use super::ConvertError;
 use super::family::Flag;
@@ -22,9 +21,9 @@ pub(super) struct Json {
 impl Json {
     /// Reads a file of at most `limit` bytes; `None` where there is none.
     pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Self>, ConvertError> {
-        let Some(bytes) = read_bytes(path, limit)? else { return Ok(None) };
+        let Some(text) = read_text_if_there(path, limit)? else { return Ok(None) };
         let file = path.display().to_string();
-        match serde_json::from_slice(&bytes) {
+        match serde_json::from_str(&text) {
             Ok(map) => Ok(Some(Self { file, map })),
             Err(source) => Err(ConvertError::Json { file, source }),
         }
@@ -34,21 +33,6 @@ impl Json {
     pub(super) fn root(&self) -> Object<'_> {
         Object { file: &self.file, path: String::new(), map: &self.map }
     }
-}
-
-/// The bytes of a file of at most `limit` bytes; `None` where there is none.
-pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConvertError> {
-    let io = |source| ConvertError::Io { file: path.display().to_string(), action: "read", source };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(io)?,
-    };
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > limit {
-        return Err(ConvertError::FileTooLarge { file: path.display().to_string(), limit });
-    }
-    Ok(Some(bytes))
 }
 
 /// A JSON object and where it is.

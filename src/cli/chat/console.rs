@@ -1,6 +1,6 @@
 //! Where messages come from: a line editor on a terminal, else the lines of standard input.
 
-use std::io::{self, BufRead, IsTerminal, StdinLock};
+use std::io::{self, IsTerminal, StdinLock};
 use std::path::{Path, PathBuf};
 
 use rustyline::config::{Behavior, BellStyle, ColorMode, Config};
@@ -14,6 +14,7 @@ use super::super::output::{self, note};
 use super::error::ChatError;
 use super::helper::Assistant;
 use super::message;
+use crate::files;
 use crate::text::MAX_MESSAGE_BYTES;
 
 const PROMPT: &str = "> ";
@@ -45,11 +46,7 @@ pub(super) struct LineEditor {
 }
 
 /// Lines of standard input.
-pub(super) struct Lines {
-    input: StdinLock<'static>,
-    /// Bytes read before.
-    offset: usize,
-}
+pub(super) struct Lines(files::Lines<StdinLock<'static>>);
 
 impl Console {
     /// The line editor if standard input is a terminal that can move its cursor. Without `history`, no line is kept
@@ -60,7 +57,11 @@ impl Console {
     pub(super) fn open(history: bool) -> Result<Console, CliError> {
         let is_dumb = std::env::var("TERM").is_ok_and(|term| term.eq_ignore_ascii_case("dumb"));
         if !io::stdin().is_terminal() || (is_dumb && !output::is_terminal()) {
-            return Ok(Console::Lines(Lines { input: io::stdin().lock(), offset: 0 }));
+            return Ok(Console::Lines(Lines(files::Lines::new(
+                io::stdin().lock(),
+                STDIN_NAME,
+                MAX_MESSAGE_BYTES as u64,
+            ))));
         }
         let colour = !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         // Standard output may be a file.
@@ -152,26 +153,23 @@ fn history_path() -> Option<PathBuf> {
 impl Lines {
     /// Reads lines up to the end of a message; `None` at the end of the input.
     fn read(&mut self) -> Result<Option<String>, CliError> {
-        let mut bytes = vec![];
-        loop {
-            let room = (MAX_MESSAGE_BYTES + 1 - bytes.len()) as u64;
-            let read = io::Read::take(&mut self.input, room).read_until(b'\n', &mut bytes);
-            let read = read.map_err(CliError::Input)?;
-            if bytes.len() > MAX_MESSAGE_BYTES {
-                return Err(CliError::InputTooLong { from: STDIN_NAME.to_owned(), limit: MAX_MESSAGE_BYTES });
+        let mut message: Option<String> = None;
+        while let Some(line) = self.0.next()? {
+            let text = match &mut message {
+                None => message.insert(line.text.to_owned()),
+                Some(text) => {
+                    text.push('\n');
+                    text.push_str(line.text);
+                    text
+                }
+            };
+            if text.len() > MAX_MESSAGE_BYTES {
+                return Err(ChatError::MessageTooLong { limit: MAX_MESSAGE_BYTES }.into());
             }
-            if read == 0 && bytes.is_empty() {
-                return Ok(None);
-            }
-            let text = str::from_utf8(&bytes).map_err(|error| CliError::InputNotUtf8 {
-                from: STDIN_NAME.to_owned(),
-                offset: self.offset + error.valid_up_to(),
-            })?;
-            if read == 0 || message::is_complete(text) {
-                let text = text.strip_suffix('\n').unwrap_or(text).replace("\r\n", "\n");
-                self.offset += bytes.len();
-                return Ok(Some(text.strip_suffix('\r').unwrap_or(&text).to_owned()));
+            if message::is_complete(text) {
+                break;
             }
         }
+        Ok(message)
     }
 }

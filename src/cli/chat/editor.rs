@@ -1,11 +1,12 @@
 //! A message written in the user's editor.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
 use super::error::ChatError;
+use crate::files::{ReadError, read_text};
 use crate::text::MAX_MESSAGE_BYTES;
 
 /// The editor where no variable names one.
@@ -48,8 +49,7 @@ pub(super) fn edit(text: &str) -> Result<String, ChatError> {
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|v| !v.trim().is_empty()));
     let command = named.unwrap_or(DEFAULT.to_owned());
-    let unusable = |source| ChatError::EditorText { source };
-    let draft = Draft::new(text).map_err(unusable)?;
+    let draft = Draft::new(text).map_err(|source| ChatError::Draft { source })?;
     // It may have arguments.
     let mut words = command.split_whitespace();
     let status = Command::new(words.next().unwrap_or(DEFAULT)).args(words).arg(&draft.0).status();
@@ -58,11 +58,9 @@ pub(super) fn edit(text: &str) -> Result<String, ChatError> {
         Ok(status) if !status.success() => return Err(ChatError::EditorFailed { command }),
         Ok(_) => {}
     }
-    let mut edited = String::new();
-    let limit = MAX_MESSAGE_BYTES as u64 + 1;
-    File::open(&draft.0).and_then(|file| file.take(limit).read_to_string(&mut edited)).map_err(unusable)?;
-    if edited.len() > MAX_MESSAGE_BYTES {
-        return Err(ChatError::MessageTooLong { limit: MAX_MESSAGE_BYTES });
+    match read_text(&draft.0, MAX_MESSAGE_BYTES as u64) {
+        Ok(edited) => Ok(edited.trim_end().to_owned()),
+        Err(ReadError::TooLong { .. }) => Err(ChatError::MessageTooLong { limit: MAX_MESSAGE_BYTES }),
+        Err(source) => Err(ChatError::EditorText { source }),
     }
-    Ok(edited.trim_end().to_owned())
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::super::error::Exit;
+use crate::files::ReadError;
 
 /// A command that cannot be done, or a line that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,9 @@ pub enum ChatError {
     #[error("the editor {command:?} failed; the message is as it was")]
     EditorFailed { command: String },
     #[error("the editor's text cannot be used")]
-    EditorText { source: io::Error },
+    EditorText { source: ReadError },
+    #[error("cannot write the message for the editor")]
+    Draft { source: io::Error },
     #[error("a message of more than {limit} bytes")]
     MessageTooLong { limit: usize },
     #[error("cannot read from the terminal")]
@@ -35,9 +38,11 @@ impl ChatError {
     /// The exit code where nobody is there to try again.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Editor { .. } | Self::EditorFailed { .. } | Self::EditorText { .. } | Self::Terminal(_) => {
-                Exit::Runtime
-            }
+            Self::Editor { .. }
+            | Self::EditorFailed { .. }
+            | Self::EditorText { .. }
+            | Self::Draft { .. }
+            | Self::Terminal(_) => Exit::Runtime,
             _ => Exit::Usage,
         }
     }

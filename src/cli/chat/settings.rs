@@ -238,7 +238,7 @@ mod tests {
             let error = settings.set(wrong).unwrap_err();
             assert!(matches!(error, CliError::Chat(ChatError::BadSetting { .. })), "{wrong}");
         }
-        assert!(matches!(settings.set("answer schema /no/file"), Err(CliError::ReadGrammar { .. })));
+        assert!(matches!(settings.set("answer schema /no/file"), Err(CliError::Read(_))));
         assert!(settings.set("colour red").unwrap_err().to_string().contains("repeat_penalty"));
         assert_eq!(settings.show(), before);
     }

@@ -29,9 +29,9 @@ use crate::eval::tasks::{
     Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
     MergedLine, Sample, Task, aggregate, compare, merge, read_samples,
 };
+use crate::files::Fnv;
+use crate::files::write_whole;
 use crate::generate::{CancelHandle, Format};
-use crate::gguf::Fnv;
-use crate::store::write_whole;
 
 /// The seed of lm-evaluation-harness' examples.
 const SEED: u64 = 1234;

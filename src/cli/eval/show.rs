@@ -8,7 +8,7 @@ use super::page;
 use crate::cli::error::CliError;
 use crate::cli::output;
 use crate::eval::tasks::{Comparison, Excerpt, Outcome, Sample, Verdict, aggregate};
-use crate::store::write_whole;
+use crate::files::write_whole;
 
 /// What was asked.
 #[derive(Clone, Debug, Serialize)]

@@ -2,17 +2,15 @@
 
 use std::io;
 
+use crate::files::ReadError;
+
 /// A batch that cannot begin or go on. Lines that were written stay.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum BatchError {
-    #[error("cannot read the prompts")]
-    Read(#[source] io::Error),
-    #[error("line {line} of the prompts is longer than {limit} bytes")]
-    LineTooLong { line: usize, limit: usize },
-    #[error("line {line} of the prompts is not UTF-8 text")]
-    NotUtf8 { line: usize },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     #[error("{file}: cannot be written")]
     Write { file: String, source: io::Error },
     #[error("{file}: another batch is writing it")]

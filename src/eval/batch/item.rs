@@ -1,11 +1,8 @@
 //! Lines of the input.
 
-use std::io::BufRead;
-
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::BatchError;
 use crate::generate::SamplerOptions;
 
 /// Longest line of the input.
@@ -121,39 +118,4 @@ fn mixed(seed: u64, index: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     (z ^ (z >> 31)) >> 32
-}
-
-/// The lines of an input that are not blank, with their index among these.
-pub(super) struct Lines<'a> {
-    input: &'a mut dyn BufRead,
-    buffer: Vec<u8>,
-    line: usize,
-    index: usize,
-}
-
-impl<'a> Lines<'a> {
-    pub(super) fn new(input: &'a mut dyn BufRead) -> Self {
-        Self { input, buffer: Vec::new(), line: 0, index: 0 }
-    }
-
-    pub(super) fn next(&mut self) -> Result<Option<(usize, &str)>, BatchError> {
-        loop {
-            self.line += 1;
-            self.buffer.clear();
-            let mut limited = std::io::Read::take(&mut *self.input, MAX_LINE_BYTES as u64 + 1);
-            let read = limited.read_until(b'\n', &mut self.buffer).map_err(BatchError::Read)?;
-            if read == 0 {
-                return Ok(None);
-            }
-            if read > MAX_LINE_BYTES {
-                return Err(BatchError::LineTooLong { line: self.line, limit: MAX_LINE_BYTES });
-            }
-            if !self.buffer.trim_ascii().is_empty() {
-                break;
-            }
-        }
-        let text = std::str::from_utf8(&self.buffer).map_err(|_| BatchError::NotUtf8 { line: self.line })?;
-        self.index += 1;
-        Ok(Some((self.index - 1, text.trim())))
-    }
 }

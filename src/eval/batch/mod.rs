@@ -30,10 +30,10 @@ pub use self::energy::EnergyMeter;
 pub use self::error::BatchError;
 pub use self::item::{Item, MAX_LINE_BYTES};
 pub use self::journal::Journal;
+use crate::files::{Fnv, Lines};
 use crate::generate::{
     CancelHandle, Choice, Draw, FinishReason, LogitFilter, Outcome, Request, SamplerOptions, Session,
 };
-use crate::gguf::Fnv;
 use crate::model::LanguageModel;
 
 /// What items that do not say otherwise are answered with.
@@ -184,15 +184,16 @@ impl<M: LanguageModel> Batch<'_, M> {
     /// If the input cannot be read or is not the one that the output began with, or the output cannot be written.
     pub fn run(
         &mut self,
-        input: &mut dyn BufRead,
+        input: &mut Lines<impl BufRead>,
         output: &mut Journal,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Progress, BatchError> {
         let mut state = Progress::default();
         let options = self.options.fingerprint();
         let mut tokens = Vec::new();
-        let mut lines = item::Lines::new(input);
-        while let Some((index, line)) = lines.next()? {
+        let mut items = 0..;
+        while let Some(line) = input.next_filled()? {
+            let (index, line) = (items.next().unwrap_or_default(), line.text.trim());
             let (part, parts) = self.options.shard;
             if parts > 0 && index % parts != part {
                 continue;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::eval::synthetic::{Shape, Synthetic};
+use crate::files::ReadError;
 use crate::gguf::GgufFile;
 use crate::kernels::{Kernels, KvType};
 use crate::model::{Model, RunOptions, Runner};
@@ -92,7 +93,7 @@ fn run(
 ) -> Result<Progress, BatchError> {
     let prepare = Raw(session.tokenizer().clone());
     let mut batch = Batch { session, prepare: &prepare, options, cancel: &CancelHandle::new(), energy: None };
-    batch.run(&mut input.as_bytes(), output, &mut |_| {})
+    batch.run(&mut Lines::new(input.as_bytes(), "input", MAX_LINE_BYTES as u64), output, &mut |_| {})
 }
 
 /// Lines without what differs from run to run.
@@ -211,10 +212,10 @@ fn inputs_that_are_not_lines_of_text_end_the_batch() {
         let (options, cancel) = (options(), CancelHandle::new());
         let mut journal = Journal::stream("out", Box::new(std::io::sink()));
         Batch { session: &mut session, prepare: &prepare, options: &options, cancel: &cancel, energy: None }
-            .run(&mut &*bytes, &mut journal, &mut |_| {})
+            .run(&mut Lines::new(bytes, "input", MAX_LINE_BYTES as u64), &mut journal, &mut |_| {})
     };
-    assert!(matches!(out(b"\n\xFF\n"), Err(BatchError::NotUtf8 { line: 2 })));
+    assert!(matches!(out(b"\n\xFF\n"), Err(BatchError::Read(ReadError::NotUtf8 { line: 2, .. }))));
     let long = vec![b'x'; MAX_LINE_BYTES + 1];
-    assert!(matches!(out(&long), Err(BatchError::LineTooLong { line: 1, .. })));
+    assert!(matches!(out(&long), Err(BatchError::Read(ReadError::LineTooLong { line: 1, .. }))));
     assert_eq!(out(b"").unwrap(), Progress::default());
 }

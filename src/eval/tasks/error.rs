@@ -1,8 +1,7 @@
 //! Why an evaluation cannot begin or go on.
 
-use std::io;
-
 use crate::eval::batch::BatchError;
+use crate::files::ReadError;
 use crate::generate::GenerateError;
 use crate::text::{TemplateError, TextError};
 
@@ -11,8 +10,8 @@ use crate::text::{TemplateError, TextError};
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum TaskError {
-    #[error("cannot read {file}")]
-    Read { file: String, source: io::Error },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     #[error("{file} has {found} bytes, the limit is {limit}")]
     TooLarge { file: String, found: u64, limit: u64 },
     #[error("{file} has more than {limit} {what}")]

@@ -1,10 +1,10 @@
 //! Files of samples, read again.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::{Sample, TaskError};
+use crate::files::{Line, Lines, open};
 
 /// Most samples of all files together.
 const MAX_SAMPLES: usize = 1 << 22;
@@ -26,27 +26,16 @@ pub struct MergedLine {
 /// If the file cannot be read or a line is no sample.
 pub fn read_samples(path: &Path) -> Result<Vec<MergedLine>, TaskError> {
     let file = path.display().to_string();
-    let fail = |source| TaskError::Read { file: file.clone(), source };
-    let mut reader = BufReader::new(File::open(path).map_err(fail)?);
+    let mut reader = Lines::new(BufReader::new(open(path)?), &file, MAX_LINE_BYTES);
     let mut lines = vec![];
-    loop {
-        let mut line = vec![];
-        let read = (&mut reader).take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line).map_err(fail)?;
-        if read as u64 > MAX_LINE_BYTES {
-            return Err(TaskError::TooLarge { file, found: read as u64, limit: MAX_LINE_BYTES });
-        }
-        if line.pop() != Some(b'\n') {
-            return Ok(lines);
-        }
+    while let Some(Line { number, text, has_end: true, .. }) = reader.next()? {
         if lines.len() >= MAX_SAMPLES {
             return Err(TaskError::TooMany { file, what: "samples", limit: MAX_SAMPLES });
         }
-        let number = lines.len() + 1;
         let bad = |message: String| TaskError::Sample { file: file.clone(), line: number, message };
-        let line = String::from_utf8(line).map_err(|_| bad("it is not UTF-8 text".to_owned()))?;
-        let sample = Sample::parse(&line).map_err(bad)?;
-        lines.push(MergedLine { sample, line });
+        lines.push(MergedLine { sample: Sample::parse(text).map_err(bad)?, line: text.to_owned() });
     }
+    Ok(lines)
 }
 
 /// The samples of a run in shards, in the order of the run in one piece.

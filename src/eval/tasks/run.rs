@@ -8,8 +8,8 @@ use super::sample::{Line, sha256};
 use super::score::Scorer;
 use super::{OutputType, Sample, Task, TaskError};
 use crate::eval::batch::Journal;
+use crate::files::Fnv;
 use crate::generate::{CancelHandle, GenerateError, Session};
-use crate::gguf::Fnv;
 use crate::model::{LanguageModel, ModelError};
 use crate::text::Prompt;
 

@@ -10,7 +10,7 @@ use super::documents::{self, Document, MAX_FILE_BYTES};
 use super::field::{Field, Place};
 use super::filters::{Filter, Pipeline};
 use super::metrics::Measure;
-use crate::gguf::Fnv;
+use crate::files::{Fnv, read_text};
 
 /// Most examples before a document.
 pub const MAX_EXAMPLES: usize = 256;
@@ -137,7 +137,7 @@ impl Task {
         let (mut config, fingerprint) = if is_jsonl {
             (plain(path)?, 0)
         } else {
-            let text = documents::read_text(path, MAX_FILE_BYTES)?;
+            let text = read_text(path, MAX_FILE_BYTES)?;
             let mut hash = Fnv::default();
             hash.add(text.as_bytes());
             (Config::parse(&file, &text)?, hash.finish())

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::super::{GgufError, GgufFile, GgufWriter};
 use super::raw::sample;
 use crate::blocks::BlockType;
+use crate::files::WriteError;
 
 /// A directory that is removed at the end of a test.
 struct Scratch(PathBuf);
@@ -113,9 +114,9 @@ fn a_failed_write_leaves_nothing_and_keeps_the_old_file() {
     assert!(matches!(writer(7).write_to(&path, |_, _| Ok(())), Err(GgufError::TensorBytes { .. })));
     assert_eq!((scratch.names(), fs::read(&path).unwrap()), (vec!["model.gguf".to_owned()], b"old".to_vec()));
     let into_directory = writer(8).write_to(&scratch.0, |_, out| out.write_all(&[0; 32]));
-    assert!(matches!(into_directory, Err(GgufError::IsDirectory { .. })), "{into_directory:?}");
+    assert!(matches!(into_directory, Err(GgufError::Write(WriteError::Folder { .. }))), "{into_directory:?}");
     let nowhere = writer(8).write_to(&scratch.0.join("no/model.gguf"), |_, out| out.write_all(&[0; 32]));
-    assert!(matches!(nowhere, Err(GgufError::Io { .. })), "{nowhere:?}");
+    assert!(matches!(nowhere, Err(GgufError::Write(WriteError::NoFolder { .. }))), "{nowhere:?}");
     assert_eq!(scratch.names(), ["model.gguf"]);
 }
 

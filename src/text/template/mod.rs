@@ -47,7 +47,7 @@ use self::date::Time;
 use self::engine::Engine;
 use self::trace::{Mask, Wanted};
 use super::{EncodeOptions, TextError, Tokenizer};
-use crate::gguf::Fnv;
+use crate::files::Fnv;
 
 pub use self::builtin::BUILTIN_TEMPLATES;
 pub use self::document::DocumentTemplate;

@@ -4,7 +4,7 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 
 use super::{MAX_MESSAGE_BYTES, TemplateError, trace};
-use crate::gguf::Fnv;
+use crate::files::Fnv;
 
 /// Most variables.
 pub const MAX_VARIABLES: usize = 64;

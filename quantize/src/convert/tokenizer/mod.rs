@@ -20,6 +20,7 @@ mod vocab;
 
 use std::path::Path;
 
+use smolt::files::read_text_if_there;
 use smolt::gguf::GgufWriter;
 use smolt::text::TokenKind;
 
@@ -31,7 +32,7 @@ use self::vocab::Vocab;
 use super::ConvertError;
 use super::config::{Config, MAX_CONFIG_BYTES};
 use super::family::Axis;
-use super::json::{Json, read_bytes};
+use super::json::Json;
 
 /// Bytes of tokenizer.json and of tokenizer_config.json.
 const MAX_TOKENIZER_BYTES: u64 = 1 << 27;
@@ -46,14 +47,14 @@ pub(super) fn describe(
 ) -> Result<Vec<String>, ConvertError> {
     let path = folder.join("tokenizer.json");
     let file = path.display().to_string();
-    let Some(json) = read_bytes(&path, MAX_TOKENIZER_BYTES)? else {
+    let Some(json) = read_text_if_there(&path, MAX_TOKENIZER_BYTES)? else {
         return Err(ConvertError::MissingFile {
             folder: folder.display().to_string(),
             what: "tokenizer.json (save the tokenizer with a fast class of `transformers` to get one)",
         });
     };
     let mut notes = Vec::new();
-    let source = Source::parse(&file, &json)?;
+    let source = Source::parse(&file, json.as_bytes())?;
     let mut vocab = Vocab::new(&source, config.sizes.get(Axis::Vocab), &mut notes)?;
     let comparable = if pre::is_byte_level(&source) {
         byte_level(&source, &vocab, pre, writer, &mut notes)?
@@ -77,7 +78,7 @@ pub(super) fn describe(
     Special::read(&source, &vocab, &configs, &mut notes)?.describe(writer);
     template::describe(folder, configs.tokenizer.as_ref(), writer)?;
     drop((source, vocab));
-    check::same_ids(&file, &json, writer, comparable)?;
+    check::same_ids(&file, json.as_bytes(), writer, comparable)?;
     Ok(notes)
 }
 

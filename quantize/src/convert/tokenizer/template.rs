@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use serde_json::Value;
+use smolt::files::read_text_if_there;
 use smolt::gguf::GgufWriter;
 
 use crate::convert::ConvertError;
-use crate::convert::json::{Object, read_bytes};
+use crate::convert::json::Object;
 
 /// Bytes of a template file.
 const MAX_TEMPLATE_BYTES: u64 = 1 << 22;
@@ -19,13 +20,9 @@ pub(super) fn describe(
     writer: &mut GgufWriter,
 ) -> Result<(), ConvertError> {
     let path = folder.join("chat_template.jinja");
-    if let Some(bytes) = read_bytes(&path, MAX_TEMPLATE_BYTES)? {
-        let template = String::from_utf8(bytes).map_err(|error| ConvertError::Io {
-            file: path.display().to_string(),
-            action: "read as UTF-8",
-            source: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
-        })?;
-        writer.set(KEY, template);
+    if let Some(template) = read_text_if_there(&path, MAX_TEMPLATE_BYTES)? {
+        // Jinja reads every line end as a line feed.
+        writer.set(KEY, template.replace("\r\n", "\n"));
         return Ok(());
     }
     let Some(config) = tokenizer_config else { return Ok(()) };

@@ -1,0 +1,29 @@
+//! Files of every kind: texts read whole or by lines, files written whole or not at all, and hashes.
+//!
+//! # Design
+//!
+//! ```text
+//! open   a regular file, a pipe that the shell made, or a typed refusal
+//! text   UTF-8 text up to a named limit, without byte order mark
+//! lines  the same, a line at a time
+//! write  a new file beside its place, synced and renamed
+//! hash   FNV-1a and SHA-256
+//! ```
+//!
+//! Every text that a person gives, from a file or from standard input, comes through [`read_text`], [`read_text_from`]
+//! or [`Lines`]; every file that must never be seen half written goes through [`NewFile`].
+
+mod hash;
+mod lines;
+mod open;
+mod text;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::hash::{Fnv, Sha256Hex, sha256_hex, sha256_of};
+pub use self::lines::{Line, Lines};
+pub use self::open::open;
+pub use self::text::{ReadError, read_text, read_text_from, read_text_if_there, without_mark};
+pub use self::write::{Access, NewFile, WriteError, sync_name, write_stream, write_whole};

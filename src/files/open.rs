@@ -1,0 +1,53 @@
+//! Opening what is read from the first to the last byte.
+
+use std::fs::{self, File, FileType};
+use std::io;
+use std::path::Path;
+
+use super::ReadError;
+
+/// Opens a file to read. What a shell hands over as `/dev/fd/N`, and `/dev/null`, count as files too.
+///
+/// # Errors
+/// If there is nothing, or a folder, a named pipe or a device, for which reading might wait without end.
+pub fn open(path: &Path) -> Result<File, ReadError> {
+    let name = || path.display().to_string();
+    let fail = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => ReadError::NotFound { name: name() },
+        _ => ReadError::Io { name: name(), source },
+    };
+    // Before the file is opened, because opening a pipe would wait for its writer.
+    let check = |kind: FileType| match () {
+        () if kind.is_dir() => Err(ReadError::Folder { name: name() }),
+        () if kind.is_file() || is_handed_over(path) => Ok(()),
+        () => Err(ReadError::NotAFile { name: name(), found: kind_name(kind) }),
+    };
+    check(fs::metadata(path).map_err(fail)?.file_type())?;
+    let file = File::open(path).map_err(fail)?;
+    check(file.metadata().map_err(fail)?.file_type())?;
+    Ok(file)
+}
+
+/// Whether the process has it open already, or nothing is read from it.
+fn is_handed_over(path: &Path) -> bool {
+    let folders = ["/dev/fd", "/proc/self/fd"];
+    let names = ["/dev/stdin", "/dev/null"];
+    cfg!(unix)
+        && (names.iter().any(|name| path == Path::new(name))
+            || folders.iter().any(|folder| path.parent() == Some(Path::new(folder))))
+}
+
+#[cfg(unix)]
+fn kind_name(kind: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match () {
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn kind_name(_: FileType) -> &'static str {
+    "a device"
+}

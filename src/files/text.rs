@@ -1,0 +1,142 @@
+//! Texts that are read whole.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::open;
+
+/// The byte order mark of UTF-8, which some editors put before a text.
+const MARK: char = '\u{feff}';
+/// Bytes that are looked at to tell UTF-16 without a mark from other data.
+const GUESSED_BYTES: usize = 1 << 10;
+/// Fewer bytes tell nothing.
+const LEAST_GUESSED_BYTES: usize = 4;
+
+/// Why a text cannot be read. Offsets are bytes from the start of the file, lines count from 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum ReadError {
+    #[error("{name}: no such file")]
+    NotFound { name: String },
+    #[error("{name}: is a folder, expected a file")]
+    Folder { name: String },
+    #[error("{name}: is {found}, expected a file; save it to a file first, or give it on standard input")]
+    NotAFile { name: String, found: &'static str },
+    #[error("cannot read {name}")]
+    Io { name: String, source: io::Error },
+    #[error("{name}: is longer than {limit} bytes, the most that is read of such a text")]
+    TooLong { name: String, limit: u64 },
+    #[error("{name}, line {line}: is longer than {limit} bytes, the most that is read of a line")]
+    LineTooLong { name: String, line: usize, limit: u64 },
+    #[error("{name}: is {found} text, expected UTF-8; convert it, e.g. with iconv -f {found} -t UTF-8")]
+    Encoding { name: String, found: &'static str },
+    #[error(
+        "{name}, line {line}: expected UTF-8 text, found the byte 0x{found:02X} at offset {offset}; convert it first, e.g. with iconv -t UTF-8"
+    )]
+    NotUtf8 { name: String, line: usize, offset: u64, found: u8 },
+    #[error("{name}, line {line}: expected text, found a NUL byte at offset {offset}; is it a binary file?")]
+    Nul { name: String, line: usize, offset: u64 },
+}
+
+/// Reads a file of UTF-8 text of at most `limit` bytes. A byte order mark at its start is left out.
+///
+/// # Errors
+/// If it is no file, is longer, or is not such text.
+pub fn read_text(path: &Path, limit: u64) -> Result<String, ReadError> {
+    read_text_from(open(path)?, &path.display().to_string(), limit)
+}
+
+/// Does the same as [`read_text`], but gives `None` where there is no file.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_text_if_there(path: &Path, limit: u64) -> Result<Option<String>, ReadError> {
+    match read_text(path, limit) {
+        Err(ReadError::NotFound { .. }) => Ok(None),
+        Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Reads UTF-8 text from an open source, e.g. standard input, as [`read_text`] does. `name` is for messages.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_text_from(from: impl Read, name: &str, limit: u64) -> Result<String, ReadError> {
+    let name = || name.to_owned();
+    let mut bytes = vec![];
+    let read = from.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|source| match source.kind() {
+        io::ErrorKind::IsADirectory => ReadError::Folder { name: name() },
+        _ => ReadError::Io { name: name(), source },
+    })?;
+    if bytes.len() as u64 > limit {
+        return Err(ReadError::TooLong { name: name(), limit });
+    }
+    if let Some(found) = encoding(&bytes) {
+        return Err(ReadError::Encoding { name: name(), found });
+    }
+    let mut text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return Err(wrong_byte(name(), error.as_bytes(), Start::default())),
+    };
+    if text.contains('\0') {
+        return Err(wrong_byte(name(), text.as_bytes(), Start::default()));
+    }
+    text.drain(..text.len() - without_mark(&text).len());
+    Ok(text)
+}
+
+/// Returns a text without the byte order mark at its start.
+pub fn without_mark(text: &str) -> &str {
+    text.trim_start_matches(MARK)
+}
+
+/// Where a part of a text begins.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) line: usize,
+    pub(super) offset: u64,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self { line: 1, offset: 0 }
+    }
+}
+
+/// Says what is wrong with bytes that hold a NUL or are not UTF-8.
+pub(super) fn wrong_byte(name: String, bytes: &[u8], start: Start) -> ReadError {
+    let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    let nul = bytes[..valid].iter().position(|byte| *byte == 0);
+    let at = nul.unwrap_or(valid);
+    let line = start.line + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+    let offset = start.offset + at as u64;
+    match (nul, bytes.get(at)) {
+        (None, Some(&found)) => ReadError::NotUtf8 { name, line, offset, found },
+        _ => ReadError::Nul { name, line, offset },
+    }
+}
+
+/// Tells an encoding other than UTF-8 by its byte order mark, or by every other byte being zero.
+pub(super) fn encoding(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xFF, 0xFE, 0, 0, ..] => return Some("UTF-32LE"),
+        [0, 0, 0xFE, 0xFF, ..] => return Some("UTF-32BE"),
+        [0xFF, 0xFE, ..] => return Some("UTF-16LE"),
+        [0xFE, 0xFF, ..] => return Some("UTF-16BE"),
+        _ => {}
+    }
+    if bytes.len() < LEAST_GUESSED_BYTES {
+        return None;
+    }
+    let looked_at = &bytes[..bytes.len().min(GUESSED_BYTES)];
+    let zeros = |odd: usize| looked_at.iter().skip(odd).step_by(2).filter(|byte| **byte == 0).count();
+    let is_most = |count: usize| count > 0 && count * 4 >= looked_at.len();
+    match (zeros(0), zeros(1)) {
+        (0, odd) if is_most(odd) => Some("UTF-16LE"),
+        (even, 0) if is_most(even) => Some("UTF-16BE"),
+        _ => None,
+    }
+}
