@@ -119,13 +119,13 @@ fn a_thousand_items_take_no_more_memory_than_one() {
 #[test]
 fn what_cannot_be_answered_is_told() {
     let scratch = scratch("wrong");
-    scratch.write("wrong.jsonl", "{\"prompt\": \"Hello\", \"n\": 1}\nnot JSON\n");
+    scratch.write("wrong.jsonl", "{\"prompt\": \"Hello\", \"n\": 2}\n\nnot JSON\n");
     let (code, stdout, stderr) = scratch.run(&["wrong.jsonl"]);
     assert_eq!(code, 1, "{stderr}");
-    assert!(
-        stdout.lines().count() == 2 && stdout.lines().all(|line| line.contains("not an item")),
-        "{stdout}"
-    );
+    let errors: Vec<&str> = stdout.lines().collect();
+    assert!(errors.len() == 2 && errors[0].contains("wrong.jsonl, line 1: n is 2; expected 1"), "{stdout}");
+    assert!(errors[1].contains("wrong.jsonl, line 3: wrong JSON at column 2"), "{stdout}");
+    assert!(stderr.contains("wrong.jsonl, line 1: n is 2"), "{stderr}");
     for (arguments, code) in [
         (&["missing.jsonl"][..], 2),
         (&["in.jsonl", "--shard", "2/2"], 2),
@@ -135,10 +135,54 @@ fn what_cannot_be_answered_is_told() {
         let found = scratch.run(arguments);
         assert_eq!(found.0, code, "{arguments:?}: {}", found.2);
     }
-    scratch.write("letter.txt", "A letter.\n");
-    let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "letter.txt"]);
-    assert!(code == 2 && stderr.contains("letter.txt: line 1 is not one of a batch"), "{stderr}");
-    assert_eq!(scratch.read("letter.txt"), "A letter.\n");
+}
+
+/// A failure is asked again each time, and counts each time; mended it is asked alone.
+#[test]
+fn a_mended_line_is_asked_alone() {
+    let scratch = scratch("mended");
+    let items = |second: &str| {
+        format!("{{\"id\": 1, \"prompt\": \"Lock the front door\"}}\n{{\"id\": 2, {second}\n{{\"id\": 3, \"prompt\": \"What time do you open?\"}}\n")
+    };
+    let run = || scratch.run(&["items.jsonl", "-o", "out.jsonl", "-n", "8"]);
+    scratch.write("items.jsonl", items("\"prompt\": \"Hello\", \"max_new_tokens\": 4}"));
+    for resumed in ["0", "2"] {
+        let (code, _, stderr) = run();
+        assert_eq!(code, 1, "{stderr}");
+        assert!(stderr.contains(&format!("3 items, {resumed} done before, 1 failed")), "{stderr}");
+    }
+    let before = scratch.json_lines("out.jsonl");
+    assert_eq!((before.len(), &before[1]["id"], &before[1]["line"]), (3, &2.into(), &2.into()));
+    assert!(before[1]["error"].as_str().unwrap().contains("did you mean max_tokens?"), "{}", before[1]);
+    for (second, resumed) in [("\"prompt\": \"Hello\", \"max_tokens\": 4}", "2"), ("\"prompt\": \"Goodbye\"}", "2")] {
+        scratch.write("items.jsonl", items(second));
+        let (code, _, stderr) = run();
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stderr.contains(&format!("3 items, {resumed} done before, 0 failed")), "{stderr}");
+        let after = scratch.json_lines("out.jsonl");
+        assert_eq!((&after[0], &after[2], after.len()), (&before[0], &before[2], 3));
+        assert_eq!((&after[1]["index"], after[1].get("error")), (&1.into(), None));
+    }
+}
+
+/// Nothing of a user's is written over: not the input, by whatever name, nor a file that no batch began.
+#[test]
+fn the_output_is_never_a_file_of_someone_else() {
+    let scratch = scratch("foreign");
+    let input = scratch.read("in.jsonl");
+    std::fs::hard_link(scratch.folder.join("in.jsonl"), scratch.folder.join("hard.jsonl")).unwrap();
+    for output in ["in.jsonl", "./in.jsonl", "hard.jsonl"] {
+        let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", output]);
+        assert!(code == 2 && stderr.contains("is the input too"), "{output}: {code} {stderr}");
+        assert_eq!(scratch.read("in.jsonl"), input);
+    }
+    for note in ["A letter.\n", "my precious note", "{\"prompt\": \"a\"}", "{\"index\":0,\"input\":\"a question\"}\n"] {
+        scratch.write("note", note);
+        let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "note"]);
+        assert!(code == 2 && stderr.contains("note: line 1 was not written by this command"), "{stderr}");
+        assert_eq!(scratch.read("note"), note);
+    }
+    assert_eq!(scratch.run(&["in.jsonl", "--limit", "1", "-o", "/dev/null"]).0, 0);
 }
 
 #[test]
@@ -160,7 +204,7 @@ fn options_hold_for_all_items_and_a_batch_keeps_to_them() {
     ] {
         let (code, _, stderr) = scratch.run(&[&["in.jsonl", "-o", "out"], other].concat());
         assert_eq!(code, 2, "{other:?} {stderr}");
-        assert!(stderr.contains("was begun with other prompts, options"), "{stderr}");
+        assert!(stderr.contains("was begun with another model or other options"), "{stderr}");
     }
     assert_eq!(scratch.run(&begun).0, 0);
 }

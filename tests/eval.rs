@@ -184,7 +184,7 @@ fn an_evaluation_keeps_to_its_model_and_options() {
     ] {
         let (code, _, stderr) = scratch.run(&with(&[&["-o", "part", "--limit", "2"], other].concat()));
         assert_eq!(code, 2, "{other:?} {stderr}");
-        assert!(stderr.contains("was begun with other"), "{stderr}");
+        assert!(stderr.contains("was begun with another"), "{stderr}");
     }
     let changed = scratch.read("choices.jsonl").replacen("kitchen", "garden", 1);
     scratch.write("choices.jsonl", &changed);

@@ -1,9 +1,8 @@
 //! `smolt batch`: many prompts from a file, one load.
 
 use std::cell::{OnceCell, RefCell};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,14 +11,14 @@ use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::input::{STDIN, STDIN_NAME};
 use super::load::Planned;
-use super::output::note;
+use super::output::{note, say};
 use super::progress::Progress;
 use super::{interrupt, session};
-use crate::eval::batch::Progress as BatchProgress;
 use crate::eval::batch::{
-    Batch, BatchError, BatchOptions, EnergyMeter, Item, Journal, MAX_LINE_BYTES, Prepare, Rule,
+    Batch, BatchError, BatchOptions, EnergyMeter, Finished, Input, Item, Journal, Prepare,
+    Progress as BatchProgress, Rule, input, survey,
 };
-use crate::files::{self, Fnv, Lines};
+use crate::files::{self, Fnv};
 use crate::generate::{Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity};
 use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 
@@ -29,11 +28,16 @@ use crate::text::{Message, Role, TemplateVariables, Tokenizer};
     args_override_self = true,
     after_help = "\
 Each line of the input is a JSON object with prompt (text) or messages (a list of role and content), and perhaps id,
-system, raw, template_vars, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, loop_guard, schema, regex, grammar, choices.
-Each line of the output has index, id, input (a hash of the line and of all else that counts), text, tokens, prompt_tokens, finish_reason, seed,
-logprob and timings, with choices their probabilities, or error. Of choices the likeliest is taken; with
-temperature in the item, or --temp, one is drawn. With -o a batch that was stopped goes on where it was. Without --seed it is 0: equal
-inputs give equal answers.
+system, raw, template_vars, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, loop_guard,
+schema, regex, grammar, choices, response_format; or a request of OpenAI's batch files (custom_id, method, url, body).
+What cannot be done is refused with the key's name.
+Each line of the output has index and line (the item's place), input and run (hashes of the item, of the model and the
+options), id, text, tokens, prompt_tokens, finish_reason, seed, logprob and timings, with choices their probabilities, or error; that
+of a request has custom_id, response and error too. Of choices the likeliest is taken; with temperature in the item, or
+--temp, one is drawn. Without --seed it is 0: equal inputs give equal answers.
+
+With -o the same command goes on with a batch that was stopped, and asks again what failed and lines that were changed.
+Exit code 1: some items have no answer; the line of each says why.
 
 Examples:
   smolt batch prompts.jsonl -o answers.jsonl
@@ -91,23 +95,13 @@ impl Prompts {
         hash.finish()
     }
 
-    fn messages(&self, item: &Item) -> Result<Vec<Message>, String> {
-        let has_own = item.messages.iter().flatten().any(|message| message.role == "system");
+    fn messages(&self, item: &Item) -> Vec<Message> {
+        let has_own = item.messages.iter().flatten().any(|message| message.role == Role::System);
         let system = item.system.as_ref().or(self.system.as_ref().filter(|_| !has_own));
-        let system = system.filter(|text| !text.trim().is_empty());
-        let mut messages: Vec<Message> =
-            system.map(|text| Message::new(Role::System, text)).into_iter().collect();
-        for message in item.messages.iter().flatten() {
-            let role = match message.role.as_str() {
-                "system" => Role::System,
-                "user" => Role::User,
-                "assistant" => Role::Assistant,
-                other => return Err(format!("unknown role {other:?}; there are system, user and assistant")),
-            };
-            messages.push(Message::new(role, &message.content));
-        }
-        messages.extend(item.prompt.as_ref().map(|prompt| Message::new(Role::User, prompt)));
-        Ok(messages)
+        let system = system.filter(|text| !text.trim().is_empty()).map(|text| Message::new(Role::System, text));
+        let given = item.messages.iter().flatten().cloned();
+        let prompt = item.prompt.as_ref().map(|prompt| Message::new(Role::User, prompt));
+        system.into_iter().chain(given).chain(prompt).collect()
     }
 }
 
@@ -133,10 +127,10 @@ fn variables(item: &Item) -> Result<TemplateVariables, String> {
 
 impl Prepare for Prompts {
     fn encode(&self, item: &Item, tokens: &mut Vec<u32>) -> Result<(), String> {
-        let is_raw = item.raw.unwrap_or(false);
+        let is_raw = item.raw;
         match &self.format {
             Format::Template(template) if !is_raw => template
-                .encode_with(&self.tokenizer, &self.messages(item)?, &variables(item)?, tokens)
+                .encode_with(&self.tokenizer, &self.messages(item), &variables(item)?, tokens)
                 .map_err(|error| error.to_string()),
             format => {
                 let raw = Format::Raw { control: is_raw || matches!(format, Format::Raw { control: true }) };
@@ -157,11 +151,7 @@ impl Prepare for Prompts {
             item.grammar.clone().map(|grammar| Form::Grammar(Grammar::Lark(grammar))),
             item.choices.clone().map(Form::Choices),
         ];
-        let mut forms = forms.into_iter().flatten();
-        let form = forms.next().or_else(|| self.form.clone());
-        if forms.next().is_some() {
-            return Err("the item has more than one of schema, regex, grammar and choices".to_owned());
-        }
+        let form = forms.into_iter().flatten().next().or_else(|| self.form.clone());
         let grammar = match form {
             None => return Ok(Rule::Free),
             Some(Form::Choices(texts)) => return Ok(Rule::Choices(texts)),
@@ -180,10 +170,12 @@ impl Prepare for Prompts {
 /// Loads the model and answers the items.
 pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let mut input = open(args)?;
-    let mut output = match &args.output {
-        Some(path) => Journal::open(path)?,
-        None => Journal::stream("standard output", Box::new(std::io::stdout())),
+    let items = open(args)?;
+    let mut output = output(args)?;
+    let shard = args.shard.unwrap_or_default();
+    let total = match args.input.is_file() {
+        true => Some(survey(open(args)?, &output, shard, args.limit)? as u64),
+        false => None,
     };
     let GenerationArgs { prompting, max_tokens, stop, lookup, sampling, .. } = &args.generation;
     let form = args.generation.grammar.read()?;
@@ -213,20 +205,21 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         lookup: lookup.tokens(),
         loop_guard: args.generation.loop_guard(),
         basis,
-        shard: args.shard.unwrap_or_default(),
+        shard,
         limit: args.limit,
+        model: planned.name(),
     };
     let cancel = interrupt::cancel_on_interrupt()?;
     let session = &mut loaded.session;
     let energy = EnergyMeter::find();
     let mut batch = Batch { session, prepare: &prompts, options: &options, cancel: &cancel, energy };
-    let (mut progress, total) = (Progress::new(), count(args));
+    let mut progress = Progress::new();
     let show = &mut |at: BatchProgress| progress.show(at.done as u64, total, |items| items.to_string());
-    let done = batch.run(&mut input, &mut output, show);
+    let done = batch.run(items, &mut output, show);
     progress.clear();
     match done {
         Err(BatchError::Write { source, .. }) if args.output.is_none() => Err(CliError::Output(source)),
-        done => Ok(finish(done?, args.output.is_some())),
+        done => Ok(finish(&done?, args.output.is_some())),
     }
 }
 
@@ -236,37 +229,49 @@ fn refusal(args: &BatchArgs, planned: &mut Planned) -> Option<String> {
     planned.allow_grammar().err().map(|error| error.to_string())
 }
 
-fn open(args: &BatchArgs) -> Result<Lines<Box<dyn BufRead>>, CliError> {
-    let (input, name): (Box<dyn BufRead>, String) = match args.input.as_os_str() {
-        name if name == STDIN => (Box::new(BufReader::new(std::io::stdin())), STDIN_NAME.to_owned()),
-        _ => (Box::new(BufReader::new(files::open(&args.input)?)), args.input.display().to_string()),
-    };
-    Ok(Lines::new(input, name, MAX_LINE_BYTES as u64))
+fn open(args: &BatchArgs) -> Result<Input<'static>, CliError> {
+    if args.input.as_os_str() == STDIN {
+        return Ok(input(BufReader::new(std::io::stdin()), STDIN_NAME));
+    }
+    let file = files::open(&args.input)?;
+    Ok(input(BufReader::new(file), &args.input.display().to_string()))
 }
 
-/// Items that the batch is about, if that can be known before the end.
-fn count(args: &BatchArgs) -> Option<u64> {
-    if !args.input.is_file() {
-        return None;
+fn output(args: &BatchArgs) -> Result<Journal, CliError> {
+    let Some(path) = &args.output else {
+        return Ok(Journal::stream("standard output", Box::new(std::io::stdout())));
+    };
+    if is_same_file(&args.input, path) {
+        return Err(BatchError::InputIsOutput { file: path.display().to_string() }.into());
     }
-    let (mut items, mut is_blank) = (0, true);
-    for byte in BufReader::new(File::open(&args.input).ok()?).bytes() {
-        match byte.ok()? {
-            b'\n' => is_blank = true,
-            byte if is_blank && !byte.is_ascii_whitespace() => (items, is_blank) = (items + 1, false),
-            _ => {}
-        }
-    }
-    let (part, parts) = args.shard.unwrap_or((0, 1));
-    let own = (items + parts - 1 - part) / parts;
-    Some(args.limit.map_or(own, |limit| own.min(limit)) as u64)
+    Ok(Journal::open(path)?)
+}
+
+/// Whether two names lead to one file.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    let id = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        Some((found.dev(), found.ino()))
+    };
+    #[cfg(not(unix))]
+    let id = |path: &Path| std::fs::canonicalize(path).ok().filter(|path| path.is_file());
+    id(a).is_some_and(|a| id(b) == Some(a))
 }
 
 /// Says how it ended.
-fn finish(done: BatchProgress, can_go_on: bool) -> Exit {
-    let BatchProgress { done, resumed, failed, cancelled } = done;
+fn finish(finished: &Finished, can_go_on: bool) -> Exit {
+    let BatchProgress { done, resumed, failed, cancelled } = finished.progress;
     let items = if done == 1 { "item" } else { "items" };
+    finished.failures.iter().for_each(|failure| say(&format!("smolt: {failure}")));
+    if failed > finished.failures.len() {
+        note(format_args!("and {} more; see error in the output", failed - finished.failures.len()));
+    }
     note(format_args!("{done} {items}, {resumed} done before, {failed} failed"));
+    if failed > 0 && can_go_on {
+        note("the same command asks again what failed");
+    }
     if cancelled && can_go_on {
         note("stopped; the same command goes on from here");
     }

@@ -223,7 +223,9 @@ fn eval_exit(error: &EvalError) -> Exit {
 
 fn batch_exit(error: &BatchError) -> Exit {
     match error {
-        BatchError::Read(_) | BatchError::Write { .. } => Exit::Runtime,
+        BatchError::Read(ReadError::Io { .. }) | BatchError::Write { .. } | BatchError::Replace(_) => {
+            Exit::Runtime
+        }
         _ => Exit::Usage,
     }
 }

@@ -13,6 +13,7 @@
 //! tasks        questions with known answers: accuracy, perplexity, BLEU; comparisons
 //! stats        median, spread, log-softmax, mean with its standard error
 //! html         text in pages of results
+//! keys         JSON objects that a person wrote, read key by key
 //! error        everything that can go wrong
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod bench;
 pub mod divergence;
 mod error;
 pub mod html;
+mod keys;
 pub mod perplexity;
 pub mod probe;
 pub mod report;
@@ -31,3 +33,4 @@ pub mod synthetic;
 pub mod tasks;
 
 pub use error::EvalError;
+pub use keys::KeyError;

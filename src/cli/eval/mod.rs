@@ -27,10 +27,9 @@ use super::{interrupt, load, session};
 use crate::eval::batch::Journal;
 use crate::eval::tasks::{
     Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
-    MergedLine, Sample, Task, aggregate, compare, merge, read_samples,
+    MergedLine, Sample, Task, aggregate, compare, merge,
 };
-use crate::files::Fnv;
-use crate::files::write_whole;
+use crate::files::{Fnv, write_whole};
 use crate::generate::{CancelHandle, Format};
 
 /// The seed of lm-evaluation-harness' examples.
@@ -45,8 +44,9 @@ A task is a YAML file as lm-evaluation-harness reads it, as far as it needs no P
 generate_until, loglikelihood, loglikelihood_rolling; documents in JSONL files), or a JSONL file of documents with
 prompt, answer and perhaps choices, or with text. Figures are those of lm-evaluation-harness.
 
-With --samples an evaluation that was stopped goes on where it was. --min and --max give exit code 5 if a result is
-below or above.
+With --samples an evaluation that was stopped goes on where it was, and documents that failed are asked about again.
+--min and --max give exit code 5 if a result is below or above. Exit code 1: some documents could not be asked about;
+results are of the others.
 
 Examples:
   smolt eval --chat prompts/demo-actions.yaml
@@ -129,6 +129,7 @@ pub(super) fn execute(args: &EvalArgs) -> Result<Exit, CliError> {
     if cancelled {
         return Ok(Exit::Interrupted);
     }
+    report.note_failures();
     let results = report.results.as_slice();
     let mut missed = false;
     for (bounds, is_min) in [(&args.min, true), (&args.max, false)] {
@@ -139,20 +140,21 @@ pub(super) fn execute(args: &EvalArgs) -> Result<Exit, CliError> {
             }
         }
     }
-    Ok(if missed { Exit::Threshold } else { Exit::Ok })
+    Ok(match (missed, report.failed) {
+        (true, _) => Exit::Threshold,
+        (false, 0) => Exit::Ok,
+        (false, _) => Exit::Runtime,
+    })
 }
 
 fn run(args: &EvalArgs) -> Result<(Report, bool), CliError> {
     let tasks = tasks(args)?;
-    let (mut output, before) = match &args.samples {
-        Some(path) => {
-            let output = Journal::open(path)?;
-            (output, read_samples(path)?.into_iter().map(|line| line.sample).collect())
-        }
-        None => (Journal::stream("the samples", Box::new(std::io::sink())), vec![]),
+    let mut output = match &args.samples {
+        Some(path) => Journal::open(path)?,
+        None => Journal::stream("the samples", Box::new(std::io::sink())),
     };
     let mut cancel = None;
-    let (finished, model) = ask(args, &args.model, &tasks, (&mut output, before), &mut cancel)?;
+    let (finished, model) = ask(args, &args.model, &tasks, &mut output, &mut cancel)?;
     let cancelled = finished.cancelled;
     Ok((Report::new(&finished.samples, vec![model]), cancelled))
 }
@@ -171,7 +173,7 @@ fn ask(
     args: &EvalArgs,
     model: &ModelArgs,
     tasks: &[Task],
-    (output, before): (&mut Journal, Vec<Sample>),
+    output: &mut Journal,
     cancel: &mut Option<CancelHandle>,
 ) -> Result<(Finished, ModelInfo), CliError> {
     let started = Instant::now();
@@ -205,11 +207,11 @@ fn ask(
     let show = &mut |at: EvaluationProgress| {
         progress.show(at.done as u64, Some(at.of as u64), |documents| documents.to_string());
     };
-    let finished = evaluation.run(output, before, show);
+    let finished = evaluation.run(output, show);
     progress.clear();
     let finished = finished?;
     let seconds = begun.elapsed().as_secs_f64();
-    let EvaluationProgress { done, of, resumed } = finished.progress;
+    let EvaluationProgress { done, of, resumed, .. } = finished.progress;
     note(format_args!("{done} of {of} documents, {resumed} of them done before, {seconds:.1} s"));
     if finished.cancelled && args.samples.is_some() {
         note("stopped; the same command goes on from here");
@@ -243,7 +245,7 @@ fn compare_two(args: &EvalArgs) -> Result<Exit, CliError> {
         }
         let model = ModelArgs { model: Some(path.clone()), pre: args.model.pre.clone() };
         let mut output = Journal::stream("the samples", Box::new(std::io::sink()));
-        let (finished, info) = ask(args, &model, &tasks, (&mut output, vec![]), &mut cancel)?;
+        let (finished, info) = ask(args, &model, &tasks, &mut output, &mut cancel)?;
         if finished.cancelled {
             return Ok(Exit::Interrupted);
         }
@@ -254,6 +256,8 @@ fn compare_two(args: &EvalArgs) -> Result<Exit, CliError> {
     let mut report = Report::new(&runs[1], models);
     report.others = aggregate(&runs[0]);
     report.comparisons = comparisons;
+    report.failed += runs[0].iter().filter(|sample| sample.error.is_some()).count();
     report.write(args.json, args.report.as_deref())?;
-    Ok(Exit::Ok)
+    report.note_failures();
+    Ok(if report.failed > 0 { Exit::Runtime } else { Exit::Ok })
 }

@@ -37,6 +37,11 @@ pub(super) struct Report {
     pub(super) others: Vec<Outcome>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) comparisons: Vec<Comparison>,
+    /// Documents that could not be asked about, by filter; results are of the others.
+    pub(super) failed: usize,
+    /// Why the first of them could not.
+    #[serde(skip)]
+    pub(super) failure: Option<String>,
     /// Empty for merged shards.
     pub(super) models: Vec<ModelInfo>,
     #[serde(skip)]
@@ -55,8 +60,22 @@ impl Report {
             results: aggregate(samples),
             others: vec![],
             comparisons: vec![],
+            failed: samples.iter().filter(|sample| sample.error.is_some()).count(),
+            failure: samples.iter().find_map(|sample| sample.error.clone()),
             models,
-            documents: samples.iter().map(shown).collect(),
+            documents: samples.iter().filter(|sample| sample.error.is_none()).map(shown).collect(),
+        }
+    }
+
+    /// Says how many documents could not be asked about, and why the first.
+    pub(super) fn note_failures(&self) {
+        match (&self.failure, self.failed) {
+            (_, 0) => {}
+            (Some(failure), 1) => output::say(&format!("smolt: 1 document is not in the results: {failure}")),
+            (failure, count) => {
+                let first = failure.as_deref().map(|first| format!("; the first: {first}")).unwrap_or_default();
+                output::say(&format!("smolt: {count} documents are not in the results{first}"));
+            }
         }
     }
 

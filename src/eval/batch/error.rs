@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::files::ReadError;
+use crate::files::{ReadError, WriteError};
 
 /// A batch that cannot begin or go on. Lines that were written stay.
 #[derive(Debug, thiserror::Error)]
@@ -13,14 +13,24 @@ pub enum BatchError {
     Read(#[from] ReadError),
     #[error("{file}: cannot be written")]
     Write { file: String, source: io::Error },
-    #[error("{file}: another batch is writing it")]
+    #[error(transparent)]
+    Replace(#[from] WriteError),
+    #[error("{file}: another process is writing it")]
     Locked { file: String },
-    #[error("{file}: line {line} is not one of a batch; name another output or delete it")]
+    #[error("{file}: is the input too; name another output")]
+    InputIsOutput { file: String },
+    #[error("{file}: line {line} was not written by this command; name another output")]
     Foreign { file: String, line: usize },
     #[error(
-        "{file}: was begun with other prompts, options or another model or --shard (line {line} there, prompt {index} now); name another output or delete it"
+        "{file}: was begun with another model or other options (seen at item {index}); give the same, name another output, or delete it"
     )]
-    OtherInput { file: String, line: usize, index: usize },
-    #[error("{file}: has {extra} lines more than there are prompts; it was begun with others")]
-    TooManyLines { file: String, extra: usize },
+    OtherRun { file: String, index: usize },
+    #[error(
+        "{file}: has the answer to item {index}, which is of another part of the items; name another output"
+    )]
+    OtherShard { file: String, index: usize },
+    #[error(
+        "{file}: was begun with other prompts: {lost} of its {answers} answers would be lost; name another output, or delete it"
+    )]
+    OtherInput { file: String, lost: usize, answers: usize },
 }

@@ -1,111 +1,442 @@
-//! The output of a batch: one whole line at a time, on the disk before the next item is begun.
+//! The output of a batch or an evaluation: one whole line at a time, on the disk before the next item is begun.
 //!
-//! After a power cut the file may end with part of a line. That part is cut off, the rest stays.
+//! Every line begins with its place and two hashes, by which the program knows its own files:
+//!
+//! ```text
+//! {"index":4,"line":5,"input":"<of what was asked>","run":"<of the model and the options>",
+//! ```
+//!
+//! A file is gone on with if all its lines begin so; after a power cut it may end with a part of such a line, which is
+//! cut off. Lines are found by what was asked, wherever they stand. New ones are added at the end, a later one counts.
+//! When all is done and the lines are not in the order of the input, or failures were mended, the file is written anew
+//! beside its place and renamed: at every time what was answered is on the disk.
 
-use std::collections::VecDeque;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::BatchError;
+use crate::files::{Access, write_stream};
+
+/// Longest line that is read of an output.
+const MAX_OUTPUT_LINE: u64 = 64 << 20;
 
 /// Where lines go.
 enum Sink {
-    File(File),
+    File { file: File, path: PathBuf, end: u64 },
     Stream(Box<dyn Write>),
+}
+
+/// Where an item stands in the input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Among the items, from 0.
+    pub index: usize,
+    /// Line of the file, from 1, where that is known.
+    pub line: Option<usize>,
+}
+
+impl Place {
+    fn head(self) -> String {
+        let line = self.line.map(|line| format!("\"line\":{line},")).unwrap_or_default();
+        format!("{{\"index\":{},{line}", self.index)
+    }
+}
+
+/// A line that is in the output.
+#[derive(Clone, Debug)]
+pub(in crate::eval) struct Record {
+    place: Place,
+    input: u64,
+    run: u64,
+    /// Bytes of the place at its start.
+    head: usize,
+    /// Offset in the file.
+    at: u64,
+    /// With the line end.
+    bytes: usize,
+    /// Whether it says why there is no answer.
+    pub(in crate::eval) failed: bool,
+}
+
+/// Items by what the output has of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::eval) struct Counts {
+    /// An answer.
+    pub(in crate::eval) kept: usize,
+    /// A failure.
+    pub(in crate::eval) again: usize,
+    /// Nothing.
+    pub(in crate::eval) new: usize,
 }
 
 /// The output, with what was in it before.
 pub struct Journal {
     name: String,
     sink: Sink,
-    /// Lines that were there, in order, until they are asked for.
-    before: VecDeque<Done>,
-    /// Lines of `before` that were asked for.
-    used: usize,
-}
-
-/// What is read of a line.
-#[derive(Deserialize)]
-struct Done {
-    index: usize,
-    input: String,
+    /// Of each input the last line.
+    before: HashMap<u64, Record>,
+    /// Lines in the file, those that count no more included.
+    lines: usize,
+    /// What the finished file has, in order.
+    order: Vec<(Place, Record)>,
+    counts: Counts,
 }
 
 impl Journal {
-    /// An output that cannot be gone on with.
+    /// Makes an output that cannot be gone on with.
     pub fn stream(name: &str, sink: Box<dyn Write>) -> Self {
-        Self { name: name.to_owned(), sink: Sink::Stream(sink), before: VecDeque::new(), used: 0 }
+        Self::new(name.to_owned(), Sink::Stream(sink), vec![])
     }
 
-    /// Opens the file of a batch, or begins it.
+    fn new(name: String, sink: Sink, records: Vec<Record>) -> Self {
+        let lines = records.len();
+        let before = records.into_iter().map(|record| (record.input, record)).collect();
+        Self { name, sink, before, lines, order: vec![], counts: Counts::default() }
+    }
+
+    /// Opens the file of a batch, or begins it. What is no regular file, such as `/dev/null`, is a stream.
     ///
     /// # Errors
     /// If it cannot be read and written, another process writes it, or its lines are not those of a batch.
     pub fn open(path: &Path) -> Result<Self, BatchError> {
         let name = path.display().to_string();
         let fail = |source| BatchError::Write { file: name.clone(), source };
+        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            let stream = OpenOptions::new().write(true).open(path).map_err(fail)?;
+            return Ok(Self::stream(&name, Box::new(stream)));
+        }
+        let file = locked(path, &name)?;
+        let path = fs::canonicalize(path).map_err(fail)?;
+        let (records, end) = read(&name, &file)?;
+        // What a cut has left of a line goes; the line before may lack its end.
+        file.set_len(end).map_err(fail)?;
+        Ok(Self::new(name.clone(), Sink::File { file, path, end }, records))
+    }
+
+    /// Whether the output is this file.
+    pub fn is_file(&self, other: &Path) -> bool {
+        match &self.sink {
+            Sink::File { path, .. } => fs::canonicalize(other).is_ok_and(|other| other == *path),
+            Sink::Stream(_) => false,
+        }
+    }
+
+    /// Answers that are in the output.
+    fn answers(&self) -> impl Iterator<Item = &Record> {
+        self.before.values().filter(|record| !record.failed)
+    }
+
+    /// Refuses an output that was begun with another model or other options. Failures bind nobody.
+    pub(in crate::eval) fn check_run(&self, run: u64) -> Result<(), BatchError> {
+        match self.answers().find(|record| record.run != run) {
+            Some(record) => {
+                Err(BatchError::OtherRun { file: self.name.clone(), index: record.place.index })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses an output that has the answer to an input of another part of the items.
+    pub(in crate::eval) fn check_other_shard(&self, input: u64) -> Result<(), BatchError> {
+        match self.answer(input) {
+            Some(record) => {
+                Err(BatchError::OtherShard { file: self.name.clone(), index: record.place.index })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts an item by what the output has of it.
+    pub(in crate::eval) fn count(&self, input: u64, counts: &mut Counts) {
+        match self.before.get(&input) {
+            Some(record) if record.failed => counts.again += 1,
+            Some(_) => counts.kept += 1,
+            None => counts.new += 1,
+        }
+    }
+
+    /// Refuses an output whose answers would be lost with these items. A changed item gives one answer that has no item
+    /// and one item that is new, a mended one a failure and one that is new; if more answers have no item, or none has
+    /// one, the input is another.
+    pub(in crate::eval) fn check_kept(&self, counts: Counts) -> Result<(), BatchError> {
+        let answers = self.answers().count();
+        let mended = self.before.len() - answers - counts.again;
+        let lost = answers.saturating_sub(counts.kept);
+        if lost > counts.new.saturating_sub(mended) || (counts.kept == 0 && answers > 1) {
+            return Err(BatchError::OtherInput { file: self.name.clone(), lost, answers });
+        }
+        Ok(())
+    }
+
+    /// The answer to an input, if the output has it.
+    pub(in crate::eval) fn answer(&self, input: u64) -> Option<Record> {
+        self.before.get(&input).filter(|record| !record.failed).cloned()
+    }
+
+    /// Whether nothing was in the output.
+    pub(in crate::eval) fn is_new(&self) -> bool {
+        self.before.is_empty()
+    }
+
+    /// Whether the output has a line, be it a failure, about an input.
+    pub(in crate::eval) fn has(&self, input: u64) -> bool {
+        self.before.contains_key(&input)
+    }
+
+    /// Keeps the line about an input as that of `place`; whether it is a failure.
+    pub(in crate::eval) fn keep(&mut self, place: Place, input: u64) -> bool {
+        let Some(record) = self.before.get(&input).cloned() else { return false };
+        let failed = record.failed;
+        let mut counts = self.counts;
+        self.count(input, &mut counts);
+        self.counts = counts;
+        self.order.push((place, record));
+        failed
+    }
+
+    /// Reads a line that is in the output.
+    pub(in crate::eval) fn line(&self, record: &Record) -> Result<String, BatchError> {
+        let Sink::File { file, .. } = &self.sink else { return Ok(String::new()) };
+        let bytes = bytes_of(file, record).map_err(|source| self.failed(source))?;
+        Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    }
+
+    fn failed(&self, source: io::Error) -> BatchError {
+        BatchError::Write { file: self.name.clone(), source }
+    }
+
+    /// Writes the line of an item: its place and hashes, then the keys of `rest`. It is on the disk when this returns
+    /// it.
+    pub(in crate::eval) fn write(
+        &mut self,
+        place: Place,
+        (input, run): (u64, u64),
+        rest: &impl Serialize,
+        failed: bool,
+    ) -> Result<String, BatchError> {
+        let rest = serde_json::to_vec(rest).map_err(|error| self.failed(error.into()))?;
+        let head = place.head();
+        let mut bytes = format!("{head}\"input\":\"{input:016x}\",\"run\":\"{run:016x}\",").into_bytes();
+        bytes.extend_from_slice(&rest[1..]);
+        bytes.push(b'\n');
+        let mut at = 0;
+        let written = match &mut self.sink {
+            Sink::File { file, end, .. } => {
+                at = *end;
+                let written = file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&bytes));
+                *end += bytes.len() as u64;
+                written.and_then(|()| file.sync_data())
+            }
+            Sink::Stream(stream) => stream.write_all(&bytes).and_then(|()| stream.flush()),
+        };
+        written.map_err(|source| self.failed(source))?;
+        self.lines += 1;
+        let mut counts = self.counts;
+        self.count(input, &mut counts);
+        self.counts = counts;
+        let record = Record { place, input, run, head: head.len(), at, bytes: bytes.len(), failed };
+        if matches!(self.sink, Sink::File { .. }) {
+            self.order.push((place, record));
+        }
+        bytes.pop();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Brings the lines of a finished run into the order of the input, one for each item.
+    ///
+    /// # Errors
+    /// If answers would be lost, and if the file cannot be written; it then stays as it is.
+    pub(in crate::eval) fn finish(&mut self) -> Result<(), BatchError> {
+        let Sink::File { file, path, .. } = &self.sink else { return Ok(()) };
+        let is_in_order = self.lines == self.order.len()
+            && self.order.iter().all(|(place, record)| record.place == *place)
+            && self.order.is_sorted_by_key(|(_, record)| record.at);
+        if is_in_order {
+            return Ok(());
+        }
+        self.check_kept(self.counts)?;
+        let written = write_stream(path, Access::Usual, |out| {
+            self.order.iter().try_for_each(|(place, record)| {
+                out.write_all(place.head().as_bytes())?;
+                out.write_all(&bytes_of(file, record)?[record.head..])
+            })
+        });
+        Ok(written?)
+    }
+}
+
+/// Opens a file to be written by this process alone.
+fn locked(path: &Path, name: &str) -> Result<File, BatchError> {
+    let fail = |source| BatchError::Write { file: name.to_owned(), source };
+    loop {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = file.map_err(fail)?;
+        let file = file.map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(BatchError::Locked { file: name }),
+            Err(TryLockError::WouldBlock) => return Err(BatchError::Locked { file: name.to_owned() }),
             // A file system without locks.
             Err(TryLockError::Error(_)) => {}
         }
-        let (before, end) = read(&name, &file)?;
-        file.set_len(end).map_err(fail)?;
-        file.seek(SeekFrom::Start(end)).map_err(fail)?;
-        Ok(Self { name, sink: Sink::File(file), before, used: 0 })
-    }
-
-    /// Whether the next line that was there before is that of item `index` with this hash. Items must be asked for in
-    /// order.
-    pub(in crate::eval) fn is_done(&mut self, index: usize, input: &str) -> Result<bool, BatchError> {
-        let Some(done) = self.before.pop_front() else { return Ok(false) };
-        self.used += 1;
-        if done.index == index && done.input == input {
-            return Ok(true);
-        }
-        Err(BatchError::OtherInput { file: self.name.clone(), line: self.used, index })
-    }
-
-    /// Refuses lines that no item was asked for.
-    pub(in crate::eval) fn check_all_used(&self) -> Result<(), BatchError> {
-        match self.before.len() {
-            0 => Ok(()),
-            extra => Err(BatchError::TooManyLines { file: self.name.clone(), extra }),
-        }
-    }
-
-    /// Writes a line. It is on the disk when this returns.
-    pub(in crate::eval) fn write(&mut self, line: &impl Serialize) -> Result<(), BatchError> {
-        let fail = |source| BatchError::Write { file: self.name.clone(), source };
-        let mut bytes = serde_json::to_vec(line).map_err(|error| fail(error.into()))?;
-        bytes.push(b'\n');
-        match &mut self.sink {
-            Sink::File(file) => file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(fail),
-            Sink::Stream(stream) => stream.write_all(&bytes).and_then(|()| stream.flush()).map_err(fail),
+        // Another process may have put a finished file in its place before the lock was free.
+        if is_at(&file, path) {
+            return Ok(file);
         }
     }
 }
 
+/// Whether the path leads to the open file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(named)) => id(open) == id(named),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+fn bytes_of(mut file: &File, record: &Record) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; record.bytes];
+    file.seek(SeekFrom::Start(record.at))?;
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The whole lines of a file, and where they end.
-fn read(name: &str, file: &File) -> Result<(VecDeque<Done>, u64), BatchError> {
+fn read(name: &str, file: &File) -> Result<(Vec<Record>, u64), BatchError> {
+    let fail = |source| BatchError::Write { file: name.to_owned(), source };
     let (mut reader, mut line) = (BufReader::new(file), Vec::new());
-    let (mut before, mut end) = (VecDeque::new(), 0);
+    let (mut records, mut end) = (vec![], 0);
     loop {
         line.clear();
-        let read = reader.read_until(b'\n', &mut line);
-        let read = read.map_err(|source| BatchError::Write { file: name.to_owned(), source })?;
+        (&mut reader).take(MAX_OUTPUT_LINE).read_until(b'\n', &mut line).map_err(fail)?;
+        let foreign = || BatchError::Foreign { file: name.to_owned(), line: records.len() + 1 };
         if !line.ends_with(b"\n") {
-            return Ok((before, end));
+            let is_cut = is_part(&line) && (line.len() as u64) < MAX_OUTPUT_LINE;
+            return if is_cut { Ok((records, end)) } else { Err(foreign()) };
         }
-        let foreign = |_| BatchError::Foreign { file: name.to_owned(), line: before.len() + 1 };
-        let done = serde_json::from_slice(&line).map_err(foreign)?;
-        before.push_back(done);
-        end += read as u64;
+        let record = record(&line, end).ok_or_else(foreign)?;
+        end += line.len() as u64;
+        records.push(record);
+    }
+}
+
+/// Reads the start of a line and whether it is a failure.
+fn record(line: &[u8], at: u64) -> Option<Record> {
+    #[derive(Deserialize)]
+    struct Failure {
+        error: Option<serde::de::IgnoredAny>,
+    }
+    let mut parser = Head { rest: line };
+    let place = parser.place()?;
+    let head = line.len() - parser.rest.len();
+    let input = parser.hash("\"input\":\"")?;
+    let run = parser.hash("\"run\":\"")?;
+    let failure: Failure = serde_json::from_slice(line).ok()?;
+    Some(Record { place, input, run, head, at, bytes: line.len(), failed: failure.error.is_some() })
+}
+
+/// Whether bytes are how a line may begin, as far as they go.
+fn is_part(line: &[u8]) -> bool {
+    let mut parser = Head { rest: line };
+    let is_whole = parser
+        .place()
+        .and_then(|_| parser.hash("\"input\":\""))
+        .and_then(|_| parser.hash("\"run\":\""))
+        .is_some();
+    // What a parser stopped in must be the start of what it expected.
+    is_whole || parser.rest.is_empty() || {
+        let hex = |prefix: &str| {
+            let rest = parser.rest.strip_prefix(prefix.as_bytes());
+            rest.is_some_and(|rest| rest.len() < 18 && rest.iter().take(16).all(u8::is_ascii_hexdigit))
+                || prefix.as_bytes().starts_with(parser.rest)
+        };
+        let number = |prefix: &str| {
+            let rest = parser.rest.strip_prefix(prefix.as_bytes());
+            rest.is_some_and(|rest| rest.iter().all(u8::is_ascii_digit))
+                || prefix.as_bytes().starts_with(parser.rest)
+        };
+        number("{\"index\":") || number("\"line\":") || hex("\"input\":\"") || hex("\"run\":\"")
+    }
+}
+
+/// Reads the start of a line.
+struct Head<'a> {
+    rest: &'a [u8],
+}
+
+impl Head<'_> {
+    /// A number after a prefix, with the comma after it.
+    fn number(&mut self, prefix: &str) -> Option<usize> {
+        let rest = self.rest.strip_prefix(prefix.as_bytes())?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let after = rest[digits..].strip_prefix(b",")?;
+        let number = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+        self.rest = after;
+        Some(number)
+    }
+
+    fn place(&mut self) -> Option<Place> {
+        let index = self.number("{\"index\":")?;
+        Some(Place { index, line: self.number("\"line\":") })
+    }
+
+    /// Sixteen digits after a prefix, with the quote and comma after them.
+    fn hash(&mut self, prefix: &str) -> Option<u64> {
+        let rest = self.rest.strip_prefix(prefix.as_bytes())?;
+        let digits = std::str::from_utf8(rest.get(..16)?).ok()?;
+        let after = rest[16..].strip_prefix(b"\",")?;
+        let hash = u64::from_str_radix(digits, 16).ok()?;
+        self.rest = after;
+        Some(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str =
+        r#"{"index":12,"line":13,"input":"0123456789abcdef","run":"fedcba9876543210","text":"a"}"#;
+
+    #[test]
+    fn lines_are_known_by_their_start_wherever_they_are_cut() {
+        let line = format!("{LINE}\n");
+        let found = record(line.as_bytes(), 7).unwrap();
+        assert_eq!(found.place, Place { index: 12, line: Some(13) });
+        assert_eq!((found.input, found.run), (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210));
+        assert_eq!((&line[..found.head], found.failed), (r#"{"index":12,"line":13,"#, false));
+        for cut in 0..LINE.len() {
+            assert!(is_part(&LINE.as_bytes()[..cut]), "{}", &LINE[..cut]);
+        }
+        let failed = line.replace("\"text\":\"a\"", "\"error\":\"b\"");
+        assert!(record(failed.as_bytes(), 0).unwrap().failed);
+        let none = line.replace("\"text\":\"a\"", "\"error\":null");
+        assert!(!record(none.as_bytes(), 0).unwrap().failed);
+    }
+
+    #[test]
+    fn other_texts_are_not_lines_of_a_batch() {
+        for text in [
+            "my precious note",
+            "{",
+            r#"{"index":12,"input":"what is asked","#,
+            r#"{"index":1, "line":2"#,
+            r#"{"prompt": "a"}"#,
+            r#"{"index":12,"input":"0123456789abcdeX"#,
+            r#"{"index":12,"input":"0123456789abcdef"}"#,
+        ] {
+            assert!(text == "{" || !is_part(text.as_bytes()), "{text}");
+            assert!(record(format!("{text}\n").as_bytes(), 0).is_none(), "{text}");
+        }
     }
 }

@@ -3,43 +3,55 @@
 //! # Design
 //!
 //! ```text
-//! item     a line of the input: a prompt or messages, with parameters of its own
+//! items    the lines of the input, each with its place and hash
+//!   parse  from a line to an item: our own keys, and the requests of OpenAI's batch files
+//!   item   a prompt or messages, with parameters of its own
 //! journal  the output: what of it is done already, and one whole line at a time
+//!   line   what a line says
 //! energy   what the board says of the energy it takes
 //! error    why a batch ends early
 //! ```
 //!
 //! Items are answered in the order of the input, by the session that serves everything else: what a prompt shares with
-//! the one before is not computed again. What an answer is depends on the item, its place in the input and the options,
-//! not on what was answered before it: a batch that was stopped goes on to the same lines.
+//! the one before is not computed again. What an answer is depends on the item and the options, not on its place or on
+//! what was answered before it: a batch that was stopped goes on to the same lines, and one whose input was changed asks
+//! only what is new. Of equal lines the first, second and so on are told apart.
 //!
-//! An item that cannot be answered gets a line with the reason, and the batch goes on.
+//! An item that cannot be answered gets a line with the reason, and the batch goes on; the next run asks it again.
 
 mod energy;
 mod error;
 mod item;
+mod items;
 mod journal;
+mod line;
+mod parse;
 
-use std::io::BufRead;
 use std::ops::ControlFlow;
 
 use serde::Serialize;
-use serde_json::Value;
 
 pub use self::energy::EnergyMeter;
 pub use self::error::BatchError;
-pub use self::item::{Item, MAX_LINE_BYTES};
-pub use self::journal::Journal;
-use crate::files::{Fnv, Lines};
+pub use self::item::Item;
+use self::items::{Entry, Items};
+pub use self::items::{Input, MAX_LINE_BYTES, input, survey};
+pub(in crate::eval) use self::journal::Counts;
+pub use self::journal::{Journal, Place};
+use self::line::{Answer, Failure, Response, Timings};
+use crate::files::Fnv;
 use crate::generate::{
     CancelHandle, Choice, Draw, FinishReason, LogitFilter, Outcome, Request, SamplerOptions, Session,
 };
 use crate::model::LanguageModel;
 
+/// Reasons of failures that a run tells at its end.
+const TOLD_FAILURES: usize = 5;
+
 /// What items that do not say otherwise are answered with.
 #[derive(Clone, Debug, Default)]
 pub struct BatchOptions {
-    /// How tokens are chosen. The seed of item `i` is made of this seed and `i`.
+    /// How tokens are chosen. The seed of an item is made of this seed and the item's line.
     pub sampler: SamplerOptions,
     /// At which choices are drawn; without it, and without one of the item's own, the likeliest is taken.
     pub choice_temperature: Option<f32>,
@@ -57,6 +69,8 @@ pub struct BatchOptions {
     pub shard: (usize, usize),
     /// Items to answer at most, those of earlier runs included.
     pub limit: Option<usize>,
+    /// What responses to requests call the model.
+    pub model: String,
 }
 
 impl BatchOptions {
@@ -105,62 +119,21 @@ pub trait Prepare {
 pub struct Progress {
     /// Items with a line in the output.
     pub done: usize,
-    /// Those of them that were there before.
+    /// Those of them that were answered before.
     pub resumed: usize,
-    /// Those of them that could not be answered in this run.
+    /// Those of them that could not be answered.
     pub failed: usize,
     /// Whether the batch was cancelled.
     pub cancelled: bool,
 }
 
-/// A line of the output.
-#[derive(Serialize)]
-struct Line<'a> {
-    /// Place in the input, from 0.
-    index: usize,
-    /// As in the item.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a Value>,
-    /// FNV-1a of the item's line and the options, so that a batch goes on only with what it began with.
-    input: String,
-    #[serde(flatten)]
-    given: Given<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Given<'a> {
-    Answer(Answer<'a>),
-    Failure { error: String },
-}
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    text: &'a str,
-    /// Ids of the answer, without an end token.
-    tokens: &'a [u32],
-    prompt_tokens: usize,
-    finish_reason: &'static str,
-    seed: u64,
-    /// Sum of the natural log-probabilities of all tokens chosen; of a choice, with its end.
-    logprob: f64,
-    /// With their probabilities, if it was one of some choices.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    choices: Option<&'a [Choice]>,
-    timings: TimingLine,
-}
-
-/// What differs from run to run.
-#[derive(Serialize)]
-struct TimingLine {
-    /// Tokens of the prompt that were in the cache.
-    cached_tokens: usize,
-    total_ms: f64,
-    first_token_ms: Option<f64>,
-    prompt_tok_s: Option<f64>,
-    decode_tok_s: Option<f64>,
-    /// Energy of the whole machine over the item, where the board tells it.
-    energy_joules: Option<f64>,
+/// A batch that ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Where it ended.
+    pub progress: Progress,
+    /// Why the first items that failed did.
+    pub failures: Vec<String>,
 }
 
 /// A batch under way.
@@ -178,74 +151,93 @@ pub struct Batch<'a, M> {
 }
 
 impl<M: LanguageModel> Batch<'_, M> {
-    /// Answers the items of `input`, except those that `output` has lines of. `progress` is told after every item.
+    /// Answers the items of `input`, except those that `output` has answers to. `progress` is told after every item.
     ///
     /// # Errors
-    /// If the input cannot be read or is not the one that the output began with, or the output cannot be written.
+    /// If the input cannot be read, or the output was begun with other options or prompts or cannot be written.
     pub fn run(
         &mut self,
-        input: &mut Lines<impl BufRead>,
+        input: Input<'_>,
         output: &mut Journal,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Progress, BatchError> {
-        let mut state = Progress::default();
-        let options = self.options.fingerprint();
+    ) -> Result<Finished, BatchError> {
+        let (mut finished, run) = (Finished::default(), self.options.fingerprint());
+        output.check_run(run)?;
         let mut tokens = Vec::new();
-        let mut items = 0..;
-        while let Some(line) = input.next_filled()? {
-            let (index, line) = (items.next().unwrap_or_default(), line.text.trim());
-            let (part, parts) = self.options.shard;
-            if parts > 0 && index % parts != part {
+        let mut items = Items::new(input, self.options.shard);
+        let name = items.name().to_owned();
+        while let Some(entry) = items.next()? {
+            let state = &mut finished.progress;
+            if !entry.is_mine {
+                output.check_other_shard(entry.input)?;
                 continue;
             }
-            if self.options.limit.is_some_and(|limit| state.done >= limit) {
+            let is_over = self.options.limit.is_some_and(|limit| state.done >= limit);
+            if is_over && output.is_new() {
                 break;
             }
-            let mut hash = Fnv::default();
-            hash.add(&options.to_le_bytes());
-            hash.add(line.as_bytes());
-            let input = format!("{:016x}", hash.finish());
-            if output.is_done(index, &input)? {
+            if is_over && !output.has(entry.input) {
+                continue;
+            }
+            if is_over || output.answer(entry.input).is_some() {
+                let failed = output.keep(entry.place, entry.input);
                 state.done += 1;
-                state.resumed += 1;
+                state.failed += usize::from(failed);
+                state.resumed += usize::from(!failed);
                 continue;
             }
-            if self.cancel.is_cancelled()
-                || !self.item(index, line, input, (output, &mut tokens), &mut state)?
-            {
-                state.cancelled = true;
-                break;
+            let asked = if self.cancel.is_cancelled() {
+                None
+            } else {
+                self.item(&entry, (&name, run), output, &mut tokens)?
+            };
+            match asked {
+                None => {
+                    state.cancelled = true;
+                    return Ok(finished);
+                }
+                Some(failure) => {
+                    state.done += 1;
+                    state.failed += usize::from(failure.is_some());
+                    progress(*state);
+                    let is_told = finished.failures.len() < TOLD_FAILURES;
+                    finished.failures.extend(failure.filter(|_| is_told));
+                }
             }
-            state.done += 1;
-            progress(state);
         }
-        if !state.cancelled {
-            output.check_all_used()?;
-        }
-        Ok(state)
+        output.finish()?;
+        Ok(finished)
     }
 
-    /// Answers one item and writes its line; false if it was cancelled.
+    /// Answers one item and writes its line. Gives nothing if it was cancelled, else why it failed, if it did.
     fn item(
         &mut self,
-        index: usize,
-        line: &str,
-        input: String,
-        (output, tokens): (&mut Journal, &mut Vec<u32>),
-        state: &mut Progress,
-    ) -> Result<bool, BatchError> {
-        let parsed = Item::parse(line);
-        let id = parsed.as_ref().ok().and_then(|item| item.id.clone());
+        entry: &Entry<'_>,
+        (name, run): (&str, u64),
+        output: &mut Journal,
+        tokens: &mut Vec<u32>,
+    ) -> Result<Option<Option<String>>, BatchError> {
+        let Entry { place, input, .. } = *entry;
+        let at = |error: String| format!("{name}, line {}: {error}", place.line.unwrap_or_default());
+        let parsed = entry.text.clone().and_then(|line| parse::item(line).map_err(|error| at(error.to_string())));
+        let item = match &parsed {
+            Ok(item) => item,
+            Err(error) => {
+                let line = entry.text.as_ref().copied().unwrap_or_default();
+                let failure = Failure::new(parse::find_id(line), line.contains("\"custom_id\""), error);
+                output.write(place, (input, run), &failure, true)?;
+                return Ok(Some(Some(error.clone())));
+            }
+        };
         let before = self.energy.as_ref().and_then(EnergyMeter::joules);
-        let answered = parsed.and_then(|item| self.answer(&item, index, tokens));
+        let answered = self.answer(item, input, tokens);
         let after = self.energy.as_ref().and_then(EnergyMeter::joules);
         let energy = before.zip(after).map(|(before, after)| after - before).filter(|joules| *joules >= 0.0);
-        let line = |given| Line { index, id: id.as_ref(), input, given };
         match answered {
-            Ok(Answered { outcome, .. }) if outcome.finish == FinishReason::Cancelled => return Ok(false),
+            Ok(Answered { outcome, .. }) if outcome.finish == FinishReason::Cancelled => Ok(None),
             Ok(Answered { outcome, seed, logprob, choices }) => {
-                let timings = timing_line(&outcome, energy);
                 let answer = Answer {
+                    id: item.id.as_ref(),
                     text: &outcome.text,
                     tokens: &outcome.tokens,
                     prompt_tokens: outcome.prompt_tokens,
@@ -253,34 +245,36 @@ impl<M: LanguageModel> Batch<'_, M> {
                     seed,
                     logprob,
                     choices: choices.as_deref(),
-                    timings,
+                    response: Response::new(item, input, &self.options.model, &outcome),
+                    timings: Timings::new(&outcome, energy),
                 };
-                output.write(&line(Given::Answer(answer)))?;
+                output.write(place, (input, run), &answer, false)?;
+                Ok(Some(None))
             }
             Err(error) => {
-                state.failed += 1;
-                output.write(&line(Given::Failure { error }))?;
+                let error = at(error);
+                let failure = Failure::new(item.id.clone(), item.is_request, &error);
+                output.write(place, (input, run), &failure, true)?;
+                Ok(Some(Some(error)))
             }
         }
-        Ok(true)
     }
 
-    fn answer(&mut self, item: &Item, index: usize, tokens: &mut Vec<u32>) -> Result<Answered, String> {
-        item.check()?;
+    fn answer(&mut self, item: &Item, input: u64, tokens: &mut Vec<u32>) -> Result<Answered, String> {
         tokens.clear();
         self.prepare.encode(item, tokens)?;
         let mut rule = self.prepare.rule(item)?;
         let options = self.options;
         let mut request = Request::new(tokens);
         request.max_tokens = item.max_tokens.or(options.max_tokens);
-        request.sampler = item.sampler(&options.sampler, index);
+        request.sampler = item.sampler(&options.sampler, input);
         let seed = request.sampler.seed;
-        let stop: Vec<String> = item.stop.clone().map_or_else(|| options.stop.clone(), Into::into);
+        let stop: Vec<String> = item.stop.clone().unwrap_or_else(|| options.stop.clone());
         request.stop = &stop;
         request.logprobs = Some(0);
         request.cancel = Some(self.cancel);
         request.lookup = options.lookup;
-        request.loop_guard = item.loop_guard.unwrap_or(options.loop_guard && item.raw != Some(true));
+        request.loop_guard = item.loop_guard.unwrap_or(options.loop_guard && !item.raw);
         if let Rule::Choices(texts) = &rule {
             let temperature = item.temperature.or(options.choice_temperature);
             let draw = temperature.map(|temperature| Draw { temperature, seed });
@@ -309,19 +303,6 @@ struct Answered {
     seed: u64,
     logprob: f64,
     choices: Option<Vec<Choice>>,
-}
-
-fn timing_line(outcome: &Outcome, energy_joules: Option<f64>) -> TimingLine {
-    let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-    let timings = &outcome.timings;
-    TimingLine {
-        cached_tokens: outcome.cached_tokens,
-        total_ms: milliseconds(timings.total),
-        first_token_ms: timings.first_token.map(milliseconds),
-        prompt_tok_s: timings.prompt_tokens_per_second(),
-        decode_tok_s: timings.decode_tokens_per_second(),
-        energy_joules,
-    }
 }
 
 /// An error with what it comes from.

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::*;
 use crate::eval::synthetic::{Shape, Synthetic};
-use crate::files::ReadError;
 use crate::gguf::GgufFile;
 use crate::kernels::{Kernels, KvType};
 use crate::model::{Model, RunOptions, Runner};
@@ -71,11 +70,11 @@ fn session() -> Session<Runner> {
     Session::new(Runner::new(Arc::new(model), &options).unwrap(), tokenizer)
 }
 
-fn input() -> String {
+fn items() -> String {
     let mut lines: Vec<String> =
         (0..12).map(|i| format!(r#"{{"id": "q{i}", "prompt": "A common beginning, then {i}"}}"#)).collect();
     lines[2] = r#"{"prompt": "Other", "temperature": 0, "max_tokens": 3, "stop": "x", "seed": 7}"#.to_owned();
-    lines[4] = r#"{"prompt": "misspelt", "temprature": 1}"#.to_owned();
+    lines[4] = r#"{"id": "four", "prompt": "misspelt", "temprature": 1}"#.to_owned();
     lines[5] = r#"{"id": 5}"#.to_owned();
     lines[7] = format!(r#"{{"prompt": "{}"}}"#, "too long ".repeat(200));
     lines.join("\n") + "\n\n"
@@ -85,15 +84,17 @@ fn options() -> BatchOptions {
     BatchOptions { max_tokens: Some(6), ..BatchOptions::default() }
 }
 
+/// As the command does: first a survey, then the answers.
 fn run(
     session: &mut Session<Runner>,
-    input: &str,
+    items: &str,
     output: &mut Journal,
     options: &BatchOptions,
-) -> Result<Progress, BatchError> {
+) -> Result<Finished, BatchError> {
     let prepare = Raw(session.tokenizer().clone());
+    survey(input(items.as_bytes(), "in"), output, options.shard, options.limit)?;
     let mut batch = Batch { session, prepare: &prepare, options, cancel: &CancelHandle::new(), energy: None };
-    batch.run(&mut Lines::new(input.as_bytes(), "input", MAX_LINE_BYTES as u64), output, &mut |_| {})
+    batch.run(input(items.as_bytes(), "in"), output, &mut |_| {})
 }
 
 /// Lines without what differs from run to run.
@@ -107,7 +108,9 @@ fn lines(bytes: &[u8]) -> Vec<Value> {
 }
 
 fn whole(scratch: &Scratch, session: &mut Session<Runner>) -> Vec<u8> {
-    let done = run(session, &input(), &mut Journal::open(&scratch.0).unwrap(), &options()).unwrap();
+    let done = run(session, &items(), &mut Journal::open(&scratch.0).unwrap(), &options()).unwrap();
+    assert_eq!(done.failures.len(), 3);
+    let done = done.progress;
     assert_eq!((done.done, done.resumed, done.failed, done.cancelled), (12, 0, 3, false));
     std::fs::read(&scratch.0).unwrap()
 }
@@ -117,7 +120,7 @@ fn every_item_has_a_line() {
     let scratch = Scratch::new();
     let lines = lines(&whole(&scratch, &mut session()));
     for (i, line) in lines.iter().enumerate() {
-        assert_eq!(line["index"], i);
+        assert_eq!((&line["index"], &line["line"]), (&i.into(), &(i + 1).into()));
         let is_wrong = [4, 5, 7].contains(&i);
         assert_eq!(line.get("error").is_some(), is_wrong, "{line}");
         if !is_wrong {
@@ -126,7 +129,9 @@ fn every_item_has_a_line() {
         }
     }
     assert_eq!((&lines[0]["id"], &lines[5]["id"], lines[2].get("id")), (&"q0".into(), &5.into(), None));
-    assert!(lines[4]["error"].as_str().unwrap().contains("temprature"), "{}", lines[4]);
+    assert_eq!(lines[4]["id"], "four");
+    let error = r#"in, line 5: unknown key "temprature"; did you mean "temperature"?"#;
+    assert_eq!(lines[4]["error"], error);
     assert_eq!(lines[2]["seed"], 7);
     assert_ne!(lines[0]["seed"], lines[1]["seed"]);
 }
@@ -142,32 +147,109 @@ fn a_batch_goes_on_after_a_cut_anywhere() {
         std::fs::write(&scratch.0, &all[..cut]).unwrap();
         session.clear();
         let mut journal = Journal::open(&scratch.0).unwrap();
-        let done = run(&mut session, &input(), &mut journal, &options()).unwrap();
-        let kept = all[..cut].iter().filter(|byte| **byte == b'\n').count();
-        assert_eq!((done.done, done.resumed), (12, kept), "cut at {cut}");
+        let done = run(&mut session, &items(), &mut journal, &options()).unwrap().progress;
+        let whole = all[..cut].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let kept = lines(&all[..whole]).iter().filter(|line| line.get("error").is_none()).count();
+        assert_eq!((done.done, done.resumed, done.failed), (12, kept, 3), "cut at {cut}");
         assert_eq!(lines(&std::fs::read(&scratch.0).unwrap()), expected, "cut at {cut}");
     }
 }
 
+/// Changed lines are asked, moved and mended ones too, and the output gets one line for each item in the order of the
+/// input, with its new place.
 #[test]
-fn other_prompts_are_not_mixed_in() {
+fn only_what_changed_is_asked_again() {
+    let scratch = Scratch::new();
+    let mut session = session();
+    let before = lines(&whole(&scratch, &mut session));
+    let changed = items()
+        .replace("temprature", "temperature")
+        .replace("then 1\"", "then one\"")
+        .replace(r#"{"id": "q9""#, "\n{\"prompt\": \"new\"}\n{\"id\": \"q9\"");
+    let done = run(&mut session, &changed, &mut Journal::open(&scratch.0).unwrap(), &options());
+    let done = done.unwrap().progress;
+    // Asked: the changed, the mended and the new one, and the two that still fail.
+    assert_eq!((done.done, done.resumed, done.failed), (13, 8, 2));
+    let after = lines(&std::fs::read(&scratch.0).unwrap());
+    let fresh = Scratch::new();
+    run(&mut session, &changed, &mut Journal::open(&fresh.0).unwrap(), &options()).unwrap();
+    assert_eq!(after, lines(&std::fs::read(&fresh.0).unwrap()));
+    assert_eq!((&after[11]["id"], &after[11]["line"]), (&"q10".into(), &13.into()));
+    assert_eq!((&after[11]["tokens"], &after[0]), (&before[10]["tokens"], &before[0]));
+}
+
+#[test]
+fn failures_are_asked_again_and_bind_nobody() {
+    let scratch = Scratch::new();
+    let mut session = session();
+    let wrong = "{\"id\": 1}\n{\"id\": 2}\n";
+    for _ in 0..2 {
+        let done = run(&mut session, wrong, &mut Journal::open(&scratch.0).unwrap(), &options()).unwrap();
+        assert_eq!((done.progress.done, done.progress.resumed, done.progress.failed), (2, 0, 2));
+        assert_eq!(std::fs::read(&scratch.0).unwrap().iter().filter(|byte| **byte == b'\n').count(), 2);
+    }
+    // With other options and other prompts.
+    let other = BatchOptions { max_tokens: Some(2), ..options() };
+    let done = run(&mut session, "{\"prompt\": \"a\"}", &mut Journal::open(&scratch.0).unwrap(), &other);
+    assert_eq!(done.unwrap().progress.failed, 0);
+    assert_eq!(lines(&std::fs::read(&scratch.0).unwrap()).len(), 1);
+}
+
+/// Of equal lines each has an answer and a seed of its own.
+#[test]
+fn equal_lines_are_told_apart() {
+    let scratch = Scratch::new();
+    let mut session = session();
+    let items = "{\"prompt\": \"a\"}\n".repeat(3);
+    for resumed in [0, 3] {
+        let done = run(&mut session, &items, &mut Journal::open(&scratch.0).unwrap(), &options());
+        assert_eq!(done.unwrap().progress.resumed, resumed);
+    }
+    let seeds: Vec<Value> = lines(&std::fs::read(&scratch.0).unwrap()).iter().map(|l| l["seed"].clone()).collect();
+    assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2] && seeds[0] != seeds[2], "{seeds:?}");
+}
+
+/// No answer is lost because the input is another or a shorter one.
+#[test]
+fn answers_to_other_prompts_are_not_thrown_away() {
+    let scratch = Scratch::new();
+    let mut session = session();
+    let all = whole(&scratch, &mut session);
+    let mut again = |items: &str, options: &BatchOptions| {
+        run(&mut session, items, &mut Journal::open(&scratch.0).unwrap(), options)
+    };
+    let shorter: String = items().lines().take(10).map(|line| format!("{line}\n")).collect();
+    let refused = again(&shorter, &options());
+    assert!(matches!(refused, Err(BatchError::OtherInput { lost: 2, answers: 9, .. })), "{refused:?}");
+    let other = items().replace("prompt\": \"", "prompt\": \"Now: ");
+    let refused = again(&other, &options());
+    assert!(matches!(refused, Err(BatchError::OtherInput { lost: 9, .. })), "{refused:?}");
+    let shard = BatchOptions { shard: (1, 2), ..options() };
+    assert!(matches!(again(&items(), &shard), Err(BatchError::OtherShard { index: 0, .. })));
+    let run = BatchOptions { max_tokens: Some(7), ..options() };
+    assert!(matches!(again(&items(), &run), Err(BatchError::OtherRun { .. })));
+    assert_eq!(std::fs::read(&scratch.0).unwrap(), all);
+    for foreign in ["a letter\n", "a letter", "{\"prompt\": \"a\"}\n", "{\"index\": 0}\n"] {
+        std::fs::write(&scratch.0, foreign).unwrap();
+        assert!(matches!(Journal::open(&scratch.0), Err(BatchError::Foreign { line: 1, .. })), "{foreign}");
+        assert_eq!(std::fs::read_to_string(&scratch.0).unwrap(), foreign);
+    }
+}
+
+/// From a pipe the input cannot be looked at first: what would be lost is seen at the end, and nothing is.
+#[test]
+fn a_pipe_of_other_prompts_loses_no_answer() {
     let scratch = Scratch::new();
     let mut session = session();
     whole(&scratch, &mut session);
-    let mut again = |input: &str, options: &BatchOptions| {
-        run(&mut session, input, &mut Journal::open(&scratch.0).unwrap(), options)
-    };
-    let other = input().replace("then 1\"", "then one\"");
-    let refused = again(&other, &options());
-    assert!(matches!(refused, Err(BatchError::OtherInput { line: 2, index: 1, .. })), "{refused:?}");
-    let shorter: String = input().lines().take(10).map(|line| format!("{line}\n")).collect();
-    let refused = again(&shorter, &options());
-    assert!(matches!(refused, Err(BatchError::TooManyLines { extra: 2, .. })), "{refused:?}");
-    let shard = BatchOptions { shard: (1, 2), ..options() };
-    assert!(matches!(again(&input(), &shard), Err(BatchError::OtherInput { .. })));
-    std::fs::write(&scratch.0, "a letter\n").unwrap();
-    assert!(matches!(Journal::open(&scratch.0), Err(BatchError::Foreign { line: 1, .. })));
-    assert_eq!(std::fs::read(&scratch.0).unwrap(), b"a letter\n");
+    let prepare = Raw(session.tokenizer().clone());
+    let (options, cancel) = (options(), CancelHandle::new());
+    let session = &mut session;
+    let mut batch = Batch { session, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
+    let mut journal = Journal::open(&scratch.0).unwrap();
+    let refused = batch.run(input(&b"{\"prompt\": \"a\"}"[..], "in"), &mut journal, &mut |_| {});
+    assert!(matches!(refused, Err(BatchError::OtherInput { lost: 9, .. })), "{refused:?}");
+    assert_eq!(lines(&std::fs::read(&scratch.0).unwrap()).len(), 13);
 }
 
 #[test]
@@ -179,7 +261,7 @@ fn shards_together_are_the_whole() {
     for part in 0..3 {
         std::fs::remove_file(&scratch.0).unwrap();
         let options = BatchOptions { shard: (part, 3), ..options() };
-        run(&mut session, &input(), &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
+        run(&mut session, &items(), &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
         merged.extend(lines(&std::fs::read(&scratch.0).unwrap()));
     }
     merged.sort_by_key(|line| line["index"].as_u64());
@@ -190,10 +272,12 @@ fn shards_together_are_the_whole() {
 fn a_limit_counts_what_was_done_before() {
     let scratch = Scratch::new();
     let mut session = session();
-    for (limit, resumed) in [(3, 0), (5, 3), (5, 5)] {
+    // Of five items the fifth fails; a smaller limit takes nothing back.
+    for (limit, expected) in [(3, (3, 0, 0)), (5, (5, 3, 1)), (5, (5, 4, 1)), (2, (5, 4, 1))] {
         let options = BatchOptions { limit: Some(limit), ..options() };
-        let done = run(&mut session, &input(), &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
-        assert_eq!((done.done, done.resumed), (limit, resumed));
+        let done = run(&mut session, &items(), &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
+        let done = done.progress;
+        assert_eq!((done.done, done.resumed, done.failed), expected);
     }
 }
 
@@ -204,18 +288,46 @@ fn a_file_has_one_writer() {
     assert!(matches!(Journal::open(&scratch.0), Err(BatchError::Locked { .. })));
 }
 
+/// A mark before the text and Windows' line ends are no part of it; a line that is not text fails alone.
 #[test]
-fn inputs_that_are_not_lines_of_text_end_the_batch() {
+fn lines_are_read_as_people_save_them() {
     let mut session = session();
+    let scratch = Scratch::new();
     let mut out = |bytes: &[u8]| {
         let prepare = Raw(session.tokenizer().clone());
         let (options, cancel) = (options(), CancelHandle::new());
-        let mut journal = Journal::stream("out", Box::new(std::io::sink()));
-        Batch { session: &mut session, prepare: &prepare, options: &options, cancel: &cancel, energy: None }
-            .run(&mut Lines::new(bytes, "input", MAX_LINE_BYTES as u64), &mut journal, &mut |_| {})
+        let _ = std::fs::remove_file(&scratch.0);
+        let mut journal = Journal::open(&scratch.0).unwrap();
+        let session = &mut session;
+        let mut batch = Batch { session, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
+        let done = batch.run(input(bytes, "in"), &mut journal, &mut |_| {})?;
+        Ok((done.progress, lines(&std::fs::read(&scratch.0).unwrap())))
     };
-    assert!(matches!(out(b"\n\xFF\n"), Err(BatchError::Read(ReadError::NotUtf8 { line: 2, .. }))));
-    let long = vec![b'x'; MAX_LINE_BYTES + 1];
-    assert!(matches!(out(&long), Err(BatchError::Read(ReadError::LineTooLong { line: 1, .. }))));
-    assert_eq!(out(b"").unwrap(), Progress::default());
+    let plain = out(b"{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n").unwrap();
+    assert_eq!(out(b"\xEF\xBB\xBF{\"prompt\": \"a\"}\r\n{\"prompt\": \"b\"}\r\n").unwrap(), plain);
+    let (done, found) = out(b"{\"prompt\": \"a\"}\n\n{\"id\": \"\xE9\"}\n{\"prompt\": \"b\"}").unwrap();
+    assert_eq!((done.done, done.failed), (3, 1));
+    let error = found[1]["error"].as_str().unwrap();
+    assert!(error.contains("line 3") && error.contains("0xE9") && found[1]["line"] == 3, "{error}");
+    let refused: Result<_, BatchError> = out(b"\n\xFF\n");
+    assert!(matches!(refused, Err(BatchError::Read(_))), "{refused:?}");
+    let long = vec![b'x'; MAX_LINE_BYTES as usize + 1];
+    assert!(matches!(out(&long), Err(BatchError::Read(_))));
+    assert_eq!(out(b"").unwrap().0, Progress::default());
+}
+
+#[test]
+fn requests_get_responses() {
+    let scratch = Scratch::new();
+    let request = r#"{"custom_id": "r", "url": "/v1/completions", "body": {"prompt": "a", "max_tokens": 3}}
+{"custom_id": "s", "body": {"prompt": "a", "n": 2}}"#;
+    let options = BatchOptions { model: "tiny".to_owned(), ..options() };
+    run(&mut session(), request, &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
+    let found = lines(&std::fs::read(&scratch.0).unwrap());
+    assert_eq!((&found[0]["custom_id"], &found[0]["error"]), (&"r".into(), &Value::Null));
+    let body = &found[0]["response"]["body"];
+    assert_eq!(body["choices"][0]["text"], found[0]["text"]);
+    assert_eq!((&body["model"], &body["usage"]["completion_tokens"]), (&"tiny".into(), &3.into()));
+    assert_eq!(found[1]["custom_id"], "s");
+    assert!(found[1]["error"]["message"].as_str().unwrap().contains("body.n is 2"), "{}", found[1]);
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::filters::Pipeline;
 use super::score::Scorer;
 use super::{OutputType, Task, TaskError};
+use crate::eval::keys::shown;
 use crate::model::LanguageModel;
 use crate::text::Prompt;
 
@@ -28,6 +29,31 @@ pub(super) struct Question<'a> {
     pub(super) delimiter: &'a str,
     /// Of answers that are drawn at random.
     pub(super) seed: u64,
+}
+
+impl Task {
+    /// Refuses a document whose right answer nobody could give, or whose texts cannot be made.
+    pub(super) fn check(&self, document: usize) -> Result<(), TaskError> {
+        let place = self.place(document);
+        self.text.as_ref().map(|text| text.text(place)).transpose()?;
+        let target = self.target.target(place, self.choices.is_some())?;
+        let Some(choices) = &self.choices else { return Ok(()) };
+        let choices = choices.choices(place)?;
+        let possible = |target: &Value| match target {
+            // A filter may make an answer of another text.
+            Value::String(text) => self.output != OutputType::MultipleChoice || choices.contains(text),
+            target => target.as_u64().is_some_and(|index| index < choices.len() as u64),
+        };
+        let is_possible = match &target {
+            Value::Array(targets) => !targets.is_empty() && targets.iter().all(possible),
+            target => possible(target),
+        };
+        if is_possible {
+            return Ok(());
+        }
+        let (task, found, choices) = (self.name.clone(), shown(&target), choices.len());
+        Err(TaskError::Gold { task, document, found, choices })
+    }
 }
 
 impl Question<'_> {

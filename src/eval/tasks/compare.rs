@@ -54,7 +54,7 @@ pub struct Comparison {
     pub verdict: Verdict,
 }
 
-/// Compares two runs, metric by metric.
+/// Compares two runs, metric by metric. Documents that one of them could not be asked about are left out of both.
 ///
 /// # Errors
 /// If they are not of the same documents, tasks and metrics.
@@ -63,7 +63,14 @@ pub fn compare(first: &[Sample], second: &[Sample]) -> Result<Vec<Comparison>, T
         let metrics: Vec<&str> = sample.sums.iter().map(|(metric, _)| metric.name).collect();
         (sample.task.clone(), sample.filter.clone(), sample.doc_id, sample.doc_hash.clone(), metrics)
     };
-    if first.len() != second.len() || first.iter().zip(second).any(|(a, b)| place(a) != place(b)) {
+    let (mut both_first, mut both_second) = (vec![], vec![]);
+    for (a, b) in first.iter().zip(second).filter(|(a, b)| a.error.is_none() && b.error.is_none()) {
+        both_first.push(a.clone());
+        both_second.push(b.clone());
+    }
+    let is_same_length = first.len() == second.len();
+    let (first, second) = (both_first.as_slice(), both_second.as_slice());
+    if !is_same_length || first.iter().zip(second).any(|(a, b)| place(a) != place(b)) {
         let unpaired = first.iter().zip(second).find(|(a, b)| place(a) != place(b)).map(|(a, _)| a);
         let task = unpaired.or(first.last()).map_or(String::new(), |sample| sample.task.clone());
         return Err(TaskError::NotPaired { task });
@@ -130,6 +137,7 @@ mod tests {
                 filter: "none".to_owned(),
                 doc_id,
                 doc_hash: doc_id.to_string(),
+                error: None,
                 sums: vec![(metric, sums)],
                 excerpt: Default::default(),
             }

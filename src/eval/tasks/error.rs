@@ -26,6 +26,8 @@ pub enum TaskError {
     NoDocuments { file: String },
     #[error("{task}: {key} fails for document {document}: {message}")]
     Field { task: String, key: &'static str, document: usize, message: String },
+    #[error("{task}: document {document}: the right answer, {found}, is none of its {choices} choices")]
+    Gold { task: String, document: usize, found: String, choices: usize },
     #[error("{task}: {wanted} examples were asked for, there are {found} to choose from")]
     TooFewExamples { task: String, wanted: usize, found: usize },
     #[error("there are two tasks named {task}; run them one by one")]
@@ -62,4 +64,20 @@ pub enum TaskError {
     Generate(#[from] GenerateError),
     #[error(transparent)]
     Journal(#[from] BatchError),
+}
+
+impl TaskError {
+    /// Whether one document is to blame, so that others can be asked about.
+    pub(super) fn is_of_document(&self) -> bool {
+        match self {
+            Self::Field { .. }
+            | Self::ContinuationTooLong { .. }
+            | Self::NothingToScore { .. }
+            | Self::NotFinite { .. }
+            | Self::Template(_)
+            | Self::Text(_) => true,
+            Self::Generate(error) => !matches!(error, GenerateError::Model(_)),
+            _ => false,
+        }
+    }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::documents::Document;
 use super::{TaskError, literal};
+use crate::eval::keys::shown;
 use crate::text::DocumentTemplate;
 
 /// Most choices of a document.
@@ -113,10 +114,4 @@ impl Field {
             None => Err(self.fail(at, format!("found {}, expected a list of texts", shown(&value)))),
         }
     }
-}
-
-/// A value for a message.
-pub(super) fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() > 60 { format!("{}...", text.chars().take(60).collect::<String>()) } else { text }
 }

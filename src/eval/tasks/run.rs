@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::ask::{Asked, Question, text_of};
 use super::prompt::{Chat, Prompter};
-use super::sample::{Line, sha256};
+use super::sample::{FailureLine, Line, sha256};
 use super::score::Scorer;
 use super::{OutputType, Sample, Task, TaskError};
-use crate::eval::batch::Journal;
+use crate::eval::batch::{Counts, Journal, Place};
 use crate::files::Fnv;
 use crate::generate::{CancelHandle, GenerateError, Session};
 use crate::model::{LanguageModel, ModelError};
@@ -38,6 +38,8 @@ pub struct EvaluationProgress {
     pub of: usize,
     /// Documents of earlier runs.
     pub resumed: usize,
+    /// Documents that the model could not be asked about.
+    pub failed: usize,
 }
 
 /// An evaluation that ended.
@@ -66,25 +68,22 @@ pub struct Evaluation<'a, M> {
 }
 
 impl<M: LanguageModel> Evaluation<'_, M> {
-    /// Asks about the documents, except those that `output` has lines of; `before` are their samples, in order.
-    /// `progress` is told after every document.
+    /// Asks about the documents, except those that `output` has samples of. `progress` is told after every document. A
+    /// document that the model cannot be asked about gets a line with the reason, and is asked about again next time.
     ///
     /// # Errors
-    /// If a document cannot be asked about, the model fails, or `output` was begun with other documents or settings or
-    /// cannot be written.
+    /// If a task has a document that nobody could answer, the model fails, or `output` was begun with other documents
+    /// or settings or cannot be written.
     pub fn run(
         &mut self,
         output: &mut Journal,
-        before: Vec<Sample>,
         progress: &mut dyn FnMut(EvaluationProgress),
     ) -> Result<Finished, TaskError> {
         self.check_names()?;
         let of = self.tasks.iter().map(|task| self.documents(task) * task.pipelines.len()).sum();
-        let wanted =
-            self.tasks.iter().map(|task| (0..self.documents(task)).filter(|i| self.is_mine(*i)).count());
-        let mut finished = Finished::default();
-        finished.progress.of = wanted.sum();
-        let (run, mut before, mut first) = (self.run_key(), before.into_iter(), 0);
+        let (mut finished, run) = (Finished::default(), self.run_key());
+        finished.progress.of = self.check(output, of, run)?;
+        let mut first = 0;
         for task in self.tasks {
             let mut prompter =
                 Prompter::new(task, self.chat, self.options.system.as_deref(), self.options.seed);
@@ -94,27 +93,23 @@ impl<M: LanguageModel> Evaluation<'_, M> {
                 if !self.is_mine(document) {
                     continue;
                 }
-                let mut done = 0;
-                for pipeline in 0..task.pipelines.len() {
-                    if !output.is_done(at.index + pipeline, &at.input())? {
-                        break;
-                    }
-                    finished.samples.extend(before.next());
-                    done += 1;
-                }
-                if done == task.pipelines.len() {
+                if self.resume(&at, output, &mut finished)? {
                     finished.progress.resumed += 1;
                 } else {
                     let asked = prompter.prompt(document, &examples).and_then(|prompt| {
                         let asked = self.ask(&at, &prompt, prompter.target_delimiter())?;
-                        self.write(&at, (&prompt, &asked), done, (&mut *output, &mut finished.samples))
+                        Ok((prompt, asked))
                     });
                     match asked {
                         Err(TaskError::Generate(GenerateError::Model(ModelError::Cancelled))) => {
                             finished.cancelled = true;
                             return Ok(finished);
                         }
-                        asked => asked?,
+                        Err(error) if error.is_of_document() => {
+                            finished.progress.failed += 1;
+                            write_failure(&at, &error, (&mut *output, &mut finished.samples))?;
+                        }
+                        asked => write(&at, &asked?, (&mut *output, &mut finished.samples))?,
                     }
                 }
                 finished.progress.done += 1;
@@ -122,8 +117,46 @@ impl<M: LanguageModel> Evaluation<'_, M> {
             }
             first += self.documents(task) * task.pipelines.len();
         }
-        output.check_all_used()?;
+        output.finish()?;
         Ok(finished)
+    }
+
+    /// Refuses, before anything is asked, documents that nobody could answer and an output of another run. Gives the
+    /// number of documents to ask about.
+    fn check(&self, output: &Journal, of: usize, run: u64) -> Result<usize, TaskError> {
+        output.check_run(run)?;
+        let (mut first, mut counts, mut mine) = (0, Counts::default(), 0);
+        for task in self.tasks {
+            let documents = self.documents(task);
+            for document in (0..documents).filter(|document| self.is_mine(*document)) {
+                task.check(document)?;
+                let at = At { task, document, index: first + document * task.pipelines.len(), of, run };
+                (0..task.pipelines.len()).for_each(|pipeline| output.count(at.input(pipeline), &mut counts));
+                mine += 1;
+            }
+            first += documents * task.pipelines.len();
+        }
+        // A document is never changed within a run.
+        output.check_kept(Counts { new: 0, ..counts })?;
+        Ok(mine)
+    }
+
+    /// Takes the samples of a document from the output, if it has all.
+    fn resume(
+        &self,
+        at: &At<'_>,
+        output: &mut Journal,
+        finished: &mut Finished,
+    ) -> Result<bool, TaskError> {
+        let inputs: Vec<u64> = (0..at.task.pipelines.len()).map(|pipeline| at.input(pipeline)).collect();
+        let Some(records) = inputs.iter().map(|input| output.answer(*input)).collect::<Option<Vec<_>>>() else {
+            return Ok(false);
+        };
+        for (pipeline, (record, input)) in records.iter().zip(&inputs).enumerate() {
+            finished.samples.push(at.read(&output.line(record)?)?);
+            output.keep(at.place(pipeline), *input);
+        }
+        Ok(true)
     }
 
     fn check_names(&self) -> Result<(), TaskError> {
@@ -170,52 +203,61 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         let scorer = Scorer { session, cancel: self.cancel, task: &task.name, document };
         Question { task, document, prompt, delimiter, seed }.ask(scorer)
     }
+}
 
-    /// Writes the lines of a document from pipeline `done` on and reads them as they will be read later.
-    fn write(
-        &self,
-        at: &At<'_>,
-        (prompt, asked): (&Prompt, &Asked),
-        done: usize,
-        (output, samples): (&mut Journal, &mut Vec<Sample>),
-    ) -> Result<(), TaskError> {
-        let doc = &at.task.documents[at.document];
-        let is_rolling = at.task.output == OutputType::LoglikelihoodRolling;
-        let hashed = if is_rolling { text_of(&asked.target) } else { prompt.text.clone() };
-        let doc_hash = sha256(&serde_json::to_string_pretty(doc).unwrap_or_default());
-        let [prompt_hash, target_hash] = [hashed, text_of(&asked.target)].map(|text| sha256(&text));
-        let judged = asked.judged.iter().zip(&at.task.pipelines).enumerate().skip(done);
-        for (pipeline, ((filtered, values), filters)) in judged {
-            let line = Line {
-                index: at.index + pipeline,
-                of: at.of,
-                input: at.input(),
-                run: format!("{:016x}", at.run),
-                task: &at.task.name,
-                doc_id: at.document,
-                doc,
-                target: &asked.target,
-                arguments: &asked.arguments,
-                resps: &asked.responses,
-                filtered_resps: filtered.clone(),
-                filter: &filters.name,
-                metrics: at.task.measures.iter().map(|measure| measure.metric.name).collect(),
-                doc_hash: &doc_hash,
-                prompt_hash: &prompt_hash,
-                target_hash: &target_hash,
-                values: values.clone(),
-            };
-            let text = serde_json::to_string(&line).unwrap_or_default();
-            let sample = Sample::parse(&text).map_err(|message| TaskError::Sample {
-                file: at.task.name.clone(),
-                line: line.index,
-                message,
-            })?;
-            output.write(&line)?;
-            samples.push(sample);
-        }
-        Ok(())
+/// Writes the lines of a document and reads them as they will be read later.
+fn write(
+    at: &At<'_>,
+    (prompt, asked): &(Prompt, Asked),
+    (output, samples): (&mut Journal, &mut Vec<Sample>),
+) -> Result<(), TaskError> {
+    let doc = &at.task.documents[at.document];
+    let is_rolling = at.task.output == OutputType::LoglikelihoodRolling;
+    let hashed = if is_rolling { text_of(&asked.target) } else { prompt.text.clone() };
+    let [prompt_hash, target_hash] = [hashed, text_of(&asked.target)].map(|text| sha256(&text));
+    for (pipeline, ((filtered, values), filters)) in asked.judged.iter().zip(&at.task.pipelines).enumerate() {
+        let line = Line {
+            of: at.of,
+            task: &at.task.name,
+            doc_id: at.document,
+            doc,
+            target: &asked.target,
+            arguments: &asked.arguments,
+            resps: &asked.responses,
+            filtered_resps: filtered.clone(),
+            filter: &filters.name,
+            metrics: at.task.measures.iter().map(|measure| measure.metric.name).collect(),
+            doc_hash: &at.doc_hash(),
+            prompt_hash: &prompt_hash,
+            target_hash: &target_hash,
+            values: values.clone(),
+        };
+        let hashes = (at.input(pipeline), at.run);
+        samples.push(at.read(&output.write(at.place(pipeline), hashes, &line, false)?)?);
     }
+    Ok(())
+}
+
+/// Writes why there is no answer about a document.
+fn write_failure(
+    at: &At<'_>,
+    error: &TaskError,
+    (output, samples): (&mut Journal, &mut Vec<Sample>),
+) -> Result<(), TaskError> {
+    for (pipeline, filters) in at.task.pipelines.iter().enumerate() {
+        let line = FailureLine {
+            of: at.of,
+            task: &at.task.name,
+            doc_id: at.document,
+            doc: &at.task.documents[at.document],
+            filter: &filters.name,
+            doc_hash: &at.doc_hash(),
+            error: &error.to_string(),
+        };
+        let hashes = (at.input(pipeline), at.run);
+        samples.push(at.read(&output.write(at.place(pipeline), hashes, &line, true)?)?);
+    }
+    Ok(())
 }
 
 /// A document's place in the run.
@@ -230,11 +272,29 @@ struct At<'a> {
 }
 
 impl At<'_> {
-    /// A hash of all that the document's lines depend on.
-    fn input(&self) -> String {
+    /// A hash of all that a line of the document depends on.
+    fn input(&self, pipeline: usize) -> u64 {
         let mut hash = Fnv::default();
         hash.add(&self.run.to_le_bytes());
         hash.add(serde_json::to_string(&self.task.documents[self.document]).unwrap_or_default().as_bytes());
-        format!("{:016x}", hash.finish())
+        hash.add(&(self.index + pipeline).to_le_bytes());
+        hash.finish()
+    }
+
+    fn place(&self, pipeline: usize) -> Place {
+        Place { index: self.index + pipeline, line: None }
+    }
+
+    fn doc_hash(&self) -> String {
+        sha256(&serde_json::to_string_pretty(&self.task.documents[self.document]).unwrap_or_default())
+    }
+
+    /// Reads a line that was written.
+    fn read(&self, line: &str) -> Result<Sample, TaskError> {
+        Sample::parse(line).map_err(|message| TaskError::Sample {
+            file: self.task.name.clone(),
+            line: self.index,
+            message,
+        })
     }
 }

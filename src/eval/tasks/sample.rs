@@ -11,17 +11,11 @@ use super::metrics::{Metric, Sums};
 /// Characters of a text that a report shows.
 const SHOWN_CHARS: usize = 600;
 
-/// A line to be written.
+/// A line to be written, after its place and hashes.
 #[derive(Serialize)]
 pub(super) struct Line<'a> {
-    /// Place in the whole run, from 0.
-    pub(super) index: usize,
     /// Lines of the whole run.
     pub(super) of: usize,
-    /// Hash of the document and of all that the sample depends on.
-    pub(super) input: String,
-    /// Equal for all lines of a run, in however many shards.
-    pub(super) run: String,
     pub(super) task: &'a str,
     /// Place in the task.
     pub(super) doc_id: usize,
@@ -38,6 +32,19 @@ pub(super) struct Line<'a> {
     /// The metrics.
     #[serde(flatten)]
     pub(super) values: Map<String, Value>,
+}
+
+/// The line of a document that the model could not be asked about.
+#[derive(Serialize)]
+pub(super) struct FailureLine<'a> {
+    pub(super) of: usize,
+    pub(super) task: &'a str,
+    pub(super) doc_id: usize,
+    pub(super) doc: &'a Document,
+    pub(super) filter: &'a str,
+    pub(super) doc_hash: &'a str,
+    /// Why.
+    pub(super) error: &'a str,
 }
 
 /// SHA-256 in hexadecimal digits.
@@ -75,6 +82,8 @@ pub struct Sample {
     pub doc_id: usize,
     /// Tells documents apart.
     pub doc_hash: String,
+    /// Why the model could not be asked; there are no sums then.
+    pub error: Option<String>,
     /// What the document adds to each metric.
     pub sums: Vec<(&'static Metric, Sums)>,
     /// For a report.
@@ -90,9 +99,14 @@ struct Read {
     doc_id: usize,
     doc_hash: String,
     filter: String,
+    error: Option<String>,
+    #[serde(default)]
     metrics: Vec<String>,
+    #[serde(default)]
     target: Value,
+    #[serde(default)]
     arguments: Value,
+    #[serde(default)]
     filtered_resps: Value,
     #[serde(flatten)]
     rest: Map<String, Value>,
@@ -108,6 +122,9 @@ impl Sample {
         if read.index >= read.of {
             return Err(format!("index is {}, of is {}", read.index, read.of));
         }
+        if read.error.is_none() && read.metrics.is_empty() {
+            return Err("it has neither metrics nor error".to_owned());
+        }
         let mut sums = vec![];
         for name in &read.metrics {
             let metric = Metric::named(name).ok_or_else(|| format!("there is no metric {name:?}"))?;
@@ -122,8 +139,8 @@ impl Sample {
             answer: tail(&plain(&read.filtered_resps)),
             values: values.collect(),
         };
-        let Read { index, of, run, task, filter, doc_id, doc_hash, .. } = read;
-        Ok(Sample { index, of, run, task, filter, doc_id, doc_hash, sums, excerpt })
+        let Read { index, of, run, task, filter, doc_id, doc_hash, error, .. } = read;
+        Ok(Sample { index, of, run, task, filter, doc_id, doc_hash, error, sums, excerpt })
     }
 }
 
