@@ -142,7 +142,9 @@ fn what_cannot_be_answered_is_told() {
 fn a_mended_line_is_asked_alone() {
     let scratch = scratch("mended");
     let items = |second: &str| {
-        format!("{{\"id\": 1, \"prompt\": \"Lock the front door\"}}\n{{\"id\": 2, {second}\n{{\"id\": 3, \"prompt\": \"What time do you open?\"}}\n")
+        format!(
+            "{{\"id\": 1, \"prompt\": \"Lock the front door\"}}\n{{\"id\": 2, {second}\n{{\"id\": 3, \"prompt\": \"What time do you open?\"}}\n"
+        )
     };
     let run = || scratch.run(&["items.jsonl", "-o", "out.jsonl", "-n", "8"]);
     scratch.write("items.jsonl", items("\"prompt\": \"Hello\", \"max_new_tokens\": 4}"));
@@ -154,7 +156,9 @@ fn a_mended_line_is_asked_alone() {
     let before = scratch.json_lines("out.jsonl");
     assert_eq!((before.len(), &before[1]["id"], &before[1]["line"]), (3, &2.into(), &2.into()));
     assert!(before[1]["error"].as_str().unwrap().contains("did you mean max_tokens?"), "{}", before[1]);
-    for (second, resumed) in [("\"prompt\": \"Hello\", \"max_tokens\": 4}", "2"), ("\"prompt\": \"Goodbye\"}", "2")] {
+    for (second, resumed) in
+        [("\"prompt\": \"Hello\", \"max_tokens\": 4}", "2"), ("\"prompt\": \"Goodbye\"}", "2")]
+    {
         scratch.write("items.jsonl", items(second));
         let (code, _, stderr) = run();
         assert_eq!(code, 0, "{stderr}");
@@ -176,7 +180,9 @@ fn the_output_is_never_a_file_of_someone_else() {
         assert!(code == 2 && stderr.contains("is the input too"), "{output}: {code} {stderr}");
         assert_eq!(scratch.read("in.jsonl"), input);
     }
-    for note in ["A letter.\n", "my precious note", "{\"prompt\": \"a\"}", "{\"index\":0,\"input\":\"a question\"}\n"] {
+    for note in
+        ["A letter.\n", "my precious note", "{\"prompt\": \"a\"}", "{\"index\":0,\"input\":\"a question\"}\n"]
+    {
         scratch.write("note", note);
         let (code, _, stderr) = scratch.run(&["in.jsonl", "-o", "note"]);
         assert!(code == 2 && stderr.contains("note: line 1 was not written by this command"), "{stderr}");

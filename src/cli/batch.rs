@@ -98,7 +98,8 @@ impl Prompts {
     fn messages(&self, item: &Item) -> Vec<Message> {
         let has_own = item.messages.iter().flatten().any(|message| message.role == Role::System);
         let system = item.system.as_ref().or(self.system.as_ref().filter(|_| !has_own));
-        let system = system.filter(|text| !text.trim().is_empty()).map(|text| Message::new(Role::System, text));
+        let system =
+            system.filter(|text| !text.trim().is_empty()).map(|text| Message::new(Role::System, text));
         let given = item.messages.iter().flatten().cloned();
         let prompt = item.prompt.as_ref().map(|prompt| Message::new(Role::User, prompt));
         system.into_iter().chain(given).chain(prompt).collect()

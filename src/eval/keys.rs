@@ -358,12 +358,17 @@ mod tests {
         }
         assert!(matches!(parse(&"[".repeat(100_000)), Err(KeyError::Syntax { .. })));
         assert_eq!(parse(r#"{"b": {"a": 1, "a": 2}}"#), Err(KeyError::Twice { key: "a".to_owned() }));
-        assert_eq!(parse(r#"{"é": [1, -1, 0.5, true, null]}"#).unwrap(), json!({"é": [1, -1, 0.5, true, null]}));
+        assert_eq!(
+            parse(r#"{"é": [1, -1, 0.5, true, null]}"#).unwrap(),
+            json!({"é": [1, -1, 0.5, true, null]})
+        );
     }
 
     #[test]
     fn distances_by_hand() {
-        for (a, b, expected) in [("", "ab", 2), ("top_p", "top_k", 1), ("kitten", "sitting", 3), ("a", "a", 0)] {
+        for (a, b, expected) in
+            [("", "ab", 2), ("top_p", "top_k", 1), ("kitten", "sitting", 3), ("a", "a", 0)]
+        {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }

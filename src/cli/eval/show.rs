@@ -73,7 +73,8 @@ impl Report {
             (_, 0) => {}
             (Some(failure), 1) => output::say(&format!("smolt: 1 document is not in the results: {failure}")),
             (failure, count) => {
-                let first = failure.as_deref().map(|first| format!("; the first: {first}")).unwrap_or_default();
+                let first =
+                    failure.as_deref().map(|first| format!("; the first: {first}")).unwrap_or_default();
                 output::say(&format!("smolt: {count} documents are not in the results{first}"));
             }
         }

@@ -133,9 +133,7 @@ impl Journal {
     /// Refuses an output that was begun with another model or other options. Failures bind nobody.
     pub(in crate::eval) fn check_run(&self, run: u64) -> Result<(), BatchError> {
         match self.answers().find(|record| record.run != run) {
-            Some(record) => {
-                Err(BatchError::OtherRun { file: self.name.clone(), index: record.place.index })
-            }
+            Some(record) => Err(BatchError::OtherRun { file: self.name.clone(), index: record.place.index }),
             None => Ok(()),
         }
     }

@@ -219,7 +219,8 @@ impl<M: LanguageModel> Batch<'_, M> {
     ) -> Result<Option<Option<String>>, BatchError> {
         let Entry { place, input, .. } = *entry;
         let at = |error: String| format!("{name}, line {}: {error}", place.line.unwrap_or_default());
-        let parsed = entry.text.clone().and_then(|line| parse::item(line).map_err(|error| at(error.to_string())));
+        let parsed =
+            entry.text.clone().and_then(|line| parse::item(line).map_err(|error| at(error.to_string())));
         let item = match &parsed {
             Ok(item) => item,
             Err(error) => {

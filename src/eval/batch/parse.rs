@@ -160,7 +160,9 @@ fn message(field: Field) -> Result<Message, KeyError> {
         Value::Array(_) => content.list("")?.into_iter().map(part).collect::<Result<String, _>>()?,
         _ => content.text()?,
     };
-    for (key, expected) in [("name", "nothing: chat templates have no names of speakers"), ("refusal", "nothing")] {
+    for (key, expected) in
+        [("name", "nothing: chat templates have no names of speakers"), ("refusal", "nothing")]
+    {
         if let Some(field) = keys.take(key) {
             return Err(field.expected(expected));
         }
@@ -253,7 +255,9 @@ fn response_schema(field: Field) -> Result<Option<Value>, KeyError> {
 fn asks_for_nothing(key: &str, value: &Value) -> bool {
     match value {
         Value::Bool(asks) => !asks,
-        Value::Number(number) => number.as_f64() == Some(if matches!(key, "n" | "best_of") { 1.0 } else { 0.0 }),
+        Value::Number(number) => {
+            number.as_f64() == Some(if matches!(key, "n" | "best_of") { 1.0 } else { 0.0 })
+        }
         Value::String(text) => text.is_empty() || matches!(text.as_str(), "none" | "auto"),
         Value::Array(items) => items.is_empty() || (key == "modalities" && items == &[json!("text")]),
         Value::Object(map) => map.is_empty(),
@@ -295,7 +299,8 @@ mod tests {
         assert_eq!((found.id.unwrap(), found.is_request, found.raw), (json!("r1"), true, false));
         assert_eq!((found.max_tokens, found.top_k, found.stop), (Some(5), Some(0), None));
         assert_eq!((found.seed, found.schema), (Some(u64::MAX), Some(json!({"type": "string"}))));
-        let completion = item(r#"{"custom_id": 1, "url": "/v1/completions", "body": {"prompt": "a", "stop": "b"}}"#);
+        let completion =
+            item(r#"{"custom_id": 1, "url": "/v1/completions", "body": {"prompt": "a", "stop": "b"}}"#);
         let completion = completion.unwrap();
         assert_eq!((completion.raw, completion.stop), (true, Some(vec!["b".to_owned()])));
         let object = item(r#"{"prompt": "a", "response_format": {"type": "json_object"}}"#).unwrap();
@@ -306,9 +311,18 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (line, expected) in [
-            (r#"{"prompt": "a", "max_new_tokens": 4}"#, r#"unknown key "max_new_tokens"; did you mean max_tokens?"#),
-            (r#"{"prompt": "a", "max_tokens": "5"}"#, r#"max_tokens is "5"; expected a whole number from 0 on"#),
-            (r#"{"prompt": "a", "max_tokens": 1, "max_completion_tokens": 1}"#, "max_tokens and max_completion_tokens"),
+            (
+                r#"{"prompt": "a", "max_new_tokens": 4}"#,
+                r#"unknown key "max_new_tokens"; did you mean max_tokens?"#,
+            ),
+            (
+                r#"{"prompt": "a", "max_tokens": "5"}"#,
+                r#"max_tokens is "5"; expected a whole number from 0 on"#,
+            ),
+            (
+                r#"{"prompt": "a", "max_tokens": 1, "max_completion_tokens": 1}"#,
+                "max_tokens and max_completion_tokens",
+            ),
             (r#"{"prompt": "a", "seed": -1}"#, "seed is -1"),
             (r#"{"prompt": ["a", "b"]}"#, "several prompts are several lines"),
             (r#"{"prompt": " "}"#, "not empty"),
@@ -318,7 +332,10 @@ mod tests {
             (r#"{"prompt": "a", "regex": "a", "choices": ["a"]}"#, "regex and choices"),
             (r#"{"prompt": "a", "messages": [{"role": "user", "content": "b"}]}"#, "prompt and messages"),
             (r#"{"messages": []}"#, "messages is []"),
-            (r#"{"messages": [{"role": "User", "content": "a"}]}"#, r#"messages[0].role is "User"; expected system"#),
+            (
+                r#"{"messages": [{"role": "User", "content": "a"}]}"#,
+                r#"messages[0].role is "User"; expected system"#,
+            ),
             (r#"{"messages": [{"role": "user", "content": null}]}"#, "messages[0].content is missing"),
             (
                 r#"{"url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}}"#,
@@ -326,7 +343,10 @@ mod tests {
             ),
             (r#"{"url": "/v1/embeddings", "body": {}}"#, "url is"),
             (r#"{"body": {"max_tokens": 1}}"#, "prompt or messages is missing"),
-            (r#"{"body": {"messages": [{"role": "user", "content": "a"}], "temprature": 1}}"#, r#"body."temprature""#),
+            (
+                r#"{"body": {"messages": [{"role": "user", "content": "a"}], "temprature": 1}}"#,
+                r#"body."temprature""#,
+            ),
             (r#"{"prompt": "a", "id": 1, "id": 2}"#, r#"the key "id" is there twice"#),
             (r#"{"conversations": []}"#, "expected messages"),
             ("[1, 2]", "found [1,2], expected an object such as"),

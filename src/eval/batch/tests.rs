@@ -205,7 +205,8 @@ fn equal_lines_are_told_apart() {
         let done = run(&mut session, &items, &mut Journal::open(&scratch.0).unwrap(), &options());
         assert_eq!(done.unwrap().progress.resumed, resumed);
     }
-    let seeds: Vec<Value> = lines(&std::fs::read(&scratch.0).unwrap()).iter().map(|l| l["seed"].clone()).collect();
+    let seeds: Vec<Value> =
+        lines(&std::fs::read(&scratch.0).unwrap()).iter().map(|l| l["seed"].clone()).collect();
     assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2] && seeds[0] != seeds[2], "{seeds:?}");
 }
 
@@ -299,7 +300,8 @@ fn lines_are_read_as_people_save_them() {
         let _ = std::fs::remove_file(&scratch.0);
         let mut journal = Journal::open(&scratch.0).unwrap();
         let session = &mut session;
-        let mut batch = Batch { session, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
+        let mut batch =
+            Batch { session, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
         let done = batch.run(input(bytes, "in"), &mut journal, &mut |_| {})?;
         Ok((done.progress, lines(&std::fs::read(&scratch.0).unwrap())))
     };

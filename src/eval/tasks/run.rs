@@ -142,14 +142,10 @@ impl<M: LanguageModel> Evaluation<'_, M> {
     }
 
     /// Takes the samples of a document from the output, if it has all.
-    fn resume(
-        &self,
-        at: &At<'_>,
-        output: &mut Journal,
-        finished: &mut Finished,
-    ) -> Result<bool, TaskError> {
+    fn resume(&self, at: &At<'_>, output: &mut Journal, finished: &mut Finished) -> Result<bool, TaskError> {
         let inputs: Vec<u64> = (0..at.task.pipelines.len()).map(|pipeline| at.input(pipeline)).collect();
-        let Some(records) = inputs.iter().map(|input| output.answer(*input)).collect::<Option<Vec<_>>>() else {
+        let Some(records) = inputs.iter().map(|input| output.answer(*input)).collect::<Option<Vec<_>>>()
+        else {
             return Ok(false);
         };
         for (pipeline, (record, input)) in records.iter().zip(&inputs).enumerate() {
