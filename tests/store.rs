@@ -342,6 +342,31 @@ fn a_pulled_model_runs_by_every_name_and_goes_again() {
 }
 
 #[test]
+fn the_first_model_is_offered_as_the_default() {
+    let (server, _) = Server::with_model();
+    let user = User::new("offered", &server);
+    let first = user.ok(&["pull", "org/tiny", "--alias", "small"]);
+    assert!(first.err.contains("smolt use small makes it the default"), "{}", first.err);
+    assert!(!user.ok(&["pull", "org/tiny:Q8_0"]).err.contains("smolt use"), "only the first");
+    user.ok(&["rm", "--yes", "org/tiny:Q8_0"]);
+    user.ok(&["use", "small"]);
+    assert!(!user.ok(&["pull", "org/tiny"]).err.contains("smolt use"), "there is a default");
+    assert_eq!(user.ok(&["use"]).out, "small\n");
+}
+
+/// On a terminal it asks; only a yes, or Enter, makes it the default.
+#[test]
+fn who_is_there_is_asked_about_the_default() {
+    for (typed, expected) in [("\n", "small\n"), ("y\n", "small\n"), ("n\n", "demo\n"), ("\u{4}", "demo\n")] {
+        let (server, _) = Server::with_model();
+        let user = User::new("asked", &server);
+        let (code, shown) = on_terminal(user.command(&["pull", "org/tiny", "--alias", "small"]), typed);
+        assert!(code == 0 && shown.contains("[Y/n]"), "{shown}");
+        assert_eq!(user.ok(&["use"]).out, expected, "{typed:?}");
+    }
+}
+
+#[test]
 fn a_changed_file_is_noticed() {
     let (server, model) = Server::with_model();
     let user = User::new("changed", &server);
@@ -894,7 +919,7 @@ fn on_terminal(mut command: Command, keys: &str) -> (i32, String) {
 fn a_person_sees_how_far_it_is_and_is_asked() {
     let (server, model) = Server::with_model();
     let user = User::new("terminal", &server);
-    let (code, shown) = on_terminal(user.command(&["pull", "org/tiny"]), "");
+    let (code, shown) = on_terminal(user.command(&["pull", "org/tiny"]), "n\n");
     assert_eq!(code, 0, "{shown}");
     assert!(shown.contains("\r\x1b[K  0 %  0 B of 1.5 MiB"), "{shown:?}");
     let last = shown.rfind("\x1b[K").unwrap();
@@ -915,6 +940,6 @@ fn a_person_sees_how_far_it_is_and_is_asked() {
 
     let mut dumb = user.command(&["pull", "org/tiny"]);
     dumb.env("TERM", "dumb");
-    let (code, shown) = on_terminal(dumb, "");
+    let (code, shown) = on_terminal(dumb, "n\n");
     assert!(code == 0 && !shown.contains('\x1b'), "{shown:?}");
 }

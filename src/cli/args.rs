@@ -21,7 +21,7 @@ const MAX_THREADS: i64 = 256;
 /// Which model.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ModelArgs {
-    /// Model: a GGUF file, an installed model or an alias; without it, the built-in demo model
+    /// Model: a GGUF file, a preset, an alias or an installed model [default: the one of smolt use, else the built-in demo model]
     #[arg(short, long, value_name = "MODEL", env = "SMOLT_MODEL")]
     pub(super) model: Option<PathBuf>,
 

@@ -61,7 +61,7 @@ pub struct BatchArgs {
     limit: Option<usize>,
 
     #[command(flatten)]
-    generation: GenerationArgs,
+    pub(super) generation: GenerationArgs,
 }
 
 /// Reads the I-th of N parts.

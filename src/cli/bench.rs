@@ -33,8 +33,12 @@ Examples:
   smolt bench --synthetic smollm2-135m:q4_0 -p 0 -n 32 -d 0,1024 --json"
 )]
 pub struct BenchArgs {
+    /// The model, as with -m
+    #[arg(value_name = "MODEL", conflicts_with = "synthetic")]
+    pub(super) named: Option<PathBuf>,
+
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
 
     /// Random weights in the shape of a known model
     #[arg(long, value_name = "SHAPE:TYPE", overrides_with = "model")]

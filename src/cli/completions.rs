@@ -46,11 +46,18 @@ pub(super) fn completions(args: &CompletionsArgs, mut command: Command) -> Resul
     Ok(Exit::Ok)
 }
 
+/// A command and all below it.
+fn collect(command: &Command, found: &mut Vec<Command>) {
+    command.get_subcommands().for_each(|command| collect(command, found));
+    found.push(command.clone());
+}
+
 /// Writes a page of each command.
 pub(super) fn man(args: &ManArgs, command: Command) -> Result<Exit, CliError> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
-    let commands: Vec<Command> = command.get_subcommands().chain([&command]).cloned().collect();
+    let mut commands = vec![];
+    collect(&command, &mut commands);
     for command in &commands {
         let page = clap_mangen::Man::new(command.clone());
         let mut text = vec![];

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::CliError;
-use super::output::note;
+use super::output::report;
 use crate::files::{ReadError, read_text};
 use crate::generate::{Choice, Constraint, Draw, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES};
 use crate::text::Tokenizer;
@@ -89,5 +89,5 @@ pub(super) fn note_choices(choices: &[Choice]) {
         .iter()
         .map(|choice| format!("  {:.6}  {:>10.4}  {:?}", choice.probability, choice.logprob, choice.text))
         .collect();
-    note(format_args!("probability, log-probability of each choice\n{}", lines.join("\n")));
+    report(format_args!("probability, log-probability of each choice\n{}", lines.join("\n")));
 }

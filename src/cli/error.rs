@@ -15,7 +15,9 @@ use crate::text::{TemplateError, TextError};
 
 use super::chat::ChatError;
 use super::config::ConfigError;
+use super::line::UsageError;
 use super::memory::show_bytes;
+use super::preset::PresetError;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,16 @@ pub enum CliError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    #[error(transparent)]
+    Preset(#[from] PresetError),
+    #[error("{name} is a preset, and here a model is expected")]
+    OnlyPreset { name: String },
+    #[error("{name} cannot be an alias: it is {what} already")]
+    TakenAlias { name: String, what: &'static str },
+    #[error("{} is not UTF-8", .path.display())]
+    NotUtf8Path { path: std::path::PathBuf },
     #[error("{what} would be removed; nobody is there to be asked")]
     NotAsked { what: String },
     #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]
@@ -94,6 +106,10 @@ pub enum CliError {
     },
     #[error("there is no prompt")]
     NoPrompt,
+    #[error("there is no prompt: {model} is the model")]
+    OnlyModel { model: String },
+    #[error("the prompt is given twice: with --prompt, and as {words:?}")]
+    TwoPrompts { words: String },
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -121,7 +137,14 @@ impl CliError {
             Self::Eval(error) => eval_exit(error),
             Self::Batch(error) => batch_exit(error),
             Self::Store(error) => store_exit(error),
-            Self::Config(_) | Self::NotAsked { .. } => Exit::Usage,
+            Self::Preset(PresetError::Io { .. }) => Exit::Runtime,
+            Self::Config(_)
+            | Self::Usage(_)
+            | Self::Preset(_)
+            | Self::TakenAlias { .. }
+            | Self::OnlyPreset { .. }
+            | Self::NotUtf8Path { .. }
+            | Self::NotAsked { .. } => Exit::Usage,
             Self::Task(error) => task_exit(error),
             Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
@@ -130,6 +153,8 @@ impl CliError {
             | Self::NoMetric { .. }
             | Self::NoPrompt
             | Self::Read(_)
+            | Self::OnlyModel { .. }
+            | Self::TwoPrompts { .. }
             | Self::Template(TemplateError::UnknownName { .. })
             | Self::BadId { .. } => Exit::Usage,
             Self::Saved(SavedError::Write(_)) => Exit::Runtime,
@@ -150,11 +175,25 @@ impl CliError {
             Self::NoTask => "name a task file (YAML) or documents (JSONL); see smolt eval --help",
             Self::NoTemplate => "leave --chat off, or name a template with --template",
             Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",
+            Self::OnlyModel { model } => {
+                return Some(format!(
+                    "smolt chat {model} talks with it, smolt run {model} \"…\" asks it; after -- every word is the prompt"
+                ));
+            }
+            Self::TwoPrompts { .. } => "leave one out",
             Self::Chat(error) => return error.hint(),
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_)) => return None,
             Self::Saved(_) => "remove it or name another; a new session needs no file",
             Self::Store(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
+            Self::Usage(error) => return error.hint(),
+            Self::Preset(error) => return error.hint().map(str::to_owned),
+            Self::TakenAlias { .. } => "choose another name",
+            Self::OnlyPreset { name } => {
+                return Some(format!(
+                    "smolt chat {name} begins with it; smolt preset show {name} tells its model"
+                ));
+            }
             Self::NotAsked { .. } => "--yes removes without a question",
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",

@@ -15,9 +15,6 @@ pub(super) struct GenerationArgs {
     pub(super) model: ModelArgs,
 
     #[command(flatten)]
-    pub(super) resources: ResourceArgs,
-
-    #[command(flatten)]
     pub(super) prompting: PromptArgs,
 
     /// Tokens of an answer at most [default: as many as the context holds]
@@ -33,13 +30,16 @@ pub(super) struct GenerationArgs {
     no_loop_guard: bool,
 
     #[command(flatten)]
-    pub(super) lookup: LookupArgs,
+    pub(super) sampling: SamplingArgs,
 
     #[command(flatten)]
     pub(super) grammar: GrammarArgs,
 
     #[command(flatten)]
-    pub(super) sampling: SamplingArgs,
+    pub(super) resources: ResourceArgs,
+
+    #[command(flatten)]
+    pub(super) lookup: LookupArgs,
 }
 
 impl GenerationArgs {

@@ -12,6 +12,7 @@ use super::demo;
 use super::error::CliError;
 use super::memory::MemoryPlan;
 use super::output::note;
+use super::preset;
 use crate::generate::Session;
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
@@ -49,6 +50,7 @@ pub(super) fn file(model: &Path) -> Result<Cow<'_, Path>, CliError> {
     };
     let (Some(name), false) = (model.to_str(), is_there) else { return Ok(Cow::Borrowed(model)) };
     match Store::of_user() {
+        Ok(_) if preset::exists(model) => Err(CliError::OnlyPreset { name: name.to_owned() }),
         Ok(store) => Ok(Cow::Owned(store.resolve(name)?)),
         Err(_) => Ok(Cow::Borrowed(model)),
     }
@@ -62,7 +64,7 @@ pub(super) fn open(args: &ModelArgs) -> Result<GgufFile, CliError> {
     match &args.model {
         Some(model) => Ok(GgufFile::open(&file(model)?)?),
         None => {
-            note(format_args!("using {}; name another with -m FILE", demo::NAME));
+            demo::say();
             Ok(demo::open()?)
         }
     }

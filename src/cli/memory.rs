@@ -21,7 +21,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
         .find_map(|(letter, unit)| Some((short.strip_suffix(*letter)?, *unit)))
         .unwrap_or((short, 1));
     let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-    bytes.filter(|&n| n > 0).ok_or_else(|| "not a size such as 200M or 1G".to_owned())
+    bytes.filter(|&n| n > 0).ok_or_else(|| "expected a size such as 200M or 1G".to_owned())
 }
 
 /// Shows a number of bytes to a tenth of its unit.

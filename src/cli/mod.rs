@@ -9,9 +9,11 @@
 //!
 //! ```text
 //! run, chat, batch, eval, plan, show, tokenize, pack, bench, perplexity   one command each
-//! pull, models          fetching models; list, rm and alias
+//! pull, list, models    fetching models; listing them; rm and alias
+//! default, preset       the model where none is named; models with settings
 //! completions           files for shells and for man
-//! config                configuration files, before the command line is read
+//! config                settings that hold without being typed
+//! line                  from what was typed to a command
 //! args                  arguments that commands share
 //! generation            those of commands that answer
 //!   prompt, sampling    how messages become a prompt, and how tokens are chosen
@@ -40,12 +42,15 @@ mod chat;
 mod completions;
 mod config;
 mod constrain;
+mod default;
 mod demo;
 mod error;
 mod eval;
 mod generation;
 mod input;
 mod interrupt;
+mod line;
+mod list;
 mod load;
 mod memory;
 mod models;
@@ -53,6 +58,7 @@ mod output;
 mod pack;
 mod perplexity;
 mod plan;
+mod preset;
 mod progress;
 mod prompt;
 #[cfg(feature = "pull")]
@@ -66,14 +72,18 @@ mod tokenize;
 pub use chat::ChatError;
 pub use config::ConfigError;
 pub use error::{CliError, Exit};
+pub use line::UsageError;
+pub use preset::PresetError;
 
-use clap::{CommandFactory, FromArgMatches};
+use self::args::ModelArgs;
+use self::line::Words;
 
 const EXAMPLES: &str = "\
 Examples:
   smolt run \"Turn on the kitchen lights\"
-  smolt chat -m model.gguf
-  smolt run -m model.gguf --system \"Answer in one sentence.\" \"Why is the sky blue?\"
+  smolt run model.gguf \"Why is the sky blue?\"
+  smolt chat model.gguf
+  smolt run -m model.gguf --system \"Be brief.\" \"Why is the sky blue?\"
   smolt run -m model.gguf \"Summarize this:\" < letter.txt > summary.txt
   smolt plan -m model.gguf -c 2048 --max-memory 200M
   echo \"Hello world\" | smolt tokenize -m model.gguf
@@ -88,6 +98,10 @@ Options with a variable in brackets may be set in the environment, or in a file:
 #[derive(Debug, clap::Parser)]
 #[command(name = "smolt", version, about = "Runs small language models on small computers", after_help = EXAMPLES)]
 pub struct Cli {
+    /// Say nothing but answers and errors
+    #[arg(short, long, global = true, display_order = 99)]
+    pub quiet: bool,
+
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -111,12 +125,18 @@ pub enum Command {
     /// Fetch a model from the Hugging Face hub
     #[cfg(feature = "pull")]
     Pull(pull::PullArgs),
-    /// List the models that are installed
-    List(models::ListArgs),
-    /// Remove models or aliases
+    /// List models, aliases and presets
+    #[command(alias = "ls")]
+    List(list::ListArgs),
+    /// Choose the model that is used where none is named
+    Use(default::UseArgs),
+    /// Remove models, aliases or presets
+    #[command(aliases = ["remove", "delete", "uninstall"])]
     Rm(models::RmArgs),
     /// Give a model a short name
     Alias(models::AliasArgs),
+    /// Keep a model with settings under a name
+    Preset(preset::PresetArgs),
     /// Turn text into token ids, or back
     Tokenize(tokenize::TokenizeArgs),
     /// Measure how well a model predicts a text
@@ -133,25 +153,52 @@ pub enum Command {
     Man(completions::ManArgs),
 }
 
-/// Reads the command line, with configuration files below it; asked for help, or wrong, it ends the process as clap does.
+impl Command {
+    /// What says which model.
+    fn model(&mut self) -> Option<&mut ModelArgs> {
+        Some(match self {
+            Command::Run(args) => &mut args.generation.model,
+            Command::Chat(args) => &mut args.generation.model,
+            Command::Batch(args) => &mut args.generation.model,
+            Command::Eval(args) => &mut args.model,
+            Command::Plan(args) => &mut args.model,
+            Command::Show(args) => &mut args.model,
+            Command::Tokenize(args) => &mut args.model,
+            Command::Perplexity(args) => &mut args.model,
+            Command::Pack(args) => &mut args.model,
+            Command::Bench(args) => &mut args.model,
+            _ => return None,
+        })
+    }
+
+    /// Keeps the word that was taken for the model, for what is said if there is nothing else.
+    fn take_model(&mut self, word: &str) {
+        if let Command::Run(args) = self {
+            args.taken = Some(word.to_owned());
+        }
+    }
+
+    /// The words of which the first may be the model.
+    fn words(&mut self) -> Option<Words<'_>> {
+        Some(match self {
+            Command::Run(args) => Words::Text(&mut args.words),
+            Command::Tokenize(args) => Words::Text(&mut args.words),
+            Command::Chat(args) => Words::Model(&mut args.named),
+            Command::Plan(args) => Words::Model(&mut args.named),
+            Command::Show(args) => Words::Model(&mut args.named),
+            Command::Pack(args) => Words::Model(&mut args.named),
+            Command::Bench(args) => Words::Model(&mut args.named),
+            _ => return None,
+        })
+    }
+}
+
+/// Reads the command line, with configuration files below it; asked for help, it ends the process as clap does.
 ///
 /// # Errors
-/// If a configuration file cannot be used.
+/// If a configuration file cannot be used, or the line makes no sense.
 pub fn parse() -> Result<Cli, CliError> {
-    let command = match config::configured(Cli::command()) {
-        Ok(command) => command,
-        Err(error) => {
-            // Help is given all the same.
-            if let Err(other) = Cli::command().try_get_matches()
-                && !other.use_stderr()
-            {
-                other.exit();
-            }
-            return Err(error.into());
-        }
-    };
-    let matches = command.get_matches();
-    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit()))
+    line::parse()
 }
 
 /// Runs a command.
@@ -168,16 +215,18 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Show(args) => show::execute(args),
         #[cfg(feature = "pull")]
         Command::Pull(args) => pull::execute(args),
-        Command::List(args) => models::list(args),
+        Command::List(args) => list::execute(args),
+        Command::Use(args) => default::execute(args),
+        Command::Preset(args) => preset::execute(args),
         Command::Rm(args) => models::remove(args),
         Command::Alias(args) => models::alias(args),
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),
         Command::Pack(args) => pack::execute(args),
         Command::Bench(args) => bench::execute(args),
-        Command::Config(args) => config::execute(args, &Cli::command()),
-        Command::Completions(args) => completions::completions(args, Cli::command()),
-        Command::Man(args) => completions::man(args, Cli::command()),
+        Command::Config(args) => config::execute(args, &line::command()),
+        Command::Completions(args) => completions::completions(args, line::command()),
+        Command::Man(args) => completions::man(args, line::command()),
     };
     match result {
         Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Ok),

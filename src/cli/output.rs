@@ -2,13 +2,34 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
 use super::error::CliError;
 
-/// Says something on standard error. If nobody listens, nothing is lost.
+/// Whether notes are wanted.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out all notes, or does not.
+pub(super) fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Whether only answers and errors are wanted.
+pub(super) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Says something on standard error, unless only answers and errors are wanted. If nobody listens, nothing is lost.
 pub(super) fn note(text: impl std::fmt::Display) {
+    if !is_quiet() {
+        report(text);
+    }
+}
+
+/// Says on standard error what was asked for.
+pub(super) fn report(text: impl std::fmt::Display) {
     whole(format!("smolt: {text}\n"));
 }
 
@@ -38,10 +59,10 @@ pub(super) fn quoted(bytes: &[u8]) -> String {
     text + "\""
 }
 
-/// Says on standard error what went wrong, why, and what to do about it.
-pub(super) fn complain(error: &CliError) {
+/// What went wrong, and why.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         // Some messages hold their cause already.
         if !message.contains(&error.to_string()) {
@@ -49,6 +70,12 @@ pub(super) fn complain(error: &CliError) {
         }
         cause = error.source();
     }
+    message
+}
+
+/// Says on standard error what went wrong, why, and what to do about it.
+pub(super) fn complain(error: &CliError) {
+    let message = with_causes(error);
     let hint = error.hint().map_or(String::new(), |hint| format!("\nhint: {hint}"));
     say(&format!("smolt: {message}{hint}"));
 }
@@ -68,6 +95,14 @@ fn printable(text: &str) -> Cow<'_, str> {
 pub(super) fn write(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(CliError::Output)
+}
+
+/// Writes lines that hold names of files or texts of the user; on a terminal, control characters are shown as U+FFFD.
+///
+/// # Errors
+/// As [`write`].
+pub(super) fn write_table(text: &str) -> Result<(), CliError> {
+    if is_terminal() { write(printable(text).as_bytes()) } else { write(text.as_bytes()) }
 }
 
 /// Writes a value as one line of JSON.

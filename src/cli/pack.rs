@@ -24,8 +24,12 @@ Example:
   smolt pack -m model.gguf"
 )]
 pub struct PackArgs {
+    /// The model, as with -m
+    #[arg(value_name = "MODEL")]
+    pub(super) named: Option<std::path::PathBuf>,
+
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
 
     /// Print one line of JSON
     #[arg(long)]

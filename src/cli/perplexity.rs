@@ -37,7 +37,7 @@ Example:
 )]
 pub struct PerplexityArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
 
     /// Text file; - for standard input
     #[arg(value_name = "FILE")]

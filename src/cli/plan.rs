@@ -20,8 +20,12 @@ Example:
   smolt plan -m model.gguf -c 2048 --max-memory 200M"
 )]
 pub struct PlanArgs {
+    /// The model, as with -m
+    #[arg(value_name = "MODEL")]
+    pub(super) named: Option<std::path::PathBuf>,
+
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
 
     #[command(flatten)]
     resources: ResourceArgs,

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use super::output::is_quiet;
+
 /// Time between two lines.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -18,7 +20,8 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new() -> Self {
         let is_dumb = std::env::var("TERM").is_ok_and(|term| term.eq_ignore_ascii_case("dumb"));
-        Self { can_show: io::stderr().is_terminal() && !is_dumb, shown: false, last: None, start: None }
+        let can_show = io::stderr().is_terminal() && !is_dumb && !is_quiet();
+        Self { can_show, shown: false, last: None, start: None }
     }
 
     /// Shows `done` of `total`, as `show` writes amounts.

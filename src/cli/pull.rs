@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::default;
 use super::error::{CliError, Exit};
 use super::memory::show_bytes;
 use super::output::{self, note};
@@ -95,6 +96,9 @@ pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
     } else {
         output::write(format!("{}\n", model.path.display()).as_bytes())?;
     }
+    let repository = name.repository();
+    let short = args.alias.as_deref().unwrap_or(&repository);
+    default::offer(&store, if store.find(&repository).is_ok() { short } else { &model.name })?;
     Ok(Exit::Ok)
 }
 

@@ -38,12 +38,12 @@ Examples:
   smolt show model.gguf --hash"
 )]
 pub struct ShowArgs {
-    /// A GGUF file, an installed model or an alias, as with -m
-    #[arg(value_name = "MODEL", conflicts_with = "model")]
-    file: Option<std::path::PathBuf>,
+    /// The model, as with -m
+    #[arg(value_name = "MODEL")]
+    pub(super) named: Option<std::path::PathBuf>,
 
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
 
     /// Compute the SHA-256 of the whole file
     #[arg(long)]
@@ -158,12 +158,8 @@ struct TemplateReport {
 
 /// Reads and prints.
 pub(super) fn execute(args: &ShowArgs) -> Result<Exit, CliError> {
-    let model = match &args.file {
-        Some(path) => ModelArgs { model: Some(path.clone()), ..args.model.clone() },
-        None => args.model.clone(),
-    };
-    let file = load::open(&model)?;
-    let mut report = Report::new(&file, &model)?;
+    let file = load::open(&args.model)?;
+    let mut report = Report::new(&file, &args.model)?;
     report.identify(&file, args.hash);
     if args.json {
         output::write_json(&report)?;

@@ -15,15 +15,21 @@ const SHOWN_CHARS: usize = 40;
 #[command(
     args_override_self = true,
     after_help = "\
-Text is read from standard input to its last byte. No start or end token is added.
+The text is the words, with spaces between, else standard input to its last byte. A first word that names a model is
+the model. No start or end token is added.
 
 Examples:
+  smolt tokenize \"Hello world\"
   printf 'Hello world' | smolt tokenize -m model.gguf
   echo '9707 1879' | smolt tokenize -m model.gguf --decode"
 )]
 pub struct TokenizeArgs {
+    /// The text, perhaps behind the model; without it, standard input
+    #[arg(value_name = "TEXT", allow_negative_numbers = true)]
+    pub(super) words: Vec<String>,
+
     #[command(flatten)]
-    model: ModelArgs,
+    pub(super) model: ModelArgs,
 
     /// Turn ids, separated by white space or commas or as a JSON array, into text
     #[arg(long)]
@@ -41,7 +47,10 @@ pub struct TokenizeArgs {
 /// Reads, converts, writes.
 pub(super) fn execute(args: &TokenizeArgs) -> Result<Exit, CliError> {
     let tokenizer = load::tokenizer(&load::open(&args.model)?, &args.model)?;
-    let text = input::read_text(MAX_INPUT_BYTES)?;
+    let text = match args.words.as_slice() {
+        [] => input::read_text(MAX_INPUT_BYTES)?,
+        words => words.join(" "),
+    };
     if args.decode { decode(args, &tokenizer, &text) } else { encode(args, &tokenizer, &text) }
 }
 

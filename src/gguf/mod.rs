@@ -50,6 +50,7 @@ pub const ALIGNMENT_KEY: &str = "general.alignment";
 /// Alignment of tensor data in bytes where [`ALIGNMENT_KEY`] is absent.
 pub const DEFAULT_ALIGNMENT: u32 = 32;
 
-const MAGIC: [u8; 4] = *b"GGUF";
+/// The first bytes of a file.
+pub const MAGIC: [u8; 4] = *b"GGUF";
 /// The version the writer produces.
 const VERSION: u32 = 3;

@@ -24,6 +24,8 @@ pub enum StoreError {
     Ambiguous { name: String, matches: Vec<String> },
     #[error("the alias {alias} stands for {target}, which is not there")]
     Dangling { alias: String, target: String },
+    #[error("{} holds more than {limit} files and folders; not all are listed", .folder.display())]
+    TooMany { folder: PathBuf, limit: usize },
     #[error("there is no alias {name}")]
     NoAlias { name: String },
     #[error(transparent)]

@@ -12,6 +12,8 @@ use crate::files::{Sha256Hex, read_text_if_there, write_whole};
 
 /// Most models that are listed.
 const MAX_MODELS: usize = 10_000;
+/// Most files and folders that are looked at.
+const MAX_ENTRIES: usize = 100_000;
 /// Folders below `models`: organisation, repository and those of a file's path.
 const MAX_DEPTH: usize = 6;
 /// Longest record or alias, in bytes.
@@ -62,6 +64,25 @@ pub struct Alias {
     pub name: String,
     /// A path, or the name of an installed model.
     pub target: String,
+}
+
+/// What is there, and what could not be read.
+#[derive(Debug)]
+pub struct Survey<T> {
+    /// By name.
+    pub found: Vec<T>,
+    /// Why some are missing.
+    pub problems: Vec<StoreError>,
+}
+
+impl<T> Survey<T> {
+    /// What was found, unless that is nothing because it could not be read.
+    fn into_result(mut self) -> Result<Vec<T>, StoreError> {
+        match self.problems.pop() {
+            Some(problem) if self.found.is_empty() => Err(problem),
+            _ => Ok(self.found),
+        }
+    }
 }
 
 impl Record {
@@ -122,33 +143,47 @@ impl Store {
         files::Lock::take(self.home.join("pull.lock"), waiting)
     }
 
-    /// All models, by name.
+    /// All models, by name, as far as folders can be read.
     ///
     /// # Errors
-    /// If a folder cannot be read.
+    /// If there are none because a folder cannot be read.
     pub fn list(&self) -> Result<Vec<Installed>, StoreError> {
-        let (root, mut found) = (self.models(), vec![]);
+        self.survey().into_result()
+    }
+
+    /// All models, and what could not be read. Links are followed, to another disk for example, but not to folders that
+    /// hold the models' own.
+    pub fn survey(&self) -> Survey<Installed> {
+        let (root, mut survey) = (self.models(), Survey { found: vec![], problems: vec![] });
+        let mut left = MAX_ENTRIES;
         let mut folders = vec![(root.clone(), 0)];
         while let Some((folder, depth)) = folders.pop() {
-            for path in entries(&folder)? {
+            let paths = entries(&folder).unwrap_or_else(|problem| {
+                survey.problems.push(problem);
+                vec![]
+            });
+            for path in paths {
                 let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-                if hidden || found.len() == MAX_MODELS {
+                if hidden || survey.found.len() == MAX_MODELS {
                     continue;
                 }
-                // Links are followed: to files of another disk, for example.
+                let Some(rest) = left.checked_sub(1) else {
+                    survey.problems.push(StoreError::TooMany { folder: root, limit: MAX_ENTRIES });
+                    return survey.sorted();
+                };
+                left = rest;
                 let Ok(data) = fs::metadata(&path) else { continue };
-                if data.is_dir() && depth < MAX_DEPTH {
+                if data.is_dir() && depth < MAX_DEPTH && !holds(&path, &root) {
                     folders.push((path, depth + 1));
                 } else if data.is_file()
                     && let Some(name) = name_of(&root, &path)
                 {
                     let record = Record::beside(&path);
-                    found.push(Installed { name, path, bytes: data.len(), record });
+                    survey.found.push(Installed { name, path, bytes: data.len(), record });
                 }
             }
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        survey.sorted()
     }
 
     /// The file that a name means: of an alias, else of an installed model, by its whole name, `ORG/REPO`,
@@ -234,22 +269,38 @@ impl Store {
         Ok(())
     }
 
-    /// All aliases, by name.
+    /// All aliases that can be read, by name.
     ///
     /// # Errors
-    /// If one cannot be read.
+    /// If there are none because they cannot be read.
     pub fn aliases(&self) -> Result<Vec<Alias>, StoreError> {
-        let mut found = vec![];
-        for path in entries(&self.aliases_folder())? {
+        self.survey_aliases().into_result()
+    }
+
+    /// All aliases, and what could not be read.
+    pub fn survey_aliases(&self) -> Survey<Alias> {
+        let mut survey = Survey { found: vec![], problems: vec![] };
+        let paths = entries(&self.aliases_folder()).unwrap_or_else(|problem| {
+            survey.problems.push(problem);
+            vec![]
+        });
+        for path in paths {
             let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_alias(name));
-            if let Some(name) = name
-                && let Some(target) = self.alias(name)?
-            {
-                found.push(Alias { name: name.to_owned(), target });
+            let Some(name) = name else { continue };
+            match self.alias(name) {
+                Ok(target) => {
+                    survey.found.extend(target.map(|target| Alias { name: name.to_owned(), target }))
+                }
+                Err(problem) => survey.problems.push(problem),
             }
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        survey.found.sort_by(|a, b| a.name.cmp(&b.name));
+        survey
+    }
+
+    /// Whether there is an alias of this name, readable or not.
+    pub fn has_alias(&self, name: &str) -> bool {
+        is_alias(name) && self.aliases_folder().join(name).symlink_metadata().is_ok()
     }
 
     /// What an alias stands for; nothing if there is none of this name.
@@ -260,8 +311,8 @@ impl Store {
         if !is_alias(name) {
             return Ok(None);
         }
-        let text = read_text_if_there(&self.aliases_folder().join(name), MAX_SMALL)?;
-        Ok(text.map(|text| text.trim_end_matches('\n').to_owned()))
+        let file = self.aliases_folder().join(name);
+        read_text_if_there(&file, MAX_SMALL)?.map(|text| one_line(&file, &text)).transpose()
     }
 
     /// Makes an alias of a file or an installed model, or changes it; what it stands for.
@@ -293,11 +344,18 @@ impl Store {
     /// # Errors
     /// If there is none, or it cannot be removed.
     pub fn remove_alias(&self, name: &str) -> Result<(), StoreError> {
-        if self.alias(name)?.is_none() {
+        if !self.has_alias(name) {
             return Err(StoreError::NoAlias { name: name.to_owned() });
         }
         let path = self.aliases_folder().join(name);
         fs::remove_file(&path).map_err(StoreError::io("remove", &path))
+    }
+}
+
+impl Survey<Installed> {
+    fn sorted(mut self) -> Self {
+        self.found.sort_by(|a, b| a.name.cmp(&b.name));
+        self
     }
 }
 
@@ -335,6 +393,28 @@ fn name_of(root: &Path, path: &Path) -> Option<String> {
         [org, repo, file @ ..] if !file.is_empty() => format!("{org}/{repo}:{}", file.join("/")),
         parts => parts.join("/"),
     })
+}
+
+/// Whether a folder, a link to one in particular, is or holds this one.
+fn holds(folder: &Path, inner: &Path) -> bool {
+    match (folder.canonicalize(), inner.canonicalize()) {
+        (Ok(folder), Ok(inner)) => inner.starts_with(folder),
+        _ => false,
+    }
+}
+
+/// The name or path that a small file holds.
+///
+/// # Errors
+/// [`StoreError::BadRecord`] if it holds none, or something else.
+pub(super) fn one_line(file: &Path, text: &str) -> Result<String, StoreError> {
+    let name = text.trim_end_matches(['\n', '\r']);
+    let problem = match () {
+        () if name.is_empty() => "it is empty",
+        () if name.contains(char::is_control) => "it holds control characters or several lines",
+        () => return Ok(name.to_owned()),
+    };
+    Err(StoreError::BadRecord { file: file.to_owned(), problem: problem.to_owned() })
 }
 
 /// Paths in a folder; none if it does not exist.

@@ -7,6 +7,7 @@
 //! HOME/models/ORG/REPO/FILE.gguf.json   where it is from, its SHA-256 ([`Record`])
 //! HOME/models/FILE.gguf                 a model that somebody put there
 //! HOME/aliases/NAME                     what a short name stands for
+//! HOME/default                          the model that is meant where none is named
 //! HOME/models/.partial/KEY.part         what there is of an unfinished download
 //! HOME/pull.lock                        held by the one process that downloads
 //! ```
@@ -18,6 +19,7 @@
 //! name         ORG/REPO:FILE, checked
 //! choose       which of a repository's files
 //! installed    finding, listing and removing models; aliases
+//! default      the model that is meant where none is named
 //! files        whole files or none, locks, SHA-256
 //! environment  what variables say of the hub and its user
 //! address      addresses and headers
@@ -32,6 +34,7 @@
 //! needed of the hub is two requests; `ureq`, on which `hf-hub` was built, makes them.
 
 mod choose;
+mod default;
 mod error;
 mod files;
 mod installed;
@@ -47,7 +50,7 @@ mod hub;
 mod pull;
 
 pub use self::error::StoreError;
-pub use self::installed::{Alias, Installed, Record, Store, check_alias};
+pub use self::installed::{Alias, Installed, Record, Store, Survey, check_alias};
 pub use self::name::HubName;
 
 #[cfg(feature = "pull")]

@@ -60,11 +60,15 @@ lines between \"\"\" and \"\"\" are one. Only answers go to standard output.
 
 Examples:
   smolt chat
-  smolt chat -m model.gguf --system \"Answer in one sentence.\"
+  smolt chat model.gguf --system \"Answer in one sentence.\"
   smolt chat -m model.gguf --session kiosk.session
   printf 'Turn on the kitchen lights\\nAnd the blinds down\\n' | smolt chat"
 )]
 pub struct ChatArgs {
+    /// The model, as with -m
+    #[arg(value_name = "MODEL")]
+    pub(in crate::cli) named: Option<PathBuf>,
+
     /// Go on with the session in this file, with all that was computed, and save it there at the end
     #[arg(long, value_name = "FILE", env = "SMOLT_SESSION")]
     session: Option<PathBuf>,
@@ -78,7 +82,7 @@ pub struct ChatArgs {
     stats: bool,
 
     #[command(flatten)]
-    generation: GenerationArgs,
+    pub(in crate::cli) generation: GenerationArgs,
 }
 
 /// What to do after a line.

@@ -110,7 +110,7 @@ pub struct EvalArgs {
     report: Option<PathBuf>,
 
     #[command(flatten)]
-    model: ModelArgs,
+    pub(in crate::cli) model: ModelArgs,
 
     #[command(flatten)]
     resources: ResourceArgs,

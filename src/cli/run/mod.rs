@@ -25,11 +25,14 @@ use crate::text::MAX_MESSAGE_BYTES;
 #[command(
     args_override_self = true,
     after_help = "\
-The prompt is the argument, followed by the files, followed by standard input, which is read unless it is a terminal.
+The prompt is the words, with spaces between, followed by the files, followed by standard input, which is read unless it is a terminal.
+A first word that names a model (a GGUF file, a preset, an alias, an installed model, or demo) is the model, unless -m is
+typed; after -- every word is the prompt.
 Only the answer goes to standard output.
 
 Examples:
   smolt run \"Turn on the kitchen lights\"
+  smolt run model.gguf \"Why is the sky blue?\"
   smolt run -m model.gguf \"Summarize this:\" -f letter.txt > summary.txt
   git diff | smolt run -m model.gguf \"Explain these changes:\"
   smolt run --session kiosk.session \"And now the blinds\"
@@ -39,8 +42,17 @@ Examples:
   smolt run -m model.gguf --json \"Why is the sky blue?\" | jq -r .text"
 )]
 pub struct RunArgs {
-    /// What to answer; - for standard input
+    /// What to answer, perhaps behind the model; - for standard input
+    #[arg(value_name = "PROMPT", allow_negative_numbers = true)]
+    pub(in crate::cli) words: Vec<String>,
+
+    /// What to answer
+    #[arg(short, long, value_name = "TEXT", hide = true)]
     prompt: Option<String>,
+
+    /// The word that was taken for the model.
+    #[arg(skip)]
+    pub(in crate::cli) taken: Option<String>,
 
     /// Files that follow the prompt; may be given several times
     #[arg(short, long, value_name = "FILE")]
@@ -65,13 +77,29 @@ pub struct RunArgs {
     logprobs: Option<u16>,
 
     #[command(flatten)]
-    generation: GenerationArgs,
+    pub(in crate::cli) generation: GenerationArgs,
+}
+
+impl RunArgs {
+    /// The prompt: what was typed, the files, standard input.
+    fn read_prompt(&self) -> Result<String, CliError> {
+        let words = Some(self.words.join(" ")).filter(|_| !self.words.is_empty());
+        let typed = match (&self.prompt, words) {
+            (Some(_), Some(words)) => return Err(CliError::TwoPrompts { words }),
+            (prompt, words) => prompt.clone().or(words),
+        };
+        let prompt = input::prompt(typed.as_deref(), &self.file, MAX_MESSAGE_BYTES);
+        prompt.map_err(|error| match (error, &self.taken) {
+            (CliError::NoPrompt, Some(model)) => CliError::OnlyModel { model: model.clone() },
+            (error, _) => error,
+        })
+    }
 }
 
 /// Loads the model and answers the prompt.
 pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     let form = args.generation.grammar.read()?;
-    let prompt = input::prompt(args.prompt.as_deref(), &args.file, MAX_MESSAGE_BYTES)?;
+    let prompt = args.read_prompt()?;
     let started = Instant::now();
     let planned = args.generation.plan(&args.generation.model)?;
     let sampler = args.generation.sampler(&planned)?;
@@ -95,7 +123,7 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
         }
     }
     if args.stats {
-        note(format_args!("statistics\n{}", report::stats(&report, &planned, &loaded)));
+        output::report(format_args!("statistics\n{}", report::stats(&report, &planned, &loaded)));
     }
     let is_cancelled = outcome.finish == FinishReason::Cancelled;
     if let Some(path) = &args.session {

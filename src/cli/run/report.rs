@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::load::{Loaded, Planned};
 use super::super::memory::show_bytes;
-use super::super::output::{note, quoted};
+use super::super::output::{quoted, report};
 use crate::eval::probe::peak_rss;
 use crate::generate::{Choice, Outcome, Timings, TokenEvent};
 use crate::model::LanguageModel;
@@ -87,7 +87,7 @@ pub(super) fn note_tokens(tokens: &[TokenReport]) {
         format!("  {}", parts.join("  "))
     });
     let lines: Vec<String> = lines.collect();
-    note(format_args!("log-probability of each token\n{}", lines.join("\n")));
+    report(format_args!("log-probability of each token\n{}", lines.join("\n")));
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,108 @@
+//! From what was typed to a command.
+//!
+//! # Design
+//!
+//! ```text
+//! declare   the options as clap knows them, with their other names
+//! help      what -h and --help show
+//! words     whether the first word is the model
+//! usage     what is said of a line that makes no sense
+//! foreign   options of llama.cpp and ollama that there are not
+//! value     what an option's value may be
+//! ```
+//!
+//! A command declares its options once, with clap. All that is done to every command alike is done here.
+
+mod declare;
+mod foreign;
+mod help;
+mod usage;
+mod value;
+mod words;
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command, FromArgMatches};
+
+pub(super) use self::declare::command;
+pub use self::usage::UsageError;
+pub(super) use self::value::{is_number, is_switch, refusal};
+pub(super) use self::words::{Named, Words, named};
+
+use self::words::Taken;
+
+use super::error::CliError;
+use super::{Cli, config, output, preset};
+
+/// Reads the command line, with configuration files below it; asked for help, it ends the process as clap does.
+///
+/// # Errors
+/// If a configuration file cannot be used, or the line makes no sense.
+pub(super) fn parse() -> Result<Cli, CliError> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let plain = command();
+    let settings = config::settings(&plain);
+    let layers = match config::layers(&settings) {
+        Ok(layers) => layers,
+        Err(error) => {
+            // Help is given all the same.
+            if let Err(other) = plain.try_get_matches_from(&arguments)
+                && !other.use_stderr()
+            {
+                other.exit();
+            }
+            return Err(error.into());
+        }
+    };
+    let configured = config::configured(plain, &layers);
+    foreign::refuse(&configured, &arguments)?;
+    let mut line = Line::read(&configured, &arguments)?;
+    output::set_quiet(line.cli.quiet);
+    let named = line.cli.command.model().and_then(|model| model.model.clone());
+    let preset = named.map_or(Ok(None), |name| preset::find(&name, &settings))?;
+    if let Some(preset) = &preset {
+        // What is typed wins over what the preset says: it is read again.
+        line = Line::read(&config::with_preset(configured, &preset.layer), &arguments)?;
+    }
+    let Line { mut cli, matches, word } = line;
+    word.iter().for_each(Taken::say);
+    let is_named = word.is_some() || preset.is_some();
+    config::note_local(&layers, &matches, preset.as_ref().map(|preset| &preset.layer), is_named);
+    if let Some(model) = cli.command.model() {
+        if let Some(preset) = preset {
+            model.model = Some(preset.model.into());
+        }
+        words::settle_demo(model);
+    }
+    Ok(cli)
+}
+
+/// What was typed, as clap understands it.
+struct Line {
+    cli: Cli,
+    matches: ArgMatches,
+    /// The word that is the model.
+    word: Option<Taken>,
+}
+
+impl Line {
+    fn read(command: &Command, arguments: &[OsString]) -> Result<Line, CliError> {
+        let fail = |error| explained(&error, command, arguments);
+        let matches = command.clone().try_get_matches_from(arguments).map_err(fail)?;
+        let mut cli = Cli::from_arg_matches(&matches).map_err(fail)?;
+        let word = words::settle(&mut cli.command, &matches, arguments)?;
+        Ok(Line { cli, matches, word })
+    }
+}
+
+/// Ends the process if help was asked for, else says what is wrong.
+fn explained(error: &clap::Error, command: &Command, arguments: &[OsString]) -> CliError {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    // Until it is built, options cannot say how they are written.
+    let mut command = command.clone();
+    command.build();
+    UsageError::new(error, &command, arguments).into()
+}

@@ -1,0 +1,502 @@
+//! `smolt preset`: a model with its settings under one name.
+//!
+//! A preset is a file of the user's, with the keys of configuration files. Where its name is given for a model it is that
+//! model with these settings; what is typed on the command line wins over them.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind as ClapError;
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+use serde::Serialize;
+
+use super::chat::ChatArgs;
+use super::config::{self, Layer, MODEL, Origin, Setting, key_of};
+use super::error::{CliError, Exit};
+use super::line::{Named, is_number, is_switch, named};
+use super::models::is_wanted;
+use super::output::{self, note};
+use super::run::RunArgs;
+use super::{default, demo, line};
+use crate::files::write_whole;
+use crate::store::{Store, check_alias};
+
+/// Most presets that are listed.
+const MAX_PRESETS: usize = 10_000;
+/// How the name of a preset's file ends.
+const EXTENSION: &str = "toml";
+
+/// Why a preset cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum PresetError {
+    #[error("there is no preset {}", .name.display())]
+    None { name: PathBuf },
+    #[error("there is no folder for presets: neither XDG_CONFIG_HOME nor HOME is set")]
+    NoFolder,
+    #[error("{name} cannot be a preset: it is {what} already")]
+    Taken { name: String, what: &'static str },
+    #[error("{}: {MODEL} is missing", .file.display())]
+    NoModel { file: PathBuf },
+    #[error("{}, line {line}: {MODEL}: {model} is a preset; expected a file, an alias or an installed model", .file.display())]
+    Nested { file: PathBuf, line: usize, model: String },
+    #[error("{key}: {text:?} cannot be kept in a file")]
+    Text { key: String, text: String },
+    #[error("cannot {action} {}", .file.display())]
+    Io { action: &'static str, file: PathBuf, source: std::io::Error },
+}
+
+impl PresetError {
+    /// What to do about it, where the message does not say.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::None { .. } => Some("smolt preset lists them"),
+            Self::NoFolder => Some("set HOME"),
+            Self::Taken { .. } => Some("choose another name"),
+            Self::NoModel { .. } => {
+                Some("add a line such as model = \"small\"; \"demo\" is the built-in one")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Arguments of `smolt preset`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_override_self = true,
+    after_help = "\
+A preset is a model with its settings: the file NAME.toml in the folder presets beside config.toml, with the same keys
+(see smolt help config). Its name stands where a model stands. What is typed wins over the preset, the preset over
+variables and configuration files. smolt rm removes it too.
+
+Examples:
+  smolt preset save museum -m small --system \"You are the guide of a museum.\" --temp 0.2
+  smolt run museum \"When do you open?\"
+  smolt chat museum
+  smolt preset show museum
+  smolt preset rm museum"
+)]
+pub struct PresetArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Action {
+    /// Keep a model with settings under a name, or change what is kept
+    Save(Save),
+    /// List presets
+    #[command(alias = "ls")]
+    List(List),
+    /// Show what a preset sets
+    Show(Show),
+    /// Remove presets
+    #[command(aliases = ["remove", "delete"])]
+    Rm(Remove),
+}
+
+#[derive(Clone, Debug, Default, clap::Args)]
+struct List {
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Show {
+    /// The preset
+    name: PathBuf,
+
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Remove {
+    /// Presets
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<PathBuf>,
+
+    /// Ask nothing
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// What `smolt preset save` was given.
+#[derive(Clone, Debug)]
+struct Save {
+    name: String,
+    /// Keys and values, as typed.
+    values: Vec<(String, String)>,
+}
+
+/// The options that a preset may keep: those of run and chat that have a key.
+fn kept() -> Vec<Arg> {
+    let commands = [
+        <RunArgs as clap::Args>::augment_args(Command::new("run")),
+        <ChatArgs as clap::Args>::augment_args(Command::new("chat")),
+    ];
+    let mut kept: Vec<Arg> = vec![];
+    for arg in commands.iter().flat_map(Command::get_arguments) {
+        if key_of(arg).is_some() && !kept.iter().any(|known| known.get_id() == arg.get_id()) {
+            // Anew: without its variable, its default and what it does not go with.
+            let own = Arg::new(arg.get_id().clone())
+                .long(arg.get_long().unwrap_or_default().to_owned())
+                .short(arg.get_short());
+            let own = own.help(arg.get_help().cloned().unwrap_or_default()).action(arg.get_action().clone());
+            let own = own.value_parser(arg.get_value_parser().clone());
+            kept.push(match arg.get_value_names() {
+                Some(names) => own.value_names(names.to_vec()),
+                None => own,
+            });
+        }
+    }
+    kept
+}
+
+impl clap::Args for Save {
+    fn augment_args(command: Command) -> Command {
+        let name = Arg::new("name").value_name("NAME").required(true).help("Its name");
+        command.args_override_self(true).arg(name).args(kept())
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Save {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Save, clap::Error> {
+        let name = matches.get_one::<String>("name").cloned().unwrap_or_default();
+        let mut values = vec![];
+        for arg in kept() {
+            let id = arg.get_id().as_str();
+            if matches.value_source(id) != Some(clap::parser::ValueSource::CommandLine) {
+                continue;
+            }
+            let text = if is_switch(&arg) {
+                Some("true".to_owned())
+            } else {
+                let last = matches.get_raw(id).and_then(Iterator::last);
+                last.map(|text| text.to_str().map(str::to_owned).ok_or(())).transpose().map_err(|()| {
+                    clap::Error::raw(ClapError::InvalidUtf8, "a preset keeps only UTF-8 text")
+                })?
+            };
+            values.extend(text.map(|text| (id.to_owned(), text)));
+        }
+        Ok(Save { name, values })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Save::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// A preset that was read.
+#[derive(Clone, Debug)]
+pub(super) struct Preset {
+    pub(super) name: String,
+    pub(super) layer: Layer,
+    /// As the file names it.
+    pub(super) model: String,
+}
+
+/// Says that there is no such preset.
+pub(super) fn none(name: &Path) -> CliError {
+    PresetError::None { name: name.to_owned() }.into()
+}
+
+fn folder() -> Result<PathBuf, PresetError> {
+    config::user_folder().map(|folder| folder.join("presets")).ok_or(PresetError::NoFolder)
+}
+
+/// The file of a preset, which need not be there; nothing if there can be none of this name.
+fn file_of(name: &Path) -> Option<PathBuf> {
+    let name = name.to_str().filter(|name| check_alias(name).is_ok())?;
+    Some(folder().ok()?.join(format!("{name}.{EXTENSION}")))
+}
+
+/// Whether there is a preset of this name.
+pub(super) fn exists(name: &Path) -> bool {
+    file_of(name).is_some_and(|file| file.symlink_metadata().is_ok())
+}
+
+/// The preset of this name, unless there is a file called so.
+///
+/// # Errors
+/// If its file cannot be read, or is wrong.
+pub(super) fn find(name: &Path, settings: &[Setting]) -> Result<Option<Preset>, CliError> {
+    let is_file = fs::metadata(name).is_ok_and(|data| !data.is_dir());
+    if is_file || !exists(name) { Ok(None) } else { read(name, settings).map(Some) }
+}
+
+fn read(name: &Path, settings: &[Setting]) -> Result<Preset, CliError> {
+    let file = file_of(name).ok_or_else(|| none(name))?;
+    let layer = Layer::read(Origin::Preset, file.clone(), settings)?;
+    if layer.entries.is_none() {
+        return Err(none(name));
+    }
+    let model = layer.get(MODEL).ok_or(PresetError::NoModel { file: file.clone() })?;
+    if exists(Path::new(&model.text)) && !Path::new(&model.text).is_file() {
+        return Err(PresetError::Nested { file, line: model.line, model: model.text.clone() }.into());
+    }
+    let model = model.text.clone();
+    Ok(Preset { name: name.display().to_string(), layer, model })
+}
+
+/// The names of all presets.
+///
+/// # Errors
+/// If their folder cannot be read.
+pub(super) fn names() -> Result<Vec<String>, PresetError> {
+    let Ok(folder) = folder() else { return Ok(vec![]) };
+    let failed = |source| PresetError::Io { action: "read the folder", file: folder.clone(), source };
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = vec![];
+    for entry in entries.take(MAX_PRESETS) {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).filter(|name| check_alias(name).is_ok());
+        if path.extension().is_some_and(|end| end == EXTENSION) {
+            names.extend(name.map(str::to_owned));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A preset as lists show it.
+#[derive(Serialize)]
+pub(super) struct Row {
+    pub(super) name: String,
+    file: Option<PathBuf>,
+    /// Null if its file is wrong.
+    pub(super) model: Option<String>,
+    settings: serde_json::Map<String, serde_json::Value>,
+    /// What is wrong with its file.
+    pub(super) problem: Option<String>,
+}
+
+/// All presets; of those that are wrong, what is wrong.
+///
+/// # Errors
+/// If their folder cannot be read.
+pub(super) fn rows() -> Result<Vec<Row>, CliError> {
+    let settings = config::settings(&line::command());
+    Ok(names()?.into_iter().map(|name| Row::new(name, &settings)).collect())
+}
+
+impl Row {
+    fn new(name: String, settings: &[Setting]) -> Row {
+        let file = file_of(Path::new(&name));
+        match read(Path::new(&name), settings) {
+            Ok(preset) => {
+                let entries = preset.layer.entries.iter().flatten().filter(|entry| entry.key != MODEL);
+                let settings = entries.map(|entry| (entry.key.clone(), entry.text.clone().into())).collect();
+                Row { name, file, model: Some(preset.model), settings, problem: None }
+            }
+            Err(error) => {
+                let problem = Some(output::with_causes(&error));
+                Row { name, file, model: None, settings: serde_json::Map::new(), problem }
+            }
+        }
+    }
+}
+
+/// Saves, lists, shows or removes.
+pub(super) fn execute(args: &PresetArgs) -> Result<Exit, CliError> {
+    match &args.action {
+        None => list(&List::default())?,
+        Some(Action::List(args)) => list(args)?,
+        Some(Action::Save(args)) => save(args)?,
+        Some(Action::Show(args)) => show(args)?,
+        Some(Action::Rm(args)) => {
+            for name in &args.names {
+                if !exists(name) {
+                    return Err(none(name));
+                }
+            }
+            for name in &args.names {
+                let what = format!("the preset {}", name.display());
+                if is_wanted(args.yes, &what)? {
+                    remove(name)?;
+                    note(format_args!("removed {what}"));
+                    Store::of_user().map_or(Ok(()), |store| default::forget_if_gone(&store))?;
+                }
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Removes a preset.
+///
+/// # Errors
+/// If it cannot be removed.
+pub(super) fn remove(name: &Path) -> Result<(), CliError> {
+    let file = file_of(name).ok_or_else(|| none(name))?;
+    fs::remove_file(&file).map_err(|source| PresetError::Io { action: "remove", file, source }.into())
+}
+
+fn list(args: &List) -> Result<(), CliError> {
+    let rows = rows()?;
+    if args.json {
+        return output::write_json(&rows);
+    }
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for row in &rows {
+        let keys: Vec<&str> = row.settings.keys().map(String::as_str).collect();
+        let model = row.model.as_deref().unwrap_or("not usable");
+        let line = format!("{:<width$}  {model}  {}", row.name, keys.join(", "));
+        text += &format!("{}\n", line.trim_end());
+    }
+    output::write_table(&text)?;
+    if rows.is_empty() {
+        note("there are no presets; smolt preset save NAME -m MODEL … keeps one");
+    }
+    rows.iter().filter_map(|row| row.problem.as_ref()).for_each(|problem| note(problem));
+    Ok(())
+}
+
+fn show(args: &Show) -> Result<(), CliError> {
+    let settings = config::settings(&line::command());
+    if !exists(&args.name) {
+        return Err(none(&args.name));
+    }
+    let preset = read(&args.name, &settings)?;
+    if args.json {
+        return output::write_json(&Row::new(preset.name, &settings));
+    }
+    let entries: Vec<&config::Entry> = preset.layer.entries.iter().flatten().collect();
+    let width = entries.iter().map(|entry| entry.key.len()).max().unwrap_or(0);
+    let line = |entry: &&config::Entry| format!("{:<width$}  {}\n", entry.key, entry.text.escape_debug());
+    output::write_table(&entries.iter().map(line).collect::<String>())?;
+    note(preset.layer.file.display());
+    Ok(())
+}
+
+fn save(args: &Save) -> Result<(), CliError> {
+    let name = &args.name;
+    check_alias(name)?;
+    let taken = |what| PresetError::Taken { name: name.clone(), what };
+    match named(Path::new(name)) {
+        Some(Named::Demo) => return Err(taken("the built-in model").into()),
+        Some(Named::Alias) => return Err(taken("an alias").into()),
+        Some(Named::Installed) => return Err(taken("an installed model").into()),
+        Some(Named::File | Named::Preset) | None => {}
+    }
+    let settings = config::settings(&line::command());
+    let text = text(args, &settings)?;
+    let folder = folder()?;
+    let file = folder.join(format!("{name}.{EXTENSION}"));
+    // What would not be read back is not written.
+    config::entries(&file.display().to_string(), &text, &settings)?;
+    let existed = file.exists();
+    let failed = |source| PresetError::Io { action: "make the folder", file: folder.clone(), source };
+    fs::create_dir_all(&folder).map_err(failed)?;
+    write_whole(&file, text.as_bytes())?;
+    let what = if existed { "changed" } else { "kept" };
+    note(format_args!(
+        "{what}: {}; smolt run {name} \"…\" asks it, smolt chat {name} talks with it",
+        file.display()
+    ));
+    Ok(())
+}
+
+/// The file that keeps what was typed.
+fn text(args: &Save, settings: &[Setting]) -> Result<String, CliError> {
+    let typed = args.values.iter().find(|(key, _)| key == MODEL).map_or(demo::SHORT, |(_, model)| model);
+    let mut lines = format!("{MODEL} = {}\n", quoted(&model(typed)?));
+    for (key, value) in args.values.iter().filter(|(key, _)| key != MODEL) {
+        let setting = settings.iter().find(|setting| setting.key == *key);
+        let bad = || PresetError::Text { key: key.clone(), text: value.clone() };
+        let arg = setting.map(|setting| &setting.arg).ok_or_else(bad)?;
+        lines += &format!("{key} = {}\n", literal(arg, value).ok_or_else(bad)?);
+    }
+    Ok(lines)
+}
+
+/// What a preset calls its model: a path that holds everywhere, or a name.
+fn model(typed: &str) -> Result<String, CliError> {
+    let path = Path::new(typed);
+    match named(path) {
+        Some(Named::Preset) => {
+            let file = folder()?;
+            Err(PresetError::Nested { file, line: 1, model: typed.to_owned() }.into())
+        }
+        Some(Named::File) => Ok(whole(typed)),
+        Some(_) => Ok(typed.to_owned()),
+        None => Ok(Store::of_user()?.find(typed)?.name),
+    }
+}
+
+/// The path from the root; what is not UTF-8 stays as it is.
+fn whole(path: &str) -> String {
+    std::path::absolute(path)
+        .ok()
+        .and_then(|path| path.to_str().map(str::to_owned))
+        .unwrap_or(path.to_owned())
+}
+
+/// A value as TOML has it.
+fn literal(arg: &Arg, value: &str) -> Option<String> {
+    if is_switch(arg) {
+        return Some(value.to_owned());
+    }
+    let integer = value.parse::<i128>().ok().map(|number| number.to_string());
+    if is_number(arg) {
+        let float = || value.parse::<f64>().ok().map(|number| format!("{number:?}"));
+        return integer.or_else(float).or_else(|| Some(quoted(value)));
+    }
+    let is_path = arg.get_value_parser().type_id() == std::any::TypeId::of::<PathBuf>();
+    let is_template = arg.get_id() == "template" && Path::new(value).is_file();
+    Some(quoted(&if is_path || is_template { whole(value) } else { value.to_owned() }))
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted += "\\n",
+            c if c.is_control() => quoted += &format!("\\u{:04X}", c as u32),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_back() {
+        for text in ["", "a \"b\" \\ c", "line\nline\t\r\u{1}\u{7f}\u{85}é€😀", "# [x] = '''"] {
+            let table = format!("system = {}", quoted(text));
+            let table: toml::de::DeTable<'_> =
+                toml::de::DeTable::parse(&table).map(toml::Spanned::into_inner).unwrap();
+            let found = table.iter().next().unwrap().1.get_ref().as_str().unwrap().to_owned();
+            assert_eq!(found, text);
+        }
+    }
+
+    #[test]
+    fn every_key_of_run_and_chat_can_be_kept() {
+        let settings = config::settings(&line::command());
+        let kept = kept();
+        for setting in settings {
+            assert!(kept.iter().any(|arg| arg.get_id() == setting.key.as_str()), "{}", setting.key);
+            assert!(!is_switch(&setting.arg) || matches!(setting.arg.get_action(), clap::ArgAction::SetTrue));
+        }
+    }
+}
