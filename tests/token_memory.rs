@@ -7,16 +7,17 @@
 mod counting;
 
 use counting::CALLS;
-use smolt::generate::{Request, SamplerOptions, Session, Timings};
+use smolt::generate::{CallFormat, Layout, Request, SamplerOptions, Session, Timings};
 use smolt::gguf::GgufFile;
 use smolt::kernels::{Kernels, KvType};
 use smolt::model::{Model, RunOptions, Runner};
-use smolt::text::{EncodeOptions, Tokenizer, TokenizerOptions};
+use smolt::text::{EncodeOptions, ReasoningMarks, Tokenizer, TokenizerOptions};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 const TOKENS: usize = 60;
+const MARKS: ReasoningMarks = ReasoningMarks { open: "T", close: "the", answer: ("", "") };
 
 /// Allocations between the first token and the last of an answer.
 fn allocations(
@@ -24,6 +25,7 @@ fn allocations(
     prompt: &[u32],
     sampler: SamplerOptions,
     lookup: usize,
+    layout: Option<&Layout>,
 ) -> (usize, Timings) {
     let stop = ["never said".to_owned()];
     let request = Request {
@@ -33,6 +35,7 @@ fn allocations(
         logprobs: Some(3),
         lookup,
         loop_guard: true,
+        layout,
         ..Request::new(prompt)
     };
     let (mut seen, mut first, mut last) = (0, 0, 0);
@@ -65,9 +68,18 @@ fn no_allocation_per_token() {
         let options = RunOptions { context: 128, threads, logit_rows: 8, kv: KvType::F16 };
         let runner = Runner::new(Arc::clone(&model), &options).unwrap();
         let mut session = Session::new(runner, Arc::clone(&tokenizer));
-        for (temperature, lookup) in [(0.0, 0), (1.5, 0), (0.0, 7), (1.5, 7)] {
+        let layout = Layout::new(&tokenizer, Some(&MARKS), CallFormat::named("json"));
+        for (temperature, lookup, parts) in [
+            (0.0, 0, false),
+            (1.5, 0, false),
+            (0.0, 7, false),
+            (1.5, 7, false),
+            (0.0, 0, true),
+            (1.5, 0, true),
+        ] {
+            let layout = Some(&layout).filter(|_| parts);
             let sampler = SamplerOptions { temperature, ..SamplerOptions::default() };
-            let (count, timings) = allocations(&mut session, &prompt, sampler, lookup);
+            let (count, timings) = allocations(&mut session, &prompt, sampler, lookup, layout);
             assert_eq!(count, 0, "{threads} threads, temperature {temperature}, lookup {lookup}");
             drafted += timings.drafted_tokens;
         }

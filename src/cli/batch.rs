@@ -19,7 +19,9 @@ use crate::eval::batch::{
     Progress as BatchProgress, Rule, input, survey,
 };
 use crate::files::{self, Fnv};
-use crate::generate::{Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity};
+use crate::generate::{
+    Calling, Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, Layout, Thinking,
+};
 use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 
 /// Arguments of `smolt batch`.
@@ -28,7 +30,7 @@ use crate::text::{Message, Role, TemplateVariables, Tokenizer};
     args_override_self = true,
     after_help = "\
 Each line of the input is a JSON object with prompt (text) or messages (a list of role and content), and perhaps id,
-system, raw, template_vars, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, loop_guard,
+system, raw, template_vars, think, tools, tool_choice, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, loop_guard,
 schema, regex, grammar, choices, response_format; or a request of OpenAI's batch files (custom_id, method, url, body).
 What cannot be done is refused with the key's name.
 Each line of the output has index and line (the item's place), input and run (hashes of the item, of the model and the
@@ -77,6 +79,8 @@ pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
 struct Prompts {
     format: Format,
     system: Option<String>,
+    /// Of items that do not say.
+    think: Option<Thinking>,
     /// Of items that have none.
     form: Option<Form>,
     tokenizer: Arc<Tokenizer>,
@@ -91,7 +95,8 @@ impl Prompts {
     /// A hash of what answers depend on besides items and options.
     fn basis(&self, identity: &Identity, context: usize) -> u64 {
         let mut hash = Fnv::default();
-        hash.add(format!("{identity:?} {context} {:?} {:?}", self.system, self.form).as_bytes());
+        let Prompts { system, form, think, .. } = self;
+        hash.add(format!("{identity:?} {context} {system:?} {form:?} {think:?}").as_bytes());
         hash.finish()
     }
 
@@ -119,11 +124,37 @@ impl Prompts {
     }
 }
 
-/// The variables of an item.
-fn variables(item: &Item) -> Result<TemplateVariables, String> {
-    let Some(own) = &item.template_vars else { return Ok(TemplateVariables::default()) };
-    let json = serde_json::to_string(own).map_err(|error| error.to_string())?;
-    TemplateVariables::from_user_json(&json).map_err(|error| error.to_string())
+impl Prompts {
+    /// The functions that the item's answer may call.
+    fn calling(&self, item: &Item) -> Result<Option<Calling>, String> {
+        let forms =
+            [item.schema.is_some(), item.regex.is_some(), item.grammar.is_some(), item.choices.is_some()];
+        let given = self.form.as_ref().and_then(Form::calling).filter(|_| !forms.contains(&true));
+        let calling = match (&item.tools, given, &item.tool_choice) {
+            (Some(tools), _, choice) => {
+                Calling::new(Arc::new(tools.clone()), choice.clone().unwrap_or_default()).map(Some)
+            }
+            (None, Some(given), Some(choice)) => given.with_choice(choice.clone()).map(Some),
+            (None, given, _) => Ok(given.cloned()),
+        };
+        calling.map_err(|error| error.to_string())
+    }
+
+    /// The variables of an item's template.
+    fn variables(&self, item: &Item) -> Result<TemplateVariables, String> {
+        let mut variables = match &item.template_vars {
+            None => TemplateVariables::default(),
+            Some(own) => {
+                let json = serde_json::to_string(own).map_err(|error| error.to_string())?;
+                TemplateVariables::from_user_json(&json).map_err(|error| error.to_string())?
+            }
+        };
+        variables.set_thinking(item.think.map(Thinking::is_asked));
+        if let Some(calling) = self.calling(item)? {
+            calling.tell(&mut variables);
+        }
+        Ok(variables)
+    }
 }
 
 impl Prepare for Prompts {
@@ -131,7 +162,7 @@ impl Prepare for Prompts {
         let is_raw = item.raw;
         match &self.format {
             Format::Template(template) if !is_raw => template
-                .encode_with(&self.tokenizer, &self.messages(item), &variables(item)?, tokens)
+                .encode_with(&self.tokenizer, &self.messages(item), &self.variables(item)?, tokens)
                 .map_err(|error| error.to_string()),
             format => {
                 let raw = Format::Raw { control: is_raw || matches!(format, Format::Raw { control: true }) };
@@ -145,6 +176,15 @@ impl Prepare for Prompts {
         }
     }
 
+    fn layout(&self, item: &Item) -> Result<Option<Layout>, String> {
+        let calling = self.calling(item)?;
+        Ok(self.format.layout(&self.tokenizer, calling.as_ref()).filter(|_| !item.raw))
+    }
+
+    fn hides_reasoning(&self, item: &Item) -> bool {
+        item.think.or(self.think) == Some(Thinking::Hide)
+    }
+
     fn rule(&self, item: &Item) -> Result<Rule, String> {
         let forms = [
             item.schema.as_ref().map(|schema| Form::Grammar(Grammar::Schema(schema.to_string()))),
@@ -152,11 +192,18 @@ impl Prepare for Prompts {
             item.grammar.clone().map(|grammar| Form::Grammar(Grammar::Lark(grammar))),
             item.choices.clone().map(Form::Choices),
         ];
-        let form = forms.into_iter().flatten().next().or_else(|| self.form.clone());
+        let own = forms.into_iter().flatten().next();
+        let form = own.or_else(|| self.form.clone().filter(|form| form.calling().is_none()));
         let grammar = match form {
-            None => return Ok(Rule::Free),
             Some(Form::Choices(texts)) => return Ok(Rule::Choices(texts)),
             Some(Form::Grammar(grammar)) => grammar,
+            Some(Form::Calls(_)) | None => {
+                let calling = self.calling(item)?.filter(|_| !item.raw);
+                let grammar = calling.map(|calling| self.format.calls(&calling, &self.tokenizer));
+                let grammar = grammar.transpose().map_err(|error| error.to_string())?.flatten();
+                let Some(grammar) = grammar else { return Ok(Rule::Free) };
+                grammar
+            }
         };
         let mut last = self.last.borrow_mut();
         if let Some((_, constraint)) = last.as_ref().filter(|(known, _)| *known == grammar) {
@@ -190,6 +237,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let prompts = Prompts {
         format: prompting.format(&tokenizer)?,
         system: prompting.system().map(str::to_owned),
+        think: prompting.think(),
         form,
         tokenizer,
         compiler: OnceCell::new(),

@@ -1,12 +1,16 @@
 //! What an answer may be, as arguments say it.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::CliError;
 use super::output::report;
 use crate::files::{ReadError, read_text};
-use crate::generate::{Choice, Constraint, Draw, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES};
+use crate::generate::{
+    CallError, Calling, Choice, Constraint, Draw, Format, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES,
+    MAX_TOOLS_BYTES, ToolChoice, Tools,
+};
 use crate::text::Tokenizer;
 
 /// At most one grammar.
@@ -29,12 +33,27 @@ pub(super) struct GrammarArgs {
     /// by them
     #[arg(long, value_name = "A,B,C", group = "answer", value_delimiter = ',')]
     choices: Vec<String>,
+
+    /// Functions that the model may call, a JSON list as OpenAI's interface has it; calls are held to the model's format
+    /// and their parameters, and printed as one line of JSON each
+    #[arg(long, value_name = "FILE", group = "answer")]
+    tools: Option<PathBuf>,
+
+    /// Whether to call a function: auto, none, required (one call), or the name of the one to call
+    #[arg(
+        long,
+        value_name = "CHOICE",
+        requires = "tools",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    tool_choice: String,
 }
 
 impl GrammarArgs {
     /// Whether it takes memory; choices do not.
     pub(super) fn takes_memory(&self) -> bool {
-        self.schema.is_some() || self.regex.is_some() || self.grammar.is_some()
+        self.schema.is_some() || self.regex.is_some() || self.grammar.is_some() || self.tools.is_some()
     }
 
     /// Reads the grammar, if there is one.
@@ -46,6 +65,7 @@ impl GrammarArgs {
             Self { schema: Some(path), .. } => Some(Form::Grammar(Grammar::Schema(read_file(path)?))),
             Self { grammar: Some(path), .. } => Some(Form::Grammar(Grammar::Lark(read_file(path)?))),
             Self { regex: Some(regex), .. } => Some(Form::Grammar(Grammar::Regex(regex.clone()))),
+            Self { tools: Some(path), .. } => Some(Form::Calls(calling(path, &self.tool_choice)?)),
             Self { choices, .. } if !choices.is_empty() => Some(Form::Choices(choices.clone())),
             _ => None,
         })
@@ -58,6 +78,44 @@ pub(super) enum Form {
     Grammar(Grammar),
     /// One of these, whose probabilities are computed.
     Choices(Vec<String>),
+    /// Text, or calls of functions.
+    Calls(Calling),
+}
+
+impl Form {
+    /// The functions that may be called.
+    pub(super) fn calling(&self) -> Option<&Calling> {
+        match self {
+            Form::Calls(calling) => Some(calling),
+            Form::Grammar(_) | Form::Choices(_) => None,
+        }
+    }
+
+    /// The grammar that answers are held to; none where choices are scored or nothing may be called.
+    ///
+    /// # Errors
+    /// If parameters of functions cannot be enforced in the model's format.
+    pub(super) fn grammar<'a>(
+        &'a self,
+        format: &Format,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<Cow<'a, Grammar>>, CallError> {
+        match self {
+            Form::Choices(_) => Ok(None),
+            Form::Grammar(grammar) => Ok(Some(Cow::Borrowed(grammar))),
+            Form::Calls(calling) => Ok(format.calls(calling, tokenizer)?.map(Cow::Owned)),
+        }
+    }
+}
+
+/// Reads the functions of a file.
+///
+/// # Errors
+/// If they cannot be read, or the choice is none of them.
+pub(super) fn calling(path: &Path, choice: &str) -> Result<Calling, CliError> {
+    let failed = |source| CliError::Tools { file: path.display().to_string(), source };
+    let tools = Tools::from_json(&read_text(path, MAX_TOOLS_BYTES as u64)?).map_err(failed)?;
+    Calling::new(Arc::new(tools), ToolChoice::named(choice)).map_err(failed)
 }
 
 /// The likeliest choice is taken unless a temperature was asked for.

@@ -60,6 +60,10 @@ pub enum CliError {
     Chat(#[from] ChatError),
     #[error(transparent)]
     Grammar(#[from] GrammarError),
+    #[error("{file}: {source}")]
+    Tools { file: String, source: crate::generate::ToolError },
+    #[error(transparent)]
+    Calls(#[from] crate::generate::CallError),
     #[error(transparent)]
     Eval(#[from] EvalError),
     #[error(transparent)]
@@ -152,6 +156,8 @@ impl CliError {
             | Self::NoTemplate
             | Self::NoMetric { .. }
             | Self::NoPrompt
+            | Self::Tools { .. }
+            | Self::Calls(_)
             | Self::Read(_)
             | Self::OnlyModel { .. }
             | Self::TwoPrompts { .. }

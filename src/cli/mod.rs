@@ -67,6 +67,7 @@ mod run;
 mod sampling;
 mod session;
 mod show;
+mod thoughts;
 mod tokenize;
 
 pub use chat::ChatError;

@@ -5,8 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::error::CliError;
+use crate::generate::Outcome;
 
 /// Whether notes are wanted.
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -81,7 +83,7 @@ pub(super) fn complain(error: &CliError) {
 }
 
 /// Text in which control characters are U+FFFD: what a model writes may not move the cursor or worse.
-fn printable(text: &str) -> Cow<'_, str> {
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }
@@ -112,6 +114,24 @@ pub(super) fn write_table(text: &str) -> Result<(), CliError> {
 pub(super) fn write_json(value: &impl Serialize) -> Result<(), CliError> {
     let json = serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?;
     write(format!("{json}\n").as_bytes())
+}
+
+/// Prints the calls of an answer behind its text, one line of JSON each.
+///
+/// # Errors
+/// As [`write`].
+pub(super) fn write_calls(outcome: &Outcome) -> Result<(), CliError> {
+    if !outcome.tool_calls.is_empty()
+        && !outcome.text.is_empty()
+        && !outcome.text.ends_with('\n')
+        && !is_terminal()
+    {
+        write(b"\n")?;
+    }
+    for call in &outcome.tool_calls {
+        write_json(&json!({"name": call.name, "arguments": call.arguments}))?;
+    }
+    Ok(())
 }
 
 /// Whether a person sees standard output.

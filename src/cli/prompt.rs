@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::CliError;
 use super::output::note;
 use crate::files::read_text;
-use crate::generate::Format;
+use crate::generate::{Format, Thinking};
 use crate::text::{ChatTemplate, MAX_TEMPLATE_BYTES, TemplateError, TemplateVariables, Tokenizer};
 
 /// How messages become a prompt.
@@ -24,6 +24,11 @@ pub(super) struct PromptArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable, conflicts_with = "raw")]
     template_var: Vec<(String, String)>,
 
+    /// Whether the model thinks before it answers: on shows what it thinks on standard error, hide does not, off asks for
+    /// none [default: what the chat template does; shown on a terminal]
+    #[arg(long, value_name = "on|off|hide", env = "SMOLT_THINK", value_parser = thinking, conflicts_with = "raw")]
+    think: Option<Thinking>,
+
     /// Give the prompt to the model as it is: no chat template, and control tokens in it count
     #[arg(long)]
     raw: bool,
@@ -40,13 +45,19 @@ impl PromptArgs {
         self.system.as_deref().filter(|_| !self.raw)
     }
 
-    /// The variables of the chat template.
+    /// What was said about thinking; it is not for raw prompts.
+    pub(super) fn think(&self) -> Option<Thinking> {
+        self.think.filter(|_| !self.raw)
+    }
+
+    /// The variables of the chat template, and what it is asked for.
     ///
     /// # Errors
     /// If there are too many.
     pub(super) fn variables(&self) -> Result<TemplateVariables, TemplateError> {
         let mut variables = TemplateVariables::default();
         self.template_var.iter().try_for_each(|(name, text)| variables.set(name, text))?;
+        variables.set_thinking(self.think().map(Thinking::is_asked));
         Ok(variables)
     }
 
@@ -81,10 +92,21 @@ impl PromptArgs {
 
 /// Renders with these variables from now on; says so if the template does not use one.
 pub(super) fn set_variables(template: &mut ChatTemplate, variables: TemplateVariables) {
-    for name in variables.names().filter(|name| !template.mentions(name)) {
+    for name in variables.names().filter(|name| !template.uses(name)) {
         note(format_args!("the chat template does not use {name}"));
     }
+    if variables.thinking().is_some() && !template.can_switch_thinking() {
+        note("the chat template knows nothing of thinking; --think changes nothing");
+    }
     template.set_variables(variables);
+}
+
+/// Reads how a model is to think.
+///
+/// # Errors
+/// If it is none of the ways.
+pub(super) fn thinking(text: &str) -> Result<Thinking, String> {
+    Thinking::named(text).ok_or_else(|| "expected on, off or hide".to_owned())
 }
 
 /// Reads `NAME=VALUE`.

@@ -174,6 +174,11 @@ impl Keys {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// Whether there is such a key with a value other than null.
+    pub(in crate::eval) fn has(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// Takes the value of a key; null is as good as none.
     pub(in crate::eval) fn take(&mut self, key: &'static str) -> Option<Field> {
         self.known.insert(key);

@@ -101,7 +101,16 @@ impl<M: LanguageModel> Session<M> {
         });
         let finish = if scored { FinishReason::Complete } else { FinishReason::Cancelled };
         let timings = watch.stop(Instant::now(), 0, 0);
-        let outcome = Outcome { tokens, text, finish, prompt_tokens: prompt, cached_tokens: cached, timings };
+        let outcome = Outcome {
+            tokens,
+            text,
+            reasoning: None,
+            tool_calls: vec![],
+            finish,
+            prompt_tokens: prompt,
+            cached_tokens: cached,
+            timings,
+        };
         Ok((outcome, choices))
     }
 

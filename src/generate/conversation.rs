@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{ChatTemplate, EncodeOptions, Message, Prompt, Role, TemplateError, TextError, Tokenizer};
+use crate::text::{
+    ChatTemplate, EncodeOptions, Message, Prompt, Role, TemplateError, TextError, Tokenizer, ToolCall,
+};
 
-use super::Outcome;
+use super::{CallError, CallFormat, Calling, Grammar, Layout, Outcome};
 
 /// How turns become a prompt.
 #[derive(Debug)]
@@ -26,6 +28,33 @@ impl Format {
             Format::Raw { control } => u64::from(*control),
         }
     }
+
+    /// The parts of an answer; of what follows a raw text there are none.
+    pub fn layout(&self, tokenizer: &Tokenizer, calling: Option<&Calling>) -> Option<Layout> {
+        let Format::Template(template) = self else { return None };
+        let calling = calling.filter(|calling| !calling.is_off());
+        let format = calling.map(|_| CallFormat::find(template, tokenizer));
+        Some(Layout::new(tokenizer, template.reasoning_marks(), format)).filter(|layout| !layout.is_empty())
+    }
+
+    /// What answers with calls may be.
+    ///
+    /// # Errors
+    /// As [`Calling::grammar`], and if there is no template to tell the model of the functions.
+    pub fn calls(&self, calling: &Calling, tokenizer: &Tokenizer) -> Result<Option<Grammar>, CallError> {
+        match self {
+            Format::Template(template) => calling.grammar(template, tokenizer),
+            Format::Raw { .. } if calling.is_off() => Ok(None),
+            Format::Raw { .. } => Err(CallError::NoTemplate),
+        }
+    }
+
+    /// Tells every prompt of the functions from now on.
+    pub fn tell(&mut self, calling: &Calling) {
+        if let Format::Template(template) = self {
+            template.set_tools(calling.to_json());
+        }
+    }
 }
 
 /// What the user said, and what the model said.
@@ -35,6 +64,21 @@ pub struct Turn {
     pub user: String,
     /// The answer, or the part that was generated before it was stopped; `None` before.
     pub answer: Option<String>,
+    /// What the model thought before it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// The functions that it called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// If `user` is the result of a call: its id and the function's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_of: Option<(String, String)>,
+}
+
+impl Turn {
+    fn new(user: String) -> Turn {
+        Turn { user, answer: None, reasoning: None, tool_calls: vec![], result_of: None }
+    }
 }
 
 /// The next request.
@@ -148,7 +192,28 @@ impl Conversation {
 
     /// The user says something.
     pub fn ask(&mut self, message: impl Into<String>) {
-        self.turns.push(Turn { user: message.into(), answer: None });
+        self.turns.push(Turn::new(message.into()));
+    }
+
+    /// A function that the model called last has a result; `false` if none is waiting for one. Results are given in the
+    /// order of the calls.
+    pub fn result(&mut self, result: impl Into<String>) -> bool {
+        let given =
+            self.turns.iter().rev().take_while(|turn| turn.result_of.is_some() && turn.answer.is_none());
+        let given = given.count();
+        let called = self.turns.iter().rev().nth(given);
+        let Some(call) = called.and_then(|turn| turn.tool_calls.get(given)) else { return false };
+        let result_of = Some((call.id.clone(), call.name.clone()));
+        self.turns.push(Turn { result_of, ..Turn::new(result.into()) });
+        true
+    }
+
+    /// Whether a call of the model waits for a result.
+    pub fn awaits_result(&self) -> bool {
+        let given =
+            self.turns.iter().rev().take_while(|turn| turn.result_of.is_some() && turn.answer.is_none());
+        let given = given.count();
+        self.turns.iter().rev().nth(given).is_some_and(|turn| turn.tool_calls.len() > given)
     }
 
     /// The model answered the prompt of [`Conversation::next`], or was stopped while it did.
@@ -158,6 +223,12 @@ impl Conversation {
     pub fn answer(&mut self, outcome: &Outcome, tokenizer: &Tokenizer) -> Result<(), TextError> {
         let Some(turn) = self.turns.last_mut() else { return Ok(()) };
         turn.answer = Some(outcome.text.clone());
+        turn.reasoning = outcome.reasoning.clone();
+        turn.tool_calls = outcome.tool_calls.clone();
+        if turn.reasoning.is_some() || !turn.tool_calls.is_empty() {
+            // Whether and how the next prompt has it is for the template to say.
+            return Ok(());
+        }
         let Some(said) = &mut self.said else { return Ok(()) };
         // The last tokens may be of a stop string or an incomplete character, which are no part of the text.
         let last = said.tokens.last().copied();
@@ -256,8 +327,14 @@ impl Conversation {
     fn messages(&self, first: usize) -> Vec<Message> {
         let system = self.system().map(|text| Message::new(Role::System, text));
         let turns = self.turns[first..].iter().flat_map(|turn| {
-            let answer = turn.answer.as_ref().map(|answer| Message::new(Role::Assistant, answer));
-            [Some(Message::new(Role::User, &turn.user)), answer]
+            let answer = turn.answer.as_ref().map(|answer| Message {
+                reasoning: turn.reasoning.clone(),
+                tool_calls: turn.tool_calls.clone(),
+                ..Message::new(Role::Assistant, answer)
+            });
+            let role = if turn.result_of.is_some() { Role::Tool } else { Role::User };
+            let asked = Message { result_of: turn.result_of.clone(), ..Message::new(role, &turn.user) };
+            [Some(asked), answer]
         });
         system.into_iter().chain(turns.flatten()).collect()
     }

@@ -12,6 +12,9 @@
 //!     logits       maximum, softmax sums, drawing
 //!   filter     LogitFilter: a rule of the caller's on what may come next
 //!     grammar      Constraint: answers that match a schema, a regular expression, a grammar
+//!     gate         leaves the reasoning before an answer free
+//!   layout     reasoning, answer and calls, told apart as they come
+//!   tools      functions that a model may call
 //!   choices    how likely each of some answers is, exactly
 //!   likelihood what a model predicts at every position of a text
 //!   logprobs   log-probabilities of the chosen and the most likely tokens
@@ -39,7 +42,9 @@ mod choices;
 mod conversation;
 mod error;
 mod filter;
+mod gate;
 mod grammar;
+mod layout;
 mod likelihood;
 mod logits;
 mod logprobs;
@@ -52,6 +57,7 @@ mod saved;
 mod sequence;
 mod session;
 mod stop;
+mod tools;
 
 #[cfg(test)]
 mod tests;
@@ -62,9 +68,10 @@ pub use self::conversation::{Conversation, Format, Next, Turn};
 pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter};
 pub use self::grammar::{
-    Constraint, Grammar, GrammarCompiler, GrammarError, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES,
-    planned_grammar_bytes,
+    CallGrammar, Constraint, Grammar, GrammarCompiler, GrammarError, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES,
+    MAX_REGEX_BYTES, planned_grammar_bytes,
 };
+pub use self::layout::{Layout, Thinking};
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;
@@ -73,3 +80,6 @@ pub use self::sampler::Sampler;
 pub use self::saved::{Identity, MAX_HEADER_BYTES, Opened, SavedError, open, save};
 pub use self::session::{FinishReason, Outcome, Request, Session, TokenEvent, planned_bytes};
 pub use self::stop::{MAX_STOP_BYTES, MAX_STOPS};
+pub use self::tools::{
+    CallError, CallFormat, Calling, MAX_TOOLS, MAX_TOOLS_BYTES, ToolChoice, ToolError, Tools,
+};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::model::Logits;
 use crate::text::{Detokenizer, Tokenizer};
 
+use super::layout::Splitter;
 use super::logprobs::Logprobs;
 use super::repetition::LoopGuard;
 use super::sampler::Sampler;
 use super::stop::{self, StopBuffer};
-use super::{FinishReason, GenerateError, LogitFilter, Request, TokenEvent};
+use super::{FinishReason, GenerateError, Layout, LogitFilter, Request, TokenEvent};
 
 /// Bytes reserved for the text of an answer at most; a longer text grows as it comes.
 const MAX_RESERVED_TEXT: usize = 1 << 20;
@@ -38,6 +39,9 @@ pub(super) struct Sequence {
     text: StopBuffer,
     /// Where answers that go in circles are ended.
     guard: Option<LoopGuard>,
+    /// Of an answer that has parts.
+    layout: Option<Layout>,
+    splitter: Splitter,
 }
 
 impl Sequence {
@@ -50,6 +54,8 @@ impl Sequence {
             detokenizer: Detokenizer::new(&tokenizer, &[], true),
             text: StopBuffer::new(text_capacity(tokens, tokenizer.longest_piece())),
             guard: None,
+            layout: None,
+            splitter: Splitter::default(),
             tokenizer,
         }
     }
@@ -72,6 +78,16 @@ impl Sequence {
         self.text.text()
     }
 
+    /// What the model thought before its answer; empty if nothing.
+    pub(super) fn reasoning(&self) -> &str {
+        if self.layout.is_some() { self.splitter.reasoning() } else { "" }
+    }
+
+    /// The calls of the answer, with their marks; empty if there are none.
+    pub(super) fn calls(&self) -> &str {
+        if self.layout.is_some() { self.splitter.calls() } else { "" }
+    }
+
     /// Takes the options of a request and forgets the text of the last; the tokens stay.
     pub(super) fn start(&mut self, request: &Request<'_>, vocab_size: usize) -> Result<(), GenerateError> {
         stop::validate(request.stop)?;
@@ -80,6 +96,11 @@ impl Sequence {
         self.detokenizer.restart(&self.tokenizer, request.prompt);
         self.text.clear();
         self.guard = (request.loop_guard && request.filter.is_none()).then(LoopGuard::default);
+        self.layout = request.layout.filter(|layout| !layout.is_empty()).cloned();
+        if let Some(layout) = &self.layout {
+            let capacity = text_capacity(self.tokens.capacity(), self.tokenizer.longest_piece());
+            self.splitter.start(layout, layout.opening(&self.tokenizer, request.prompt), capacity);
+        }
         Ok(())
     }
 
@@ -114,7 +135,13 @@ impl Sequence {
         self.tokens.push(id);
         let piece = self.detokenizer.push(&self.tokenizer, id);
         let circles = self.guard.as_mut().is_some_and(|guard| guard.push(id, piece));
-        let mut released = self.text.push(piece, ends.stop);
+        let mut released = match &self.layout {
+            None => self.text.push(piece, ends.stop),
+            Some(layout) => {
+                let piece = layout.mark(&self.tokenizer, id).unwrap_or(piece);
+                self.splitter.push(piece, &mut self.text, ends.stop)
+            }
+        };
         let finish = if let Some(index) = released.stopped {
             Some(FinishReason::StopString(index))
         } else if self.tokens.len() >= ends.length {
@@ -127,21 +154,34 @@ impl Sequence {
             None
         };
         if finish.is_some() {
+            if self.layout.is_some() && released.stopped.is_none() {
+                self.splitter.finish(&mut self.text);
+            }
             released.range.end = self.text.release_all().range.end;
         }
+        let reasoning = if self.layout.is_some() { self.splitter.take_reasoning() } else { "" };
         let text = &self.text.text()[released.range];
-        let flow = on_token(&TokenEvent { id: Some(id), text, logprobs: self.logprobs.get() });
+        let logprobs = self.logprobs.get();
+        let flow = on_token(&TokenEvent { id: Some(id), text, reasoning, logprobs });
         finish.or(flow.is_break().then_some(FinishReason::Cancelled))
     }
 
     /// Reports the text held back, if any; at the model's own end also a character it left incomplete.
     pub(super) fn release_held(&mut self, model_ended: bool, on_token: OnToken<'_>) {
         let rest = if model_ended { self.detokenizer.finish() } else { "" };
-        let released = self.text.push(rest, &[]);
-        if !released.range.is_empty() {
+        let mut released = match &self.layout {
+            None => self.text.push(rest, &[]),
+            Some(_) => self.splitter.push(rest, &mut self.text, &[]),
+        };
+        if self.layout.is_some() {
+            self.splitter.finish(&mut self.text);
+            released.range.end = self.text.release_all().range.end;
+        }
+        let reasoning = if self.layout.is_some() { self.splitter.take_reasoning() } else { "" };
+        if !released.range.is_empty() || !reasoning.is_empty() {
             let text = &self.text.text()[released.range];
             // The answer ends here whatever the caller says.
-            let _ = on_token(&TokenEvent { id: None, text, logprobs: None });
+            let _ = on_token(&TokenEvent { id: None, text, reasoning, logprobs: None });
         }
     }
 }

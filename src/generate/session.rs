@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::model::{LanguageModel, Logits, ModelError, Resume, logit_blocks};
-use crate::text::Tokenizer;
+use crate::text::{Tokenizer, ToolCall};
 
+use super::gate::Gate;
 use super::logprobs::LOGPROB_BYTES;
 use super::lookup::Lookup;
 use super::metrics::Stopwatch;
 use super::sampler::SAMPLER_BYTES_PER_TOKEN;
 use super::sequence::{Ends, OnToken, Sequence, text_capacity, tokens_capacity};
-use super::{CancelHandle, GenerateError, LogitFilter, SamplerOptions, Timings, TokenLogprobs};
+use super::{CancelHandle, GenerateError, Layout, LogitFilter, SamplerOptions, Timings, TokenLogprobs};
 
 /// What to generate. Make one with [`Request::new`] and set the fields that matter.
 pub struct Request<'a> {
@@ -36,8 +37,10 @@ pub struct Request<'a> {
     /// End an answer that goes in circles: the same words over and over, or the same lines or sentences. Not where a
     /// filter says what may come next: what repeats there may have to.
     pub loop_guard: bool,
-    /// A rule on what may come next.
+    /// A rule on what may come next: in the answer, where reasoning comes before it.
     pub filter: Option<&'a mut dyn LogitFilter>,
+    /// The parts of the answer; without it all that the model says is answer.
+    pub layout: Option<&'a Layout>,
 }
 
 impl<'a> Request<'a> {
@@ -54,6 +57,7 @@ impl<'a> Request<'a> {
             lookup: 0,
             loop_guard: false,
             filter: None,
+            layout: None,
         }
     }
 }
@@ -66,6 +70,8 @@ pub struct TokenEvent<'a> {
     /// Text that is now certain: whole characters, no part of a stop string. Often empty or longer than the
     /// token's own.
     pub text: &'a str,
+    /// Reasoning that is now certain, likewise.
+    pub reasoning: &'a str,
     /// Of this token, if asked for.
     pub logprobs: Option<TokenLogprobs<'a>>,
 }
@@ -116,6 +122,10 @@ pub struct Outcome {
     /// Their text, without a stop string. When the answer was cut off within a character, without its
     /// bytes; bytes that the model left incomplete by ending there are U+FFFD.
     pub text: String,
+    /// What the model thought before it, if it did.
+    pub reasoning: Option<String>,
+    /// The functions that it calls.
+    pub tool_calls: Vec<ToolCall>,
     /// Why it ended.
     pub finish: FinishReason,
     /// Tokens of the prompt.
@@ -124,6 +134,14 @@ pub struct Outcome {
     pub cached_tokens: usize,
     /// How long it took.
     pub timings: Timings,
+}
+
+impl Outcome {
+    /// Why it ended, in machine-readable output.
+    pub fn finish_name(&self) -> &'static str {
+        let is_whole = matches!(self.finish, FinishReason::EndToken(_) | FinishReason::Complete);
+        if is_whole && !self.tool_calls.is_empty() { "tool_calls" } else { self.finish.name() }
+    }
 }
 
 /// A model with its cache, serving one request after another.
@@ -243,7 +261,18 @@ impl<M: LanguageModel> Session<M> {
         let prompt = request.prompt.len();
         let cached = self.rewind(request.prompt);
         let length = prompt.saturating_add(request.max_tokens.unwrap_or(usize::MAX));
-        let Request { stop, cancel, mut filter, .. } = request;
+        let Request { stop, cancel, filter, layout, .. } = request;
+        let tokenizer = Arc::clone(self.tokenizer());
+        let mut gate;
+        let mut filter: Option<&mut dyn LogitFilter> =
+            match (filter, layout.and_then(|layout| Some((layout, layout.reasoning?)))) {
+                (Some(inner), Some((layout, marks))) => {
+                    gate = Gate::new(inner, layout, marks, &tokenizer);
+                    Some(&mut gate)
+                }
+                (Some(filter), None) => Some(&mut *filter),
+                (None, _) => None,
+            };
         if let Some(filter) = &mut filter {
             filter.start(request.prompt);
         }
@@ -257,10 +286,20 @@ impl<M: LanguageModel> Session<M> {
                 return Err(error);
             }
         };
+        let calls = self.sequence.calls();
+        let tool_calls = layout.and_then(|layout| layout.parse_calls(calls)).unwrap_or_default();
+        // Calls that were cut off are text.
+        let rest = if tool_calls.is_empty() { calls } else { "" };
+        if !rest.is_empty() {
+            // The answer ends here whatever the caller says.
+            let _ = on_token(&TokenEvent { id: None, text: rest, reasoning: "", logprobs: None });
+        }
         let Lookup { drafted, accepted, .. } = self.lookup;
         Ok(Outcome {
             tokens: self.sequence.tokens()[prompt..].to_vec(),
-            text: self.sequence.text().to_owned(),
+            text: [self.sequence.text(), rest].concat(),
+            tool_calls,
+            reasoning: Some(self.sequence.reasoning()).filter(|text| !text.is_empty()).map(str::to_owned),
             finish,
             prompt_tokens: prompt,
             cached_tokens: cached,
@@ -398,7 +437,8 @@ impl<M: Resume> Session<M> {
 pub fn planned_bytes(context: usize, vocab_size: usize, longest_piece: usize) -> u64 {
     let tokens = tokens_capacity(context);
     let ids = tokens.saturating_mul(size_of::<u32>());
-    let text = text_capacity(tokens, longest_piece);
+    // What was said, and what was thought or called.
+    let text = 3 * text_capacity(tokens, longest_piece);
     let peaks = logit_blocks(vocab_size) * size_of::<f32>();
     let sampling = vocab_size.saturating_mul(SAMPLER_BYTES_PER_TOKEN).saturating_add(peaks);
     ids.saturating_add(text).saturating_add(sampling).saturating_add(LOGPROB_BYTES) as u64

@@ -51,7 +51,7 @@ pub use self::error::TextError;
 pub use self::plan::planned_bytes;
 pub use self::template::{
     BUILTIN_TEMPLATES, ChatTemplate, DocumentTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, MAX_VARIABLES,
-    Message, Prompt, Role, TemplateError, TemplateVariables, ToolCall,
+    Message, Prompt, ReasoningMarks, Role, TemplateError, TemplateVariables, ToolCall,
 };
 pub use self::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};
 pub use self::vocab::{KEY_TOKENS, MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};

@@ -32,13 +32,14 @@ pub(super) fn act(
         Action::Retry => return Ok(talk.retry(engine, None)?.into()),
         Action::Undo => undo(talk)?,
         Action::Edit => return edit(engine, talk),
+        Action::Result => return Ok(talk.result(engine, argument)?.into()),
         Action::System => system(argument, talk),
         Action::Set if argument.is_empty() => say(&talk.settings.show()),
         Action::Set => {
             let mut changed = talk.settings.clone();
             changed.set(argument)?;
             engine.constraint(changed.form.as_ref())?;
-            if argument.starts_with("template") {
+            if ["template", "think", "answer"].iter().any(|name| argument.starts_with(name)) {
                 engine.set_variables(&changed);
             }
             talk.settings = changed;

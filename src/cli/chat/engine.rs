@@ -42,7 +42,14 @@ impl Engine {
     /// Renders prompts with the variables of the settings.
     pub(super) fn set_variables(&mut self, settings: &Settings) {
         match &mut self.format {
-            Format::Template(template) => prompt::set_variables(template, settings.variables.clone()),
+            Format::Template(template) => {
+                let mut variables = settings.variables.clone();
+                if let Some(calling) = settings.form.as_ref().and_then(Form::calling) {
+                    calling.tell(&mut variables);
+                }
+                prompt::set_variables(template, variables);
+            }
+            Format::Raw { .. } if settings.variables.is_empty() => {}
             Format::Raw { .. } => note("there is no chat template to use the variable"),
         }
     }
@@ -52,20 +59,18 @@ impl Engine {
     /// # Errors
     /// If the form is wrong or cannot be followed, or what it takes is not allowed.
     pub(super) fn constraint(&mut self, form: Option<&Form>) -> Result<Option<Constraint>, CliError> {
-        let grammar = match form {
-            None => return Ok(None),
-            Some(Form::Choices(texts)) => {
-                check_choices(texts)?;
-                return Ok(None);
-            }
-            Some(Form::Grammar(grammar)) => grammar,
-        };
-        if let Some((_, constraint)) = self.compiled.as_ref().filter(|(known, _)| known == grammar) {
+        if let Some(Form::Choices(texts)) = form {
+            check_choices(texts)?;
+        }
+        let tokenizer = self.loaded.session.tokenizer();
+        let grammar = form.map(|form| form.grammar(&self.format, tokenizer)).transpose()?.flatten();
+        let Some(grammar) = grammar else { return Ok(None) };
+        if let Some((_, constraint)) = self.compiled.as_ref().filter(|(known, _)| known == &*grammar) {
             return Ok(Some(constraint.clone()));
         }
         self.planned.allow_grammar()?;
-        let constraint = constrain::compile(grammar, self.loaded.session.tokenizer())?;
-        self.compiled = Some((grammar.clone(), constraint.clone()));
+        let constraint = constrain::compile(&grammar, self.loaded.session.tokenizer())?;
+        self.compiled = Some((grammar.into_owned(), constraint.clone()));
         Ok(Some(constraint))
     }
 }

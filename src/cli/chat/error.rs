@@ -20,6 +20,8 @@ pub enum ChatError {
     Missing { command: &'static str, missing: &'static str },
     #[error("nothing was said yet")]
     NothingSaid,
+    #[error("no function was called whose result is missing")]
+    NoCall,
     #[error("cannot start the editor {command:?}")]
     Editor { command: String, source: io::Error },
     #[error("the editor {command:?} failed; the message is as it was")]

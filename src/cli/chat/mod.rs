@@ -43,6 +43,7 @@ use self::engine::Engine;
 use self::settings::Settings;
 use self::talk::Talk;
 use super::args::ModelArgs;
+use super::constrain::Form;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::interrupt::Interrupts;
@@ -100,6 +101,9 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
     let planned = args.generation.plan(model)?;
     let sampler = args.generation.sampler(&planned)?;
     let mut engine = Engine::load(model.clone(), planned, args)?;
+    if let Some(calling) = form.as_ref().and_then(Form::calling) {
+        engine.format.tell(calling);
+    }
     // A wrong form is said before the first message.
     engine.constraint(form.as_ref())?;
     let interactive = std::io::stdin().is_terminal();
@@ -112,6 +116,7 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
             stop: stop.clone(),
             form,
             variables: prompting.variables()?,
+            think: prompting.think(),
             loop_guard: args.generation.loop_guard(),
             stats: args.stats,
         },
@@ -175,9 +180,7 @@ fn converse(
             Ok(Flow::Switch(path)) => {
                 let switched = switch(args, engine, path)?;
                 engine = switched.0;
-                if !talk.settings.variables.is_empty() {
-                    engine.set_variables(&talk.settings);
-                }
+                engine.set_variables(&talk.settings);
                 // Another tokenizer would read them as something else.
                 talk.conversation.forget_tokens();
                 talk.last = None;

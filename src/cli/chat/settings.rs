@@ -8,7 +8,7 @@ use super::super::constrain::{self, Form};
 use super::super::error::CliError;
 use super::super::prompt;
 use super::error::ChatError;
-use crate::generate::{Grammar, SamplerOptions};
+use crate::generate::{Grammar, SamplerOptions, Thinking};
 use crate::text::TemplateVariables;
 
 /// Settings of the answers to come.
@@ -28,10 +28,12 @@ pub(super) struct Settings {
     pub(super) form: Option<Form>,
     /// Variables of the chat template.
     pub(super) variables: TemplateVariables,
+    /// Whether the model thinks before it answers; `None` for what the template does.
+    pub(super) think: Option<Thinking>,
 }
 
 /// Names of the settings.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 13] = [
     "temp",
     "top_k",
     "top_p",
@@ -44,6 +46,7 @@ pub(super) const NAMES: [&str; 12] = [
     "stats",
     "answer",
     "template_var",
+    "think",
 ];
 
 impl Settings {
@@ -85,13 +88,23 @@ impl Settings {
             "stop" => changed.stop = vec![value.to_owned()],
             "loop_guard" => changed.loop_guard = switch(value).ok_or(bad("on or off"))?,
             "stats" => changed.stats = switch(value).ok_or(bad("on or off"))?,
-            "template_var" if value == "none" => changed.variables = TemplateVariables::default(),
+            "think" => {
+                let think = Thinking::named(value);
+                let is_known = think.is_some() || value == "default";
+                changed.think = is_known.then_some(think).ok_or(bad("on, off, hide or default"))?;
+                changed.variables.set_thinking(think.map(Thinking::is_asked));
+            }
+            "template_var" if value == "none" => {
+                let thinking = changed.variables.thinking();
+                changed.variables = TemplateVariables::default();
+                changed.variables.set_thinking(thinking);
+            }
             "template_var" => {
                 let (name, text) = prompt::variable(value).map_err(|_| bad("NAME=VALUE or none"))?;
                 changed.variables.set(&name, &text)?;
             }
             _ => {
-                let expected = "any, schema FILE, regex RE, grammar FILE or choices A,B,C";
+                let expected = "any, schema FILE, regex RE, grammar FILE, choices A,B,C or tools FILE";
                 changed.form = form(value)?.ok_or(bad(expected))?;
             }
         }
@@ -110,12 +123,14 @@ impl Settings {
         let max_tokens = self.max_tokens.map_or("none".to_owned(), |count| count.to_string());
         let (loop_guard, stats) = (on(self.loop_guard), on(self.stats));
         let answer = self.form.as_ref().map_or("any".to_owned(), |form| match form {
+            Form::Calls(_) => "tools".to_owned(),
             Form::Choices(choices) => format!("choices {}", choices.join(",")),
             Form::Grammar(Grammar::Regex(regex)) => format!("regex {regex}"),
             Form::Grammar(grammar) => grammar.what().to_owned(),
         });
         let variables: Vec<String> = self.variables.show().collect();
         let variables = if variables.is_empty() { "none".to_owned() } else { variables.join(" ") };
+        let think = self.think.map_or("default", Thinking::name);
         let values: [&dyn Display; NAMES.len()] = [
             temperature,
             top_k,
@@ -129,6 +144,7 @@ impl Settings {
             &stats,
             &answer,
             &variables,
+            &think,
         ];
         let lines = NAMES.iter().zip(values).map(|(name, value)| format!("  {name:<15} {value}"));
         lines.collect::<Vec<_>>().join("\n")
@@ -149,6 +165,7 @@ fn form(text: &str) -> Result<Option<Option<Form>>, CliError> {
             let texts = texts.split(',').map(str::to_owned).collect();
             return Ok(Some(Some(Form::Choices(texts))));
         }
+        ("tools", file) => return Ok(Some(Some(Form::Calls(constrain::calling(Path::new(file), "auto")?)))),
         _ => return Ok(None),
     };
     Ok(Some(Some(Form::Grammar(grammar))))
@@ -181,6 +198,7 @@ mod tests {
             stats: false,
             form: None,
             variables: TemplateVariables::default(),
+            think: None,
         }
     }
 
@@ -200,6 +218,7 @@ mod tests {
             "on",
             "choices a,b",
             "mood=\"calm\"",
+            "hide",
         ]) {
             settings.set(&format!("{name}  {value} ")).unwrap();
             assert!(
@@ -214,7 +233,9 @@ mod tests {
         settings.set("stop none").unwrap();
         settings.set("answer any").unwrap();
         settings.set("template_var none").unwrap();
-        assert!(settings.variables.is_empty());
+        assert_eq!((settings.variables.names().count(), settings.variables.thinking()), (0, Some(true)));
+        settings.set("think default").unwrap();
+        assert!(settings.variables.is_empty() && settings.think.is_none());
         assert_eq!((settings.max_tokens, settings.stop.len(), settings.form), (None, 0, None));
     }
 
@@ -233,6 +254,7 @@ mod tests {
             "stats maybe",
             "answer regex",
             "template_var mood",
+            "think loudly",
             "template_var messages=1",
         ] {
             let error = settings.set(wrong).unwrap_err();

@@ -8,8 +8,9 @@ use super::super::constrain::{self, Form};
 use super::super::error::{CliError, Exit};
 use super::super::generation::answer_room;
 use super::super::interrupt::Interrupts;
-use super::super::output::{Answer, note, say};
+use super::super::output::{Answer, note, say, write_calls};
 use super::super::session;
+use super::super::thoughts::Thoughts;
 use super::engine::Engine;
 use super::error::ChatError;
 use super::report;
@@ -37,6 +38,24 @@ impl Talk {
     /// If the message cannot be asked, which it is then as if it was not, or the answer cannot be printed.
     pub(super) fn ask(&mut self, engine: &mut Engine, message: &str) -> Result<Option<Exit>, CliError> {
         self.conversation.ask(message);
+        self.respond(engine)
+    }
+
+    /// Gives the result of a function that the model called; once all have theirs, it answers.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], and if no call waits for one.
+    pub(super) fn result(&mut self, engine: &mut Engine, result: &str) -> Result<Option<Exit>, CliError> {
+        if !self.conversation.result(result) {
+            return Err(ChatError::NoCall.into());
+        }
+        if self.conversation.awaits_result() {
+            return Ok(None);
+        }
+        self.respond(engine)
+    }
+
+    fn respond(&mut self, engine: &mut Engine) -> Result<Option<Exit>, CliError> {
         let outcome = self.answer(engine);
         if outcome.is_err() {
             self.conversation.undo();
@@ -83,6 +102,9 @@ impl Talk {
         let settings = &self.settings;
         let seed = settings.sampler.seed.wrapping_add(self.answers);
         let (mut printed, mut failure) = (Answer::new(), None);
+        let calling = settings.form.as_ref().and_then(Form::calling);
+        let (layout, mut thoughts) =
+            (engine.format.layout(&tokenizer, calling), Thoughts::new(settings.think));
         let outcome = self.interrupts.during(|cancel| {
             let request = Request {
                 max_tokens: settings.max_tokens,
@@ -92,6 +114,7 @@ impl Talk {
                 lookup: self.lookup,
                 loop_guard: settings.loop_guard,
                 filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
+                layout: layout.as_ref(),
                 ..Request::new(&next.tokens)
             };
             if let Some(Form::Choices(texts)) = &settings.form {
@@ -104,6 +127,7 @@ impl Talk {
                 return Ok(outcome);
             }
             session.generate(request, &mut |event| {
+                thoughts.push(event.reasoning, event.text);
                 failure = printed.push(event.text).err();
                 if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
@@ -112,7 +136,11 @@ impl Talk {
             return Err(error);
         }
         let outcome = outcome?;
-        printed.end_line()?;
+        thoughts.finish();
+        if outcome.tool_calls.is_empty() || !outcome.text.is_empty() {
+            printed.end_line()?;
+        }
+        write_calls(&outcome)?;
         self.conversation.answer(&outcome, &tokenizer)?;
         Ok(outcome)
     }

@@ -182,8 +182,10 @@ fn ask(
     let mut loaded = planned.load(model, started)?;
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let format = if args.chat { args.prompting.format(&tokenizer)? } else { Format::Raw { control: false } };
+    // lm-evaluation-harness judges the reasoning too, unless it is told what ends it.
+    let layout = args.prompting.think().and_then(|_| format.layout(&tokenizer, None));
     let chat = match &format {
-        Format::Template(template) => Some(Chat { template }),
+        Format::Template(template) => Some(Chat { template, layout: layout.as_ref() }),
         Format::Raw { .. } if args.chat => return Err(CliError::NoTemplate),
         Format::Raw { .. } => None,
     };

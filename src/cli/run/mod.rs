@@ -13,10 +13,11 @@ use super::error::{CliError, Exit};
 use super::generation::{GenerationArgs, answer_room};
 use super::load::{Loaded, Planned};
 use super::output::{self, Answer, note};
+use super::thoughts::Thoughts;
 use super::{input, interrupt, session};
 use crate::generate::{
     Choice, Conversation, FinishReason, Format, LogitFilter, MAX_LOGPROBS, Outcome, Request, SamplerOptions,
-    save,
+    Thinking, save,
 };
 use crate::text::MAX_MESSAGE_BYTES;
 
@@ -104,12 +105,15 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     let planned = args.generation.plan(&args.generation.model)?;
     let sampler = args.generation.sampler(&planned)?;
     let mut loaded = planned.load(&args.generation.model, started)?;
-    let mut talk = Talk::open(args, &planned, &mut loaded)?;
+    let mut talk = Talk::open(args, &planned, form.as_ref(), &mut loaded)?;
     let tokens = talk.ask(args, prompt, &loaded)?;
     let seed = sampler.seed;
-    let answer = answer(args, &tokens, sampler, form.as_ref(), &mut loaded)?;
+    let answer = answer(args, &tokens, sampler, (form.as_ref(), &talk.format), &mut loaded)?;
     let outcome = &answer.outcome;
     let mut report = Report::new(&planned, &loaded, outcome, seed);
+    if args.generation.prompting.think() == Some(Thinking::Hide) {
+        report.reasoning = None;
+    }
     report.choices = answer.choices.as_deref();
     report.logprobs = args.logprobs.filter(|_| answer.choices.is_none()).map(|_| answer.tokens.as_slice());
     if args.json {
@@ -142,9 +146,17 @@ struct Talk {
 
 impl Talk {
     /// Begins a conversation, or goes on with the saved one.
-    fn open(args: &RunArgs, planned: &Planned, loaded: &mut Loaded) -> Result<Talk, CliError> {
+    fn open(
+        args: &RunArgs,
+        planned: &Planned,
+        form: Option<&Form>,
+        loaded: &mut Loaded,
+    ) -> Result<Talk, CliError> {
         let prompting = &args.generation.prompting;
-        let format = prompting.format(loaded.session.tokenizer())?;
+        let mut format = prompting.format(loaded.session.tokenizer())?;
+        if let Some(calling) = form.and_then(Form::calling) {
+            format.tell(calling);
+        }
         let Some(path) = args.session.as_ref().filter(|path| path.exists()) else {
             return Ok(Talk { format, conversation: Conversation::new(prompting.system()) });
         };
@@ -195,13 +207,16 @@ fn answer(
     args: &RunArgs,
     tokens: &[u32],
     sampler: SamplerOptions,
-    form: Option<&Form>,
+    (form, format): (Option<&Form>, &Format),
     loaded: &mut Loaded,
 ) -> Result<Answered, CliError> {
     let cancel = interrupt::cancel_on_interrupt()?;
-    let mut constraint = match form {
-        None | Some(Form::Choices(_)) => None,
-        Some(Form::Grammar(grammar)) => Some(constrain::compile(grammar, loaded.session.tokenizer())?),
+    let tokenizer = Arc::clone(loaded.session.tokenizer());
+    let layout = format.layout(&tokenizer, form.and_then(Form::calling));
+    let grammar = form.map(|form| form.grammar(format, &tokenizer)).transpose()?.flatten();
+    let mut constraint = match grammar {
+        Some(grammar) => Some(constrain::compile(&grammar, &tokenizer)?),
+        None => None,
     };
     let draw = constrain::draw(args.generation.sampling.typed_temp(), sampler.seed);
     let request = Request {
@@ -213,6 +228,7 @@ fn answer(
         lookup: args.generation.lookup.tokens(),
         loop_guard: args.generation.loop_guard(),
         filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
+        layout: layout.as_ref(),
         ..Request::new(tokens)
     };
     if let Some(Form::Choices(texts)) = form {
@@ -225,6 +241,9 @@ fn answer(
         return Ok(Answered { outcome, choices: Some(choices), tokens: vec![] });
     }
     let (outcome, tokens) = stream(args, request, loaded)?;
+    if !args.json {
+        output::write_calls(&outcome)?;
+    }
     Ok(Answered { outcome, choices: None, tokens })
 }
 
@@ -234,11 +253,12 @@ fn stream(
     loaded: &mut Loaded,
 ) -> Result<(Outcome, Vec<TokenReport>), CliError> {
     let tokenizer = Arc::clone(loaded.session.tokenizer());
-    let mut printed = Answer::new();
+    let (mut printed, mut thoughts) = (Answer::new(), Thoughts::new(args.generation.prompting.think()));
     let (mut failure, mut tokens) = (None, vec![]);
     let outcome = loaded.session.generate(request, &mut |event| {
         tokens.extend(TokenReport::new(event, &tokenizer));
         if !args.json {
+            thoughts.push(event.reasoning, event.text);
             failure = printed.push(event.text).err();
         }
         if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -246,6 +266,7 @@ fn stream(
     if let Some(error) = failure {
         return Err(error);
     }
+    thoughts.finish();
     printed.finish()?;
     Ok((outcome?, tokens))
 }

@@ -10,12 +10,18 @@ use super::super::output::{quoted, report};
 use crate::eval::probe::peak_rss;
 use crate::generate::{Choice, Outcome, Timings, TokenEvent};
 use crate::model::LanguageModel;
-use crate::text::Tokenizer;
+use crate::text::{Tokenizer, ToolCall};
 
 /// The answer in machine-readable form.
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     text: &'a str,
+    /// What the model thought before; absent if nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning: Option<&'a str>,
+    /// The functions that are called; absent if none.
+    #[serde(skip_serializing_if = "<[ToolCall]>::is_empty")]
+    tool_calls: &'a [ToolCall],
     tokens: usize,
     prompt_tokens: usize,
     /// Those of them that a session had computed before.
@@ -125,10 +131,12 @@ impl<'a> Report<'a> {
         let timings: &Timings = &outcome.timings;
         Report {
             text: &outcome.text,
+            reasoning: outcome.reasoning.as_deref(),
+            tool_calls: &outcome.tool_calls,
             tokens: outcome.tokens.len(),
             prompt_tokens: outcome.prompt_tokens,
             cached_tokens: outcome.cached_tokens,
-            finish_reason: outcome.finish.name(),
+            finish_reason: outcome.finish_name(),
             seed,
             choices: None,
             logprobs: None,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::generate::SamplerOptions;
+use crate::generate::{SamplerOptions, Thinking, ToolChoice, Tools};
 use crate::text::Message;
 
 /// An item of the input. See [`crate::eval::batch`] for its keys.
@@ -22,6 +22,12 @@ pub struct Item {
     pub raw: bool,
     /// Variables of the chat template by name.
     pub template_vars: Option<Map<String, Value>>,
+    /// Whether the model thinks before it answers.
+    pub think: Option<Thinking>,
+    /// Functions that the answer may call.
+    pub tools: Option<Tools>,
+    /// Whether it calls one.
+    pub tool_choice: Option<ToolChoice>,
     /// Tokens of the answer at most.
     pub max_tokens: Option<usize>,
     /// Texts that end the answer.

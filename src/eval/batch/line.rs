@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Item;
 use crate::generate::{Choice, FinishReason, Outcome};
+use crate::text::ToolCall;
 
 /// An item's answer.
 #[derive(Serialize)]
@@ -13,6 +14,12 @@ pub(super) struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<&'a Value>,
     pub(super) text: &'a str,
+    /// What the model thought before; absent if nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning: Option<&'a str>,
+    /// The functions that are called; absent if none.
+    #[serde(skip_serializing_if = "<[ToolCall]>::is_empty")]
+    pub(super) tool_calls: &'a [ToolCall],
     /// Ids of the answer, without an end token.
     pub(super) tokens: &'a [u32],
     pub(super) prompt_tokens: usize,
@@ -65,13 +72,14 @@ impl<'a> Response<'a> {
         }
         let finish = match outcome.finish {
             FinishReason::Length => "length",
+            _ if !outcome.tool_calls.is_empty() => "tool_calls",
             _ => "stop",
         };
         let text = outcome.text.as_str();
         let (prefix, object, choice) = if item.raw {
             ("cmpl", "text_completion", json!({"index": 0, "text": text, "finish_reason": finish}))
         } else {
-            let message = json!({"role": "assistant", "content": text});
+            let message = message(outcome);
             let choice = json!({"index": 0, "message": message, "finish_reason": finish});
             ("chatcmpl", "chat.completion", choice)
         };
@@ -90,6 +98,22 @@ impl<'a> Response<'a> {
         let response = json!({"status_code": 200, "body": body});
         Some(Self { custom_id: item.id.as_ref(), response, error: Value::Null })
     }
+}
+
+/// The message of a response, with the arguments of calls as text.
+fn message(outcome: &Outcome) -> Value {
+    let mut message = json!({"role": "assistant", "content": outcome.text});
+    if let Some(reasoning) = &outcome.reasoning {
+        message["reasoning_content"] = json!(reasoning);
+    }
+    if !outcome.tool_calls.is_empty() {
+        let calls = outcome.tool_calls.iter().map(|call| {
+            let arguments = Value::Object(call.arguments.clone()).to_string();
+            json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
+        });
+        message["tool_calls"] = calls.collect();
+    }
+    message
 }
 
 /// What differs from run to run.

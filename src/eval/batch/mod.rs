@@ -19,6 +19,7 @@
 //!
 //! An item that cannot be answered gets a line with the reason, and the batch goes on; the next run asks it again.
 
+mod calls;
 mod energy;
 mod error;
 mod item;
@@ -41,7 +42,7 @@ pub use self::journal::{Journal, Place};
 use self::line::{Answer, Failure, Response, Timings};
 use crate::files::Fnv;
 use crate::generate::{
-    CancelHandle, Choice, Draw, FinishReason, LogitFilter, Outcome, Request, SamplerOptions, Session,
+    CancelHandle, Choice, Draw, FinishReason, Layout, LogitFilter, Outcome, Request, SamplerOptions, Session,
 };
 use crate::model::LanguageModel;
 
@@ -112,6 +113,19 @@ pub trait Prepare {
     /// # Errors
     /// Why it cannot be had, for the item's line.
     fn rule(&self, item: &Item) -> Result<Rule, String>;
+
+    /// The parts of the item's answer.
+    ///
+    /// # Errors
+    /// Why they cannot be had, for the item's line.
+    fn layout(&self, _item: &Item) -> Result<Option<Layout>, String> {
+        Ok(None)
+    }
+
+    /// Whether the reasoning of the item's answer is not told.
+    fn hides_reasoning(&self, _item: &Item) -> bool {
+        false
+    }
 }
 
 /// How far a batch has come.
@@ -240,9 +254,11 @@ impl<M: LanguageModel> Batch<'_, M> {
                 let answer = Answer {
                     id: item.id.as_ref(),
                     text: &outcome.text,
+                    reasoning: outcome.reasoning.as_deref(),
+                    tool_calls: &outcome.tool_calls,
                     tokens: &outcome.tokens,
                     prompt_tokens: outcome.prompt_tokens,
-                    finish_reason: outcome.finish.name(),
+                    finish_reason: outcome.finish_name(),
                     seed,
                     logprob,
                     choices: choices.as_deref(),
@@ -265,6 +281,7 @@ impl<M: LanguageModel> Batch<'_, M> {
         tokens.clear();
         self.prepare.encode(item, tokens)?;
         let mut rule = self.prepare.rule(item)?;
+        let layout = self.prepare.layout(item)?;
         let options = self.options;
         let mut request = Request::new(tokens);
         request.max_tokens = item.max_tokens.or(options.max_tokens);
@@ -275,6 +292,7 @@ impl<M: LanguageModel> Batch<'_, M> {
         request.logprobs = Some(0);
         request.cancel = Some(self.cancel);
         request.lookup = options.lookup;
+        request.layout = layout.as_ref();
         request.loop_guard = item.loop_guard.unwrap_or(options.loop_guard && !item.raw);
         if let Rule::Choices(texts) = &rule {
             let temperature = item.temperature.or(options.choice_temperature);
@@ -293,7 +311,10 @@ impl<M: LanguageModel> Batch<'_, M> {
             logprob += event.logprobs.map_or(0.0, |logprobs| f64::from(logprobs.chosen));
             ControlFlow::Continue(())
         });
-        let outcome = outcome.map_err(|error| with_sources(&error))?;
+        let mut outcome = outcome.map_err(|error| with_sources(&error))?;
+        if self.prepare.hides_reasoning(item) {
+            outcome.reasoning = None;
+        }
         Ok(Answered { outcome, seed, logprob, choices: None })
     }
 }

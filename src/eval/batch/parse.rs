@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::calls;
 use super::item::Item;
 use crate::eval::keys::{Field, KeyError, Keys, parse, shown};
 use crate::text::{Message, Role};
@@ -24,7 +25,7 @@ const PASSED_OVER: [&str; 8] = [
 ];
 
 /// Keys of requests that are refused where they ask for something, and what is said then.
-const REFUSED: [(&str, &str); 16] = [
+const REFUSED: [(&str, &str); 14] = [
     ("n", "1: an item has one answer; repeat the line for more"),
     ("best_of", "1: an item has one answer"),
     ("stream", "false: a line is written when its answer is complete"),
@@ -35,8 +36,6 @@ const REFUSED: [(&str, &str); 16] = [
     ("logit_bias", "nothing: single tokens cannot be made more or less likely"),
     ("frequency_penalty", "0; see repeat_penalty"),
     ("presence_penalty", "0; see repeat_penalty"),
-    ("tools", "nothing: an item cannot call tools"),
-    ("tool_choice", "none: an item cannot call tools"),
     ("functions", "nothing: an item cannot call functions"),
     ("function_call", "none: an item cannot call functions"),
     ("modalities", "text alone"),
@@ -109,6 +108,7 @@ fn content(mut keys: Keys, base: Item) -> Result<Item, KeyError> {
     item.repeat_penalty = keys.take("repeat_penalty").map(Field::number).transpose()?;
     item.seed = keys.take("seed").map(Field::whole).transpose()?;
     item.loop_guard = keys.take("loop_guard").map(Field::flag).transpose()?;
+    calls::take(&mut keys, &mut item)?;
     form(&mut keys, &mut item)?;
     PASSED_OVER.iter().for_each(|key| drop(keys.take(key)));
     for (key, expected) in REFUSED {
@@ -143,7 +143,10 @@ fn messages(field: Field) -> Result<Vec<Message>, KeyError> {
     if field.value.as_array().is_some_and(Vec::is_empty) {
         return Err(field.expected(MESSAGES));
     }
-    field.list(MESSAGES)?.into_iter().map(message).collect()
+    let mut messages: Vec<Message> =
+        field.list(MESSAGES)?.into_iter().map(message).collect::<Result<_, _>>()?;
+    calls::match_results(&mut messages);
+    Ok(messages)
 }
 
 fn message(field: Field) -> Result<Message, KeyError> {
@@ -153,8 +156,26 @@ fn message(field: Field) -> Result<Message, KeyError> {
         Some("system" | "developer") => Role::System,
         Some("user") => Role::User,
         Some("assistant") => Role::Assistant,
-        _ => return Err(role.expected("system, developer, user or assistant")),
+        Some("tool") => Role::Tool,
+        _ => return Err(role.expected("system, developer, user, assistant or tool")),
     };
+    let tool_calls = if role == Role::Assistant { keys.take("tool_calls") } else { None };
+    let tool_calls = tool_calls.map(calls::calls).transpose()?.unwrap_or_default();
+    let reasoning = if role == Role::Assistant { keys.take("reasoning_content") } else { None };
+    let reasoning = reasoning.map(Field::text).transpose()?;
+    let result_of = match role {
+        Role::Tool => {
+            let mut text = |key| keys.take(key).map(Field::text).transpose().map(Option::unwrap_or_default);
+            Some((text("tool_call_id")?, text("name")?))
+        }
+        _ => None,
+    };
+    let base = Message { reasoning, tool_calls, result_of, ..Message::new(role, "") };
+    if !base.tool_calls.is_empty() && !keys.has("content") {
+        drop(keys.take("content"));
+        keys.finish(&[])?;
+        return Ok(base);
+    }
     let content = keys.need("content", "a text")?;
     let content = match content.value {
         Value::Array(_) => content.list("")?.into_iter().map(part).collect::<Result<String, _>>()?,
@@ -168,7 +189,7 @@ fn message(field: Field) -> Result<Message, KeyError> {
         }
     }
     keys.finish(&[])?;
-    Ok(Message::new(role, content))
+    Ok(Message { content, ..base })
 }
 
 /// Reads a part of a message's content.
@@ -206,6 +227,7 @@ fn two_forms(item: &Item) -> Result<(), KeyError> {
         ("regex", item.regex.is_some()),
         ("grammar", item.grammar.is_some()),
         ("choices", item.choices.is_some()),
+        ("tools", item.tools.is_some()),
     ];
     let mut given = given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name.to_owned());
     match (given.next(), given.next()) {
@@ -281,6 +303,7 @@ pub(super) fn find_id(line: &str) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::{Thinking, ToolChoice};
 
     #[test]
     fn requests_of_openai_are_understood() {
@@ -289,7 +312,7 @@ mod tests {
             "messages": [{"role": "developer", "content": "Be kind."},
                 {"role": "user", "content": [{"type": "text", "text": "How "}, {"type": "text", "text": "far?"}]}],
             "max_completion_tokens": 5.0, "stop": null, "temperature": null, "top_k": -1, "seed": 18446744073709551615,
-            "n": 1, "tools": [], "tool_choice": "auto", "stream": false, "metadata": {"a": 1},
+            "n": 1, "tools": [], "tool_choice": "auto", "think": "hide", "stream": false, "metadata": {"a": 1},
             "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "string"}}}}}"#,
         );
         let found = found.unwrap();
@@ -309,8 +332,40 @@ mod tests {
     }
 
     #[test]
+    fn functions_calls_and_results_are_read() {
+        let found = item(
+            r#"{"tools": [{"type": "function", "function": {"name": "f"}}], "think": false,
+            "tool_choice": {"type": "function", "function": {"name": "f"}}, "messages": [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": null, "reasoning_content": "hm", "tool_calls": [
+                    {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{\"b\": 1}"}},
+                    {"name": "g", "arguments": {}}]},
+                {"role": "tool", "tool_call_id": "x", "content": "1"}, {"role": "tool", "content": "2"}]}"#,
+        );
+        let found = found.unwrap();
+        assert_eq!((found.think, found.tool_choice), (Some(Thinking::Off), Some(ToolChoice::named("f"))));
+        assert!(found.tools.is_some());
+        let messages = found.messages.unwrap();
+        let call = &messages[1].tool_calls[0];
+        assert_eq!(
+            (call.id.as_str(), &call.arguments["b"], messages[1].reasoning.as_deref()),
+            ("x", &json!(1), Some("hm"))
+        );
+        let of = |at: usize| messages[at].result_of.clone().unwrap();
+        assert_eq!(of(2), ("x".to_owned(), "f".to_owned()));
+        assert_eq!(of(3), ("call00001".to_owned(), "g".to_owned()));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (line, expected) in [
+            (r#"{"prompt": "a", "think": 1}"#, "think is 1; expected on, off, hide"),
+            (r#"{"prompt": "a", "tool_choice": 1}"#, "tool_choice is 1; expected auto"),
+            (r#"{"prompt": "a", "tools": [{"name": "f"}], "regex": "a"}"#, "regex and tools"),
+            (
+                r#"{"messages": [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "x"}]}]}"#,
+                "messages[0].tool_calls[0] is",
+            ),
             (
                 r#"{"prompt": "a", "max_new_tokens": 4}"#,
                 r#"unknown key "max_new_tokens"; did you mean max_tokens?"#,

@@ -6,6 +6,7 @@ use super::documents::Document;
 use super::field::Place;
 use super::random::PythonRandom;
 use super::{Task, TaskError};
+use crate::generate::Layout;
 use crate::text::{ChatTemplate, Message, Prompt, Role};
 
 /// How prompts become messages: the description is the system message, every example a turn of user and assistant.
@@ -13,6 +14,8 @@ use crate::text::{ChatTemplate, Message, Prompt, Role};
 pub struct Chat<'a> {
     /// The model's format.
     pub template: &'a ChatTemplate,
+    /// The parts of answers, if only what is said after reasoning is judged.
+    pub layout: Option<&'a Layout>,
 }
 
 /// A part of a prompt.

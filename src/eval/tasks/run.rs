@@ -196,7 +196,8 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         let (task, document) = (at.task, at.document);
         let seed = self.options.seed.wrapping_add(at.index as u64);
         let session = &mut *self.session;
-        let scorer = Scorer { session, cancel: self.cancel, task: &task.name, document };
+        let layout = self.chat.and_then(|chat| chat.layout);
+        let scorer = Scorer { session, cancel: self.cancel, layout, task: &task.name, document };
         Question { task, document, prompt, delimiter, seed }.ask(scorer)
     }
 }

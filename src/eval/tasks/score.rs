@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use super::TaskError;
 use super::task::Generation;
 use crate::eval::stats::log_probability;
-use crate::generate::{CancelHandle, FinishReason, GenerateError, Request, SamplerOptions, Session};
+use crate::generate::{CancelHandle, FinishReason, GenerateError, Layout, Request, SamplerOptions, Session};
 use crate::model::{LanguageModel, ModelError};
 use crate::text::Prompt;
 
@@ -29,6 +29,8 @@ pub(super) struct Likelihood {
 pub(super) struct Scorer<'a, M> {
     pub(super) session: &'a mut Session<M>,
     pub(super) cancel: &'a CancelHandle,
+    /// The parts of an answer; only what comes after the reasoning is the answer.
+    pub(super) layout: Option<&'a Layout>,
     /// For messages.
     pub(super) task: &'a str,
     pub(super) document: usize,
@@ -109,6 +111,7 @@ impl<M: LanguageModel> Scorer<'_, M> {
         request.stop = &generation.until;
         // Without a loop guard: what is judged is the whole answer up to its limit, as in lm-evaluation-harness.
         request.cancel = Some(self.cancel);
+        request.layout = self.layout;
         let outcome = self.session.generate(request, &mut |_| ControlFlow::Continue(()))?;
         match outcome.finish {
             FinishReason::Cancelled => Err(GenerateError::Model(ModelError::Cancelled).into()),

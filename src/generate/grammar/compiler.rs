@@ -37,6 +37,15 @@ pub enum Grammar {
     Regex(String),
     /// Text of a grammar in Lark's syntax, as `llguidance` reads it.
     Lark(String),
+    /// Text, or calls of functions.
+    Calls(CallGrammar),
+}
+
+/// The grammar of answers with calls, as [`Calling`](crate::generate::Calling) makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallGrammar {
+    /// In the library's syntax; it names control tokens, and its schemas are prepared.
+    pub(in crate::generate) lark: String,
 }
 
 impl Grammar {
@@ -46,6 +55,7 @@ impl Grammar {
             Grammar::Schema(_) => "schema",
             Grammar::Regex(_) => "regular expression",
             Grammar::Lark(_) => "grammar",
+            Grammar::Calls(_) => "tools",
         }
     }
 
@@ -69,6 +79,7 @@ impl Grammar {
                 syntax::parse(text).map_err(|error| GrammarError::Regex(last_line(&error.to_string())))?;
                 Ok(TopLevelGrammar::from_regex(text))
             }
+            Grammar::Calls(calls) => Ok(TopLevelGrammar::from_lark(calls.lark.clone())),
             Grammar::Lark(text) => {
                 limited(text, MAX_LARK_BYTES)?;
                 Ok(TopLevelGrammar::from_lark(lark::prepare(text)?))

@@ -40,8 +40,11 @@ mod vocabulary;
 #[cfg(doc)]
 use llguidance::api::ParserLimits;
 
-pub use self::compiler::{Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES};
+pub use self::compiler::{
+    CallGrammar, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES, MAX_REGEX_BYTES,
+};
 pub use self::constraint::Constraint;
 pub use self::error::GrammarError;
 pub(super) use self::error::shorten;
+pub(super) use self::schema::prepare_value;
 pub use self::vocabulary::planned_grammar_bytes;

@@ -107,7 +107,7 @@ pub(super) fn prepare(text: &str) -> Result<Value, GrammarError> {
 }
 
 /// As [`prepare`], of a schema that is JSON already.
-pub(super) fn prepare_value(mut schema: Value) -> Result<Value, GrammarError> {
+pub(in crate::generate) fn prepare_value(mut schema: Value) -> Result<Value, GrammarError> {
     let mut walk = Walk { draft: DRAFTS[0].to_owned(), ..Walk::default() };
     if let Value::Object(map) = &mut schema {
         map.remove("$id");

@@ -119,6 +119,8 @@ fn answers_that_were_cut_keep_their_text() {
     let tokens: Vec<u32> = "a".bytes().chain(smile.bytes().take(2)).map(byte).collect();
     let outcome = Outcome {
         text: "a".to_owned(),
+        reasoning: None,
+        tool_calls: vec![],
         finish: crate::generate::FinishReason::Cancelled,
         prompt_tokens: 0,
         cached_tokens: 0,
@@ -141,6 +143,8 @@ fn messages_place_no_control_token() {
     let mut outcome = Outcome {
         tokens: vec![word("The"), END],
         text: "The</s>".to_owned(),
+        reasoning: None,
+        tool_calls: vec![],
         finish: crate::generate::FinishReason::Length,
         prompt_tokens: 0,
         cached_tokens: 0,

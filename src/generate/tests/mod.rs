@@ -3,6 +3,7 @@
 mod choices;
 mod conversations;
 mod grammars;
+mod layouts;
 mod lookups;
 mod sampling;
 mod saves;

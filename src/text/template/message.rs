@@ -40,6 +40,34 @@ pub struct ToolCall {
     pub arguments: serde_json::Map<String, serde_json::Value>,
 }
 
+impl ToolCall {
+    /// Reads a call as OpenAI's interface has it, `{"id": ..., "function": {"name": ..., "arguments": object or its
+    /// text}}`, or the inner object alone. One without an id is given the one of its place.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_json(value: &serde_json::Value, place: usize) -> Result<ToolCall, String> {
+        let function = value.get("function").unwrap_or(value);
+        let text = |value: Option<&serde_json::Value>| value.and_then(|v| v.as_str()).map(str::to_owned);
+        let name = text(function.get("name")).ok_or("a tool call has no name")?;
+        let arguments = match function.get("arguments") {
+            None | Some(serde_json::Value::Null) => serde_json::Map::new(),
+            Some(serde_json::Value::Object(map)) => map.clone(),
+            Some(serde_json::Value::String(text)) if text.trim().is_empty() => serde_json::Map::new(),
+            Some(serde_json::Value::String(text)) => serde_json::from_str(text)
+                .map_err(|error| format!("the arguments of {name} are no JSON object: {error}"))?,
+            Some(_) => return Err(format!("the arguments of {name} are neither an object nor a text")),
+        };
+        let id = text(value.get("id")).unwrap_or_else(|| ToolCall::place_id(place));
+        Ok(ToolCall { id, name, arguments })
+    }
+
+    /// The id of a call that has no other.
+    pub fn place_id(place: usize) -> String {
+        format!("call{place:05}")
+    }
+}
+
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -98,4 +126,13 @@ fn call(call: &ToolCall) -> Value {
         entry("type", Value::from("function")),
         entry("function", function),
     ])
+}
+
+/// The messages with a leading system message put in front of the first user message.
+pub(super) fn fold_system(messages: &[Message]) -> Option<Vec<Message>> {
+    let (system, rest) = messages.split_first().filter(|(first, _)| first.role == Role::System)?;
+    let mut folded = rest.to_vec();
+    let user = folded.iter_mut().find(|message| message.role == Role::User)?;
+    user.content = format!("{}\n\n{}", system.content, user.content);
+    Some(folded)
 }

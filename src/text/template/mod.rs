@@ -12,6 +12,8 @@
 //! trace    which characters of a prompt come from messages
 //! message  turns of a conversation
 //! variables what else a template may use
+//! tools    how templates are told of functions
+//! thinking how templates ask for reasoning, and how models mark it
 //! builtin  templates by name
 //! document templates of evaluation tasks
 //! ```
@@ -29,6 +31,8 @@ mod message;
 mod python;
 mod sums;
 mod tags;
+mod thinking;
+mod tools;
 mod trace;
 mod variables;
 
@@ -51,7 +55,9 @@ use crate::files::Fnv;
 
 pub use self::builtin::BUILTIN_TEMPLATES;
 pub use self::document::DocumentTemplate;
+use self::message::fold_system;
 pub use self::message::{Message, Role, ToolCall};
+pub use self::thinking::ReasoningMarks;
 pub use self::variables::{MAX_VARIABLES, TemplateVariables};
 
 /// Longest template; the longest published ones have about 30 KB.
@@ -173,6 +179,10 @@ pub struct ChatTemplate {
     engine: Engine,
     /// Jinja source.
     source: Box<str>,
+    /// Words of the template's code.
+    words: HashSet<String>,
+    /// What stands around reasoning.
+    marks: Option<&'static ReasoningMarks>,
     /// What every prompt is rendered with.
     variables: TemplateVariables,
     /// The written forms of all control tokens.
@@ -222,6 +232,8 @@ impl ChatTemplate {
         Ok(ChatTemplate {
             engine: Engine::new(source)?,
             source: source.into(),
+            words: tags::words(source),
+            marks: thinking::find(source, tokenizer),
             variables: TemplateVariables::default(),
             plans: if controls.is_empty() { vec![] } else { trace::plans(&strs(&controls)) },
             controls,
@@ -236,7 +248,7 @@ impl ChatTemplate {
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fnv::default();
         hash.add(self.source.as_bytes());
-        self.variables.add_to(&mut hash, |name| self.mentions(name));
+        self.variables.add_to(&mut hash, |name| self.uses(name));
         hash.finish()
     }
 
@@ -245,13 +257,14 @@ impl ChatTemplate {
         self.variables = variables;
     }
 
-    /// Whether a word occurs in the template: a variable that does not changes nothing.
-    pub fn mentions(&self, word: &str) -> bool {
-        let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        self.source.match_indices(word).any(|(at, _)| {
-            let (before, after) = (&self.source[..at], &self.source[at + word.len()..]);
-            !is_part(before.chars().next_back()) && !is_part(after.chars().next())
-        })
+    /// Tells every prompt of functions from now on, as OpenAI's interface defines them, or of none.
+    pub fn set_tools(&mut self, tools: Option<serde_json::Value>) {
+        self.variables.set_tools(tools);
+    }
+
+    /// Whether a variable occurs in the template: one that does not changes nothing.
+    pub fn uses(&self, name: &str) -> bool {
+        self.words.contains(name)
     }
 
     /// Renders `messages`, followed by the start of the assistant's answer.
@@ -274,7 +287,18 @@ impl ChatTemplate {
         messages: &[Message],
         variables: &TemplateVariables,
     ) -> Result<Prompt, TemplateError> {
-        let variables = &self.variables.overlaid(variables);
+        let variables = self.variables.overlaid(variables);
+        let thinking = variables.thinking;
+        let (messages, variables) = self.asked(messages, variables);
+        let (messages, variables) = self.told(messages, variables);
+        Ok(self.closed(self.render_asked(&messages, &variables)?, thinking))
+    }
+
+    fn render_asked(
+        &self,
+        messages: &[Message],
+        variables: &TemplateVariables,
+    ) -> Result<Prompt, TemplateError> {
         let found = messages.iter().map(Message::bytes).sum();
         if found > MAX_MESSAGE_BYTES {
             return Err(TemplateError::MessagesTooLarge { found, limit: MAX_MESSAGE_BYTES });
@@ -466,13 +490,4 @@ impl Input {
             now: self.now,
         })
     }
-}
-
-/// The messages with a leading system message put in front of the first user message.
-fn fold_system(messages: &[Message]) -> Option<Vec<Message>> {
-    let (system, rest) = messages.split_first().filter(|(first, _)| first.role == Role::System)?;
-    let mut folded = rest.to_vec();
-    let user = folded.iter_mut().find(|message| message.role == Role::User)?;
-    user.content = format!("{}\n\n{}", system.content, user.content);
-    Some(folded)
 }

@@ -1,5 +1,6 @@
 //! The tags of a template, for what is done to its text before it is compiled.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// Every `{{ }}` and `{% %}` of a template, in order; none that stands in a comment or between `{% raw %}` and
@@ -99,6 +100,28 @@ pub(super) fn texts(source: &str) -> Vec<String> {
         }
     }
     texts
+}
+
+/// The names in all tags outside of texts, those of attributes (after a dot) excepted.
+pub(super) fn words(source: &str) -> HashSet<String> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut words = HashSet::new();
+    for tag in Tags::of(source) {
+        let tag = &source[tag];
+        let mut at = 0;
+        while let Some(first) = tag[at..].chars().next() {
+            let end = match first {
+                '"' | '\'' => (text_end(tag.as_bytes(), at) + 1).min(tag.len()),
+                first if is_part(first) => tag[at..].find(|c| !is_part(c)).map_or(tag.len(), |len| at + len),
+                other => at + other.len_utf8(),
+            };
+            if is_part(first) && !tag[..at].trim_end().ends_with('.') {
+                words.insert(tag[at..end].to_owned());
+            }
+            at = end;
+        }
+    }
+    words
 }
 
 /// The template as minijinja has to read it to give what Jinja2 gives: line ends are `\n`, blocks that only training

@@ -1,5 +1,7 @@
 //! Variables of a template beside the messages.
 
+use std::sync::Arc;
+
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
@@ -27,6 +29,10 @@ const RESERVED: [&str; 7] = [
 pub struct TemplateVariables {
     /// In the order they were given.
     pub(super) entries: Vec<(String, Value)>,
+    /// Whether the model shall think before it answers; `None` for what the template does by itself.
+    pub(super) thinking: Option<bool>,
+    /// Functions that the model may call.
+    pub(super) tools: Option<Arc<serde_json::Value>>,
 }
 
 impl TemplateVariables {
@@ -45,7 +51,7 @@ impl TemplateVariables {
         }
         let keys = value.try_iter().map_err(|error| bad(error.to_string()))?;
         let entry = |key: Value| Some((key.as_str()?.to_owned(), value.get_item(&key).ok()?));
-        Ok(TemplateVariables { entries: keys.filter_map(entry).collect() })
+        Ok(TemplateVariables { entries: keys.filter_map(entry).collect(), ..TemplateVariables::default() })
     }
 
     /// As [`TemplateVariables::from_json`], of what a user wrote: each entry is checked as
@@ -101,12 +107,29 @@ impl TemplateVariables {
         for (name, value) in &others.entries {
             all.put(name, value.clone());
         }
+        all.thinking = others.thinking.or(all.thinking);
+        all.tools = others.tools.clone().or(all.tools);
         all
+    }
+
+    /// Asks the model to think before it answers, or not to; `None` for what the template does by itself.
+    pub fn set_thinking(&mut self, thinking: Option<bool>) {
+        self.thinking = thinking;
+    }
+
+    /// Tells of functions, as OpenAI's interface defines them, or of none.
+    pub fn set_tools(&mut self, tools: Option<serde_json::Value>) {
+        self.tools = tools.map(Arc::new);
+    }
+
+    /// As it was set by [`TemplateVariables::set_thinking`].
+    pub fn thinking(&self) -> Option<bool> {
+        self.thinking
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.thinking.is_none() && self.tools.is_none()
     }
 
     /// The names, in the order they were given.
@@ -121,6 +144,12 @@ impl TemplateVariables {
 
     /// Adds the variables that `counts` holds for to `hash`.
     pub(super) fn add_to(&self, hash: &mut Fnv, counts: impl Fn(&str) -> bool) {
+        if let Some(thinking) = self.thinking {
+            hash.add(&[u8::from(thinking)]);
+        }
+        if let Some(tools) = &self.tools {
+            hash.add(tools.to_string().as_bytes());
+        }
         for (name, value) in self.entries.iter().filter(|(name, _)| counts(name)) {
             hash.add(format!("\0{name}={}", json(value)).as_bytes());
         }

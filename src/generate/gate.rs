@@ -1,0 +1,197 @@
+//! A rule for the answer that leaves the reasoning before it free. See [`Gate`].
+
+use crate::text::{ReasoningMarks, Tokenizer};
+
+use super::layout::Opening;
+use super::{FilterError, Layout, LogitFilter};
+
+/// Line ends that may stand between reasoning and answer.
+const MAX_LINE_ENDS: usize = 2;
+/// Tokens that may open reasoning at most.
+const MAX_OPENERS: usize = 256;
+
+/// How far the model has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing was said: reasoning may open, or the answer begin.
+    Start,
+    /// The mark that opens reasoning is under way.
+    Opening,
+    Inside,
+    /// The reasoning is over; line ends may come before the answer.
+    Between,
+    Answer,
+}
+
+/// Holds back a filter until the reasoning is over. Until then the model may say what it likes, but not end.
+pub(super) struct Gate<'a> {
+    inner: &'a mut dyn LogitFilter,
+    layout: &'a Layout,
+    marks: &'static ReasoningMarks,
+    tokenizer: &'a Tokenizer,
+    phase: Phase,
+    /// Line ends since the reasoning.
+    line_ends: usize,
+    /// The end of what was said, as far as marks need it.
+    tail: String,
+    /// Tokens that are allowed beside those of the filter, with their logits.
+    spared: Vec<(u32, f32)>,
+}
+
+impl<'a> Gate<'a> {
+    /// `marks` are those of the layout.
+    pub(super) fn new(
+        inner: &'a mut (dyn LogitFilter + 'a),
+        layout: &'a Layout,
+        marks: &'static ReasoningMarks,
+        tokenizer: &'a Tokenizer,
+    ) -> Gate<'a> {
+        let capacity = marks.close.len().max(marks.open.len()) + tokenizer.longest_piece();
+        let (tail, spared) = (String::with_capacity(4 * capacity), Vec::with_capacity(MAX_OPENERS));
+        Gate { inner, layout, marks, tokenizer, phase: Phase::Start, line_ends: 0, tail, spared }
+    }
+
+    /// The text of a token; none for one that is no text.
+    fn text(&self, id: u32) -> &'a [u8] {
+        match self.layout.mark(self.tokenizer, id) {
+            Some(mark) => mark.as_bytes(),
+            None if self.tokenizer.is_special(id) => &[],
+            None => self.tokenizer.piece(id),
+        }
+    }
+
+    fn forbid(&self, logits: &mut [f32], is_bad: impl Fn(&[u8]) -> bool) {
+        for (id, logit) in (0u32..).zip(logits.iter_mut()) {
+            if self.tokenizer.is_end(id) || is_bad(self.text(id)) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// Applies the filter but leaves tokens alone that `is_free` holds for.
+    fn apply_sparing(
+        &mut self,
+        logits: &mut [f32],
+        is_free: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), FilterError> {
+        self.spared.clear();
+        for (id, logit) in (0u32..).zip(logits.iter()) {
+            let text = self.text(id);
+            if !text.is_empty() && self.spared.len() < MAX_OPENERS && is_free(text) {
+                self.spared.push((id, *logit));
+            }
+        }
+        self.inner.apply(logits)?;
+        self.spared.iter().for_each(|(id, logit)| logits[*id as usize] = *logit);
+        Ok(())
+    }
+
+    /// What of the opening mark is still to come.
+    fn rest_of_open(&self) -> &'static [u8] {
+        &self.marks.open.as_bytes()[self.tail.len().min(self.marks.open.len())..]
+    }
+}
+
+/// Whether a token goes on with a mark of which `rest` is to come.
+fn goes_on(text: &[u8], rest: &[u8]) -> bool {
+    !text.is_empty() && (rest.starts_with(text) || text.starts_with(rest))
+}
+
+/// The longest end of `text` that `mark` starts with.
+fn partial(text: &str, mark: &str) -> usize {
+    let longest = text.len().min(mark.len() - 1);
+    (1..=longest).rev().find(|len| text.as_bytes().ends_with(&mark.as_bytes()[..*len])).unwrap_or(0)
+}
+
+impl LogitFilter for Gate<'_> {
+    fn start(&mut self, prompt: &[u32]) {
+        self.tail.clear();
+        self.line_ends = 0;
+        self.phase = match self.layout.opening(self.tokenizer, prompt) {
+            Opening::Free => Phase::Start,
+            Opening::Inside => Phase::Inside,
+            Opening::Done => Phase::Answer,
+        };
+        self.inner.start(prompt);
+    }
+
+    fn apply(&mut self, logits: &mut [f32]) -> Result<(), FilterError> {
+        let rest = self.rest_of_open();
+        match self.phase {
+            Phase::Start => self.apply_sparing(logits, |text| goes_on(text.trim_ascii_start(), rest)),
+            Phase::Opening => {
+                self.forbid(logits, |text| !goes_on(text, rest));
+                Ok(())
+            }
+            Phase::Inside => {
+                let close = self.marks.close;
+                // A token that ends the mark and begins the answer would do so unseen by the filter.
+                let rest = &close.as_bytes()[partial(&self.tail, close)..];
+                if rest.len() < close.len() {
+                    self.forbid(logits, |text| {
+                        text.strip_prefix(rest).is_some_and(|after| !after.trim_ascii().is_empty())
+                    });
+                }
+                for id in self.tokenizer.end_ids() {
+                    if let Some(logit) = logits.get_mut(*id as usize) {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
+                Ok(())
+            }
+            Phase::Between => {
+                let room = MAX_LINE_ENDS - self.line_ends;
+                self.apply_sparing(logits, |text| {
+                    text.len() <= room && text.iter().all(|byte| *byte == b'\n')
+                })
+            }
+            Phase::Answer => self.inner.apply(logits),
+        }
+    }
+
+    fn accept(&mut self, token: u32) -> Result<(), FilterError> {
+        let text = String::from_utf8_lossy(self.text(token));
+        match self.phase {
+            Phase::Start | Phase::Opening => {
+                let begun = if self.phase == Phase::Start { text.trim_start() } else { &text };
+                let is_opening = goes_on(begun.as_bytes(), self.rest_of_open());
+                if !is_opening {
+                    self.phase = Phase::Answer;
+                    return self.inner.accept(token);
+                }
+                self.tail.push_str(begun);
+                let is_whole = self.tail.len() >= self.marks.open.len();
+                self.phase = if is_whole { Phase::Inside } else { Phase::Opening };
+                if is_whole {
+                    self.tail.clear();
+                }
+            }
+            Phase::Inside => {
+                self.tail.push_str(&text);
+                if self.tail.contains(self.marks.close) {
+                    self.phase = Phase::Between;
+                    self.inner.start(&[token]);
+                    return Ok(());
+                }
+                let kept = partial(&self.tail, self.marks.close);
+                self.tail.drain(..self.tail.len() - kept);
+            }
+            Phase::Between => {
+                let room = MAX_LINE_ENDS - self.line_ends;
+                let is_space = (1..=room).contains(&text.len()) && text.bytes().all(|byte| byte == b'\n');
+                if !is_space {
+                    self.phase = Phase::Answer;
+                    return self.inner.accept(token);
+                }
+                self.line_ends += text.len();
+                self.inner.start(&[token]);
+            }
+            Phase::Answer => return self.inner.accept(token),
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.phase == Phase::Answer && self.inner.is_done()
+    }
+}
