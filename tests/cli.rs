@@ -252,8 +252,8 @@ fn only_the_answer_goes_to_standard_output() {
     let model = Tiny::default().write(&folder);
     let ended = run(&model, &["Hi"]).ok();
     assert_eq!(ended.err, "");
-    assert_eq!(ended.out.len(), 20, "one character per token and no line break");
-    assert!(ended.out.iter().all(|byte| (32..127).contains(byte)));
+    assert_eq!((ended.out.len(), ended.out[20]), (21, b'\n'), "one character per token and a line break");
+    assert!(ended.out[..20].iter().all(|byte| (32..127).contains(byte)));
     let with_stats = run(&model, &["Hi", "--stats"]).ok();
     assert_eq!(with_stats.out, ended.out);
     for part in ["prompt", "tok/s", "first", "decode", "context", "planned", "kernels", "threads"] {
@@ -268,7 +268,7 @@ fn json_holds_the_same_answer_and_all_keys() {
     let model = Tiny::default().write(&folder);
     let plain = run(&model, &["Hi"]).ok();
     let json = run(&model, &["Hi", "--json", "--seed", "7"]).ok().json();
-    assert_eq!(json["text"], plain.text());
+    assert_eq!(json["text"], plain.text().trim_end_matches('\n'));
     assert_eq!(json["tokens"], 20);
     assert_eq!(json["prompt_tokens"], 1 + "user\nHi".len() + 1 + "\n".len() + 1 + "assistant\n".len());
     assert_eq!(json["finish_reason"], "length");
@@ -376,7 +376,7 @@ fn sampling_and_stopping() {
     assert_eq!(stopped["finish_reason"], "stop_string");
     let before = greedy.text().split(end).next().unwrap();
     assert_eq!(stopped["text"], before);
-    assert_eq!(run(&model, &["Hi", "-n", "0"]).ok().text(), "");
+    assert_eq!(run(&model, &["Hi", "-n", "0"]).ok().text(), "\n");
     for wrong in
         [["--temp", "nan"], ["--temp", "-1"], ["--top-p", "2"], ["--repeat-penalty", "0"], ["--stop", ""]]
     {
@@ -589,7 +589,9 @@ fn an_interrupted_answer_keeps_what_was_printed() {
     assert_eq!(output.status.code(), Some(130));
     assert!(started.elapsed() < Duration::from_secs(5));
     text.extend(output.stdout);
-    let expected = run(&model, &["Hi"]).ok().out;
+    assert_eq!(text.pop(), Some(b'\n'), "the line is ended");
+    let mut expected = run(&model, &["Hi"]).ok().out;
+    expected.pop();
     let common = text.len().min(expected.len());
     assert_eq!(text[..common], expected[..common]);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("error"));

@@ -27,13 +27,18 @@ fn run(scratch: &Scratch, arguments: &[&str], input: &[u8]) -> (i32, String, Str
 fn steady(out: &str) -> String {
     let values = out.lines().map(|line| {
         let Ok(mut value) = serde_json::from_str::<Value>(line) else { return line.to_owned() };
-        if let Some(object) = value.as_object_mut() {
-            object.retain(|key, _| !["timings", "seconds", "tokens_s", "load_ms"].contains(&key.as_str()));
-            object.retain(|key, _| !key.ends_with("_ms") && !key.ends_with("tok_s"));
-        }
+        forget_times(&mut value);
         value.to_string()
     });
     values.collect::<Vec<_>>().join("\n")
+}
+
+fn forget_times(value: &mut Value) {
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|key, _| !["timings", "seconds", "tokens_s"].contains(&key.as_str()));
+        object.values_mut().for_each(forget_times);
+    }
+    value.as_array_mut().into_iter().flatten().for_each(forget_times);
 }
 
 #[test]
@@ -113,6 +118,10 @@ fn what_is_no_text_is_refused_with_what_it_is() {
             ("none", &["none: no such file"]),
             ("/dev/zero", &["/dev/zero: is a device"]),
         ] {
+            if option[0] == "batch" && file == "nul" {
+                // A batch answers the other lines.
+                continue;
+            }
             let (code, out, err) = run(&scratch, &[option, &[file][..]].concat(), b"");
             assert_eq!((code, out.as_str()), (2, ""), "{option:?} {file}: {err}");
             parts.iter().for_each(|part| assert!(err.contains(part), "{option:?} {file}: {err}"));

@@ -15,6 +15,7 @@ use crate::text::{TemplateError, TextError};
 
 use super::chat::ChatError;
 use super::config::ConfigError;
+use super::hint;
 use super::line::UsageError;
 use super::memory::show_bytes;
 use super::preset::PresetError;
@@ -173,6 +174,9 @@ impl CliError {
 
     /// What to do next, where the message does not say it.
     pub fn hint(&self) -> Option<String> {
+        if let Some(hint) = hint::of(self) {
+            return Some(hint);
+        }
         let hint = match self {
             Self::DoesNotFit { largest: Some(context), .. } => {
                 return Some(format!("a context of {context} fits: -c {context}"));
@@ -190,7 +194,6 @@ impl CliError {
             Self::Chat(error) => return error.hint(),
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_)) => return None,
             Self::Saved(_) => "remove it or name another; a new session needs no file",
-            Self::Store(error) => return error.hint(),
             Self::Config(error) => return error.hint(),
             Self::Usage(error) => return error.hint(),
             Self::Preset(error) => return error.hint().map(str::to_owned),

@@ -14,10 +14,10 @@ use super::memory::MemoryPlan;
 use super::output::note;
 use super::preset;
 use crate::generate::Session;
-use crate::gguf::GgufFile;
+use crate::gguf::{GgufFile, Purpose};
 use crate::kernels::Kernels;
-use crate::model::{Model, PackStatus, RunOptions, Runner, Spec};
-use crate::store::Store;
+use crate::model::{Model, PackStatus, RunOptions, Runner, Spec, check_purpose};
+use crate::store::{Store, StoreError};
 use crate::text::{Tokenizer, TokenizerOptions};
 
 /// A model file, resolved options and what they will take; nothing is loaded yet.
@@ -43,15 +43,21 @@ pub(super) struct Loaded {
 /// # Errors
 /// If it is none of these.
 pub(super) fn file(model: &Path) -> Result<Cow<'_, Path>, CliError> {
-    let is_there = match std::fs::metadata(model) {
-        // A folder may have the name of a model, as ORG/REPO.
-        Ok(data) => !data.is_dir(),
+    let found = std::fs::metadata(model);
+    // A folder may have the name of a model, as ORG/REPO.
+    let is_folder = found.as_ref().is_ok_and(std::fs::Metadata::is_dir);
+    let is_there = match found {
+        Ok(_) => !is_folder,
         Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
     };
     let (Some(name), false) = (model.to_str(), is_there) else { return Ok(Cow::Borrowed(model)) };
     match Store::of_user() {
         Ok(_) if preset::exists(model) => Err(CliError::OnlyPreset { name: name.to_owned() }),
-        Ok(store) => Ok(Cow::Owned(store.resolve(name)?)),
+        Ok(store) => match store.resolve(name) {
+            // What the folder is will be said where it is opened.
+            Err(StoreError::NotInstalled { .. }) if is_folder => Ok(Cow::Borrowed(model)),
+            resolved => Ok(Cow::Owned(resolved?)),
+        },
         Err(_) => Ok(Cow::Borrowed(model)),
     }
 }
@@ -103,6 +109,9 @@ pub(super) fn plan(
 /// # Errors
 /// If it is not complete or not supported.
 pub(super) fn tokenizer(file: &GgufFile, args: &ModelArgs) -> Result<Tokenizer, CliError> {
+    if file.purpose() != Purpose::Vocabulary {
+        check_purpose(file)?;
+    }
     Ok(Tokenizer::from_gguf(file, TokenizerOptions { pre: args.pre.clone() })?)
 }
 

@@ -25,7 +25,8 @@
 //! interrupt             Ctrl-C
 //! progress              how far long work is
 //! demo                  the built-in model
-//! error                 everything that can go wrong, with its exit code and a hint
+//! error, hint           everything that can go wrong, with its exit code and what to do
+//! nearest               what a misspelt word may have meant
 //! ```
 //!
 //! # Exit codes
@@ -47,6 +48,7 @@ mod demo;
 mod error;
 mod eval;
 mod generation;
+mod hint;
 mod input;
 mod interrupt;
 mod line;
@@ -54,6 +56,7 @@ mod list;
 mod load;
 mod memory;
 mod models;
+mod nearest;
 mod output;
 mod pack;
 mod perplexity;

@@ -162,20 +162,17 @@ impl Answer {
         if self.terminal { write(printable(text).as_bytes()) } else { write(text.as_bytes()) }
     }
 
+    /// Whether something was written.
+    pub(super) fn is_begun(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Ends the line, terminal or not, also if there is nothing on it.
     ///
     /// # Errors
     /// As [`write`].
     pub(super) fn end_line(&self) -> Result<(), CliError> {
         if self.last == Some('\n') { Ok(()) } else { write(b"\n") }
-    }
-
-    /// Ends the line on a terminal.
-    ///
-    /// # Errors
-    /// As [`write`].
-    pub(super) fn finish(&self) -> Result<(), CliError> {
-        if self.terminal && self.last.is_some_and(|last| last != '\n') { write(b"\n") } else { Ok(()) }
     }
 }
 

@@ -66,6 +66,9 @@ struct Report {
     gguf_version: u32,
     /// Of the whole file, if it was asked for or is known.
     sha256: Option<String>,
+    /// With `--hash`, of a model that is split over several files, which has no hash of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PartReport>,
     /// The repository, file and commit that it was pulled from.
     source: Option<Source>,
     parameters: u64,
@@ -148,6 +151,14 @@ struct Token {
     text: String,
 }
 
+/// One of the files of a split model.
+#[derive(Serialize)]
+struct PartReport {
+    file: String,
+    bytes: u64,
+    sha256: String,
+}
+
 #[derive(Serialize)]
 struct TemplateReport {
     bytes: usize,
@@ -192,6 +203,7 @@ impl Report {
             file_bytes: file.file_bytes(),
             gguf_version: file.version(),
             sha256: None,
+            parts: vec![],
             source: None,
             parameters,
             bits_per_weight: bits(parameters, bytes),
@@ -214,14 +226,24 @@ impl Report {
     fn identify(&mut self, file: &GgufFile, hash: bool) {
         let record = file.path().and_then(Record::beside);
         let known = record.as_ref().map(|record| record.sha256.clone());
-        self.sha256 = if hash { Some(sha256(file)) } else { known.clone() };
+        self.source =
+            record.map(|Record { repository, file, commit, .. }| Source { repository, file, commit });
+        let is_split = file.files().len() > 1;
+        if hash && is_split {
+            let part = |(name, bytes): (&str, &[u8])| PartReport {
+                file: name.to_owned(),
+                bytes: bytes.len() as u64,
+                sha256: sha256(file, bytes),
+            };
+            self.parts = file.files().map(part).collect();
+            return;
+        }
+        self.sha256 = if hash { Some(sha256(file, file.as_bytes())) } else { known.clone() };
         if let (Some(known), Some(found)) = (known, &self.sha256)
             && known != *found
         {
             self.problems.push(format!("the file is not the one that was pulled, whose SHA-256 is {known}"));
         }
-        self.source =
-            record.map(|Record { repository, file, commit, .. }| Source { repository, file, commit });
     }
 
     fn table(&self) -> String {
@@ -234,6 +256,10 @@ impl Report {
             ("quantized", self.quantization.line()),
             ("context", self.trained_context.map_or("unknown".to_owned(), |n| format!("{n} trained"))),
         ];
+        rows.extend(self.parts.iter().map(|part| {
+            let PartReport { file, bytes, sha256 } = part;
+            ("part", format!("{sha256} {} {}", show_bytes(*bytes), shown(file)))
+        }));
         if let Some(Source { repository, file, commit }) = &self.source {
             rows.push(("source", shown(&format!("{repository}:{file} at {commit}"))));
         }
@@ -366,8 +392,8 @@ fn recipe_name(file_type: u32) -> Option<&'static str> {
 }
 
 /// The SHA-256 of all bytes of a file.
-fn sha256(file: &GgufFile) -> String {
-    let blocks = file.as_bytes().chunks(HASH_BLOCK).inspect(|_| file.release_all());
+fn sha256(file: &GgufFile, bytes: &[u8]) -> String {
+    let blocks = bytes.chunks(HASH_BLOCK).inspect(|_| file.release_all());
     let hash = sha256_of(blocks);
     file.release_all();
     hash

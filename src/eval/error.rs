@@ -15,13 +15,11 @@ pub enum EvalError {
     Text(#[from] TextError),
     #[error(transparent)]
     Alloc(#[from] AllocError),
-    #[error(
-        "the text has {found} tokens, {needed} are needed for chunks of {context}; use a longer text or a smaller -c"
-    )]
+    #[error("the text has {found} tokens, {needed} are needed for chunks of {context}")]
     TextTooShort { found: usize, needed: usize, context: usize },
-    #[error("chunks of {found} tokens are too short, at least {least} are needed; choose a larger -c")]
+    #[error("chunks of {found} tokens are too short, at least {least} are needed")]
     ChunkTooShort { found: usize, least: usize },
-    #[error("no chunks were asked for; --chunks must be at least 1")]
+    #[error("no chunks were asked for")]
     NoChunks,
     #[error("the logits at token {token} of chunk {chunk} are not finite; the file may be damaged")]
     NotFinite { chunk: usize, token: usize },
@@ -29,7 +27,7 @@ pub enum EvalError {
         "a vocabulary of {other} tokens cannot be compared with one of {base}; are these versions of one model?"
     )]
     Vocabulary { base: usize, other: usize },
-    #[error("nothing to measure: give prompt lengths (-p) or numbers of tokens to generate (-n) above 0")]
+    #[error("nothing to measure: there are neither prompts nor tokens to generate")]
     NoTests,
     #[error("{what} is {found}, {least} to {most} are accepted")]
     OutOfRange { what: &'static str, found: usize, least: usize, most: usize },

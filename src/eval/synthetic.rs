@@ -319,7 +319,7 @@ impl Synthetic {
         let layout = Layout::of(tensors.iter().map(|(name, _)| name.as_str()));
         for (name, axes) in tensors {
             let shape: Vec<u64> = axes.into_iter().map(u64::from).collect();
-            let tensor = TensorInfo { name, shape, block_type: BlockType::F32, offset: 0, bytes: 0 };
+            let tensor = TensorInfo { name, shape, block_type: BlockType::F32, offset: 0, bytes: 0, part: 0 };
             writer.add_tensor(&tensor.name, &tensor.shape, self.recipe.choose(layout, &tensor).stored);
         }
         writer
@@ -521,7 +521,8 @@ mod tests {
             let mut bytes = HashMap::<&str, u64>::new();
             for (name, axes) in tensors {
                 let shape: Vec<u64> = axes.into_iter().map(u64::from).collect();
-                let mut tensor = TensorInfo { name, shape, block_type: BlockType::F32, offset: 0, bytes: 0 };
+                let mut tensor =
+                    TensorInfo { name, shape, block_type: BlockType::F32, offset: 0, bytes: 0, part: 0 };
                 tensor.block_type = model.recipe.choose(layout, &tensor).stored;
                 let row = tensor.block_type.row_bytes(tensor.cols()).unwrap();
                 *bytes.entry(tensor.block_type.name()).or_default() += (row * tensor.rows()) as u64;

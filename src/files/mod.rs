@@ -7,6 +7,7 @@
 //! text   UTF-8 text up to a named limit, without byte order mark
 //! lines  the same, a line at a time
 //! write  a new file beside its place, synced and renamed
+//! kind   what a file is that was not expected
 //! hash   FNV-1a and SHA-256
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! or [`Lines`]; every file that must never be seen half written goes through [`NewFile`].
 
 mod hash;
+mod kind;
 mod lines;
 mod open;
 mod text;
@@ -23,6 +25,7 @@ mod write;
 mod tests;
 
 pub use self::hash::{Fnv, Sha256Hex, sha256_hex, sha256_of};
+pub use self::kind::{KIND_BYTES, Kind};
 pub use self::lines::{Line, Lines};
 pub use self::open::open;
 pub use self::text::{ReadError, read_text, read_text_from, read_text_if_there, without_mark};

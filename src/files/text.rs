@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::open;
+use super::{Kind, open};
 
 /// The byte order mark of UTF-8, which some editors put before a text.
 const MARK: char = '\u{feff}';
@@ -35,8 +35,21 @@ pub enum ReadError {
         "{name}, line {line}: expected UTF-8 text, found the byte 0x{found:02X} at offset {offset}; convert it first, e.g. with iconv -t UTF-8"
     )]
     NotUtf8 { name: String, line: usize, offset: u64, found: u8 },
+    #[error("{name}: is {}, expected UTF-8 text", .found.what())]
+    Kind { name: String, found: Kind },
     #[error("{name}, line {line}: expected text, found a NUL byte at offset {offset}; is it a binary file?")]
     Nul { name: String, line: usize, offset: u64 },
+}
+
+impl ReadError {
+    /// Returns whether there is no such file, nor anything else of its name.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotADirectory,
+            _ => false,
+        }
+    }
 }
 
 /// Reads a file of UTF-8 text of at most `limit` bytes. A byte order mark at its start is left out.
@@ -53,8 +66,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, ReadError> {
 /// As [`read_text`].
 pub fn read_text_if_there(path: &Path, limit: u64) -> Result<Option<String>, ReadError> {
     match read_text(path, limit) {
-        Err(ReadError::NotFound { .. }) => Ok(None),
-        Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) if error.is_absence() => Ok(None),
         read => read.map(Some),
     }
 }
@@ -108,6 +120,11 @@ impl Default for Start {
 
 /// Says what is wrong with bytes that hold a NUL or are not UTF-8.
 pub(super) fn wrong_byte(name: String, bytes: &[u8], start: Start) -> ReadError {
+    if start.offset == 0
+        && let Some(found) = Kind::of(bytes).filter(|kind| *kind != Kind::Text && *kind != Kind::Json)
+    {
+        return ReadError::Kind { name, found };
+    }
     let valid = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
     let nul = bytes[..valid].iter().position(|byte| *byte == 0);
     let at = nul.unwrap_or(valid);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 use crate::blocks::BlockType;
-use crate::files::WriteError;
+use crate::files::{Kind, WriteError};
 
 /// Characters of an untrusted name shown in a message.
 const SHOWN_CHARS: usize = 80;
@@ -58,7 +58,9 @@ pub enum GgufError {
 
     #[error("{file}: the file is empty; fetch it again")]
     Empty { file: String },
-    #[error("{file}: not a GGUF file: starts with \"{}\", expected \"GGUF\"; {}", .found.escape_ascii(), magic_hint(.found))]
+    #[error("{file}: is {}, not a GGUF file; {}", .found.what(), .found.advice())]
+    OtherKind { file: String, found: Kind },
+    #[error("{file}: not a GGUF file: starts with \"{}\", expected \"GGUF\"; check the path, or fetch the file again", .found.escape_ascii())]
     BadMagic { file: String, found: [u8; 4] },
     #[error(
         "{file}: big-endian GGUF file (version {version}); only little endian is supported, convert the model again"
@@ -98,10 +100,22 @@ pub enum GgufError {
         super::MAX_ALIGNMENT
     )]
     BadAlignment { file: String, found: u64 },
-    #[error(
-        "{file}: one part of a model split into {parts} files; join them first (llama-gguf-split --merge)"
-    )]
+    #[error("{file}: one part of a model split into {parts} files, of which the others are not here")]
     Split { file: String, parts: u32 },
+    #[error("{file}: part {number} of {count} of the model is missing; fetch it into the same folder")]
+    MissingPart { file: String, number: u32, count: u32 },
+    #[error(
+        "{file}: is part {number} of {count} of a model, but its name does not end with {expected}, so the others cannot be found; give all parts the names they were published with"
+    )]
+    PartName { file: String, number: u32, count: u32, expected: String },
+    #[error("{file}: is not part {number} of {count} of the model, as its name says; fetch it again")]
+    OtherPart { file: String, number: u32, count: u32 },
+    #[error("{file}: tensor {} is in {other} too; fetch both again", shown(.tensor))]
+    TensorInParts { file: String, tensor: String, other: String },
+    #[error(
+        "{file}: the parts of the model have {found} tensors together, expected {expected}; fetch them again"
+    )]
+    PartTensors { file: String, expected: u64, found: u64 },
 
     #[error("{file}: tensor {} appears twice, again at offset {offset}", shown(.tensor))]
     DuplicateTensor { file: String, tensor: String, offset: u64 },
@@ -141,16 +155,6 @@ pub(super) fn shown(name: &str) -> String {
     match name.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{:?}...", &name[..end]),
         None => format!("{name:?}"),
-    }
-}
-
-fn magic_hint(found: &[u8; 4]) -> &'static str {
-    match found {
-        b"lmgg" | b"fmgg" | b"tjgg" | b"algg" => "this is an older GGML file, convert the model again",
-        b"FUGG" => "this is a byte-swapped GGUF file, convert the model again",
-        b"vers" => "this looks like a Git LFS pointer, run `git lfs pull`",
-        b"PK\x03\x04" => "this looks like a PyTorch or zip file, convert the model to GGUF",
-        _ => "check the path, or fetch the file again",
     }
 }
 

@@ -11,6 +11,8 @@ pub const MAX_STRING_BYTES: u64 = 1 << 24;
 pub const MAX_ARRAY_LEN: u64 = 1 << 24;
 /// Tensors of a file.
 pub const MAX_TENSORS: u64 = 1 << 16;
+/// Files of a model that is split.
+pub const MAX_PARTS: u32 = 1024;
 /// Bytes of a tensor name (from the format).
 pub const MAX_TENSOR_NAME_BYTES: u64 = 64;
 /// Axes of a tensor (from the format).

@@ -4,11 +4,13 @@
 //!
 //! ```text
 //! source   the file's bytes: memory map, owned or static
+//! split    models in several files
 //! limits   the largest count or length accepted for each field
 //! parse    bytes -> checked header: key index, tensor table
 //! value    metadata types and their encoding
 //! tensor   name, shape and place of one tensor, with its checks
 //! reader   GgufFile: typed metadata, tensor data in place
+//! purpose  models, and what else comes in GGUF files
 //! writer   GgufWriter: header, then streamed tensor data, atomically
 //! recipe   which storage type each tensor of a model gets
 //! error    one variant per way a file can lie
@@ -25,9 +27,11 @@
 mod error;
 mod limits;
 mod parse;
+mod purpose;
 mod reader;
 mod recipe;
 mod source;
+mod split;
 mod tensor;
 mod value;
 mod writer;
@@ -37,6 +41,7 @@ mod tests;
 
 pub use self::error::{GgufError, Place};
 pub use self::limits::*;
+pub use self::purpose::Purpose;
 pub use self::reader::GgufFile;
 pub use self::recipe::{
     Choice, FILE_TYPE_KEY, Layout, QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY, Recipe, layer,

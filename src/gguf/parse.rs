@@ -9,9 +9,10 @@ use super::{
     MAX_KEY_BYTES, MAX_KEYS, MAX_STRING_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS, Place, TensorInfo, Value,
 };
 use crate::blocks::BlockType;
+use crate::files;
 
-/// Key that tells that the file is one part of several.
-const SPLIT_KEY: &str = "split.count";
+/// What a program that swaps bytes makes of the magic.
+const SWAPPED_MAGIC: [u8; 4] = *b"FUGG";
 /// Bytes of the shortest key with its value: length, one character, type, one byte.
 const MIN_ENTRY_BYTES: u64 = 8 + 1 + 4 + 1;
 /// Bytes of the shortest tensor description: length, one character, count, one axis, type, offset.
@@ -56,7 +57,6 @@ impl Header {
             return Err(GgufError::DuplicateKey { file: file.to_owned(), key, offset });
         }
         let find = |key: &str| entries.iter().find(|e| e.key(bytes) == key).map(|e| e.value(bytes));
-        check_split(file, find(SPLIT_KEY))?;
         let alignment = alignment(file, find(ALIGNMENT_KEY))?;
 
         let tensors = cursor.tensors(tensor_count)?;
@@ -70,6 +70,18 @@ impl Header {
         let data_start = (cursor.pos as u64).next_multiple_of(alignment);
         check_places(file, &tensors, alignment, file_bytes.saturating_sub(data_start))?;
         Ok(Self { version, alignment, data_start, entries, by_key, tensors, by_name })
+    }
+
+    /// The value of a key; `bytes` are those of the file.
+    pub(super) fn get<'a>(&self, bytes: &'a [u8], key: &str) -> Option<Value<'a>> {
+        let entry = |i: &u32| &self.entries[*i as usize];
+        let found = self.by_key.binary_search_by_key(&key, |i| entry(i).key(bytes)).ok()?;
+        Some(entry(&self.by_key[found]).value(bytes))
+    }
+
+    /// Makes the index of tensors anew.
+    pub(super) fn sort_tensors(&mut self) {
+        self.by_name = sorted(self.tensors.len(), |i| self.tensors[i].name.as_str());
     }
 }
 
@@ -85,13 +97,6 @@ fn sorted<'a>(len: usize, name: impl Fn(usize) -> &'a str) -> Vec<u32> {
 fn duplicate<'a>(order: &[u32], name: impl Fn(usize) -> &'a str) -> Option<usize> {
     let pair = order.windows(2).find(|pair| name(pair[0] as usize) == name(pair[1] as usize))?;
     Some(pair[1] as usize)
-}
-
-fn check_split(file: &str, count: Option<Value<'_>>) -> Result<(), GgufError> {
-    match count.and_then(|value| value.as_u32()) {
-        Some(parts) if parts > 1 => Err(GgufError::Split { file: file.to_owned(), parts }),
-        _ => Ok(()),
-    }
 }
 
 fn alignment(file: &str, value: Option<Value<'_>>) -> Result<u64, GgufError> {
@@ -238,8 +243,14 @@ impl<'a> Cursor<'a> {
 
     fn version(&mut self) -> Result<u32, GgufError> {
         let found = self.array()?;
+        if found == SWAPPED_MAGIC {
+            return Err(GgufError::BigEndian { file: self.file(), version: self.u32()?.swap_bytes() });
+        }
         if found != MAGIC {
-            return Err(GgufError::BadMagic { file: self.file(), found });
+            return Err(match files::Kind::of(self.bytes) {
+                Some(found) => GgufError::OtherKind { file: self.file(), found },
+                None => GgufError::BadMagic { file: self.file(), found },
+            });
         }
         let version = self.u32()?;
         match (version, version.swap_bytes()) {

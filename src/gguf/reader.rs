@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::parse::{Entry, Header};
+use super::parse::Header;
 use super::source::Source;
+use super::split;
 use super::{Array, GgufError, Kind, TensorInfo, Value};
 use crate::files::Fnv;
 
@@ -18,35 +19,30 @@ const SAMPLE_BYTES: usize = 64;
 /// Accessors by key give `Ok(None)` for an absent key and [`GgufError::WrongType`] for a value of another
 /// type. Integers of any width are accepted where they fit, floats of either width.
 pub struct GgufFile {
-    name: String,
-    source: Source,
+    /// More than one if the model is split over several.
+    files: Vec<Content>,
+    /// The keys of the first part with the tensors of all.
     header: Header,
 }
 
-impl GgufFile {
-    /// Maps a file into memory and checks it. The file must not be changed in place while it is open;
-    /// replacing it by a rename is safe.
-    ///
-    /// # Errors
-    /// If the path is missing, not a regular file or not readable, or the content is not valid GGUF.
-    pub fn open(path: &Path) -> Result<Self, GgufError> {
+/// A file without its header.
+struct Content {
+    name: String,
+    source: Source,
+    /// Offset of the tensor data.
+    data_start: u64,
+}
+
+/// A file with its checked header, before it is joined with others.
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) source: Source,
+    pub(super) header: Header,
+}
+
+impl Part {
+    pub(super) fn open(path: &Path) -> Result<Self, GgufError> {
         Self::new(path.display().to_string(), Source::map(path)?)
-    }
-
-    /// Checks a file built into the program. `name` is for messages.
-    ///
-    /// # Errors
-    /// If the content is not valid GGUF.
-    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self, GgufError> {
-        Self::new(name.to_owned(), Source::Static(bytes))
-    }
-
-    /// Checks a file held in memory. `name` is for messages.
-    ///
-    /// # Errors
-    /// If the content is not valid GGUF.
-    pub fn from_vec(name: &str, bytes: Vec<u8>) -> Result<Self, GgufError> {
-        Self::new(name.to_owned(), Source::Owned(bytes))
     }
 
     fn new(name: String, source: Source) -> Result<Self, GgufError> {
@@ -55,25 +51,97 @@ impl GgufFile {
         Ok(Self { name, source, header })
     }
 
-    /// Path or given name, for messages.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The value of a key.
+    pub(super) fn get(&self, key: &str) -> Option<Value<'_>> {
+        self.header.get(self.source.bytes(), key)
+    }
+}
+
+impl GgufFile {
+    /// Maps a file into memory and checks it. Of a model that is split over several files any part may be named; the
+    /// others are found beside it. Files must not be changed in place while they are open; replacing one by a rename
+    /// is safe.
+    ///
+    /// # Errors
+    /// If the path is missing, not a regular file or not readable, or the content is not valid GGUF, or a part is missing.
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        let part = Part::open(path)?;
+        match split::Place::of(&part)? {
+            None => Ok(Self::joined(part, vec![])),
+            Some(place) => {
+                let mut parts = split::open(path, part, place)?;
+                let first = parts.remove(0);
+                Ok(Self::joined(first, parts))
+            }
+        }
     }
 
-    /// The file's path, unless it is held in memory.
+    /// Checks a file built into the program. `name` is for messages.
+    ///
+    /// # Errors
+    /// If the content is not valid GGUF.
+    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self, GgufError> {
+        Self::single(name, Source::Static(bytes))
+    }
+
+    /// Checks a file held in memory. `name` is for messages.
+    ///
+    /// # Errors
+    /// If the content is not valid GGUF.
+    pub fn from_vec(name: &str, bytes: Vec<u8>) -> Result<Self, GgufError> {
+        Self::single(name, Source::Owned(bytes))
+    }
+
+    fn single(name: &str, source: Source) -> Result<Self, GgufError> {
+        let part = Part::new(name.to_owned(), source)?;
+        match split::Place::of(&part)? {
+            None => Ok(Self::joined(part, vec![])),
+            Some(place) => Err(GgufError::Split { file: part.name, parts: place.count() }),
+        }
+    }
+
+    /// Puts the parts of a model together, of which there is at least one.
+    fn joined(first: Part, others: Vec<Part>) -> Self {
+        let content = |name, source, data_start| Content { name, source, data_start };
+        let mut header = first.header;
+        let mut files = vec![content(first.name, first.source, header.data_start)];
+        for part in others {
+            let number = files.len();
+            header
+                .tensors
+                .extend(part.header.tensors.into_iter().map(|info| TensorInfo { part: number, ..info }));
+            files.push(content(part.name, part.source, part.header.data_start));
+        }
+        if files.len() > 1 {
+            header.sort_tensors();
+        }
+        Self { files, header }
+    }
+
+    fn source(&self) -> &Source {
+        &self.files[0].source
+    }
+
+    /// Path or given name, for messages; of a split model that of its first part.
+    pub fn name(&self) -> &str {
+        &self.files[0].name
+    }
+
+    /// The path of the file or first part, unless it is held in memory.
     pub fn path(&self) -> Option<&Path> {
-        match &self.source {
+        match self.source() {
             Source::Mapped { path, .. } => Some(path),
             _ => None,
         }
     }
 
-    /// When the file was last changed, where that is known.
+    /// When the file, or the last part, was last changed, where that is known.
     pub fn modified(&self) -> Option<SystemTime> {
-        match &self.source {
+        let times = self.files.iter().map(|part| match &part.source {
             Source::Mapped { modified, .. } => *modified,
             _ => None,
-        }
+        });
+        times.max().flatten()
     }
 
     /// A number that differs (with high probability) between models: FNV-1a over the names, shapes, types
@@ -83,6 +151,9 @@ impl GgufFile {
         let mut hash = Fnv::default();
         for tensor in self.tensors() {
             hash.add(tensor.name.as_bytes());
+            if tensor.part > 0 {
+                hash.add(&(tensor.part as u64).to_le_bytes());
+            }
             for number in
                 [&[u64::from(tensor.block_type.id()), tensor.offset], tensor.shape.as_slice()].concat()
             {
@@ -96,14 +167,19 @@ impl GgufFile {
         hash.finish()
     }
 
-    /// Size of the file in bytes.
+    /// Size in bytes, of all parts together.
     pub fn file_bytes(&self) -> u64 {
-        self.source.bytes().len() as u64
+        self.files().map(|(_, bytes)| bytes.len() as u64).sum()
     }
 
-    /// The whole file, e.g. to compute a checksum.
+    /// The whole file, or the first part.
     pub fn as_bytes(&self) -> &[u8] {
-        self.source.bytes()
+        self.source().bytes()
+    }
+
+    /// Names and contents of all parts, e.g. to compute checksums; one unless the model is split.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|part| (part.name.as_str(), part.source.bytes()))
     }
 
     /// GGUF version, 2 or 3.
@@ -118,24 +194,18 @@ impl GgufFile {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Value<'_>> {
-        let bytes = self.source.bytes();
-        let found = self.header.by_key.binary_search_by_key(&key, |i| self.entry(*i).key(bytes)).ok()?;
-        Some(self.entry(self.header.by_key[found]).value(bytes))
-    }
-
-    fn entry(&self, number: u32) -> &Entry {
-        &self.header.entries[number as usize]
+        self.header.get(self.source().bytes(), key)
     }
 
     /// All keys and values in file order.
     pub fn metadata(&self) -> impl ExactSizeIterator<Item = (&str, Value<'_>)> {
-        let bytes = self.source.bytes();
+        let bytes = self.source().bytes();
         self.header.entries.iter().map(move |entry| (entry.key(bytes), entry.value(bytes)))
     }
 
     /// All keys with the type and encoding of their values, to be copied.
     pub(super) fn encoded_metadata(&self) -> impl Iterator<Item = (&str, Kind, &[u8])> {
-        let bytes = self.source.bytes();
+        let bytes = self.source().bytes();
         self.header.entries.iter().map(move |entry| (entry.key(bytes), entry.kind(), entry.encoded(bytes)))
     }
 
@@ -206,7 +276,7 @@ impl GgufFile {
     }
 
     fn missing(&self, key: &str) -> GgufError {
-        GgufError::MissingKey { file: self.name.clone(), key: key.to_owned() }
+        GgufError::MissingKey { file: self.name().to_owned(), key: key.to_owned() }
     }
 
     fn array_of(
@@ -226,7 +296,7 @@ impl GgufFile {
     ) -> Result<Option<T>, GgufError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let wrong = || GgufError::WrongType {
-            file: self.name.clone(),
+            file: self.name().to_owned(),
             key: key.to_owned(),
             expected,
             found: value.to_string(),
@@ -251,7 +321,8 @@ impl GgufFile {
     /// # Panics
     /// If `tensor` is not one of this file's and lies outside it.
     pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
-        &self.source.bytes()[self.range(tensor)]
+        let (part, range) = self.place(tensor);
+        &part.source.bytes()[range]
     }
 
     /// Lets pages that held a part of a tensor leave the resident set of a mapped file; they are read again
@@ -262,29 +333,32 @@ impl GgufFile {
     /// # Panics
     /// If `tensor` is not one of this file's and lies outside it.
     pub fn release(&self, tensor: &TensorInfo, bytes: Range<usize>) {
-        let range = self.range(tensor);
+        let (part, range) = self.place(tensor);
         let end = range.start.saturating_add(bytes.end).min(range.end);
         let start = range.start.saturating_add(bytes.start).min(end);
-        self.source.release(start..end);
+        part.source.release(start..end);
     }
 
     /// Reads a mapped file into memory at once. Advice: where the system does not know it, nothing happens.
     pub fn prefetch(&self) {
-        self.source.prefetch();
+        self.files.iter().for_each(|part| part.source.prefetch());
     }
 
     /// Lets all pages leave the resident set of a mapped file, see [`Self::release`].
     pub fn release_all(&self) {
-        self.source.release(0..self.source.bytes().len());
+        self.files.iter().for_each(|part| part.source.release(0..part.source.bytes().len()));
     }
 
-    /// Where a tensor lies in the file.
-    fn range(&self, tensor: &TensorInfo) -> Range<usize> {
-        let start = self.header.data_start.checked_add(tensor.offset);
+    /// Where a tensor lies.
+    fn place(&self, tensor: &TensorInfo) -> (&Content, Range<usize>) {
+        let part = self.files.get(tensor.part);
+        let start = part.and_then(|part| part.data_start.checked_add(tensor.offset));
         let end = start.and_then(|start| start.checked_add(tensor.bytes));
-        match (start.map(usize::try_from), end.map(usize::try_from)) {
-            (Some(Ok(start)), Some(Ok(end))) if end <= self.source.bytes().len() => start..end,
-            _ => panic!("tensor {:?} is not one of {}", tensor.name, self.name),
+        match (part, start.map(usize::try_from), end.map(usize::try_from)) {
+            (Some(part), Some(Ok(start)), Some(Ok(end))) if end <= part.source.bytes().len() => {
+                (part, start..end)
+            }
+            _ => panic!("tensor {:?} is not one of {}", tensor.name, self.name()),
         }
     }
 }
@@ -292,7 +366,8 @@ impl GgufFile {
 impl fmt::Debug for GgufFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GgufFile")
-            .field("name", &self.name)
+            .field("name", &self.name())
+            .field("files", &self.files.len())
             .field("keys", &self.header.entries.len())
             .field("tensors", &self.header.tensors.len())
             .finish_non_exhaustive()

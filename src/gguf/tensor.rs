@@ -17,6 +17,8 @@ pub struct TensorInfo {
     pub offset: u64,
     /// Bytes of the data.
     pub bytes: u64,
+    /// Number of the file that holds it, from 0; above 0 only in models that are split over several.
+    pub part: usize,
 }
 
 impl TensorInfo {
@@ -31,7 +33,7 @@ impl TensorInfo {
         block_type: BlockType,
         offset: u64,
     ) -> Result<Self, GgufError> {
-        let mut info = Self { name: name.to_owned(), shape, block_type, offset, bytes: 0 };
+        let mut info = Self { name: name.to_owned(), shape, block_type, offset, bytes: 0, part: 0 };
         info.bytes = info.checked_bytes(file)?;
         Ok(info)
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::parse::Header;
 use super::source::io_error;
+use super::split;
 use super::value::encode_text;
 use super::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgufError, GgufFile, Kind, MAGIC, OwnedValue, TensorInfo, VERSION,
@@ -78,7 +79,8 @@ impl GgufWriter {
     /// Sets the keys of another file for which `keep` holds, unchanged and in its order.
     pub fn copy_metadata(&mut self, from: &GgufFile, mut keep: impl FnMut(&str) -> bool) -> &mut Self {
         for (key, kind, encoded) in from.encoded_metadata() {
-            if keep(key) {
+            // How the other file is split is no part of the model.
+            if !key.starts_with(split::PREFIX) && keep(key) {
                 self.set_encoded(key.to_owned(), kind, encoded.to_vec());
             }
         }

@@ -1,6 +1,6 @@
 //! Why a model cannot be loaded or run.
 
-use crate::gguf::GgufError;
+use crate::gguf::{GgufError, Purpose};
 use crate::kernels::KernelError;
 use crate::runtime::AllocError;
 
@@ -13,6 +13,8 @@ pub enum ModelError {
     Gguf(#[from] GgufError),
     #[error(transparent)]
     Alloc(#[from] AllocError),
+    #[error("{file}: is {}, not a model that can be run; {}", .found.what(), .found.advice())]
+    OtherPurpose { file: String, found: Purpose },
     #[error("{file}: architecture {found:?} is not supported; supported: {supported}")]
     UnknownArchitecture { file: String, found: String, supported: String },
     #[error("{file}: {key} is {found}, expected {expected}")]
@@ -31,11 +33,9 @@ pub enum ModelError {
     UnexpectedTensor { file: String, tensor: String, architecture: &'static str },
     #[error("{file}: tensor {tensor}: {source}")]
     Pack { file: String, tensor: String, source: KernelError },
-    #[error("a context of {found} positions is outside 1..={most}; choose another with -c")]
+    #[error("a context of {found} positions is outside 1..={most}")]
     ContextSize { found: usize, most: usize },
-    #[error(
-        "{needed} tokens do not fit into a context of {context}; use a larger one (-c) or a shorter prompt"
-    )]
+    #[error("{needed} tokens do not fit into a context of {context}")]
     ContextFull { needed: usize, context: usize },
     #[error("token {token} is outside the vocabulary of {vocab}")]
     TokenOutOfRange { token: u32, vocab: usize },

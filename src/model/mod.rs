@@ -39,7 +39,7 @@ pub use packed::{PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
 pub use snapshot::Resume;
-pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec};
+pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec, check_purpose};
 pub use tile::{Norm, Tile};
 
 /// A causal language model with a cache of the tokens it has read.

@@ -4,7 +4,7 @@ mod keys;
 
 use super::error::ModelError;
 use super::families::{FAMILIES, Family, NormPlaces, Parallel, Positions, Windows};
-use crate::gguf::GgufFile;
+use crate::gguf::{GgufFile, Purpose};
 use crate::kernels::Activation;
 use keys::Keys;
 
@@ -103,6 +103,17 @@ impl StateSpec {
     }
 }
 
+/// Refuses files that say they are something else than a model.
+///
+/// # Errors
+/// [`ModelError::OtherPurpose`].
+pub fn check_purpose(file: &GgufFile) -> Result<(), ModelError> {
+    match file.purpose() {
+        Purpose::Model => Ok(()),
+        found => Err(ModelError::OtherPurpose { file: file.name().to_owned(), found }),
+    }
+}
+
 /// Shape and constants of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -168,6 +179,7 @@ impl Spec {
     /// # Errors
     /// If the family is not supported, or a value is missing, of the wrong type or impossible.
     pub fn read(file: &GgufFile) -> Result<Self, ModelError> {
+        check_purpose(file)?;
         let architecture = file.require_str("general.architecture")?;
         let family = Family::named(architecture).ok_or_else(|| ModelError::UnknownArchitecture {
             file: file.name().to_owned(),

@@ -86,7 +86,9 @@ impl Weights {
 fn load_all(file: &GgufFile, layout: &Layout, vectors: &mut [f32]) -> Result<Buffer<u8>, ModelError> {
     let mut packed = Buffer::zeroed(layout.packed_bytes, "the weights")?;
     let mut all: Vec<_> = layout.placed.iter().collect();
-    all.sort_by_key(|placed| (file.tensor(&placed.tensor).map(|info| info.offset), placed.first));
+    all.sort_by_key(|placed| {
+        (file.tensor(&placed.tensor).map(|info| (info.part, info.offset)), placed.first)
+    });
     for placed in all {
         match placed.place {
             Place::Matrix(m) => placed.load_matrix(&m, file, &mut packed[m.offset..][..m.shape.bytes()])?,

@@ -12,7 +12,7 @@ const HUGE: usize = 8 << 20;
 
 /// Memory could not be had from the system.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot allocate {bytes} bytes for {purpose}: {source}; use a smaller context (-c) or model")]
+#[error("cannot allocate {bytes} bytes for {purpose}: {source}")]
 pub struct AllocError {
     bytes: usize,
     purpose: &'static str,

@@ -70,43 +70,6 @@ impl StoreError {
     pub(super) fn io(action: &'static str, file: &Path) -> impl FnOnce(io::Error) -> StoreError {
         move |source| StoreError::Io { action, file: file.to_owned(), source }
     }
-
-    /// What to do about it, where the message does not say.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::NoHome => "set SMOLT_HOME to a folder",
-            Self::NotInstalled { name }
-                if cfg!(feature = "pull") && name.contains('/') && !name.ends_with(".gguf") =>
-            {
-                return Some(format!(
-                    "smolt pull {name} fetches it from the hub; smolt list shows what is installed"
-                ));
-            }
-            Self::NotInstalled { .. } => "smolt list shows what is installed",
-            Self::BadName { .. } => "ORG/REPO or ORG/REPO:FILE, e.g. ORG/REPO:Q4_0",
-            Self::Dangling { .. } => "pull it again, or remove the alias with smolt rm",
-            Self::Ambiguous { .. } => "give the whole name",
-            Self::NoAlias { .. } => "smolt alias lists them",
-            Self::Offline { .. } => "unset it to download",
-            Self::NoRepository { .. } => "check the name; --revision gives a branch, tag or commit",
-            Self::Refused { with_token: false, .. } => "check the name; set HF_TOKEN if you have access",
-            Self::Refused { .. } => "check the name; the token that is set may lack access to it",
-            Self::NoModel { .. } => {
-                "look for a repository whose name ends in -GGUF, or convert it with smolt-quantize"
-            }
-            Self::NoChoice { .. } => "name one after a colon: ORG/REPO:FILE",
-            Self::Network { .. } => "what was downloaded is kept; the same command goes on from there",
-            Self::NotSecure { .. } => {
-                "check the clock; SSL_CERT_FILE names the certificates of a proxy that looks inside"
-            }
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "make room; what was downloaded is kept, the same command goes on from there"
-            }
-            Self::WrongHash { .. } => "pull it again; if it happens again, the file was changed on its way",
-            _ => return None,
-        };
-        Some(hint.to_owned())
-    }
 }
 
 fn list(files: &[String]) -> String {

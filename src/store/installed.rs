@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::choose::{label, strip_extension};
 use super::files;
+use super::name::of_address;
 use crate::files::{Sha256Hex, read_text_if_there, write_whole};
 
 /// Most models that are listed.
@@ -192,6 +193,8 @@ impl Store {
     /// # Errors
     /// If there is none, or several.
     pub fn resolve(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let address = of_address(name).map(|(name, _)| name);
+        let name = address.as_deref().unwrap_or(name);
         let Some(target) = self.alias(name)? else { return Ok(self.find(name)?.path) };
         let dangling = || StoreError::Dangling { alias: name.to_owned(), target: target.clone() };
         if Path::new(&target).is_absolute() {

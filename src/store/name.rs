@@ -24,6 +24,14 @@ impl HubName {
     /// [`StoreError::BadName`].
     pub fn parse(name: &str) -> Result<Self, StoreError> {
         let bad = |problem| StoreError::BadName { name: name.to_owned(), problem };
+        if let Some(address) = of_address(name) {
+            return match address {
+                (name, None | Some("main")) => Self::parse(&name),
+                _ => Err(bad(
+                    "the address is of another revision than main; give ORG/REPO:FILE and the revision",
+                )),
+            };
+        }
         let (repository, file) = match name.split_once(':') {
             Some((repository, file)) => (repository, Some(file)),
             None => (name, None),
@@ -67,6 +75,39 @@ impl fmt::Display for HubName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.org, self.repo)?;
         self.file.as_ref().map_or(Ok(()), |file| write!(f, ":{file}"))
+    }
+}
+
+/// `ORG/REPO` or `ORG/REPO:FILE` of the address of a page or file of the hub, and the revision if it has one.
+pub(super) fn of_address(address: &str) -> Option<(String, Option<&str>)> {
+    let mut rest = address;
+    let mut is_address = false;
+    for (start, names_hub) in [
+        ("https://", false),
+        ("http://", false),
+        ("www.", false),
+        ("huggingface.co/", true),
+        ("hf.co/", true),
+        ("hf://", true),
+    ] {
+        if rest.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start)) {
+            rest = &rest[start.len()..];
+            is_address |= names_hub;
+        }
+    }
+    if !is_address {
+        return None;
+    }
+    let path = rest.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+    let parts: Vec<&str> = path.split('/').collect();
+    let parts = if parts.first() == Some(&"models") { &parts[1..] } else { &parts[..] };
+    match parts {
+        [org, repo, "blob" | "resolve" | "raw", revision, file @ ..] if !file.is_empty() => {
+            Some((format!("{org}/{repo}:{}", file.join("/")), Some(revision)))
+        }
+        [org, repo, "tree", revision, ..] => Some((format!("{org}/{repo}"), Some(revision))),
+        [org, repo, ..] => Some((format!("{org}/{repo}"), None)),
+        _ => Some((path.to_owned(), None)),
     }
 }
 

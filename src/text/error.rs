@@ -20,7 +20,7 @@ pub enum TextError {
     },
     /// A BPE file does not name its pre-tokenizer.
     #[error(
-        "{file}: tokenizer.ggml.pre is missing, so the split of text into words is unknown; pass --pre NAME with one of: {known}"
+        "{file}: tokenizer.ggml.pre is missing, so the split of text into words is unknown; known ways are: {known}"
     )]
     MissingPre {
         /// The file.
@@ -29,9 +29,7 @@ pub enum TextError {
         known: String,
     },
     /// The pre-tokenizer named by the file or by the caller is not known.
-    #[error(
-        "{file}: pre-tokenizer \"{found}\" is not known; if it splits text like a known one, pass --pre NAME with one of: {known}"
-    )]
+    #[error("{file}: pre-tokenizer \"{found}\" is not known; known are: {known}")]
     UnknownPre {
         /// The file.
         file: String,

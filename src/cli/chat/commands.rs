@@ -1,5 +1,6 @@
 //! The commands of a chat, as data.
 
+use super::super::nearest::nearest;
 use super::error::ChatError;
 
 /// What a command does.
@@ -91,33 +92,6 @@ impl Input<'_> {
             }),
         }
     }
-}
-
-/// Of `names` the one that takes the fewest changes of a letter to be `found`, if it takes few; one that `found` is
-/// the start of takes one.
-fn nearest(found: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let close = |name: &&str| {
-        if name.starts_with(found) && !found.is_empty() { 1 } else { distance(found, name) }
-    };
-    let most = found.len().min(8).div_ceil(3).max(1);
-    names.min_by_key(close).filter(|name| close(name) <= most)
-}
-
-/// Letters to insert, remove or replace (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().take(32).collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut before = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = before + usize::from(from != to);
-            before = row[j + 1];
-            row[j + 1] = replaced.min(before + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// What `/help` says.

@@ -36,6 +36,8 @@ use crate::store::Store;
 
 /// The file of a project, in the working directory.
 const LOCAL: &str = "./smolt.toml";
+/// The key whose variable may be empty.
+const MAY_BE_EMPTY: &str = "system";
 /// The key that says which model.
 pub(super) const MODEL: &str = "model";
 
@@ -106,6 +108,20 @@ fn with_default(command: Command, entry: &Entry, is_above_variables: bool) -> Co
             let is_shown = arg.get_action().takes_values();
             let arg = arg.default_value(entry.text.clone()).hide_default_value(is_shown);
             if is_above_variables { arg.env(Resettable::Reset) } else { arg }
+        })
+    })
+}
+
+/// The commands, without the variables that are empty: they count as none. Only a system prompt may be empty.
+pub(super) fn without_empty(command: Command) -> Command {
+    command.mut_subcommands(|subcommand| {
+        subcommand.mut_args(|arg| {
+            let text = arg.get_env().and_then(std::env::var_os);
+            let is_none = text.is_some_and(|text| text.is_empty());
+            if is_none && key_of(&arg).is_some_and(|key| key != MAY_BE_EMPTY) {
+                return arg.env(Resettable::Reset);
+            }
+            arg
         })
     })
 }
@@ -242,8 +258,10 @@ impl<'a> Row<'a> {
         let Setting { key, variable, default, .. } = setting;
         let row =
             Row { key, value: None, origin: Origin::Default, file: None, line: None, variable, default };
-        let environment =
-            std::env::var_os(variable).filter(|_| preset.is_none_or(|preset| preset.get(key).is_none()));
+        let is_set = |value: &std::ffi::OsString| !value.is_empty() || *key == MAY_BE_EMPTY;
+        let environment = std::env::var_os(variable)
+            .filter(is_set)
+            .filter(|_| preset.is_none_or(|preset| preset.get(key).is_none()));
         if let Some(value) = environment {
             let value = Some(value.to_string_lossy().into_owned());
             return Row { value, origin: Origin::Environment, ..row };

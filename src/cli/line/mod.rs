@@ -89,7 +89,7 @@ struct Line {
 impl Line {
     fn read(command: &Command, arguments: &[OsString]) -> Result<Line, CliError> {
         let fail = |error| explained(&error, command, arguments);
-        let matches = command.clone().try_get_matches_from(arguments).map_err(fail)?;
+        let matches = config::without_empty(command.clone()).try_get_matches_from(arguments).map_err(fail)?;
         let mut cli = Cli::from_arg_matches(&matches).map_err(fail)?;
         let word = words::settle(&mut cli.command, &matches, arguments)?;
         Ok(Line { cli, matches, word })

@@ -11,10 +11,11 @@ use self::report::{Report, TokenReport};
 use super::constrain::{self, Form};
 use super::error::{CliError, Exit};
 use super::generation::{GenerationArgs, answer_room};
+use super::input::PromptParts;
 use super::load::{Loaded, Planned};
 use super::output::{self, Answer, note};
 use super::thoughts::Thoughts;
-use super::{input, interrupt, session};
+use super::{interrupt, session};
 use crate::generate::{
     Choice, Conversation, FinishReason, Format, LogitFilter, MAX_LOGPROBS, Outcome, Request, SamplerOptions,
     Thinking, save,
@@ -29,7 +30,11 @@ use crate::text::MAX_MESSAGE_BYTES;
 The prompt is the words, with spaces between, followed by the files, followed by standard input, which is read unless it is a terminal.
 A first word that names a model (a GGUF file, a preset, an alias, an installed model, or demo) is the model, unless -m is
 typed; after -- every word is the prompt.
-Only the answer goes to standard output.
+A byte order mark is no part of a text, and CR LF counts as LF (not with --raw). Only the answer goes to standard
+output; it ends with a line break, which is printed if the model wrote none.
+
+In a loop over lines give run other input, or it takes the lines that the loop would read:
+  while read -r line; do smolt run --no-stdin \"$line\"; done < questions.txt
 
 Examples:
   smolt run \"Turn on the kitchen lights\"
@@ -58,6 +63,10 @@ pub struct RunArgs {
     /// Files that follow the prompt; may be given several times
     #[arg(short, long, value_name = "FILE")]
     file: Vec<PathBuf>,
+
+    /// Leave standard input alone, e.g. in a loop that reads it
+    #[arg(long)]
+    no_stdin: bool,
 
     /// Go on with the session in this file, with all that was computed, and save it there at the end
     #[arg(long, value_name = "FILE", env = "SMOLT_SESSION")]
@@ -89,8 +98,13 @@ impl RunArgs {
             (Some(_), Some(words)) => return Err(CliError::TwoPrompts { words }),
             (prompt, words) => prompt.clone().or(words),
         };
-        let prompt = input::prompt(typed.as_deref(), &self.file, MAX_MESSAGE_BYTES);
-        prompt.map_err(|error| match (error, &self.taken) {
+        let parts = PromptParts {
+            argument: typed.as_deref(),
+            files: &self.file,
+            reads_input: !self.no_stdin,
+            is_raw: self.generation.prompting.is_raw(),
+        };
+        parts.read(MAX_MESSAGE_BYTES).map_err(|error| match (error, &self.taken) {
             (CliError::NoPrompt, Some(model)) => CliError::OnlyModel { model: model.clone() },
             (error, _) => error,
         })
@@ -236,7 +250,7 @@ fn answer(
         if !args.json {
             let mut printed = Answer::new();
             printed.push(&outcome.text)?;
-            printed.finish()?;
+            printed.end_line()?;
         }
         return Ok(Answered { outcome, choices: Some(choices), tokens: vec![] });
     }
@@ -267,6 +281,9 @@ fn stream(
         return Err(error);
     }
     thoughts.finish();
-    printed.finish()?;
+    // An error before the answer has begun leaves standard output empty.
+    if !args.json && (outcome.is_ok() || printed.is_begun()) {
+        printed.end_line()?;
+    }
     Ok((outcome?, tokens))
 }

@@ -11,10 +11,10 @@ use crate::blocks::BlockType;
 use crate::files::WriteError;
 
 /// A directory that is removed at the end of a test.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("smolt-gguf-{}-{number}", std::process::id()));

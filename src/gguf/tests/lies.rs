@@ -3,6 +3,7 @@
 use super::super::GgufError::*;
 use super::super::{MAX_ARRAY_LEN, MAX_KEY_BYTES, MAX_KEYS, MAX_STRING_BYTES, MAX_TENSORS, Place};
 use super::raw::{Raw, sample};
+use crate::files::Kind;
 
 /// `name: file => pattern, "part of the message";` for each lie.
 macro_rules! lies {
@@ -33,8 +34,10 @@ fn key(place: &Place) -> bool {
 
 lies! {
     empty: Raw::default() => Empty { .. }, "empty";
-    magic: Raw::default().bytes("GGML and more than four bytes") => BadMagic { found: [b'G', b'G', b'M', b'L'], .. }, "starts with \"GGML\"";
-    git_lfs_pointer: Raw::default().bytes("version https://git-lfs") => BadMagic { .. }, "git lfs pull";
+    magic: Raw::default().bytes(b"GGML\x01 and more") => BadMagic { found: [b'G', b'G', b'M', b'L'], .. }, "starts with \"GGML\"";
+    text: Raw::default().bytes("GGML and more than four bytes") => OtherKind { found: Kind::Text, .. }, "a text file, not a GGUF file";
+    swapped_magic: Raw::default().bytes("FUGG").bytes(3u32.to_be_bytes()).bytes([0; 16]) => BigEndian { version: 3, .. }, "big-endian";
+    git_lfs_pointer: Raw::default().bytes("version https://git-lfs") => OtherKind { found: Kind::LfsPointer, .. }, "git lfs pull";
     shorter_than_magic: Raw::default().bytes("GGU") => Truncated { place: Place::Header, needed: 4, left: 3, .. }, "cut short";
     shorter_than_counts: Raw::default().bytes("GGUF").u32(3).u64(0).u32(0) => Truncated { place: Place::Header, offset: 16, needed: 8, left: 4, .. }, "offset 16";
     version_0: Raw::start(0, 0, 0) => Version { found: 0, .. }, "expected 2 or 3";
@@ -76,7 +79,7 @@ lies! {
     alignment_2_31: Raw::v3(0, 1).key_u32("general.alignment", 1 << 31) => BadAlignment { found: 0x8000_0000, .. }, "65536";
     alignment_text: Raw::v3(0, 1).key("general.alignment", 8).text("32") => WrongType { expected: "u32", .. }, "string \"32\"";
     alignment_negative: Raw::v3(0, 1).key("general.alignment", 5).u32(u32::MAX) => WrongType { .. }, "i32 -1";
-    split_part: Raw::v3(0, 1).key("split.count", 2).bytes(3u16.to_le_bytes()) => Split { parts: 3, .. }, "join them";
+    split_part: Raw::v3(0, 1).key("split.count", 2).bytes(3u16.to_le_bytes()) => MissingKey { .. }, "split.no";
 
     tensor_name_empty: Raw::v3(1, 0).tensor("", &[8, 1], 0, 0).data(32) => BadName { place: Place::TensorNumber(0), .. }, "empty";
     tensor_name_too_long: Raw::v3(1, 0).tensor(&"w".repeat(65), &[8], 0, 0).data(32) => LimitExceeded { found: 65, limit: 64, what: "name length", .. }, "tensor number 0";

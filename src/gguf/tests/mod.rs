@@ -6,3 +6,4 @@ mod lies;
 mod mutation;
 mod raw;
 mod round_trip;
+mod split;
