@@ -14,6 +14,7 @@ mod config;
 mod constrain;
 mod demo;
 mod eval;
+mod eval_tasks;
 mod grammar;
 mod inputs;
 mod layering;

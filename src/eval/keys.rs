@@ -32,6 +32,20 @@ pub enum KeyError {
     Both { key: String, other: String },
 }
 
+impl KeyError {
+    /// The place of the key, empty if it is none.
+    pub(in crate::eval) fn key(&self) -> &str {
+        match self {
+            Self::Syntax { .. } | Self::Whole { .. } => "",
+            Self::Twice { key }
+            | Self::Value { key, .. }
+            | Self::Missing { key, .. }
+            | Self::Unknown { key, .. }
+            | Self::Both { key, .. } => key.trim_matches('"'),
+        }
+    }
+}
+
 /// Shows a value in a message, shortened.
 pub(in crate::eval) fn shown(value: &Value) -> String {
     let text = value.to_string();
@@ -168,6 +182,16 @@ impl Keys {
     /// Begins with the outermost object.
     pub(in crate::eval) fn new(map: Map<String, Value>) -> Self {
         Self { path: String::new(), map, known: HashSet::new() }
+    }
+
+    /// The value of a key, which is not taken.
+    pub(in crate::eval) fn get(&self, key: &str) -> Option<&Value> {
+        self.map.get(key)
+    }
+
+    /// What was not taken.
+    pub(in crate::eval) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.map.iter()
     }
 
     fn path(&self, key: &str) -> String {

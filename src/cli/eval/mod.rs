@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! bound   what --min and --max ask for
+//! check   which task files could be run
 //! show    results as a table or JSON
 //! page    results as one HTML page
 //! ```
 
 mod bound;
+mod check;
 mod page;
 mod show;
 
@@ -27,10 +29,11 @@ use super::{interrupt, load, session};
 use crate::eval::batch::Journal;
 use crate::eval::tasks::{
     Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
-    MergedLine, Sample, Task, aggregate, compare, merge,
+    MergedLine, OutputType, Sample, Task, aggregate, compare, merge,
 };
 use crate::files::{Fnv, write_whole};
 use crate::generate::{CancelHandle, Format};
+use crate::text::ChatTemplate;
 
 /// The seed of lm-evaluation-harness' examples.
 const SEED: u64 = 1234;
@@ -47,6 +50,9 @@ prompt, answer and perhaps choices, or with text. Figures are those of lm-evalua
 With --samples an evaluation that was stopped goes on where it was, and documents that failed are asked about again.
 --min and --max give exit code 5 if a result is below or above. Exit code 1: some documents could not be asked about;
 results are of the others.
+
+--check says of task files, or of a folder of them, which could be run: all but those that need Python, a metric that is
+not here, or documents that are not on this computer.
 
 Examples:
   smolt eval --chat prompts/demo-actions.yaml
@@ -85,6 +91,15 @@ pub struct EvalArgs {
     #[arg(long, conflicts_with = "raw")]
     chat: bool,
 
+    /// Say which task files could be run here, and why not; folders are looked through. Nothing is run
+    #[arg(long, conflicts_with_all = ["samples", "shard", "merge", "compare", "min", "max", "report"])]
+    check: bool,
+
+    /// How rolling likelihoods begin: as lm-evaluation-harness begins them, which scores the start token where the
+    /// tokenizer adds one, or with one start token that is not scored
+    #[arg(long, value_name = "HOW", default_value = "lm-eval", value_parser = ["lm-eval", "once"])]
+    rolling_start: String,
+
     /// Results of finished shards, by their files of samples; nothing is run
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["tasks", "model", "compare", "shard"])]
     merge: Vec<PathBuf>,
@@ -121,6 +136,9 @@ pub struct EvalArgs {
 
 /// Runs, merges or compares, and reports.
 pub(super) fn execute(args: &EvalArgs) -> Result<Exit, CliError> {
+    if args.check {
+        return check::execute(&args.tasks, args.json);
+    }
     if !args.compare.is_empty() {
         return compare_two(args);
     }
@@ -189,6 +207,14 @@ fn ask(
         Format::Raw { .. } if args.chat => return Err(CliError::NoTemplate),
         Format::Raw { .. } => None,
     };
+    let is_generated = tasks.iter().any(|task| task.output == OutputType::GenerateUntil);
+    if !args.chat
+        && is_generated
+        && cancel.is_none()
+        && ChatTemplate::of(&tokenizer).is_ok_and(|found| found.is_some())
+    {
+        note("the model has a chat template; --chat asks by it, as the model was trained");
+    }
     let mut hash = Fnv::default();
     hash.add(format!("{:?}", session::identity(&planned, &loaded, &format)).as_bytes());
     let options = EvaluationOptions {
@@ -196,6 +222,7 @@ fn ask(
         seed: args.seed,
         shard: args.shard.unwrap_or_default(),
         system: args.prompting.system().map(str::to_owned),
+        rolling_once: args.rolling_start == "once",
         key: hash.finish(),
     };
     if cancel.is_none() {

@@ -89,7 +89,9 @@ impl Report {
             return output::write_json(self);
         }
         let text = if self.comparisons.is_empty() { self.table() } else { self.verdicts() };
-        output::write(text.as_bytes())
+        // Names of tasks and filters come from files.
+        let lines = text.lines().map(|line| output::printable(line).into_owned() + "\n");
+        output::write(lines.collect::<String>().as_bytes())
     }
 
     fn table(&self) -> String {

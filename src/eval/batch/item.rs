@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::generate::{SamplerOptions, Thinking, ToolChoice, Tools};
 use crate::text::Message;
 
-/// An item of the input. See [`crate::eval::batch`] for its keys.
+/// An item of the input.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Item {
     /// Anything; repeated in the output.

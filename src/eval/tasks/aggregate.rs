@@ -6,7 +6,7 @@ use super::metrics::{Aggregation, Metric, Sums};
 use super::random::PythonRandom;
 use super::sample::Sample;
 
-/// Resamples for the standard error of a metric that is no mean, and of BLEU; those of lm-evaluation-harness with
+/// Resamples for the standard error of a metric that is no mean, and of BLEU and chrF; those of lm-evaluation-harness with
 /// `bootstrap_iters` of this number.
 const RESAMPLES: [usize; 2] = [1000, 100];
 
@@ -93,7 +93,8 @@ fn standard_error(aggregation: Aggregation, sums: &[Sums]) -> Option<f64> {
         return Some(deviation(&values) / (count as f64).sqrt());
     }
     let mut random = PythonRandom::new(0);
-    let resamples = RESAMPLES[usize::from(aggregation == Aggregation::Bleu)];
+    let is_slow = matches!(aggregation, Aggregation::Bleu | Aggregation::Chrf);
+    let resamples = RESAMPLES[usize::from(is_slow)];
     let resample = |_| {
         let drawn: Vec<usize> = (0..count).map(|_| random.choice(count)).collect();
         aggregation.finish(&total(drawn.into_iter().map(|index| &sums[index])))

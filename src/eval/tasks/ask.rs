@@ -128,15 +128,21 @@ impl Question<'_> {
         let task = self.task;
         let answer = scorer.generate(self.prompt, &task.generation, self.seed)?;
         let targets = self.targets(&target)?;
+        let place = task.place(self.document);
         let judge = |pipeline: &Pipeline| {
-            let filtered = pipeline.apply(&answer);
+            let filtered = pipeline.apply(&answer, place.document).map_err(|message| TaskError::Field {
+                task: task.name.clone(),
+                key: "filter_list",
+                document: self.document,
+                message,
+            })?;
             let values = task
                 .measures
                 .iter()
                 .map(|measure| (measure.metric.name.to_owned(), measure.answer(&filtered, &targets)));
-            (json!([filtered]), values.collect())
+            Ok((json!([filtered]), values.collect()))
         };
-        let judged = task.pipelines.iter().map(judge).collect();
+        let judged = task.pipelines.iter().map(judge).collect::<Result<_, TaskError>>()?;
         let until = json!({"until": task.generation.until, "temperature": task.generation.temperature});
         let arguments = json!([[self.prompt.text, until]]);
         Ok(Asked { target, arguments, responses: json!([[answer]]), judged })

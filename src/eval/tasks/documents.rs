@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::TaskError;
+use crate::eval::keys::{parse, shown};
 use crate::files::{Lines, ReadError, open};
 
 /// One item of a data set, by field.
@@ -29,11 +30,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<Document>, TaskError> {
         if line.offset + line.text.len() as u64 > MAX_FILE_BYTES {
             return Err(ReadError::TooLong { name: file, limit: MAX_FILE_BYTES }.into());
         }
-        let document: Document = serde_json::from_str(line.text).map_err(|error| TaskError::Document {
-            file: file.clone(),
-            line: line.number,
-            message: error.to_string(),
-        })?;
+        let fail = |message: String| TaskError::Document { file: file.clone(), line: line.number, message };
+        let document = match parse(line.text).map_err(|error| fail(error.to_string()))? {
+            Value::Object(document) => document,
+            other => return Err(fail(format!("found {}", shown(&other)))),
+        };
         for key in document.keys().filter(|key| !key.is_empty()) {
             if !fields.contains_key(key) {
                 fields.insert(key.clone(), Value::Null);

@@ -1,6 +1,7 @@
 //! Why an evaluation cannot begin or go on.
 
 use crate::eval::batch::BatchError;
+use crate::eval::keys::KeyError;
 use crate::files::ReadError;
 use crate::generate::GenerateError;
 use crate::text::{TemplateError, TextError};
@@ -12,15 +13,29 @@ use crate::text::{TemplateError, TextError};
 pub enum TaskError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("{file} has {found} bytes, the limit is {limit}")]
-    TooLarge { file: String, found: u64, limit: u64 },
     #[error("{file} has more than {limit} {what}")]
     TooMany { file: String, what: &'static str, limit: usize },
     #[error("{file} is not a task that can be run: {message}")]
     Yaml { file: String, message: String },
+    #[error("{file}: {error}")]
+    Keys { file: String, error: KeyError },
+    #[error("{file}: include: {error}")]
+    Include { file: String, error: ReadError },
+    #[error("{file}: includes itself")]
+    Cycle { file: String },
+    #[error("{file}: {key} is the function {function}, which needs Python; such a task cannot be run here")]
+    Python { file: String, key: String, function: String },
+    #[error("{file}: is a group; name the files of its tasks{}", named(tasks))]
+    Group { file: String, tasks: Vec<String> },
+    #[error("{file}: names no task of its own; it is there to be included")]
+    Partial { file: String },
+    #[error(
+        "{file}: the documents are the data set {path}, which is not on this computer; write a task file with include: of this one, dataset_path: json and dataset_kwargs: {{data_files: {{SPLIT: FILE.jsonl}}}}"
+    )]
+    Remote { file: String, path: String },
     #[error("{file}: {key} is {found}; expected {expected}")]
     Key { file: String, key: String, found: String, expected: String },
-    #[error("{file}: line {line} is not a JSON object: {message}")]
+    #[error("{file}, line {line}: expected a JSON object; {message}")]
     Document { file: String, line: usize, message: String },
     #[error("{file} has no documents")]
     NoDocuments { file: String },
@@ -80,4 +95,11 @@ impl TaskError {
             _ => false,
         }
     }
+}
+
+/// Names of tasks, as many as a message holds.
+fn named(tasks: &[String]) -> String {
+    let more = if tasks.len() > 8 { ", ..." } else { "" };
+    let names = tasks.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if tasks.is_empty() { String::new() } else { format!(": {names}{more}") }
 }

@@ -23,6 +23,7 @@ pub(super) enum Source {
 pub(super) struct Field {
     pub(super) key: &'static str,
     pub(super) source: Source,
+    is_spaced: bool,
 }
 
 /// A document with its place, for messages.
@@ -46,7 +47,13 @@ impl Field {
             Value::Object(map) => Source::Constant(map.values().cloned().collect()),
             constant => Source::Constant(constant.clone()),
         };
-        Ok(Field { key, source })
+        let is_spaced = value.as_str().is_some_and(|text| text.ends_with(char::is_whitespace));
+        Ok(Field { key, source, is_spaced })
+    }
+
+    /// Whether it is written with white space at its end.
+    pub(super) fn ends_with_space(&self) -> bool {
+        self.is_spaced
     }
 
     fn fail(&self, at: Place<'_>, message: impl Into<String>) -> TaskError {

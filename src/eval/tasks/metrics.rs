@@ -10,22 +10,22 @@
 //! | `exact_match` | the answer is the target | mean |
 //! | `f1_token` | F1 of the words of answer and target (SQuAD, Rajpurkar et al. 2016) | mean |
 //! | `bleu` | answer and target | corpus BLEU |
+//! | `chrf` | answer and target | corpus chrF |
 //! | `perplexity` | log-likelihood of the target | exp of minus the mean |
 //! | `word_perplexity`, `byte_perplexity` | log-likelihood, words or bytes | exp of minus the mean by weight |
 //! | `bits_per_byte` | log-likelihood, bytes | minus the mean by weight, over ln 2 |
 
 use std::collections::HashMap;
 
-use regex_automata::meta::Regex;
 use serde_json::{Value, json};
 
-use super::bleu;
 use super::config::MetricConfig;
-use super::filters::regex;
+use super::filters::Pattern;
 use super::{OutputType, TaskError};
+use super::{bleu, chrf};
 
 /// What a metric keeps of a document, or of many.
-pub type Sums = bleu::Counts;
+pub type Sums = chrf::Counts;
 
 /// From sums to the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub enum Aggregation {
     BitsPerByte,
     /// As in `bleu`.
     Bleu,
+    /// As in `chrf`.
+    Chrf,
 }
 
 impl Aggregation {
@@ -51,6 +53,7 @@ impl Aggregation {
             Aggregation::WeightedPerplexity => "weighted_perplexity",
             Aggregation::BitsPerByte => "bits_per_byte",
             Aggregation::Bleu => "bleu",
+            Aggregation::Chrf => "chrf",
         }
     }
 
@@ -61,7 +64,12 @@ impl Aggregation {
             Aggregation::Mean => mean,
             Aggregation::Perplexity | Aggregation::WeightedPerplexity => (-mean).exp(),
             Aggregation::BitsPerByte => -mean / std::f64::consts::LN_2,
-            Aggregation::Bleu => bleu::score(sums),
+            Aggregation::Bleu => {
+                let mut counts = bleu::Counts::default();
+                counts.iter_mut().zip(sums).for_each(|(count, sum)| *count = *sum);
+                bleu::score(&counts)
+            }
+            Aggregation::Chrf => chrf::score(sums),
         }
     }
 
@@ -75,12 +83,17 @@ impl Aggregation {
             Aggregation::WeightedPerplexity | Aggregation::BitsPerByte => {
                 (sums[0], sums[1]) = (number(value.get(0)?)?, number(value.get(1)?)?);
             }
-            Aggregation::Bleu => {
+            Aggregation::Bleu | Aggregation::Chrf => {
                 let references = match value.get(0)? {
                     Value::String(reference) => vec![reference.as_str()],
                     list => list.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?,
                 };
-                return Some(bleu::counts(value.get(1)?.as_str()?, &references));
+                let answer = value.get(1)?.as_str()?;
+                if self == Aggregation::Chrf {
+                    return Some(chrf::counts(answer, &references));
+                }
+                let counts = bleu::counts(answer, &references);
+                sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum = count);
             }
         }
         Some(sums)
@@ -111,12 +124,12 @@ const fn row(
     outputs: &'static [OutputType],
     is_default: bool,
 ) -> Metric {
-    let higher_is_better = matches!(aggregation, Aggregation::Mean | Aggregation::Bleu);
+    let higher_is_better = matches!(aggregation, Aggregation::Mean | Aggregation::Bleu | Aggregation::Chrf);
     Metric { name, aggregation, higher_is_better, outputs, is_default }
 }
 
 /// All metrics.
-pub static METRICS: [Metric; 10] = {
+pub static METRICS: [Metric; 11] = {
     use OutputType::{GenerateUntil, Loglikelihood, LoglikelihoodRolling, MultipleChoice};
     [
         row("perplexity", Aggregation::Perplexity, &[Loglikelihood], true),
@@ -126,6 +139,7 @@ pub static METRICS: [Metric; 10] = {
         row("exact_match", Aggregation::Mean, &[GenerateUntil], true),
         row("f1_token", Aggregation::Mean, &[GenerateUntil], false),
         row("bleu", Aggregation::Bleu, &[GenerateUntil], false),
+        row("chrf", Aggregation::Chrf, &[GenerateUntil], false),
         row("word_perplexity", Aggregation::WeightedPerplexity, &[LoglikelihoodRolling], true),
         row("byte_perplexity", Aggregation::WeightedPerplexity, &[LoglikelihoodRolling], true),
         row("bits_per_byte", Aggregation::BitsPerByte, &[LoglikelihoodRolling], true),
@@ -148,7 +162,7 @@ impl Metric {
 #[derive(Debug)]
 pub(super) struct Measure {
     pub(super) metric: &'static Metric,
-    ignored: Vec<Regex>,
+    ignored: Vec<Pattern>,
     case: bool,
     punctuation: bool,
     numbers: bool,
@@ -192,8 +206,8 @@ impl Measure {
                 refuse(&key, &found.to_string(), metric.higher_is_better.to_string())
             }
             _ => {
-                let patterns = config.regexes_to_ignore.iter().flatten();
-                let ignored = patterns.map(|pattern| regex(file, "regexes_to_ignore", pattern));
+                let patterns = config.regexes_to_ignore.iter();
+                let ignored = patterns.map(|pattern| Pattern::new(file, "regexes_to_ignore", pattern));
                 Ok(Measure {
                     ignored: ignored.collect::<Result<_, _>>()?,
                     case: config.ignore_case,
@@ -209,7 +223,7 @@ impl Measure {
     fn plain_text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for regex in &self.ignored {
-            text = remove(regex, &text);
+            text = regex.remove(&text);
         }
         if self.case {
             text = text.to_lowercase();
@@ -222,7 +236,7 @@ impl Measure {
     /// The value of an answer for its targets, of which one is enough.
     pub(super) fn answer(&self, answer: &str, targets: &[String]) -> Value {
         match self.metric.name {
-            "bleu" => match targets {
+            "bleu" | "chrf" => match targets {
                 [target] => json!([target, answer]),
                 targets => json!([targets, answer]),
             },
@@ -234,16 +248,6 @@ impl Measure {
             }
         }
     }
-}
-
-fn remove(regex: &Regex, text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut done = 0;
-    for found in regex.find_iter(text) {
-        kept.push_str(&text[done..found.start()]);
-        done = found.end();
-    }
-    kept + &text[done..]
 }
 
 /// F1 of words, without case, ASCII punctuation and articles.
@@ -270,11 +274,23 @@ fn f1(answer: &str, target: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Config;
+    use super::super::yaml::TaskFile;
     use super::*;
 
+    fn config(yaml: &str) -> MetricConfig {
+        let task: serde_json::Map<String, Value> =
+            serde_saphyr::from_str(&format!("metric_list: [{}]", inline(yaml))).unwrap();
+        let config = Config::new(TaskFile::of("task.yaml".to_owned(), task)).unwrap();
+        config.metric_list.unwrap().remove(0)
+    }
+
+    fn inline(yaml: &str) -> String {
+        if yaml.starts_with('{') { yaml.to_owned() } else { format!("{{{yaml}}}") }
+    }
+
     fn measure(yaml: &str) -> Measure {
-        let config: MetricConfig = serde_saphyr::from_str(yaml).unwrap();
-        Measure::new("task.yaml", OutputType::GenerateUntil, &config).unwrap()
+        Measure::new("task.yaml", OutputType::GenerateUntil, &config(yaml)).unwrap()
     }
 
     #[test]
@@ -325,8 +341,7 @@ mod tests {
             "{metric: exact_match, aggregation: median}",
             "{metric: exact_match, higher_is_better: false}",
         ] {
-            let config: MetricConfig = serde_saphyr::from_str(yaml).unwrap();
-            let error = Measure::new("task.yaml", OutputType::GenerateUntil, &config).unwrap_err();
+            let error = Measure::new("task.yaml", OutputType::GenerateUntil, &config(yaml)).unwrap_err();
             assert!(error.to_string().starts_with("task.yaml: "), "{error}");
         }
     }

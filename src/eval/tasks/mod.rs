@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! task        Task: a task file and its documents, ready to be asked
+//!   yaml      a task file with those that it includes
 //!   config    the YAML of lm-evaluation-harness that needs no Python
 //!   documents lines of JSON
 //!   field     from a document to texts: a field, a template, a constant
@@ -15,6 +16,7 @@
 //! score       log-likelihoods and answers of the model, by the one generation session
 //! metrics     the table of metrics; what a document adds to each
 //!   bleu      corpus BLEU
+//!   chrf      corpus chrF
 //! run         Evaluation: all tasks, document by document, to a file of samples that can be gone on with
 //! sample      a line of that file, with the keys of lm-evaluation-harness
 //! merge       files of samples read again: of shards, of an earlier run
@@ -33,6 +35,7 @@
 mod aggregate;
 mod ask;
 mod bleu;
+mod chrf;
 mod compare;
 mod config;
 mod documents;
@@ -48,6 +51,7 @@ mod run;
 mod sample;
 mod score;
 mod task;
+mod yaml;
 
 pub use self::aggregate::{Outcome, aggregate};
 pub use self::compare::{Comparison, Verdict, compare};

@@ -98,25 +98,43 @@ impl<'a> Prompter<'a> {
         for &index in examples {
             let document: &Document = &task.examples.documents[index];
             let place = Place { document, index, ..place };
-            let answer = self.answer(place)?;
-            let delimiter = if answer.is_empty() { "" } else { &task.target_delimiter };
-            parts.push(Part { role: Role::User, text: text.text(place)?, delimiter: delimiter.to_owned() });
+            let (asked, answer) = (text.text(place)?, self.answer(place)?);
+            let prefix = self.prefix(place)?;
+            let is_delimited = match &prefix {
+                Some(prefix) => touches(&asked, prefix),
+                None => !answer.is_empty(),
+            };
+            let delimiter = if is_delimited { task.target_delimiter.clone() } else { String::new() };
+            parts.push(Part { role: Role::User, text: asked, delimiter });
             if !answer.is_empty() {
+                let text = delimited(prefix.as_deref().unwrap_or(""), &answer, " ");
                 let delimiter = task.example_delimiter.clone();
-                parts.push(Part { role: Role::Assistant, text: answer, delimiter });
+                parts.push(Part { role: Role::Assistant, text, delimiter });
+            } else if let Some(text) = prefix {
+                parts.push(Part { role: Role::Assistant, text, delimiter: String::new() });
             }
         }
-        parts.push(Part { role: Role::User, text: text.text(place)?, delimiter: String::new() });
+        let (asked, prefix) = (text.text(place)?, self.prefix(place)?);
+        let is_delimited = prefix.as_ref().is_some_and(|prefix| touches(&asked, prefix));
+        let delimiter = if is_delimited { task.target_delimiter.clone() } else { String::new() };
+        parts.push(Part { role: Role::User, text: asked, delimiter });
+        let prefix = prefix.unwrap_or_default();
         match self.chat {
             None => Ok(Prompt::plain(
-                parts.into_iter().map(|part| part.text + &part.delimiter).collect::<String>(),
+                parts.into_iter().map(|part| part.text + &part.delimiter).collect::<String>() + &prefix,
             )),
             Some(chat) => {
                 let messages: Vec<Message> =
                     parts.into_iter().map(|part| Message::new(part.role, part.text)).collect();
-                Ok(chat.template.render(&messages)?)
+                Ok(chat.template.render(&messages)?.followed_by(&prefix))
             }
         }
+    }
+
+    /// What the answer to a document begins with.
+    fn prefix(&self, place: Place<'_>) -> Result<Option<String>, TaskError> {
+        let prefix = self.task.prefix.as_ref().map(|prefix| prefix.text(place)).transpose()?;
+        Ok(prefix.filter(|prefix| !prefix.is_empty()))
     }
 
     /// The answer that an example shows.
@@ -137,7 +155,8 @@ impl<'a> Prompter<'a> {
 
     /// What stands between the prompt and a choice.
     pub(super) fn target_delimiter(&self) -> &str {
-        if self.chat.is_some() { "" } else { &self.task.target_delimiter }
+        let is_open = self.task.prefix.as_ref().is_some_and(|prefix| !prefix.ends_with_space());
+        if self.chat.is_some() && !is_open { "" } else { &self.task.target_delimiter }
     }
 }
 
@@ -148,6 +167,11 @@ fn bad_answer(place: Place<'_>) -> TaskError {
         document: place.index,
         message: "the answer of this example is neither a text nor one of the choices".to_owned(),
     }
+}
+
+/// Whether two texts would stand together without white space between.
+fn touches(before: &str, after: &str) -> bool {
+    !before.is_empty() && !before.ends_with(char::is_whitespace) && !after.starts_with(char::is_whitespace)
 }
 
 /// Joins two texts, with a delimiter where neither has white space there.

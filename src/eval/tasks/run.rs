@@ -25,6 +25,9 @@ pub struct EvaluationOptions {
     pub shard: (usize, usize),
     /// What the model is told before the description of a task.
     pub system: Option<String>,
+    /// Whether rolling likelihoods begin with one start token that is not scored. Else they begin as
+    /// lm-evaluation-harness begins them: where the tokenizer adds a start token, that is scored after another.
+    pub rolling_once: bool,
     /// Differs between models and what else samples depend on.
     pub key: u64,
 }
@@ -182,6 +185,9 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         hash.add(&(self.session.context() as u64).to_le_bytes());
         hash.add(system.as_deref().unwrap_or("\0").as_bytes());
         hash.add(&self.chat.map_or(0, |chat| chat.template.fingerprint()).to_le_bytes());
+        if self.options.rolling_once {
+            hash.add(b"rolling once");
+        }
         for task in self.tasks {
             hash.add(task.name.as_bytes());
             for number in [task.fingerprint, task.examples.count as u64, self.documents(task) as u64] {
@@ -197,7 +203,8 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         let seed = self.options.seed.wrapping_add(at.index as u64);
         let session = &mut *self.session;
         let layout = self.chat.and_then(|chat| chat.layout);
-        let scorer = Scorer { session, cancel: self.cancel, layout, task: &task.name, document };
+        let rolling_once = self.options.rolling_once;
+        let scorer = Scorer { session, cancel: self.cancel, layout, task: &task.name, document, rolling_once };
         Question { task, document, prompt, delimiter, seed }.ask(scorer)
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Scorer<'a, M> {
     /// For messages.
     pub(super) task: &'a str,
     pub(super) document: usize,
+    /// As in [`super::EvaluationOptions`].
+    pub(super) rolling_once: bool,
 }
 
 impl<M: LanguageModel> Scorer<'_, M> {
@@ -67,6 +69,9 @@ impl<M: LanguageModel> Scorer<'_, M> {
         let mut tokens = vec![];
         Prompt::plain(text).encode(self.session.tokenizer(), &mut tokens)?;
         let (start, context) = (self.start()?, self.session.context());
+        if self.rolling_once && tokens.first() == Some(&start) {
+            tokens.remove(0);
+        }
         let (mut sum, mut done) = (0.0, 0);
         while done < tokens.len() {
             let end = tokens.len().min(done + context);

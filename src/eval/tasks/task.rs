@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::TaskError;
-use super::config::{Config, DataFiles, GenerationKwargs, Until};
-use super::documents::{self, Document, MAX_FILE_BYTES};
+use super::config::{Config, DataFiles, GenerationKwargs};
+use super::documents::{self, Document};
 use super::field::{Field, Place};
-use super::filters::{Filter, Pipeline};
+use super::filters::Pipeline;
 use super::metrics::Measure;
-use crate::files::{Fnv, read_text};
+use super::yaml::TaskFile;
+use crate::files::Fnv;
 
 /// Most examples before a document.
 pub const MAX_EXAMPLES: usize = 256;
@@ -55,20 +56,14 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    fn new(file: &str, config: Option<&GenerationKwargs>, delimiter: &str) -> Result<Generation, TaskError> {
-        let default = GenerationKwargs::default();
-        let config = config.unwrap_or(&default);
-        let until = match &config.until {
-            None => vec![delimiter.to_owned()],
-            Some(Until::One(text)) => vec![text.clone()],
-            Some(Until::Several(texts)) => texts.clone(),
-        };
+    fn new(file: &str, config: &GenerationKwargs, delimiter: &str) -> Result<Generation, TaskError> {
+        let until = config.until.clone().unwrap_or_else(|| vec![delimiter.to_owned()]);
         let temperature = config.temperature.unwrap_or(0.0);
         let is_drawn = config.do_sample.unwrap_or(temperature > 0.0);
         if is_drawn && temperature == 0.0 && config.temperature.is_some() {
             return Err(TaskError::Key {
                 file: file.to_owned(),
-                key: "do_sample".to_owned(),
+                key: "generation_kwargs.do_sample".to_owned(),
                 found: "true at temperature 0".to_owned(),
                 expected: "a temperature above 0".to_owned(),
             });
@@ -114,6 +109,8 @@ pub struct Task {
     pub(super) target: Field,
     pub(super) choices: Option<Field>,
     pub(super) description: Option<Field>,
+    /// What every answer begins with.
+    pub(super) prefix: Option<Field>,
     pub(super) target_delimiter: String,
     pub(super) example_delimiter: String,
     pub(super) measures: Vec<Measure>,
@@ -132,20 +129,24 @@ impl Task {
     /// # Errors
     /// If a file cannot be read, has a key or a value that is not supported, or is over a limit.
     pub fn load(path: &Path, examples: Option<usize>) -> Result<Task, TaskError> {
-        let is_jsonl = path.extension().is_some_and(|extension| extension == "jsonl");
-        let file = path.display().to_string();
-        let (mut config, fingerprint) = if is_jsonl {
-            (plain(path)?, 0)
-        } else {
-            let text = read_text(path, MAX_FILE_BYTES)?;
-            let mut hash = Fnv::default();
-            hash.add(text.as_bytes());
-            (Config::parse(&file, &text)?, hash.finish())
-        };
+        let mut config = config(path)?;
         config.num_fewshot = examples.or(config.num_fewshot);
-        let name = config.task.clone().or_else(|| Some(path.file_stem()?.to_string_lossy().into_owned()));
-        Loader { file, folder: path.parent().unwrap_or(Path::new("")), config: &config }
-            .task(name.unwrap_or_default(), fingerprint)
+        Loader { folder: path.parent().unwrap_or(Path::new("")), config: &config }.task(path)
+    }
+
+    /// Checks a task file without its documents: whether there are such, and what they hold, is not looked at.
+    ///
+    /// # Errors
+    /// Why it could not be run, whatever its documents.
+    pub fn check_file(path: &Path) -> Result<(), TaskError> {
+        let config = config(path)?;
+        let loader = Loader { folder: path.parent().unwrap_or(Path::new("")), config: &config };
+        loader.parts(&Document::new())?;
+        match loader.path(loader.split()) {
+            Err(TaskError::Remote { file, path }) => Err(TaskError::Remote { file, path }),
+            _ if config.task.is_none() => Err(TaskError::Partial { file: path.display().to_string() }),
+            path => path.map(drop),
+        }
     }
 
     /// Documents there are.
@@ -163,12 +164,22 @@ impl Task {
     }
 }
 
+/// Reads a task file; of a JSONL file makes one.
+fn config(path: &Path) -> Result<Config, TaskError> {
+    match path.extension() {
+        Some(extension) if extension == "jsonl" => plain(path),
+        _ => Config::new(TaskFile::read(path)?),
+    }
+}
+
 /// The task of documents without a task file, by the fields of the first.
 fn plain(path: &Path) -> Result<Config, TaskError> {
     let documents = documents::read(path)?;
     let has = |key: &str| documents[0].contains_key(key);
     let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let base = Config { dataset_path: file, ..Config::default() };
+    let name = path.display().to_string();
+    let base =
+        Config { dataset_path: file, file: TaskFile::of(name, serde_json::Map::new()), ..Config::default() };
     if has("prompt") && has("answer") {
         let (output, choices) = if has("choices") {
             ("multiple_choice", json!("choices"))
@@ -199,26 +210,39 @@ fn plain(path: &Path) -> Result<Config, TaskError> {
 
 /// From a configuration to a task.
 struct Loader<'a> {
-    file: String,
     folder: &'a Path,
     config: &'a Config,
+}
+
+/// What a task file says, without its documents.
+struct Parts {
+    output: OutputType,
+    text: Option<Field>,
+    target: Field,
+    choices: Option<Field>,
+    description: Option<Field>,
+    prefix: Option<Field>,
+    measures: Vec<Measure>,
+    pipelines: Vec<Pipeline>,
+    generation: Generation,
 }
 
 impl Loader<'_> {
     fn key(&self, key: &str, found: impl Into<String>, expected: impl Into<String>) -> TaskError {
         let (found, expected) = (found.into(), expected.into());
-        TaskError::Key { file: self.file.clone(), key: key.to_owned(), found, expected }
+        TaskError::Key { file: self.config.file.place(key), key: key.to_owned(), found, expected }
     }
 
-    fn task(&self, name: String, fingerprint: u64) -> Result<Task, TaskError> {
+    /// Reads all but the documents, of which `example` is one.
+    fn parts(&self, example: &Document) -> Result<Parts, TaskError> {
         let config = self.config;
+        let place = |key| config.file.place(key);
         let output = self.output()?;
-        let split = self.split();
-        let documents = self.read(split)?;
-        let example = &documents[0];
         let field = |key: &'static str, value: &Value| match value {
             Value::Null => Ok(None),
-            value => Field::new(key, value, example).map(Some),
+            value => Field::new(key, value, example)
+                .map(Some)
+                .map_err(|error| self.key(key, crate::eval::keys::shown(value), error.to_string())),
         };
         let required = |key: &str| self.key(key, "missing", "a field's name, a template or a constant");
         let text = field("doc_to_text", &config.doc_to_text)?;
@@ -231,37 +255,67 @@ impl Loader<'_> {
         if choices.is_none() && output == OutputType::MultipleChoice {
             return Err(required("doc_to_choice"));
         }
-        let description = config.description.as_ref().filter(|text| !text.is_empty());
-        let description =
-            description.map(|text| Field::new("description", &json!(text), example)).transpose()?;
-        let example_delimiter = config.fewshot_delimiter.clone().unwrap_or("\n\n".to_owned());
-        let measures = Measure::all(&self.file, output, config.metric_list.as_deref())?;
+        let optional = |key: &'static str, text: &Option<String>| match text.as_deref() {
+            None | Some("") => Ok(None),
+            Some(text) => field(key, &json!(text)),
+        };
+        let measures = Measure::all(&place("metric_list"), output, config.metric_list.as_deref())?;
         if measures.is_empty() || measures.len() > MAX_LIST {
             let expected = format!("1 to {MAX_LIST} metrics");
             return Err(self.key("metric_list", measures.len().to_string(), expected));
         }
-        let examples = self.examples(split)?;
-        let mut hash = Fnv::default();
-        hash.add(&fingerprint.to_le_bytes());
-        for document in documents.iter().chain(&examples.documents) {
-            hash.add(serde_json::to_string(document).unwrap_or_default().as_bytes());
-        }
-        Ok(Task {
-            examples,
-            target_delimiter: config.target_delimiter.clone().unwrap_or(" ".to_owned()),
-            pipelines: self.pipelines(output)?,
-            generation: Generation::new(&self.file, config.generation_kwargs.as_ref(), &example_delimiter)?,
-            example_delimiter,
-            documents,
-            name,
+        let kwargs = &config.generation_kwargs;
+        self.sampler()?;
+        Ok(Parts {
             output,
             text,
             target,
             choices,
-            description,
+            description: optional("description", &config.description)?,
+            prefix: optional("gen_prefix", &config.gen_prefix)?,
             measures,
-            fingerprint: hash.finish(),
+            pipelines: self.pipelines()?,
+            generation: Generation::new(&place("generation_kwargs"), kwargs, self.example_delimiter())?,
         })
+    }
+
+    fn task(&self, path: &Path) -> Result<Task, TaskError> {
+        let config = self.config;
+        // Before the documents, which may be large or missing.
+        self.parts(&Document::new())?;
+        let split = self.split();
+        let documents = self.read(split)?;
+        let parts = self.parts(&documents[0])?;
+        let examples = self.examples(split)?;
+        let name = config.task.clone().or_else(|| Some(path.file_stem()?.to_string_lossy().into_owned()));
+        let mut hash = Fnv::default();
+        hash.add(&config.file.fingerprint.to_le_bytes());
+        for document in documents.iter().chain(&examples.documents) {
+            hash.add(serde_json::to_string(document).unwrap_or_default().as_bytes());
+        }
+        let Parts { output, text, target, choices, description, prefix, measures, pipelines, generation } =
+            parts;
+        Ok(Task {
+            name: name.unwrap_or_default(),
+            target_delimiter: config.target_delimiter.clone().unwrap_or(" ".to_owned()),
+            example_delimiter: self.example_delimiter().to_owned(),
+            fingerprint: hash.finish(),
+            output,
+            documents,
+            examples,
+            text,
+            target,
+            choices,
+            description,
+            prefix,
+            measures,
+            pipelines,
+            generation,
+        })
+    }
+
+    fn example_delimiter(&self) -> &str {
+        self.config.fewshot_delimiter.as_deref().unwrap_or("\n\n")
     }
 
     fn output(&self) -> Result<OutputType, TaskError> {
@@ -285,44 +339,63 @@ impl Loader<'_> {
 
     fn path(&self, split: Option<&str>) -> Result<PathBuf, TaskError> {
         let config = self.config;
-        let files = config.dataset_kwargs.as_ref().and_then(|kwargs| kwargs.data_files.as_ref());
-        let name = match (config.dataset_path.as_deref(), files) {
+        let (key, name) = match (config.dataset_path.as_deref(), &config.data_files) {
             (Some("json"), Some(DataFiles::One(file))) => match split {
-                None | Some("train") => file.as_str(),
+                None | Some("train") => ("dataset_kwargs", file.as_str()),
                 Some(split) => {
-                    return Err(self.key("the split", split, "train, where data_files is one file"));
+                    return Err(self.key("test_split", split, "train, where data_files is one file"));
                 }
             },
             (Some("json"), Some(DataFiles::BySplit(files))) => {
                 let split =
                     split.ok_or_else(|| self.key("test_split", "missing", "a split of data_files"))?;
-                let file = files.get(split).and_then(Value::as_str);
-                file.ok_or_else(|| {
-                    self.key("data_files", format!("without {split}"), "a file for each split")
-                })?
+                let file = files.get(split).map(|file| match file {
+                    Value::Array(files) if files.len() == 1 => &files[0],
+                    file => file,
+                });
+                let file = file.and_then(Value::as_str).ok_or_else(|| {
+                    self.key(
+                        "dataset_kwargs.data_files",
+                        format!("without a file {split}"),
+                        "one file for each split",
+                    )
+                });
+                ("dataset_kwargs", file?)
             }
             (Some("json") | None, _) => {
                 return Err(self.key("dataset_kwargs.data_files", "missing", "a file of documents"));
             }
-            (Some(file), None) if file.ends_with(".jsonl") => file,
+            (Some(file), None) if file.ends_with(".jsonl") => ("dataset_path", file),
             (Some(path), _) => {
-                let expected = "json with dataset_kwargs.data_files, or a JSONL file; nothing is fetched";
-                return Err(self.key("dataset_path", path, expected));
+                return Err(TaskError::Remote {
+                    file: config.file.place("dataset_path"),
+                    path: path.to_owned(),
+                });
             }
         };
-        // Beside the task file; else as lm-evaluation-harness does, from the working directory.
+        if name.contains("://") {
+            return Err(TaskError::Remote { file: config.file.place(key), path: name.to_owned() });
+        }
+        // Beside the task file, or the one that names it; else as lm-evaluation-harness does, from the working directory.
         let beside = self.folder.join(name);
-        Ok(if beside.exists() || !Path::new(name).exists() { beside } else { PathBuf::from(name) })
+        let included = config.file.folder(key).map(|folder| folder.join(name));
+        let places = [Some(beside.clone()), included, Some(PathBuf::from(name))];
+        Ok(places.into_iter().flatten().find(|path| path.exists()).unwrap_or(beside))
+    }
+
+    /// Whether the examples are the first ones.
+    fn sampler(&self) -> Result<bool, TaskError> {
+        match self.config.fewshot_config.as_ref().and_then(|fewshot| fewshot.sampler.as_deref()) {
+            None | Some("default") => Ok(false),
+            Some("first_n") => Ok(true),
+            Some(found) => Err(self.key("fewshot_config.sampler", found, "default, first_n")),
+        }
     }
 
     fn examples(&self, split: Option<&str>) -> Result<Examples, TaskError> {
         let config = self.config;
         let fewshot = config.fewshot_config.as_ref();
-        let first = match fewshot.and_then(|fewshot| fewshot.sampler.as_deref()) {
-            None | Some("default") => false,
-            Some("first_n") => true,
-            Some(found) => return Err(self.key("fewshot_config.sampler", found, "default, first_n")),
-        };
+        let first = self.sampler()?;
         let count = config.num_fewshot.unwrap_or(0);
         if count > MAX_EXAMPLES {
             return Err(self.key("num_fewshot", count.to_string(), format!("at most {MAX_EXAMPLES}")));
@@ -338,13 +411,13 @@ impl Loader<'_> {
         Ok(Examples { documents, count, first, same_split })
     }
 
-    fn pipelines(&self, output: OutputType) -> Result<Vec<Pipeline>, TaskError> {
+    fn pipelines(&self) -> Result<Vec<Pipeline>, TaskError> {
         let none = || Pipeline { name: "none".to_owned(), filters: vec![] };
         let Some(configs) = &self.config.filter_list else { return Ok(vec![none()]) };
-        if output != OutputType::GenerateUntil {
+        if self.output()? != OutputType::GenerateUntil {
             return Err(self.key("filter_list", "there", "none, as no text is generated"));
         }
-        let longest = configs.iter().map(|config| config.filter.len()).max().unwrap_or(0);
+        let longest = configs.iter().map(|config| config.filters.len()).max().unwrap_or(0);
         if configs.is_empty() || configs.len().max(longest) > MAX_LIST {
             return Err(self.key(
                 "filter_list",
@@ -352,11 +425,7 @@ impl Loader<'_> {
                 format!("1 to {MAX_LIST} filters"),
             ));
         }
-        let pipeline = |config: &super::config::PipelineConfig| {
-            let filters = config.filter.iter().map(|filter| Filter::new(&self.file, filter));
-            let filters = filters.filter_map(Result::transpose).collect::<Result<_, _>>()?;
-            Ok(Pipeline { name: config.name.clone(), filters })
-        };
-        configs.iter().map(pipeline).collect()
+        let place = self.config.file.place("filter_list");
+        configs.iter().map(|config| Pipeline::new(&place, config)).collect()
     }
 }
