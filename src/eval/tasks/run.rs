@@ -204,7 +204,8 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         let session = &mut *self.session;
         let layout = self.chat.and_then(|chat| chat.layout);
         let rolling_once = self.options.rolling_once;
-        let scorer = Scorer { session, cancel: self.cancel, layout, task: &task.name, document, rolling_once };
+        let scorer =
+            Scorer { session, cancel: self.cancel, layout, task: &task.name, document, rolling_once };
         Question { task, document, prompt, delimiter, seed }.ask(scorer)
     }
 }
