@@ -109,13 +109,6 @@ fn choices_come_with_probabilities() {
 }
 
 #[test]
-fn a_cut_off_answer_says_so() {
-    let output = run(&["--regex", "[a-z ]{30}", "-n", "2"]);
-    assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stderr).contains("was cut off"), "{}", text(&output.stderr));
-}
-
-#[test]
 fn what_cannot_be_followed_is_wrong_usage() {
     let unsupported = Temporary::new("not.json", r#"{"properties": {"a": {"not": {}}}}"#);
     fails(&["--schema", unsupported.path()], "not at #/properties/a is not supported");

@@ -15,6 +15,7 @@ mod constrain;
 mod demo;
 mod eval;
 mod eval_tasks;
+mod forms;
 mod grammar;
 mod inputs;
 mod layering;

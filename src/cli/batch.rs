@@ -34,9 +34,10 @@ system, raw, template_vars, think, tools, tool_choice, max_tokens, stop, tempera
 schema, regex, grammar, choices, response_format; or a request of OpenAI's batch files (custom_id, method, url, body).
 What cannot be done is refused with the key's name.
 Each line of the output has index and line (the item's place), input and run (hashes of the item, of the model and the
-options), id, text, tokens, prompt_tokens, finish_reason, seed, logprob and timings, with choices their probabilities, or error; that
-of a request has custom_id, response and error too. Of choices the likeliest is taken; with temperature in the item, or
---temp, one is drawn. Without --seed it is 0: equal inputs give equal answers.
+options), id, text, tokens, prompt_tokens, finish_reason, complete (with a form: whether the answer reached its end), seed,
+logprob and timings, with choices their probabilities, or error; that of a request has custom_id, response and error
+too. Of choices the likeliest is taken; with temperature in the item, or --temp, one is drawn. Without --seed it is 0:
+equal inputs give equal answers.
 
 With -o the same command goes on with a batch that was stopped, and asks again what failed and lines that were changed.
 Exit code 1: some items have no answer; the line of each says why.

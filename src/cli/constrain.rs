@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::CliError;
-use super::output::report;
+use super::output::{note, report};
 use crate::files::{ReadError, read_text};
 use crate::generate::{
     CallError, Calling, Choice, Constraint, Draw, Format, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES,
-    MAX_TOOLS_BYTES, ToolChoice, Tools,
+    MAX_TOOLS_BYTES, Outcome, ToolChoice, Tools,
 };
 use crate::text::Tokenizer;
 
@@ -137,6 +137,15 @@ pub(super) fn read_file(path: &Path) -> Result<String, ReadError> {
 /// If it is wrong or cannot be followed.
 pub(super) fn compile(grammar: &Grammar, tokenizer: &Arc<Tokenizer>) -> Result<Constraint, CliError> {
     Ok(GrammarCompiler::new(Arc::clone(tokenizer))?.compile(grammar)?)
+}
+
+/// Says that an answer has not the form it was to have.
+pub(super) fn note_unfinished(outcome: &Outcome, form: Option<&Form>) {
+    if let Some(Form::Grammar(grammar)) = form
+        && !outcome.whole
+    {
+        note(format_args!("the answer was cut off before the end of its form, the {}", grammar.what()));
+    }
 }
 
 /// Lists the choices on standard error, the most likely first.

@@ -36,6 +36,8 @@ pub enum Exit {
     DoesNotFit = 4,
     /// A result of an evaluation is not what `--min` or `--max` ask for.
     Threshold = 5,
+    /// An answer did not reach the end of the form it was to have.
+    Unfinished = 6,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -208,6 +210,9 @@ impl CliError {
             Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",
             Self::Template(_) => "--raw runs without the chat template",
             Self::Generate(GenerateError::PromptTooLong { .. }) => "-c N sets the context",
+            Self::Generate(GenerateError::FormTooLong { .. }) => {
+                "-n N allows more tokens, -c N a longer context"
+            }
             Self::Model(ModelError::NoFile { .. }) => "the built-in model needs no pack; name a file with -m",
             Self::Model(ModelError::UnknownArchitecture { .. } | ModelError::TensorShape { .. }) => {
                 "see smolt plan --help for what can be read, or convert another model"
@@ -244,7 +249,7 @@ fn text_exit(error: &TextError) -> Exit {
 fn generate_exit(error: &GenerateError) -> Exit {
     match error {
         GenerateError::Option(_) | GenerateError::EmptyPrompt => Exit::Usage,
-        GenerateError::PromptTooLong { .. } => Exit::DoesNotFit,
+        GenerateError::PromptTooLong { .. } | GenerateError::FormTooLong { .. } => Exit::DoesNotFit,
         GenerateError::Grammar(error) => grammar_exit(error),
         GenerateError::Model(error) => model_exit(error),
         _ => Exit::Runtime,

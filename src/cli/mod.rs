@@ -62,6 +62,7 @@ mod pack;
 mod perplexity;
 mod plan;
 mod preset;
+mod pretty;
 mod progress;
 mod prompt;
 #[cfg(feature = "pull")]
@@ -94,7 +95,8 @@ Examples:
 
 Exit codes:
   0 done    1 failed    2 wrong usage    3 model missing or unreadable
-  4 does not fit into memory or context    5 a result misses --min or --max    130 interrupted
+  4 does not fit into memory or context    5 a result misses --min or --max
+  6 an answer did not reach the end of its form    130 interrupted
 
 Options with a variable in brackets may be set in the environment, or in a file: see smolt help config.";
 

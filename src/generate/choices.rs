@@ -107,6 +107,7 @@ impl<M: LanguageModel> Session<M> {
             reasoning: None,
             tool_calls: vec![],
             finish,
+            whole: scored,
             prompt_tokens: prompt,
             cached_tokens: cached,
             timings,

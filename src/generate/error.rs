@@ -17,6 +17,8 @@ pub enum GenerateError {
         "the prompt has {tokens} tokens, the context holds {context}; shorten it or give a larger context"
     )]
     PromptTooLong { tokens: usize, context: usize },
+    #[error("the shortest answer of this form takes {needed} tokens, {allowed} are allowed")]
+    FormTooLong { needed: usize, allowed: usize },
     /// NaN or positive infinity.
     #[error("the logits are not finite (token {token}): the model file may be damaged, fetch it again")]
     NotFinite { token: u32 },

@@ -8,8 +8,8 @@ pub type FilterError = Box<dyn Error + Send + Sync>;
 /// Changes the logits of every step, for constrained output or biases.
 ///
 /// A session calls [`apply`](Self::apply) once for every token it is about to choose, after the repetition
-/// penalty and before all other filters, and [`accept`](Self::accept) once with every token it chose, end
-/// tokens included. An object serves one request.
+/// penalty and before all other filters, [`settle`](Self::settle) with the token that was chosen, and
+/// [`accept`](Self::accept) with the one that is taken, end tokens included. An object serves one request.
 pub trait LogitFilter {
     /// Learns the prompt, before anything else.
     fn start(&mut self, prompt: &[u32]) {
@@ -22,7 +22,16 @@ pub trait LogitFilter {
     /// The request fails with [`GenerateError::Filter`](super::GenerateError::Filter).
     fn apply(&mut self, logits: &mut [f32]) -> Result<(), FilterError>;
 
-    /// Learns which token was chosen.
+    /// The token to take, which is `token` or another: `room` more may follow, and a whole answer may need them.
+    ///
+    /// # Errors
+    /// As for [`apply`](Self::apply).
+    fn settle(&mut self, token: u32, room: usize) -> Result<u32, FilterError> {
+        let _ = room;
+        Ok(token)
+    }
+
+    /// Learns which token was taken.
     ///
     /// # Errors
     /// As for [`apply`](Self::apply).
@@ -32,5 +41,15 @@ pub trait LogitFilter {
     /// [`FinishReason::Complete`](super::FinishReason::Complete).
     fn is_done(&self) -> bool {
         false
+    }
+
+    /// Whether the answer so far is a whole one, were it to end here.
+    fn is_whole(&mut self) -> bool {
+        true
+    }
+
+    /// Tokens that a whole answer takes at least, asked before the first.
+    fn least_tokens(&self) -> usize {
+        0
     }
 }

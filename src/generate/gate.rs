@@ -149,6 +149,27 @@ impl LogitFilter for Gate<'_> {
         }
     }
 
+    /// Within the reasoning every token is taken: what it leaves for the answer is the model's choice.
+    fn settle(&mut self, token: u32, room: usize) -> Result<u32, FilterError> {
+        let text = String::from_utf8_lossy(self.text(token));
+        let is_answer = match self.phase {
+            Phase::Start => !goes_on(text.trim_start().as_bytes(), self.rest_of_open()),
+            Phase::Opening => !goes_on(text.as_bytes(), self.rest_of_open()),
+            Phase::Inside => false,
+            Phase::Between => text.is_empty() || text.bytes().any(|byte| byte != b'\n'),
+            Phase::Answer => true,
+        };
+        if is_answer { self.inner.settle(token, room) } else { Ok(token) }
+    }
+
+    fn is_whole(&mut self) -> bool {
+        self.phase == Phase::Answer && self.inner.is_whole()
+    }
+
+    fn least_tokens(&self) -> usize {
+        self.inner.least_tokens()
+    }
+
     fn accept(&mut self, token: u32) -> Result<(), FilterError> {
         let text = String::from_utf8_lossy(self.text(token));
         match self.phase {

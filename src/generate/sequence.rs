@@ -44,6 +44,13 @@ pub(super) struct Sequence {
     splitter: Splitter,
 }
 
+impl Ends<'_> {
+    /// Tokens that may follow when prompt and answer have `len`: the last need not be in the context.
+    pub(super) fn room(&self, len: usize) -> usize {
+        self.length.min(self.context.saturating_add(1)).saturating_sub(len)
+    }
+}
+
 impl Sequence {
     pub(super) fn new(tokenizer: Arc<Tokenizer>, context: usize, vocab_size: usize) -> Sequence {
         let tokens = tokens_capacity(context);
@@ -119,13 +126,22 @@ impl Sequence {
         result
     }
 
-    /// Chooses the token that follows, given its `logits`.
+    /// Chooses the token that follows, given its `logits`; `room` more may follow.
     pub(super) fn choose(
         &mut self,
         logits: Logits<'_>,
-        filter: Option<&mut dyn LogitFilter>,
+        filter: &mut Option<&mut dyn LogitFilter>,
+        room: usize,
     ) -> Result<u32, GenerateError> {
-        let id = self.sampler.sample(logits, &self.tokens, filter)?;
+        let id = match filter {
+            None => self.sampler.sample(logits, &self.tokens, None)?,
+            Some(filter) => {
+                let id = self.sampler.sample(logits, &self.tokens, Some(&mut **filter))?;
+                let id = filter.settle(id, room).map_err(GenerateError::Filter)?;
+                filter.accept(id).map_err(GenerateError::Filter)?;
+                id
+            }
+        };
         self.logprobs.measure(logits, id)?;
         Ok(id)
     }

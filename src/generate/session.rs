@@ -128,6 +128,8 @@ pub struct Outcome {
     pub tool_calls: Vec<ToolCall>,
     /// Why it ended.
     pub finish: FinishReason,
+    /// Whether the filter has it as a whole answer; true without a filter.
+    pub whole: bool,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Tokens of the prompt that were in the cache already.
@@ -192,16 +194,29 @@ impl Task<'_> {
 
     /// Chooses the token that follows `sequence`.
     fn choose(&mut self, sequence: &mut Sequence, logits: Logits<'_>) -> Result<u32, GenerateError> {
-        let filter: Option<&mut dyn LogitFilter> = match &mut self.filter {
-            Some(filter) => Some(&mut **filter),
-            None => None,
-        };
-        let id = sequence.choose(logits, filter)?;
+        let room = self.ends.room(sequence.tokens().len() + 1);
+        let id = sequence.choose(logits, &mut self.filter, room)?;
         self.watch.sampled(Instant::now());
-        if let Some(filter) = &mut self.filter {
-            filter.accept(id).map_err(GenerateError::Filter)?;
-        }
         Ok(id)
+    }
+
+    /// Makes sure that a whole answer fits.
+    fn check_room(&mut self) -> Result<(), GenerateError> {
+        let (allowed, filter) = (self.ends.room(self.prompt), self.filter.as_mut());
+        let needed = filter.map_or(0, |filter| filter.least_tokens());
+        if allowed > 0 && needed > allowed {
+            return Err(GenerateError::FormTooLong { needed, allowed });
+        }
+        Ok(())
+    }
+
+    /// Whether an answer that ended like this is a whole one.
+    fn is_whole(&mut self, finish: FinishReason) -> bool {
+        match (&mut self.filter, finish) {
+            (None, _) | (_, FinishReason::EndToken(_) | FinishReason::Complete) => true,
+            (_, FinishReason::StopString(_)) => false,
+            (Some(filter), _) => filter.is_whole(),
+        }
     }
 }
 
@@ -278,6 +293,7 @@ impl<M: LanguageModel> Session<M> {
         }
         let ends = Ends { stop, length, context: self.model.context() };
         let mut task = Task { prompt, cached, ends, cancel, filter, watch };
+        task.check_room()?;
         let finish = match self.run(&mut task, on_token) {
             Ok(finish) => finish,
             Err(error) => {
@@ -301,6 +317,7 @@ impl<M: LanguageModel> Session<M> {
             tool_calls,
             reasoning: Some(self.sequence.reasoning()).filter(|text| !text.is_empty()).map(str::to_owned),
             finish,
+            whole: task.is_whole(finish),
             prompt_tokens: prompt,
             cached_tokens: cached,
             timings: task.watch.stop(Instant::now(), drafted, accepted),

@@ -72,6 +72,7 @@ impl Talk {
             }
             _ => {}
         }
+        constrain::note_unfinished(&outcome, self.settings.form.as_ref());
         if self.settings.stats {
             say(&report::stats(&outcome, engine));
         }

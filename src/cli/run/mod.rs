@@ -14,6 +14,7 @@ use super::generation::{GenerationArgs, answer_room};
 use super::input::PromptParts;
 use super::load::{Loaded, Planned};
 use super::output::{self, Answer, note};
+use super::pretty::Indent;
 use super::thoughts::Thoughts;
 use super::{interrupt, session};
 use crate::generate::{
@@ -76,6 +77,10 @@ pub struct RunArgs {
     #[arg(long)]
     stats: bool,
 
+    /// Print the JSON of --schema over several lines, indented
+    #[arg(long, requires = "schema", conflicts_with = "json")]
+    pretty: bool,
+
     /// Print one line of JSON at the end instead of the answer
     #[arg(long)]
     json: bool,
@@ -128,6 +133,7 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     if args.generation.prompting.think() == Some(Thinking::Hide) {
         report.reasoning = None;
     }
+    report.complete = form.is_some().then_some(outcome.whole);
     report.choices = answer.choices.as_deref();
     report.logprobs = args.logprobs.filter(|_| answer.choices.is_none()).map(|_| answer.tokens.as_slice());
     if args.json {
@@ -143,13 +149,16 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     if args.stats {
         output::report(format_args!("statistics\n{}", report::stats(&report, &planned, &loaded)));
     }
-    let is_cancelled = outcome.finish == FinishReason::Cancelled;
     if let Some(path) = &args.session {
         talk.conversation.answer(outcome, &Arc::clone(loaded.session.tokenizer()))?;
         let identity = session::identity(&planned, &loaded, &talk.format);
         save(path, &identity, &talk.conversation, &mut loaded.session)?;
     }
-    Ok(if is_cancelled { Exit::Interrupted } else { Exit::Ok })
+    Ok(match (outcome.finish, outcome.whole) {
+        (FinishReason::Cancelled, _) => Exit::Interrupted,
+        (_, false) => Exit::Unfinished,
+        _ => Exit::Ok,
+    })
 }
 
 /// What was said, and how it becomes a prompt.
@@ -200,11 +209,7 @@ fn note_end(outcome: &Outcome, form: Option<&Form>) {
         FinishReason::Loop => note("the answer went in circles and was ended; --no-loop-guard lets it"),
         _ => {}
     }
-    if let Some(Form::Grammar(grammar)) = form
-        && !matches!(outcome.finish, FinishReason::EndToken(_) | FinishReason::Complete)
-    {
-        note(format_args!("the answer was cut off and may not match the {}", grammar.what()));
-    }
+    constrain::note_unfinished(outcome, form);
 }
 
 /// What was answered.
@@ -269,11 +274,15 @@ fn stream(
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let (mut printed, mut thoughts) = (Answer::new(), Thoughts::new(args.generation.prompting.think()));
     let (mut failure, mut tokens) = (None, vec![]);
+    let mut indent = args.pretty.then(Indent::default);
     let outcome = loaded.session.generate(request, &mut |event| {
         tokens.extend(TokenReport::new(event, &tokenizer));
         if !args.json {
             thoughts.push(event.reasoning, event.text);
-            failure = printed.push(event.text).err();
+            failure = match &mut indent {
+                Some(indent) => printed.push(&indent.push(event.text)).err(),
+                None => printed.push(event.text).err(),
+            };
         }
         if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

@@ -27,6 +27,8 @@ pub(super) struct Report<'a> {
     /// Those of them that a session had computed before.
     cached_tokens: usize,
     finish_reason: &'static str,
+    /// Whether it reached the end of its form; null without one.
+    pub(super) complete: Option<bool>,
     seed: u64,
     /// Without `--choices`, null.
     pub(super) choices: Option<&'a [Choice]>,
@@ -137,6 +139,7 @@ impl<'a> Report<'a> {
             prompt_tokens: outcome.prompt_tokens,
             cached_tokens: outcome.cached_tokens,
             finish_reason: outcome.finish_name(),
+            complete: None,
             seed,
             choices: None,
             logprobs: None,

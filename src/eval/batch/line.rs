@@ -24,6 +24,9 @@ pub(super) struct Answer<'a> {
     pub(super) tokens: &'a [u32],
     pub(super) prompt_tokens: usize,
     pub(super) finish_reason: &'static str,
+    /// Whether it reached the end of its form, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) complete: Option<bool>,
     pub(super) seed: u64,
     /// Sum of the natural log-probabilities of all tokens chosen; of a choice, with its end.
     pub(super) logprob: f64,

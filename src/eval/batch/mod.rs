@@ -250,7 +250,7 @@ impl<M: LanguageModel> Batch<'_, M> {
         let energy = before.zip(after).map(|(before, after)| after - before).filter(|joules| *joules >= 0.0);
         match answered {
             Ok(Answered { outcome, .. }) if outcome.finish == FinishReason::Cancelled => Ok(None),
-            Ok(Answered { outcome, seed, logprob, choices }) => {
+            Ok(Answered { outcome, seed, logprob, choices, is_formed }) => {
                 let answer = Answer {
                     id: item.id.as_ref(),
                     text: &outcome.text,
@@ -259,6 +259,7 @@ impl<M: LanguageModel> Batch<'_, M> {
                     tokens: &outcome.tokens,
                     prompt_tokens: outcome.prompt_tokens,
                     finish_reason: outcome.finish_name(),
+                    complete: is_formed.then_some(outcome.whole),
                     seed,
                     logprob,
                     choices: choices.as_deref(),
@@ -301,8 +302,9 @@ impl<M: LanguageModel> Batch<'_, M> {
             let (outcome, choices) = chosen.map_err(|error| with_sources(&error))?;
             let logprob = choices.iter().find(|choice| choice.text == outcome.text);
             let logprob = logprob.map_or(0.0, |choice| choice.logprob);
-            return Ok(Answered { outcome, seed, logprob, choices: Some(choices) });
+            return Ok(Answered { outcome, seed, logprob, choices: Some(choices), is_formed: true });
         }
+        let is_formed = !matches!(rule, Rule::Free);
         if let Rule::Filter(filter) = &mut rule {
             request.filter = Some(&mut **filter);
         }
@@ -315,7 +317,7 @@ impl<M: LanguageModel> Batch<'_, M> {
         if self.prepare.hides_reasoning(item) {
             outcome.reasoning = None;
         }
-        Ok(Answered { outcome, seed, logprob, choices: None })
+        Ok(Answered { outcome, seed, logprob, choices: None, is_formed })
     }
 }
 
@@ -325,6 +327,8 @@ struct Answered {
     seed: u64,
     logprob: f64,
     choices: Option<Vec<Choice>>,
+    /// It was to have a form.
+    is_formed: bool,
 }
 
 /// An error with what it comes from.

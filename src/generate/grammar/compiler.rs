@@ -11,7 +11,8 @@ use regex_automata::util::syntax;
 use crate::text::Tokenizer;
 
 use super::error::{message, shorten};
-use super::{Constraint, GrammarError, lark, schema, vocabulary};
+use super::scan::{Scan, Suspects};
+use super::{Constraint, GrammarError, lark, objects, pattern, schema, vocabulary};
 
 /// Bytes of a schema, or of all choices.
 pub const MAX_GRAMMAR_BYTES: usize = 256 << 10;
@@ -28,10 +29,11 @@ const MAX_SECONDS: u64 = 20;
 /// What an answer may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grammar {
-    /// JSON that a JSON Schema allows (2020-12, 2019-09, draft 7 or 6). Between the parts of the JSON there is at
-    /// most one space, or one line break with 32 spaces or tabs. Properties come in the order of the schema.
-    /// Numbers that the schema names stay within ±(2^53 - 1) unless it bounds them, without exponents; where it
-    /// allows anything, they may be larger than a reader of JSON holds.
+    /// JSON that a JSON Schema allows (2020-12, 2019-09, draft 7 or 6), on one line without spaces. Properties come in
+    /// the order of the schema, and no key twice. Where the schema does not say otherwise, an object has all keys of
+    /// its `properties` and no others. Numbers that the schema names stay within ±(2^53 - 1) unless it bounds them,
+    /// without exponents; every number has at most 16 digits before and 16 behind the point and 2 in an exponent,
+    /// unless its bounds need more.
     Schema(String),
     /// Text that a regular expression (syntax of the `regex` crate, without look-around) matches as a whole.
     Regex(String),
@@ -59,16 +61,19 @@ impl Grammar {
         }
     }
 
-    /// Checks what can be checked without a vocabulary and brings it into the library's form.
-    fn prepare(&self) -> Result<TopLevelGrammar, GrammarError> {
+    /// Checks what can be checked without a vocabulary and brings it into the library's form. Says too whether it is
+    /// of JSON objects whose keys are free.
+    fn prepare(&self) -> Result<(TopLevelGrammar, bool), GrammarError> {
         let limited = |text: &str, limit: usize| match text.len() {
             found if found > limit => Err(GrammarError::TooLong { what: self.what(), found, limit }),
             _ => Ok(()),
         };
-        match self {
+        let prepared = match self {
             Grammar::Schema(text) => {
                 limited(text, MAX_GRAMMAR_BYTES)?;
-                Ok(TopLevelGrammar::from_json_schema(schema::prepare(text)?))
+                let schema = schema::prepare(text)?;
+                let has_free_keys = objects::has_free_keys(&schema);
+                return Ok((TopLevelGrammar::from_json_schema(schema), has_free_keys));
             }
             Grammar::Regex(text) => {
                 limited(text, MAX_REGEX_BYTES)?;
@@ -76,27 +81,27 @@ impl Grammar {
                 if text.is_empty() {
                     return Err(GrammarError::Regex("it is empty".to_owned()));
                 }
-                syntax::parse(text).map_err(|error| GrammarError::Regex(last_line(&error.to_string())))?;
-                Ok(TopLevelGrammar::from_regex(text))
+                if let Some(problem) = pattern::look_around(text) {
+                    return Err(GrammarError::Regex(problem));
+                }
+                let read = syntax::parse(text);
+                read.map_err(|error| GrammarError::Regex(pattern::describe(&error.to_string())))?;
+                TopLevelGrammar::from_regex(text)
             }
-            Grammar::Calls(calls) => Ok(TopLevelGrammar::from_lark(calls.lark.clone())),
+            Grammar::Calls(calls) => TopLevelGrammar::from_lark(calls.lark.clone()),
             Grammar::Lark(text) => {
                 limited(text, MAX_LARK_BYTES)?;
-                Ok(TopLevelGrammar::from_lark(lark::prepare(text)?))
+                TopLevelGrammar::from_lark(lark::prepare(text)?)
             }
-        }
+        };
+        Ok((prepared, false))
     }
-}
-
-/// What is wrong, without the expression that stands above it.
-fn last_line(text: &str) -> String {
-    let line = text.lines().last().unwrap_or_default();
-    shorten(line.strip_prefix("error: ").unwrap_or(line))
 }
 
 /// Compiles grammars for one vocabulary. Making one takes a walk over all tokens; keep it with the model.
 pub struct GrammarCompiler {
     factory: Arc<ParserFactory>,
+    suspects: Arc<Suspects>,
     tokenizer: Arc<Tokenizer>,
 }
 
@@ -109,7 +114,8 @@ impl GrammarCompiler {
         let mut factory = vocabulary::factory(&tokenizer)?;
         *factory.limits_mut() = limits();
         factory.quiet();
-        Ok(GrammarCompiler { factory: Arc::new(factory), tokenizer })
+        let suspects = Arc::new(Suspects::of(&tokenizer));
+        Ok(GrammarCompiler { factory: Arc::new(factory), suspects, tokenizer })
     }
 
     /// Compiles a grammar, in a thread of its own: a hostile one may need much stack or time, but not more than
@@ -120,10 +126,12 @@ impl GrammarCompiler {
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, GrammarError> {
         let what = grammar.what();
         let (grammar, factory) = (grammar.clone(), Arc::clone(&self.factory));
-        let tokenizer = Arc::clone(&self.tokenizer);
+        let (tokenizer, suspects) = (Arc::clone(&self.tokenizer), Arc::clone(&self.suspects));
         in_thread(what, move || {
-            let parser = parser(&factory, what, grammar.prepare()?)?;
-            Constraint::new(what, parser, tokenizer)
+            let (prepared, has_free_keys) = grammar.prepare()?;
+            let scan = matches!(grammar, Grammar::Schema(_)).then(|| Scan::new(suspects, has_free_keys));
+            let parser = parser(&factory, what, prepared)?;
+            Constraint::new(what, parser, scan, tokenizer)
         })
     }
 }

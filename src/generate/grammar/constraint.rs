@@ -8,9 +8,14 @@ use crate::generate::{FilterError, LogitFilter};
 use crate::text::{Detokenizer, TokenKind, Tokenizer};
 
 use super::GrammarError;
+use super::closing::Closer;
+use super::ending::{Ending, Rules};
 use super::error::message;
+use super::scan::Scan;
 
 /// Allows exactly the tokens that continue a text of the grammar, and end tokens where such a text is complete.
+///
+/// Where only so many tokens may follow that the text can just be completed, it is: see [`LogitFilter::settle`].
 ///
 /// It serves one request. A clone of one that was not used yet starts at the beginning and shares what both
 /// learn about the grammar, so a grammar is compiled once and cloned for every request.
@@ -19,6 +24,9 @@ pub struct Constraint {
     what: &'static str,
     matcher: Matcher,
     tokenizer: Arc<Tokenizer>,
+    ending: Ending,
+    /// Of a schema.
+    scan: Option<Scan>,
     /// Whether the detokenizer takes a space off the first token after an added one.
     strips: bool,
     /// Whether it does so at the next token.
@@ -37,14 +45,20 @@ impl Constraint {
     /// Starts at the beginning of the grammar, whose first mask is computed here.
     pub(super) fn new(
         what: &'static str,
-        parser: TokenParser,
+        mut parser: TokenParser,
+        scan: Option<Scan>,
         tokenizer: Arc<Tokenizer>,
     ) -> Result<Constraint, GrammarError> {
+        if parser.is_fresh() {
+            parser.start_without_prompt();
+        }
+        let closer = Closer::new(&parser.parser, parser.token_env.clone());
         let mut matcher = Matcher::new(Ok(parser));
         let refused = |error: &dyn std::fmt::Display| GrammarError::Refused { what, reason: message(&error) };
         matcher.compute_mask_or_eos().map_err(|error| refused(&error))?;
         let strips = strips_spaces(&tokenizer);
-        Ok(Constraint { what, matcher, tokenizer, strips, strips_next: false, is_ended: false })
+        let ending = Ending::new(closer);
+        Ok(Constraint { what, matcher, tokenizer, ending, scan, strips, strips_next: false, is_ended: false })
     }
 
     /// Whether the text so far is complete.
@@ -54,6 +68,19 @@ impl Constraint {
 
     fn stuck(&self, error: &dyn std::fmt::Display) -> FilterError {
         GrammarError::Stuck { what: self.what, reason: message(&error) }.into()
+    }
+
+    /// Takes out the tokens that break a rule. A number that may not end yet goes the shortest way to its end.
+    fn apply_rules(&mut self, logits: &mut [f32]) {
+        let Some(scan) = &self.scan else { return };
+        let removed = scan.apply(&self.tokenizer, logits);
+        if removed.is_empty() || logits.iter().any(|logit| *logit > f32::NEG_INFINITY) {
+            return;
+        }
+        let next = self.ending.next(&Rules { tokenizer: &self.tokenizer, scan: Some(scan) });
+        for (id, logit) in removed.into_iter().filter(|(id, _)| next.is_none_or(|next| next == *id)) {
+            logits[id as usize] = logit;
+        }
     }
 }
 
@@ -77,11 +104,23 @@ impl LogitFilter for Constraint {
         }
         if self.strips_next {
             // Such a token would give other text than the trie says.
-            let ids = (0u32..).zip(logits);
+            let ids = (0u32..).zip(&mut *logits);
             let stripped = ids.filter(|(id, _)| loses_space(&self.tokenizer, *id));
             stripped.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
         }
+        self.apply_rules(logits);
         Ok(())
+    }
+
+    /// Takes the token if a text can be completed after it with the tokens that may follow, else the next of those
+    /// that complete it from here. Far from the end nothing is asked; where no end is known, any token is taken.
+    fn settle(&mut self, token: u32, room: usize) -> Result<u32, FilterError> {
+        if self.tokenizer.is_end(token) {
+            return Ok(token);
+        }
+        let Constraint { ending, tokenizer, strips_next, scan, .. } = self;
+        let settled = ending.settle(token, room, &Rules { tokenizer, scan: scan.as_ref() });
+        Ok(if *strips_next && loses_space(tokenizer, settled) { token } else { settled })
     }
 
     fn accept(&mut self, token: u32) -> Result<(), FilterError> {
@@ -90,11 +129,24 @@ impl LogitFilter for Constraint {
             return Ok(());
         }
         self.strips_next = self.strips && is_added(self.tokenizer.kind(token));
+        let piece = self.tokenizer.piece(token);
+        self.ending.accept(token, piece);
+        if let Some(scan) = &mut self.scan {
+            scan.read(piece);
+        }
         self.matcher.consume_token(token).map_err(|error| self.stuck(&error))
     }
 
     fn is_done(&self) -> bool {
         self.is_ended || self.matcher.stop_reason().is_ok() && self.matcher.is_stopped()
+    }
+
+    fn is_whole(&mut self) -> bool {
+        self.is_accepting()
+    }
+
+    fn least_tokens(&self) -> usize {
+        self.ending.len()
     }
 }
 

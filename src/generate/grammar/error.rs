@@ -1,5 +1,7 @@
 //! What can be wrong with a grammar.
 
+use super::pattern;
+
 /// Characters of the library's message that are shown.
 const SHOWN_CHARS: usize = 400;
 
@@ -40,6 +42,9 @@ pub enum GrammarError {
 /// The first line of the library's message: below it are parts of the grammar, dumps of its state or backtraces.
 pub(super) fn message(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
+    if text.contains("regex parse error") {
+        return pattern::describe(&text);
+    }
     match text.lines().next().unwrap_or_default().trim() {
         "" | "NoExtensionBias" => "no token can follow".to_owned(),
         line => shorten(line),

@@ -5,10 +5,15 @@
 //! ```text
 //! Grammar            what an answer may be, as the user wrote it
 //!   schema           refuses JSON Schema keywords that would not be enforced
+//!     objects        which keys objects have where a schema does not say it
 //!   lark             the same for Lark grammars
+//!   pattern          what is wrong with a regular expression
 //! vocabulary         the tokens of a model as bytes
 //! GrammarCompiler    grammars for one vocabulary
 //! Constraint         one grammar being followed: a LogitFilter
+//!   scan             rules for JSON that no grammar holds: digits, keys
+//!   ending           keeps the answer where an end of it fits into what may follow
+//!     closing        finds such an end
 //! error              everything that can be wrong with a grammar
 //! ```
 //!
@@ -21,7 +26,9 @@
 //! are ever allowed: control tokens are not in the trie, and end tokens exactly where the grammar may end. An
 //! answer that the grammar cannot continue ends without asking the model again.
 //!
-//! Any split of the text into tokens is allowed; the model decides. Nothing is forced.
+//! Any split of the text into tokens is allowed; the model decides. Nothing is forced, but near the limit: there a
+//! token is taken only if an end of the text that is known fits after it, else the next token of the end known before.
+//! So an answer that is cut off is whole all the same. Far from the limit this costs a look at every sixteenth token.
 //!
 //! # Memory
 //!
@@ -30,10 +37,15 @@
 //! of one bit per token, parser rows, and lexer states as they are met, about 2 KiB each. [`ParserLimits`] bound
 //! the last two. What was learned of the lexer is shared by all clones of a constraint.
 
+mod closing;
 mod compiler;
 mod constraint;
+mod ending;
 mod error;
 mod lark;
+mod objects;
+mod pattern;
+mod scan;
 mod schema;
 mod vocabulary;
 

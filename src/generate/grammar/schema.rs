@@ -2,28 +2,47 @@
 //!
 //! The library knows the keywords of [`KEYWORDS`]; of some it ignores values or combinations, which are refused
 //! here too. Annotations are taken out, so that what reaches the library is what it enforces. What the library
-//! allows and common readers of JSON do not hold or accept is narrowed: see [`narrow`].
+//! allows and common readers of JSON do not hold or accept is narrowed: see [`narrow`]. Objects have their declared
+//! keys: see [`objects`].
 
 use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::GrammarError;
 use super::error::shorten;
+use super::{GrammarError, objects, pattern};
 
-/// Between the parts of the JSON: a space, or a line break with an indentation.
-const WHITESPACE: &str = r"\x20|\n[\x20\t]{0,32}";
 /// Escapes in strings. Without `u`, so that a property's name can be written in one way only.
 const ESCAPES: &str = "nrbtf\\\"";
 /// Integers below this are exact in the library's numbers.
 const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
 
-/// Seconds of a time other than 60: a leap second depends on the time zone.
-const SECONDS: &str = ":[0-5][0-9]:[0-5]";
-/// Dates without February 29 of other years than leap years.
+/// Numbers have no more digits behind the point.
+const LEAST: f64 = 1e-16;
+/// Digits of a `multipleOf` as a whole number: the lexer has a state for each remainder.
+const MAX_MULTIPLE: u64 = 8192;
+/// Decimal places of it.
+const MAX_PLACES: u32 = 8;
+
+/// Durations, with at most nine digits in every number.
+const DURATION: &str = concat!(
+    "^P(?:",
+    "(?:[0-9]{1,9}Y(?:[0-9]{1,9}M(?:[0-9]{1,9}D)?)?|[0-9]{1,9}M(?:[0-9]{1,9}D)?|[0-9]{1,9}D)(?:",
+    "T(?:[0-9]{1,9}H(?:[0-9]{1,9}M(?:[0-9]{1,9}S)?)?|[0-9]{1,9}M(?:[0-9]{1,9}S)?|[0-9]{1,9}S)",
+    ")?|",
+    "T(?:[0-9]{1,9}H(?:[0-9]{1,9}M(?:[0-9]{1,9}S)?)?|[0-9]{1,9}M(?:[0-9]{1,9}S)?|[0-9]{1,9}S)",
+    "|[0-9]{1,9}W)$",
+);
+/// Dates that exist.
 const DATE: &str = concat!(
-    "^(?:[0-9]{4}-(?:0[13-9]|1[0-2])|[0-9]{4}-02-(?:[01]|2[0-8])|",
+    "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|",
+    "02-(?:0[1-9]|1[0-9]|2[0-8]))|",
     "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)",
+);
+/// Times without leap seconds, which depend on the time zone, and with at most nine digits of a second.
+const TIME: &str = concat!(
+    r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?",
+    "(?:[zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])",
 );
 
 /// What the value of a keyword is.
@@ -42,6 +61,7 @@ enum Kind {
     /// Values that are compared.
     Constant,
     Number,
+    Multiple,
     Count,
     Text,
     Names,
@@ -87,7 +107,7 @@ const KEYWORDS: &[(&str, Kind)] = &[
     ("maximum", Kind::Number),
     ("exclusiveMinimum", Kind::Number),
     ("exclusiveMaximum", Kind::Number),
-    ("multipleOf", Kind::Number),
+    ("multipleOf", Kind::Multiple),
 ];
 
 const TYPES: &[&str] = &["null", "boolean", "integer", "number", "string", "array", "object"];
@@ -119,13 +139,14 @@ pub(in crate::generate) fn prepare_value(mut schema: Value) -> Result<Value, Gra
     if let Some((path, target)) = walk.references.iter().find(|(_, target)| !walk.seen.contains(target)) {
         return Err(refuse("$ref", path, format!("there is no schema at {}", shorten(target))));
     }
+    objects::complete(&mut schema);
     let mut map = match schema {
         Value::Object(map) => map,
         Value::Bool(false) => return Err(refuse("false", "#", "nothing is valid")),
         _ => Map::new(),
     };
     let options = json!({
-        "whitespace_pattern": WHITESPACE,
+        "whitespace_flexible": false,
         "json_allowed_escapes": ESCAPES,
     });
     map.insert("x-guidance".to_owned(), options);
@@ -156,6 +177,20 @@ struct Walk {
     seen: HashSet<String>,
     /// Where a reference is, and the path it names.
     references: Vec<(String, String)>,
+    /// Of every `multipleOf`, its digits and decimal places.
+    multiples: Vec<(u64, u32)>,
+}
+
+fn check_pattern(text: &str, keyword: &str, path: &str) -> Result<(), GrammarError> {
+    pattern::problem(text).map_or(Ok(()), |problem| Err(refuse(keyword, path, problem)))
+}
+
+/// The digits of a number as a whole number, and how many of them are behind the point.
+fn decimal(value: &Value) -> Option<(u64, u32)> {
+    let text = format!("{}", value.as_f64()?);
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let digits = format!("{whole}{fraction}");
+    Some((digits.parse().ok()?, u32::try_from(fraction.len()).ok()?))
 }
 
 impl Walk {
@@ -215,6 +250,9 @@ impl Walk {
             }
             (Kind::SchemaOrList, value) => self.schema(value, &place),
             (Kind::Map, Value::Object(map)) => {
+                for name in map.keys().filter(|_| keyword == "patternProperties") {
+                    check_pattern(name, keyword, &below(path, keyword))?;
+                }
                 map.iter_mut().try_for_each(|(name, schema)| self.schema(schema, &below(&place, name)))
             }
             (Kind::Reference, Value::String(target)) => self.reference(target, path),
@@ -229,11 +267,12 @@ impl Walk {
             (Kind::Format, _) => wrong(&format!("one of {}", FORMATS.join(", "))),
             (Kind::Constant, value) if is_exact(value) => Ok(()),
             (Kind::Constant, _) => wrong("without integers from 2^53 on"),
+            (Kind::Multiple, value) => self.multiple(value, path),
             (Kind::Number, Value::Number(number)) if is_exact(&Value::Number(number.clone())) => Ok(()),
             (Kind::Number, _) => wrong("a number, if an integer below 2^53"),
             (Kind::Count, value) if value.as_u64().is_some_and(|n| n <= u64::from(u32::MAX)) => Ok(()),
             (Kind::Count, _) => wrong("a whole number below 2^32"),
-            (Kind::Text, Value::String(_)) => Ok(()),
+            (Kind::Text, Value::String(text)) => check_pattern(text, keyword, path),
             (Kind::Text, _) => wrong("a string"),
             (Kind::Names, Value::Array(names)) if names.iter().all(Value::is_string) => Ok(()),
             (Kind::Names, _) => wrong("a list of strings"),
@@ -242,6 +281,31 @@ impl Walk {
             (Kind::Reference, _) => wrong("a string"),
             (Kind::Annotation, _) => Ok(()),
         }
+    }
+
+    /// The library computes with 32 bits, and has a state of the lexer for every remainder.
+    fn multiple(&mut self, value: &Value, path: &str) -> Result<(), GrammarError> {
+        let wrong = |reason: String| Err(refuse("multipleOf", path, reason));
+        let Some((digits, places)) = decimal(value).filter(|(digits, _)| *digits > 0) else {
+            return wrong("it must be a number above 0".to_owned());
+        };
+        if digits > MAX_MULTIPLE || places > MAX_PLACES {
+            return wrong(format!(
+                "at most {MAX_MULTIPLE} can be counted, with at most {MAX_PLACES} decimal places"
+            ));
+        }
+        // Where schemas meet, it takes the least common multiple.
+        let scaled =
+            |(digits, places): (u64, u32), other: u32| digits * 10u64.pow(other.saturating_sub(places));
+        let is_large = |other: &(u64, u32)| {
+            let (own, other) = (scaled((digits, places), other.1), scaled(*other, places));
+            own.checked_mul(other).is_none_or(|product| product > u64::from(u32::MAX))
+        };
+        if self.multiples.iter().any(|other| *other != (digits, places) && is_large(other)) {
+            return wrong("it has no common multiple with the others that could be counted".to_owned());
+        }
+        self.multiples.push((digits, places));
+        Ok(())
     }
 
     /// The library finds only plain paths from the root.
@@ -276,15 +340,36 @@ fn narrow(map: &mut Map<String, Value>) {
             }
         }
     }
-    let patterns: &[&str] = match map.get("format").and_then(Value::as_str) {
-        Some("date") => &[DATE],
-        Some("time") => &[SECONDS],
-        Some("date-time") => &[DATE, SECONDS],
+    part_from_bounds(map);
+    // In place of the library's own, which a pattern beside it would have to be compared with.
+    let pattern = match map.get("format").and_then(Value::as_str) {
+        Some("date") => format!("^{DATE}$"),
+        Some("time") => format!("^{TIME}$"),
+        Some("date-time") => format!("^{DATE}[tT]{TIME}$"),
+        Some("duration") => DURATION.to_owned(),
         _ => return,
     };
+    map.remove("format");
     let all = map.entry("allOf").or_insert_with(|| json!([]));
     if let Value::Array(all) = all {
-        all.extend(patterns.iter().map(|pattern| json!({"pattern": pattern})));
+        all.push(json!({"pattern": pattern}));
+    }
+}
+
+/// The library lets a number be a whole one that is excluded, where the bounds share it as their whole part: between
+/// 0 and 0.5, 0. The next number that a reader holds is the bound instead.
+fn part_from_bounds(map: &mut Map<String, Value>) {
+    let bound = |key: &str| map.get(key).and_then(Value::as_f64);
+    let (least, most) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
+    let above = bound("maximum").or(most).zip(least).filter(|(most, least)| most.trunc() == *least);
+    let below = bound("minimum").or(least).zip(most).filter(|(least, most)| least.trunc() == *most);
+    if let Some((_, least)) = above {
+        map.remove("exclusiveMinimum");
+        map.insert("minimum".to_owned(), json!(least.next_up().max(least + LEAST)));
+    }
+    if let Some((_, most)) = below {
+        map.remove("exclusiveMaximum");
+        map.insert("maximum".to_owned(), json!(most.next_down().min(most - LEAST)));
     }
 }
 

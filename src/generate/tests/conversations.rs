@@ -123,6 +123,7 @@ fn answers_that_were_cut_keep_their_text() {
         tool_calls: vec![],
         finish: crate::generate::FinishReason::Cancelled,
         prompt_tokens: 0,
+        whole: true,
         cached_tokens: 0,
         timings: crate::generate::Timings::default(),
         tokens,
@@ -147,6 +148,7 @@ fn messages_place_no_control_token() {
         tool_calls: vec![],
         finish: crate::generate::FinishReason::Length,
         prompt_tokens: 0,
+        whole: true,
         cached_tokens: 0,
         timings: crate::generate::Timings::default(),
     };

@@ -2,6 +2,7 @@
 
 mod choices;
 mod conversations;
+mod forms;
 mod grammars;
 mod layouts;
 mod lookups;
