@@ -113,6 +113,7 @@ fn every_key_is_taken() {
             "model" => "'demo.gguf'",
             "pre" => "'gpt-2'",
             "kv" => "'q8_0'",
+            "think" => "'hide'",
             "max_memory" => "'1G'",
             "template" => "'chatml'",
             "system" => "\"Be \\\"brief\\\".\"",

@@ -236,6 +236,7 @@ fn mistakes_name_the_option_the_value_and_what_was_expected() {
         (&["chat", "kiosk", "Hello"], &["chat", "\"Hello\"", "smolt run"]),
         (&["bench", "-p", "-1"], &["--prompt", "whole number", "\"-1\""]),
         (&["bench", "-t", "0"], &["--threads", "from 1 to"]),
+        (&["perplexity", "-f", "x.txt"], &["-f", "without an option"]),
         (&["rm"], &["rm", "NAME", "nothing"]),
         (&["batch"], &["INPUT", "nothing"]),
         (&["batch", "x", "--shard", "4/4"], &["--shard", "I/N", "\"4/4\""]),
@@ -255,7 +256,7 @@ fn mistakes_name_the_option_the_value_and_what_was_expected() {
     }
     let mut command = user.command(&["run", "--raw", "x"]);
     let output = command.env("SMOLT_SYSTEM", "x").output().unwrap();
-    assert!(String::from_utf8(output.stderr).unwrap().contains("--raw and SMOLT_SYSTEM"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--raw cannot be used with SMOLT_SYSTEM"));
     let mut command = user.command(&["run", "x"]);
     let output = command.env("SMOLT_THREADS", "0").output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();

@@ -342,6 +342,33 @@ fn a_pulled_model_runs_by_every_name_and_goes_again() {
 }
 
 #[test]
+fn an_address_names_a_model_too() {
+    let (server, model) = Server::with_model();
+    let user = User::new("address", &server);
+    let endpoint = &server.endpoint;
+    for address in [
+        format!("{endpoint}/org/tiny"),
+        format!("{endpoint}/org/tiny/"),
+        format!("{endpoint}/org/tiny:Q4_0"),
+        format!("{endpoint}/org/tiny/tree/main"),
+        format!("{endpoint}/org/tiny/blob/main/tiny-Q4_0.gguf"),
+        format!("{endpoint}/org/tiny/resolve/main/tiny-Q4_0.gguf?download=true"),
+        "hf.co/org/tiny:Q4_0".to_owned(),
+        "https://hf.co/org/tiny".to_owned(),
+    ] {
+        let pulled = user.ok(&["pull", &address]);
+        assert_eq!(pulled.out.trim_end(), user.model().to_str().unwrap(), "{address}");
+    }
+    assert_eq!(server.sent(), model.len(), "fetched once");
+    for wrong in
+        ["https://example.invalid/org/tiny", "example.invalid/org/tiny", "hf.co/org", "hf.co/org/../x"]
+    {
+        user.fails(&["pull", wrong], 2, &["is not the name of a model"]);
+    }
+    user.fails(&["pull", &format!("{endpoint}/org/tiny/tree/old")], 3, &["revision old"]);
+}
+
+#[test]
 fn the_first_model_is_offered_as_the_default() {
     let (server, _) = Server::with_model();
     let user = User::new("offered", &server);

@@ -99,7 +99,7 @@ pub(super) fn execute(args: &ListArgs) -> Result<Exit, CliError> {
             "unfinished downloads: {count}, {size}; smolt pull goes on, smolt rm --unfinished removes them"
         ));
     }
-    listing.problems.iter().for_each(|problem| output::report(problem));
+    listing.problems.iter().for_each(output::report);
     Ok(Exit::Ok)
 }
 

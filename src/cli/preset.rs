@@ -363,7 +363,7 @@ fn list(args: &List) -> Result<(), CliError> {
     if rows.is_empty() {
         note("there are no presets; smolt preset save NAME -m MODEL … keeps one");
     }
-    rows.iter().filter_map(|row| row.problem.as_ref()).for_each(|problem| note(problem));
+    rows.iter().filter_map(|row| row.problem.as_ref()).for_each(note);
     Ok(())
 }
 

@@ -7,7 +7,10 @@ use super::error::{CliError, Exit};
 use super::memory::show_bytes;
 use super::output::{self, note};
 use super::progress::Progress;
-use crate::store::{Event, Hub, HubName, Pulled, Store, check_alias, pull};
+use crate::store::{Event, Hub, Pulled, Store, check_alias, pull};
+
+/// The revision where none is named.
+const MAIN: &str = "main";
 
 /// Arguments of `smolt pull`.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,12 +30,12 @@ Examples:
   smolt run -m small \"Why is the sky blue?\""
 )]
 pub struct PullArgs {
-    /// ORG/REPO or ORG/REPO:FILE on the Hugging Face hub
+    /// ORG/REPO or ORG/REPO:FILE on the Hugging Face hub, or the address of either
     #[arg(value_name = "MODEL")]
     name: String,
 
     /// Branch, tag or commit
-    #[arg(long, value_name = "REVISION", default_value = "main")]
+    #[arg(long, value_name = "REVISION", default_value = MAIN)]
     revision: String,
 
     /// Give it a short name
@@ -61,12 +64,13 @@ struct Report<'a> {
 
 /// Fetches and prints where the model is.
 pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
-    let name = HubName::parse(&args.name)?;
+    let hub = Hub::of_user()?;
+    let (name, revision) = hub.named(&args.name)?;
+    let revision = revision.as_ref().filter(|_| args.revision == MAIN).unwrap_or(&args.revision);
     args.alias.as_deref().map_or(Ok(()), check_alias)?;
     let store = Store::of_user()?;
     let mut progress = Progress::new();
-    let result =
-        pull((&store, &Hub::of_user()?), &name, &args.revision, &mut |event| tell(&event, &mut progress));
+    let result = pull((&store, &hub), &name, revision, &mut |event| tell(&event, &mut progress));
     progress.clear();
     let Pulled { model, fetched, was_installed } = result?;
     let record = model.record.as_ref();

@@ -38,6 +38,9 @@ pub struct Hub {
     agent: Agent,
 }
 
+/// What the hub is called for short in names.
+const SHORT_HOST: &str = "hf.co";
+
 /// The files of a revision.
 pub(super) struct Revision {
     pub(super) commit: String,
@@ -101,6 +104,30 @@ struct Lfs {
 }
 
 impl Hub {
+    /// The repository or file that somebody means: `ORG/REPO`, `ORG/REPO:FILE`, or their address on this hub, which may
+    /// name a revision too.
+    ///
+    /// # Errors
+    /// [`StoreError::BadName`].
+    pub fn named(&self, typed: &str) -> Result<(HubName, Option<String>), StoreError> {
+        let without_scheme = |text: &str| text.split_once("://").map_or(text, |(_, rest)| rest).to_owned();
+        let (typed, host) = (without_scheme(typed), without_scheme(&self.endpoint));
+        let path =
+            [host.as_str(), SHORT_HOST].iter().find_map(|host| typed.strip_prefix(*host)?.strip_prefix('/'));
+        let path = path.map(|path| path.split(['?', '#']).next().unwrap_or(path).trim_end_matches('/'));
+        let parts: Vec<&str> = path.unwrap_or_default().split('/').collect();
+        Ok(match parts.as_slice() {
+            [org, repo, "resolve" | "blob", revision, file @ ..] if !file.is_empty() => {
+                let name = format!("{org}/{repo}:{}", file.join("/"));
+                (HubName::parse(&name)?, Some((*revision).to_owned()))
+            }
+            [org, repo, "tree", revision] => {
+                (HubName::parse(&format!("{org}/{repo}"))?, Some((*revision).to_owned()))
+            }
+            _ => (HubName::parse(path.unwrap_or(&typed))?, None),
+        })
+    }
+
     /// The hub that the environment names.
     ///
     /// # Errors

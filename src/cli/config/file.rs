@@ -125,8 +125,8 @@ fn default_of(arg: &Arg) -> String {
 
 /// What an option's help says of its default in words.
 pub(in crate::cli) fn default_in_help(arg: &Arg) -> Option<String> {
-    let help = arg.get_help()?.to_string();
-    Some(help.split_once("[default: ")?.1.trim_end_matches(']').to_owned())
+    let help = arg.get_long_help().or(arg.get_help())?.to_string();
+    help.split_once("[default: ")?.1.split(']').next().map(str::to_owned)
 }
 
 /// The text of a file; nothing if there is none.

@@ -74,7 +74,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--image", "smolt reads text only"),
     ("--ignore-eos", "-n N bounds an answer; it ends where the model ends it"),
     ("--nowordwrap", ALONE),
-    ("--hidethinking", "see smolt help run"),
+    ("--hidethinking", "--think hide"),
 ];
 
 /// What to do instead of an option that there is not.

@@ -18,6 +18,7 @@ const MOST_USED: &[&str] = &[
     "max-tokens",
     "temp",
     "think",
+    "tools",
     "schema",
     "samples",
     "compare",
@@ -69,7 +70,15 @@ fn sorted(arg: Arg, number: usize, answers: bool) -> Arg {
     // Who wants an answer seldom looks for what it takes.
     let place = place.filter(|_| !answers || is(RESOURCES).is_none());
     let arg = if is(RESOURCES).is_some() { arg.help_heading("Resources") } else { arg };
+    let Some(help) = arg.get_help().map(ToString::to_string) else { return arg };
+    let arg = arg.long_help(help.clone()).help(brief(&help).to_owned());
     arg.display_order(place.unwrap_or(number)).hide_short_help(place.is_none())
+}
+
+/// The beginning of what an option's help says: neither its default nor more than one sentence.
+fn brief(help: &str) -> &str {
+    let end = [help.find(" ["), help.find("; ")].into_iter().flatten().min();
+    &help[..end.unwrap_or(help.len())]
 }
 
 /// The variable is for who reads all.
@@ -113,6 +122,8 @@ mod tests {
     fn paragraphs_flow_and_examples_stay() {
         let text = "One\ntwo.\n\n  key = 1\n\nThen:\n  a    b\nlast\nline";
         assert_eq!(flowing(text), "One two.\n\n  key = 1\n\nThen:\n  a    b\nlast line");
+        assert_eq!(brief("Threads [default: 4]"), "Threads");
+        assert_eq!(brief("Heat; 0 for none [default: 1]"), "Heat");
         assert_eq!(
             shortened("Text.\n\nExamples:\n  a\n  b\n  c\n  d", "run"),
             "Examples:\n  a\n  b\n  c\n\nsmolt help run explains every option."

@@ -55,15 +55,17 @@ pub(super) fn parse() -> Result<Cli, CliError> {
             return Err(error.into());
         }
     };
-    let configured = config::configured(plain, &layers);
+    let mut configured = config::without_empty(config::configured(plain, &layers));
     foreign::refuse(&configured, &arguments)?;
-    let mut line = Line::read(&configured, &arguments)?;
+    let mut line = Line::read(&mut configured, &arguments)?;
     output::set_quiet(line.cli.quiet);
     let named = line.cli.command.model().and_then(|model| model.model.clone());
     let preset = named.map_or(Ok(None), |name| preset::find(&name, &settings))?;
     if let Some(preset) = &preset {
         // What is typed wins over what the preset says: it is read again.
-        line = Line::read(&config::with_preset(configured, &preset.layer), &arguments)?;
+        drop(configured);
+        let anew = config::with_preset(config::configured(command(), &layers), &preset.layer);
+        line = Line::read(&mut config::without_empty(anew), &arguments)?;
     }
     let Line { mut cli, matches, word } = line;
     word.iter().for_each(Taken::say);
@@ -87,9 +89,10 @@ struct Line {
 }
 
 impl Line {
-    fn read(command: &Command, arguments: &[OsString]) -> Result<Line, CliError> {
+    fn read(command: &mut Command, arguments: &[OsString]) -> Result<Line, CliError> {
+        let matches = command.try_get_matches_from_mut(arguments);
         let fail = |error| explained(&error, command, arguments);
-        let matches = config::without_empty(command.clone()).try_get_matches_from(arguments).map_err(fail)?;
+        let matches = matches.map_err(fail)?;
         let mut cli = Cli::from_arg_matches(&matches).map_err(fail)?;
         let word = words::settle(&mut cli.command, &matches, arguments)?;
         Ok(Line { cli, matches, word })

@@ -214,7 +214,10 @@ impl<'a> Refused<'a> {
         let is_of_run = known.into_iter().any(|arg| is_called(arg, &found));
         let suggested = self.text(ContextKind::SuggestedArg);
         let before = self.option_before(&found);
-        let hint = if name.is_none() && is_of_run {
+        let takes_file = self.command.is_some_and(|command| command.get_positionals().next().is_some());
+        let hint = if name.is_some() && takes_file && ["-f", "--file"].contains(&found.as_str()) {
+            Some("name the file without an option".to_owned())
+        } else if name.is_none() && is_of_run {
             Some("begin with a command: smolt run -m MODEL \"…\"".to_owned())
         } else if let Some(option) = before {
             Some(format!("{option}={} gives {option} this value", shown(&found)))
@@ -284,7 +287,7 @@ impl<'a> Refused<'a> {
             [] => (format!("{place} is given more than once"), None),
             [one] if *one == place => (format!("{place} is given more than once"), None),
             others => (
-                format!("{place} and {} do not go together", others.join(", ")),
+                format!("{place} cannot be used with {}", others.join(", ")),
                 Some("leave one out".to_owned()),
             ),
         }
