@@ -3,5 +3,6 @@
 mod errors;
 mod folder;
 mod gptq;
+mod hybrid;
 mod tokenizers;
 mod weights;

@@ -85,6 +85,7 @@ fn note_others(name: Option<&str>) -> Result<(), CliError> {
 
 /// After the first model was fetched: asks whether it is to be the default where somebody is there to be asked, else says
 /// how to make it so.
+#[cfg_attr(not(feature = "pull"), expect(dead_code, reason = "nothing is fetched"))]
 pub(super) fn offer(store: &Store, name: &str) -> Result<(), CliError> {
     let is_first = store.list()?.len() == 1;
     if !is_first || config::default_model(&line::command())?.is_some() {

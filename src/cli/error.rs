@@ -292,6 +292,7 @@ fn store_exit(error: &StoreError) -> Exit {
         | StoreError::Refused { .. }
         | StoreError::NoFile { .. }
         | StoreError::NoModel { .. }
+        | StoreError::OnlyParts { .. }
         | StoreError::NoChoice { .. } => Exit::Model,
         StoreError::BadName { .. }
         | StoreError::BadAlias { .. }

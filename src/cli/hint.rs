@@ -105,6 +105,9 @@ fn of_store(error: &StoreError) -> Option<String> {
         StoreError::NoModel { .. } => {
             "look for a repository whose name ends in -GGUF, or convert it with smolt-quantize"
         }
+        StoreError::OnlyParts { .. } => {
+            "fetch all parts into one folder yourself and name the first with -m, or look for a repository with single files"
+        }
         StoreError::NoChoice { .. } => "name one after a colon: ORG/REPO:FILE",
         StoreError::Network { .. } => "what was downloaded is kept; the same command goes on from there",
         StoreError::NotSecure { .. } => {

@@ -47,7 +47,7 @@ impl fmt::Display for Place {
 pub enum GgufError {
     #[error("{file}: no such file; check the path")]
     NotFound { file: String },
-    #[error("{file}: is a directory; name a GGUF file in it")]
+    #[error("{file}: is a folder, expected a GGUF file")]
     IsDirectory { file: String },
     #[error("{file}: is not a regular file; save it to a file first")]
     NotRegular { file: String },

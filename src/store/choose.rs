@@ -27,12 +27,15 @@ pub(super) fn strip_extension(file: &str) -> Option<&str> {
 #[cfg(feature = "pull")]
 pub(super) fn is_model(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file).to_ascii_lowercase();
-    let is_part = || {
-        let stem = strip_extension(&name).unwrap_or_default();
-        let number = |part: &str| part.len() == 5 && part.bytes().all(|byte| byte.is_ascii_digit());
-        stem.rsplit_once("-of-").is_some_and(|(_, count)| number(count))
-    };
-    strip_extension(&name).is_some() && !name.contains("mmproj") && !name.contains("imatrix") && !is_part()
+    let is_other = ["mmproj", "imatrix"].iter().any(|part| name.contains(part));
+    strip_extension(&name).is_some() && !is_other && !is_part(file)
+}
+
+/// Whether a file is one of several of a model.
+#[cfg(feature = "pull")]
+pub(super) fn is_part(file: &str) -> bool {
+    let number = |part: &str| part.len() == 5 && part.bytes().all(|byte| byte.is_ascii_digit());
+    strip_extension(file).and_then(|stem| stem.rsplit_once("-of-")).is_some_and(|(_, count)| number(count))
 }
 
 /// The place of the file that `wanted` means: a path, a file's name, or a quantization of which there is one file.

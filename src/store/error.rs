@@ -50,6 +50,8 @@ pub enum StoreError {
     NoFile { repository: String, file: String, files: Vec<String> },
     #[error("{repository} has no model in GGUF format")]
     NoModel { repository: String },
+    #[error("{repository} has its model in several files, which are not fetched: {}", list(.files))]
+    OnlyParts { repository: String, files: Vec<String> },
     #[error("{repository} has several models: {}", list(.files))]
     NoChoice { repository: String, files: Vec<String> },
     #[error("{url}: status {status}")]

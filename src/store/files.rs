@@ -1,13 +1,17 @@
 //! Folders, locks and the SHA-256 of files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+#[cfg(feature = "pull")]
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "pull")]
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
-use crate::files::{Sha256Hex, sha256_hex, sync_name};
+use crate::files::sync_name;
+#[cfg(feature = "pull")]
+use crate::files::{Sha256Hex, sha256_hex};
 
 /// Bytes read at once.
 #[cfg(feature = "pull")]
@@ -43,6 +47,7 @@ pub(super) fn add(hash: &mut Sha256, from: &mut impl Read) -> io::Result<u64> {
 }
 
 /// Renames a synced file into its place, durably.
+#[cfg(feature = "pull")]
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_name(to)

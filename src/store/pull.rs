@@ -108,12 +108,22 @@ fn pick(name: &HubName, files: &[HubFile], report: &mut dyn FnMut(Event<'_>)) ->
     let mut paths: Vec<String> = models.iter().map(|file| file.path.clone()).collect();
     let repository = name.repository();
     let at = match name.file() {
+        Some(wanted) if choose::is_part(wanted) => {
+            return Err(StoreError::OnlyParts { repository, files: vec![wanted.to_owned()] });
+        }
         Some(wanted) => choose::named(&paths, wanted).ok_or_else(|| StoreError::NoFile {
             repository,
             file: wanted.to_owned(),
             files: paths.clone(),
         })?,
-        None if paths.is_empty() => return Err(StoreError::NoModel { repository }),
+        None if paths.is_empty() => {
+            let parts = files.iter().filter(|file| choose::is_part(&file.path));
+            let parts: Vec<String> = parts.map(|file| file.path.clone()).collect();
+            return Err(match parts.is_empty() {
+                true => StoreError::NoModel { repository },
+                false => StoreError::OnlyParts { repository, files: parts },
+            });
+        }
         None => {
             choose::best(&paths).ok_or_else(|| StoreError::NoChoice { repository, files: paths.clone() })?
         }

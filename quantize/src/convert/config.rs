@@ -113,6 +113,13 @@ fn check(fixed: &Fixed, sizes: &Sizes, root: &Object<'_>) -> Result<(), ConvertE
                 |found: &Value| found.as_array().is_some_and(|list| list.iter().all(|entry| entry == text));
             (found.is_some_and(|found| !all(found)), format!("a list of {text:?}"))
         }
+        Known::Said(text) => (found.is_none_or(|found| found != text), format!("{text:?}")),
+        Known::AllSaid(text) => {
+            let all =
+                |found: &Value| found.as_array().is_some_and(|list| list.iter().all(|entry| entry == text));
+            (!found.is_some_and(all), format!("a list of {text:?}"))
+        }
+        Known::Number(number) => (found.and_then(Value::as_u64) != Some(number), number.to_string()),
         Known::Unlimited => {
             let unlimited = |found: &Value| match found.as_array().map(Vec::as_slice) {
                 Some([low, high]) => low.as_f64() == Some(0.0) && high.as_f64().is_none(),

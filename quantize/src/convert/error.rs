@@ -4,7 +4,7 @@ use std::io;
 
 use safetensors::{Dtype, SafeTensorError};
 use smolt::blocks::BlockType;
-use smolt::files::ReadError;
+use smolt::files::{Kind, ReadError};
 use smolt::gguf::GgufError;
 use smolt::text::TextError;
 
@@ -21,6 +21,8 @@ pub enum ConvertError {
         "{folder}: {what} is missing; give the folder of a model as published, e.g. a copy of its repository"
     )]
     MissingFile { folder: String, what: &'static str },
+    #[error("{file}: is {}, not {expected}; {}", .found.what(), .found.advice())]
+    OtherKind { file: String, expected: &'static str, found: Kind },
     #[error("{file}: not valid JSON of its kind")]
     Json { file: String, source: serde_json::Error },
     #[error("{file}: {key}: expected {expected}, found {found}")]
@@ -85,6 +87,15 @@ pub enum ConvertError {
 }
 
 impl ConvertError {
+    /// The error of a file that should be JSON.
+    pub(super) fn json(file: &str, text: &[u8], source: serde_json::Error) -> Self {
+        let file = file.to_owned();
+        match Kind::of(text).filter(|kind| !matches!(kind, Kind::Json | Kind::Text)) {
+            Some(found) => Self::OtherKind { file, expected: "JSON", found },
+            None => Self::Json { file, source },
+        }
+    }
+
     /// Exit code of the command: 2 for wrong usage, 3 for an input that is missing or unreadable, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -92,6 +103,7 @@ impl ConvertError {
             Self::Io { .. }
             | Self::Read(_)
             | Self::MissingFile { .. }
+            | Self::OtherKind { .. }
             | Self::Json { .. }
             | Self::Safetensors { .. }
             | Self::FileLength { .. } => 3,

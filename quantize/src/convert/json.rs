@@ -25,7 +25,7 @@ impl Json {
         let file = path.display().to_string();
         match serde_json::from_str(&text) {
             Ok(map) => Ok(Some(Self { file, map })),
-            Err(source) => Err(ConvertError::Json { file, source }),
+            Err(source) => Err(ConvertError::json(&file, text.as_bytes(), source)),
         }
     }
 

@@ -32,6 +32,7 @@ mod gptq;
 mod json;
 mod layers;
 mod rope;
+mod sampling;
 mod shards;
 mod sizes;
 mod tensors;

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use smolt::files::{KIND_BYTES, Kind};
 
 use super::ConvertError;
 use super::json::Json;
@@ -191,6 +192,12 @@ impl Shards {
 fn read_header(mut file: &File, name: &str, length: u64) -> Result<(Metadata, u64), ConvertError> {
     let io = |source| ConvertError::Io { file: name.to_owned(), action: "read", source };
     let shorter = |expected| ConvertError::FileLength { file: name.to_owned(), expected, found: length };
+    let mut first = vec![];
+    file.take(KIND_BYTES as u64).read_to_end(&mut first).map_err(io)?;
+    file.rewind().map_err(io)?;
+    if let Some(found) = Kind::of(&first).filter(|kind| *kind != Kind::Safetensors) {
+        return Err(ConvertError::OtherKind { file: name.to_owned(), expected: "a safetensors file", found });
+    }
     if length < LENGTH_BYTES {
         return Err(shorter(LENGTH_BYTES));
     }

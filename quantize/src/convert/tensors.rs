@@ -145,6 +145,10 @@ impl<'a> Planner<'a> {
                 transposed = true;
                 (vec![cols, rows], vec![cols, rows], self.float)
             }
+            Form::Part { part, of, .. } => {
+                skipped = part * rows;
+                (vec![rows * of, cols], vec![cols, rows], self.float)
+            }
             Form::Table { skipped: first, .. } => {
                 skipped = first;
                 (vec![rows, cols], vec![cols, rows - first], BlockType::F32)
@@ -153,10 +157,13 @@ impl<'a> Planner<'a> {
             Form::Vector { .. } => (vec![rows], vec![rows], BlockType::F32),
             Form::Column { .. } => (vec![rows], vec![1, rows], BlockType::F32),
         };
+        let used = match form {
+            Form::Table { skipped, .. } => rows - skipped,
+            _ => rows,
+        };
         let entry = self.take(hf, &source)?;
         let values = self.values(rule, rows)?;
-        let making =
-            Making { rows: rows - skipped, cols, order: self.order(rule, rows), values, skipped, transposed };
+        let making = Making { rows: used, cols, order: self.order(rule, rows), values, skipped, transposed };
         Ok(Planned {
             name,
             shape,

@@ -264,3 +264,37 @@ pub(super) const GRANITE: Family = Family {
     ],
     ..LLAMA
 };
+
+/// Granite 4 without its experts and state spaces: a Granite whose gate and up matrices are one.
+pub(super) const GRANITE_HYBRID: Family = Family {
+    class: "GraniteMoeHybridForCausalLM",
+    model_type: "granitemoehybrid",
+    counts: &[
+        LAYERS,
+        CONTEXT,
+        SIZE,
+        count(Axis::Hidden, &["shared_intermediate_size"], &["feed_forward_length"], Absent::Refused),
+        HEAD_COUNT,
+        KV_HEAD_COUNT,
+        NO_HEAD_LENGTH,
+        VOCABULARY,
+    ],
+    fixed: &[
+        SILU,
+        fixed("layer_types", Known::AllSaid("attention")),
+        fixed("num_local_experts", Known::Number(0)),
+        fixed("position_embedding_type", Known::Said("rope")),
+    ],
+    layer: &[
+        ATTN_NORM,
+        Rule::matrix("shared_mlp.output_linear", "ffn_down", WIDTH, HIDDEN),
+        Rule::matrix("shared_mlp.input_linear", "ffn_gate", HIDDEN, WIDTH).part(0, 2),
+        Rule::matrix("shared_mlp.input_linear", "ffn_up", HIDDEN, WIDTH).part(1, 2),
+        FFN_NORM,
+        K.bias_if(ATTENTION_BIAS).rotary(Axis::KvHeads),
+        O.bias_if(ATTENTION_BIAS),
+        Q.bias_if(ATTENTION_BIAS).rotary(Axis::Heads),
+        V.bias_if(ATTENTION_BIAS),
+    ],
+    ..GRANITE
+};

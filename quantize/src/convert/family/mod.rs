@@ -160,6 +160,12 @@ pub(super) enum Known {
     Unlimited,
     /// Only null.
     Nothing,
+    /// This text, which must be there.
+    Said(&'static str),
+    /// A list of this text alone, which must be there.
+    AllSaid(&'static str),
+    /// This number, which must be there.
+    Number(u64),
 }
 
 /// A text of config.json, those values of it that are known, and the metadata key where the value is written.
@@ -286,6 +292,7 @@ pub(super) const FAMILIES: &[Family] = &[
     llama::OLMO2,
     llama::SMOLLM3,
     llama::GRANITE,
+    llama::GRANITE_HYBRID,
     gpt::GPT2,
     gpt::GPT_NEOX,
     gpt::GPT_NEO,

@@ -23,6 +23,13 @@ pub(in crate::convert) enum Form {
         rows: Extent,
         cols: Extent,
     },
+    /// One of so many equal parts of the rows of a matrix.
+    Part {
+        rows: Extent,
+        cols: Extent,
+        part: u64,
+        of: u64,
+    },
     /// Vectors by position, as F32. The first `skipped` of the files are not used.
     Table {
         rows: Extent,
@@ -47,7 +54,10 @@ impl Form {
     /// Rows of the files; entries of a vector.
     pub(in crate::convert) fn rows(self) -> Extent {
         match self {
-            Self::Matrix { rows, .. } | Self::Transposed { rows, .. } | Self::Table { rows, .. } => rows,
+            Self::Matrix { rows, .. }
+            | Self::Transposed { rows, .. }
+            | Self::Part { rows, .. }
+            | Self::Table { rows, .. } => rows,
             Self::Kernel { channels, .. } => channels,
             Self::Vector { len } | Self::Column { len } => len,
         }
@@ -56,9 +66,10 @@ impl Form {
     /// Columns; a vector has none.
     pub(in crate::convert) fn cols(self) -> Option<Extent> {
         match self {
-            Self::Matrix { cols, .. } | Self::Transposed { cols, .. } | Self::Table { cols, .. } => {
-                Some(cols)
-            }
+            Self::Matrix { cols, .. }
+            | Self::Transposed { cols, .. }
+            | Self::Part { cols, .. }
+            | Self::Table { cols, .. } => Some(cols),
             Self::Kernel { taps, .. } => Some(taps),
             Self::Vector { .. } | Self::Column { .. } => None,
         }
@@ -139,6 +150,14 @@ impl Rule {
 
     pub(super) const fn transposed(hf: &'static str, gguf: &'static str, rows: Extent, cols: Extent) -> Self {
         Self::new(hf, gguf, Form::Transposed { rows, cols })
+    }
+
+    /// Part `part` of `of` of a matrix with so many times these rows.
+    pub(super) const fn part(self, part: u64, of: u64) -> Self {
+        match self.form {
+            Form::Matrix { rows, cols } => Self { form: Form::Part { rows, cols, part, of }, ..self },
+            _ => self,
+        }
     }
 
     /// `[rows][width]`.

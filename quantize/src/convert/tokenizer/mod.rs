@@ -33,6 +33,7 @@ use super::ConvertError;
 use super::config::{Config, MAX_CONFIG_BYTES};
 use super::family::Axis;
 use super::json::Json;
+use super::sampling;
 
 /// Bytes of tokenizer.json and of tokenizer_config.json.
 const MAX_TOKENIZER_BYTES: u64 = 1 << 27;
@@ -75,6 +76,9 @@ pub(super) fn describe(
         model: config.root(),
         generation: generation.as_ref().map(Json::root),
     };
+    if let Some(generation) = &configs.generation {
+        sampling::describe(generation, writer)?;
+    }
     Special::read(&source, &vocab, &configs, &mut notes)?.describe(writer);
     template::describe(folder, configs.tokenizer.as_ref(), writer)?;
     drop((source, vocab));

@@ -104,7 +104,7 @@ struct HeadModel {
 impl Source {
     /// Parses the bytes of `file`. Refuses models other than BPE.
     pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Self, ConvertError> {
-        let json = |source| ConvertError::Json { file: file.to_owned(), source };
+        let json = |source| ConvertError::json(file, bytes, source);
         let Head { model } = serde_json::from_slice(bytes).map_err(json)?;
         let kind = model.kind.as_deref().or(model.merges.map(|_| "BPE")).unwrap_or("unknown");
         if kind != "BPE" {
