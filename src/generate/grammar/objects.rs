@@ -117,7 +117,8 @@ impl Objects {
         if self.parts.insert(target.to_owned())
             && let Some(next) = self.resolve(target).and_then(|schema| schema.get("$ref")?.as_str())
         {
-            self.note_part(&next.to_owned());
+            let next = next.to_owned();
+            self.note_part(&next);
         }
     }
 

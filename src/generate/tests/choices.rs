@@ -143,7 +143,8 @@ fn what_choices_have_in_common_is_read_once() {
     // The prompt, the common start, ten tens and a hundred ones; and x.
     assert_eq!(session.model().fed.get(), 2 + common.len() + 10 + 100 + 1);
     for choice in scored {
-        let alone = super::session(hashed(100)).choose(&greedy(&prompt), &[choice.text.clone()], None);
+        let alone =
+            super::session(hashed(100)).choose(&greedy(&prompt), std::slice::from_ref(&choice.text), None);
         let alone = alone.unwrap().1[0].logprob;
         assert!((choice.logprob - alone).abs() < 1e-9, "{choice:?}: {alone}");
     }
