@@ -17,7 +17,9 @@ use crate::text::Tokenizer;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Constrained output")]
 pub(super) struct GrammarArgs {
-    /// Answer with JSON that the JSON Schema in FILE allows
+    /// Answer with JSON that the JSON Schema in FILE allows, on one line. Unless the schema says otherwise, objects have
+    /// all the keys it declares and no others. As with --regex and --grammar, an answer ends within -n and the context;
+    /// one that is cut off all the same, as by --stop, gives exit code 6
     #[arg(long, value_name = "FILE", group = "answer")]
     schema: Option<PathBuf>,
 
