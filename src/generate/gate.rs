@@ -34,7 +34,7 @@ pub(super) struct Gate<'a> {
     line_ends: usize,
     /// The end of what was said, as far as marks need it.
     tail: String,
-    /// Tokens that are allowed beside those of the filter, with their logits.
+    /// Tokens that are allowed although the filter forbids them, with their logits.
     spared: Vec<(u32, f32)>,
 }
 
@@ -82,6 +82,8 @@ impl<'a> Gate<'a> {
             }
         }
         self.inner.apply(logits)?;
+        // What the filter allows too belongs to the answer: both may begin with the same characters.
+        self.spared.retain(|(id, _)| logits[*id as usize] == f32::NEG_INFINITY);
         self.spared.iter().for_each(|(id, logit)| logits[*id as usize] = *logit);
         Ok(())
     }
@@ -175,7 +177,8 @@ impl LogitFilter for Gate<'_> {
         match self.phase {
             Phase::Start | Phase::Opening => {
                 let begun = if self.phase == Phase::Start { text.trim_start() } else { &text };
-                let is_opening = goes_on(begun.as_bytes(), self.rest_of_open());
+                let is_spared = self.spared.iter().any(|(id, _)| *id == token);
+                let is_opening = self.phase == Phase::Opening || is_spared;
                 if !is_opening {
                     self.phase = Phase::Answer;
                     return self.inner.accept(token);
@@ -199,8 +202,8 @@ impl LogitFilter for Gate<'_> {
             }
             Phase::Between => {
                 let room = MAX_LINE_ENDS - self.line_ends;
-                let is_space = (1..=room).contains(&text.len()) && text.bytes().all(|byte| byte == b'\n');
-                if !is_space {
+                let is_spared = self.spared.iter().any(|(id, _)| *id == token);
+                if !is_spared || text.len() > room {
                     self.phase = Phase::Answer;
                     return self.inner.accept(token);
                 }

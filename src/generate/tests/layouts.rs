@@ -66,6 +66,9 @@ fn a_form_is_that_of_the_answer() {
         assert_eq!((outcome.reasoning.as_deref(), outcome.text.as_str()), (reasoning, text), "{script}");
         assert_eq!(outcome.finish, FinishReason::Complete, "{script}");
     }
+    // What begins an answer as well as reasoning belongs to the answer.
+    let (outcome, ..) = say("Q:", "<b>", Some(Grammar::Regex("<[a-z]>".to_owned())));
+    assert_eq!((outcome.reasoning, outcome.text.as_str()), (None, "<b>"));
     // The model would end within its reasoning, and break the form after it.
     let (outcome, ..) = say("Q:", "<think>Hm", form());
     assert!(outcome.text.is_empty() && outcome.finish == FinishReason::Length, "{outcome:?}");

@@ -13,6 +13,8 @@ use super::format::{Body, CallFormat};
 use crate::generate::{CallGrammar, GrammarError};
 use crate::text::Tokenizer;
 
+/// White space between the parts of the JSON of a call.
+const SPACE: &str = r"\x20";
 /// Free text.
 const TEXT: &str = "TEXT: /(.|\\n)*/\n";
 /// Nesting of a schema that is written out.
@@ -142,7 +144,12 @@ impl Rules<'_> {
     /// JSON that a schema allows.
     fn json(&self, schema: Value) -> Result<String, CallError> {
         let failed = |source| CallError::Schema { name: self.tool.to_owned(), source };
-        Ok(format!("%json {}", (self.prepare)(schema).map_err(failed)?))
+        let mut schema = (self.prepare)(schema).map_err(failed)?;
+        if let Some(options) = schema.get_mut("x-guidance") {
+            // As templates write calls: on one line.
+            options["whitespace_pattern"] = Value::from(SPACE);
+        }
+        Ok(format!("%json {schema}"))
     }
 
     fn refuse(&self, keyword: &str, path: &str) -> CallError {
