@@ -114,7 +114,7 @@ fn what_cannot_be_followed_is_wrong_usage() {
     fails(&["--schema", unsupported.path()], "not at #/properties/a is not supported");
     fails(&["--schema", "no-such-file"], "no-such-file: no such file");
     fails(&["--regex", "("], "regular expression");
-    fails(&["--regex", "a", "--choices", "b"], "cannot be used with");
+    fails(&["--regex", "a", "--choices", "b"], "do not go together");
     fails(&["--choices", "a,,b"], "choice 2");
     let long = Temporary::new("long", &"a".repeat(300_000));
     fails(&["--grammar", long.path()], "at most 65536");
