@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}\
+pub(crate) const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}\
                       {% endfor %}{{ '<|im_start|>assistant\n' }}";
 /// Ids 0..256 are the bytes.
 const IM_START: u32 = 256;
-const IM_END: u32 = 257;
+pub(crate) const IM_END: u32 = 257;
 const VOCAB: usize = 258;
 /// What the model says: each byte is a token, so that the emoji takes four.
 pub(crate) const CHAIN: &str = "\u{1F600} ";
@@ -38,7 +38,7 @@ pub(crate) struct Chain {
 const DIM: usize = 64;
 const LAYERS: usize = 2;
 /// Says the chain once. Small, and fast.
-const ONCE: Chain = Chain { ends: true, template: true, hidden: 32 };
+pub(crate) const ONCE: Chain = Chain { ends: true, template: true, hidden: 32 };
 /// Never ends; some milliseconds a token.
 pub(crate) const FOREVER: Chain = Chain { ends: false, template: true, hidden: 8192 };
 
@@ -94,7 +94,13 @@ impl Chain {
     }
 
     pub(crate) fn write_to(&self, path: &Path) -> PathBuf {
+        self.write_with(path, |_| {})
+    }
+
+    /// Writes it with other metadata.
+    pub(crate) fn write_with(&self, path: &Path, change: impl Fn(&mut GgufWriter)) -> PathBuf {
         let mut writer = self.metadata();
+        change(&mut writer);
         let mut add = |name: &str, cols: usize, rows: usize, kind| {
             let shape = if rows == 1 { vec![cols as u64] } else { vec![cols as u64, rows as u64] };
             writer.add_tensor(name, &shape, kind);
@@ -134,7 +140,7 @@ impl Chain {
 }
 
 /// The character that stands for a byte in byte-level vocabularies.
-fn byte_char(byte: u8) -> char {
+pub(crate) fn byte_char(byte: u8) -> char {
     let is_shown = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..);
     let hidden_before = (0..byte).filter(|&byte| !is_shown(byte)).count() as u32;
     if is_shown(byte) { char::from(byte) } else { char::from_u32(256 + hidden_before).unwrap() }

@@ -226,7 +226,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         true => Some(survey(open(args)?, &output, shard, args.limit)? as u64),
         false => None,
     };
-    let GenerationArgs { prompting, max_tokens, stop, lookup, sampling, .. } = &args.generation;
+    let GenerationArgs { prompting, stop, lookup, sampling, .. } = &args.generation;
     let form = args.generation.grammar.read()?;
     let mut planned = args.generation.plan(&args.generation.model)?;
     let mut sampler = args.generation.sampler(&planned)?;
@@ -236,7 +236,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     loaded.session.touch();
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let prompts = Prompts {
-        format: prompting.format(&tokenizer)?,
+        format: loaded.format(prompting)?,
         system: prompting.system().map(str::to_owned),
         think: prompting.think(),
         form,
@@ -250,7 +250,8 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let options = BatchOptions {
         sampler,
         choice_temperature: sampling.typed_temp(),
-        max_tokens: *max_tokens,
+        max_tokens: args.generation.length().tokens(true),
+        usual_tokens: args.generation.length().tokens(false),
         stop: stop.clone(),
         lookup: lookup.tokens(),
         loop_guard: args.generation.loop_guard(),

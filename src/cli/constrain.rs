@@ -58,6 +58,11 @@ impl GrammarArgs {
         self.schema.is_some() || self.regex.is_some() || self.grammar.is_some() || self.tools.is_some()
     }
 
+    /// Whether answers are held to a form.
+    pub(super) fn is_given(&self) -> bool {
+        self.takes_memory() || !self.choices.is_empty()
+    }
+
     /// Reads the grammar, if there is one.
     ///
     /// # Errors

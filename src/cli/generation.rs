@@ -1,12 +1,15 @@
 //! What answers depend on, whichever command asks for them.
 
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
 use super::args::{LookupArgs, ModelArgs, ResourceArgs};
 use super::constrain::GrammarArgs;
 use super::error::CliError;
 use super::load::{self, Planned};
 use super::prompt::PromptArgs;
 use super::sampling::SamplingArgs;
-use crate::generate::{GenerateError, SamplerOptions};
+use crate::generate::{FinishReason, GenerateError, SamplerOptions};
 
 /// The model, what it may take, its prompt, and what its answers may be.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,9 +20,10 @@ pub(super) struct GenerationArgs {
     #[command(flatten)]
     pub(super) prompting: PromptArgs,
 
-    /// Tokens of an answer at most [default: as many as the context holds]
-    #[arg(short = 'n', long, value_name = "N", env = "SMOLT_MAX_TOKENS")]
-    pub(super) max_tokens: Option<usize>,
+    /// Tokens of an answer at most; none for as many as the context holds [default: 256, none for answers held to a
+    /// form]
+    #[arg(short = 'n', long, value_name = "N", env = "SMOLT_MAX_TOKENS", value_parser = length)]
+    max_tokens: Option<u64>,
 
     /// End an answer before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
@@ -42,7 +46,81 @@ pub(super) struct GenerationArgs {
     pub(super) lookup: LookupArgs,
 }
 
+/// How long an answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// Nothing was asked for: [`USUAL_TOKENS`], but for forms, which end by themselves.
+    Usual,
+    /// Tokens at most.
+    AtMost(usize),
+    /// As many as the context holds.
+    Full,
+}
+
+/// Tokens of an answer at most where nothing is asked for: a small model that goes on and on has nothing more to say,
+/// and a small computer takes minutes for it.
+pub(super) const USUAL_TOKENS: usize = 256;
+
+impl Length {
+    /// Tokens of an answer at most, which is held to a form or not.
+    pub(super) fn tokens(self, has_form: bool) -> Option<usize> {
+        match self {
+            Length::Usual => (!has_form).then_some(USUAL_TOKENS),
+            Length::AtMost(count) => Some(count),
+            Length::Full => None,
+        }
+    }
+
+    /// Whether an answer that ended so was cut off where nobody asked for it.
+    pub(super) fn is_unasked(self, finish: FinishReason) -> bool {
+        self == Length::Usual && finish == FinishReason::Length
+    }
+}
+
+impl FromStr for Length {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Length, String> {
+        match text {
+            "none" => Ok(Length::Full),
+            _ => text.parse().map(Length::AtMost).map_err(|_| "not a whole number or none".to_owned()),
+        }
+    }
+}
+
+impl Display for Length {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Length::Usual => write!(f, "{USUAL_TOKENS}"),
+            Length::AtMost(count) => write!(f, "{count}"),
+            Length::Full => f.write_str("none"),
+        }
+    }
+}
+
+/// Reads a [`Length`] as a number, as configuration files know options; the largest stands for none.
+fn length(text: &str) -> Result<u64, String> {
+    Ok(match text.parse()? {
+        Length::AtMost(count) => count as u64,
+        Length::Usual | Length::Full => u64::MAX,
+    })
+}
+
 impl GenerationArgs {
+    /// Tokens of an answer at most.
+    pub(super) fn max_tokens(&self) -> Option<usize> {
+        self.length().tokens(self.grammar.is_given())
+    }
+
+    /// How long answers may be.
+    pub(super) fn length(&self) -> Length {
+        match self.max_tokens {
+            None => Length::Usual,
+            Some(u64::MAX) => Length::Full,
+            Some(count) => Length::AtMost(usize::try_from(count).unwrap_or(usize::MAX)),
+        }
+    }
+
     /// Opens `model` and checks that it fits; nothing is loaded yet.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ use super::error::CliError;
 use super::memory::MemoryPlan;
 use super::output::note;
 use super::preset;
-use crate::generate::Session;
+use super::prompt::PromptArgs;
+use crate::generate::{Format, Session};
 use crate::gguf::{GgufFile, Purpose};
 use crate::kernels::Kernels;
 use crate::model::{Model, PackStatus, RunOptions, Runner, Spec, check_purpose};
@@ -104,7 +105,7 @@ pub(super) fn plan(
     Ok(Planned { file, kernels, spec, options, memory, limit: resources.max_memory })
 }
 
-/// Rebuilds the tokenizer of the file.
+/// Rebuilds the tokenizer of the file, and says what may be wrong with it.
 ///
 /// # Errors
 /// If it is not complete or not supported.
@@ -112,7 +113,24 @@ pub(super) fn tokenizer(file: &GgufFile, args: &ModelArgs) -> Result<Tokenizer, 
     if file.purpose() != Purpose::Vocabulary {
         check_purpose(file)?;
     }
-    Ok(Tokenizer::from_gguf(file, TokenizerOptions { pre: args.pre.clone() })?)
+    let tokenizer = Tokenizer::from_gguf(file, TokenizerOptions { pre: args.pre.clone() })?;
+    for warning in tokenizer.warnings() {
+        note(format_args!("{}: {warning}", file.name()));
+    }
+    Ok(tokenizer)
+}
+
+impl Loaded {
+    /// The format of prompts; answers end where its template ends them.
+    ///
+    /// # Errors
+    /// As [`PromptArgs::format`].
+    pub(super) fn format(&mut self, prompting: &PromptArgs) -> Result<Format, CliError> {
+        let format = prompting.format(self.session.tokenizer())?;
+        let end = format.turn_end(self.session.tokenizer());
+        self.session.set_turn_end(end);
+        Ok(format)
+    }
 }
 
 impl Planned {

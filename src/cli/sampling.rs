@@ -16,7 +16,7 @@ pub(super) struct SamplingArgs {
     #[command(flatten)]
     is_typed: TempIsTyped,
 
-    /// Temperature; 0 always takes the most likely token [default: 0.7, demo model 0]
+    /// Temperature; 0 always takes the most likely token [default: 0.2, demo model 0]
     #[arg(long, value_name = "T", env = "SMOLT_TEMP", allow_negative_numbers = true)]
     temp: Option<f32>,
 
@@ -24,7 +24,7 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "N", env = "SMOLT_TOP_K")]
     top_k: Option<usize>,
 
-    /// Choose among the most likely tokens that together have probability P [default: 0.9]
+    /// Choose among the most likely tokens that together have probability P [default: 0.95]
     #[arg(long, value_name = "P", env = "SMOLT_TOP_P", allow_negative_numbers = true)]
     top_p: Option<f32>,
 
@@ -57,17 +57,15 @@ impl SamplingArgs {
     /// # Errors
     /// If what the file prefers is of a wrong type.
     pub(super) fn resolve(&self, file: &GgufFile, is_demo: bool) -> Result<SamplerOptions, GgufError> {
-        let stored = |key: &str| file.f32(&format!("general.sampling.{key}"));
-        let temperature = if is_demo { 0.0 } else { 0.7 };
-        let top_k = file.u32("general.sampling.top_k")?.map(|k| k as usize);
+        let own = SamplerOptions::for_model(file)?;
         Ok(SamplerOptions {
-            temperature: self.temp.or(stored("temp")?).unwrap_or(temperature),
-            top_k: self.top_k.or(top_k).unwrap_or(40),
-            top_p: self.top_p.or(stored("top_p")?).unwrap_or(0.9),
-            min_p: self.min_p.or(stored("min_p")?).unwrap_or(0.05),
-            repeat_penalty: self.repeat_penalty.or(stored("penalty_repeat")?).unwrap_or(1.0),
+            temperature: self.temp.unwrap_or(if is_demo { 0.0 } else { own.temperature }),
+            top_k: self.top_k.unwrap_or(own.top_k),
+            top_p: self.top_p.unwrap_or(own.top_p),
+            min_p: self.min_p.unwrap_or(own.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(own.repeat_penalty),
             seed: self.seed.unwrap_or_else(random_seed),
-            ..SamplerOptions::default()
+            ..own
         })
     }
 }

@@ -21,6 +21,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// The token that the template writes behind an answer.
+    pub fn turn_end(&self, tokenizer: &Tokenizer) -> Option<u32> {
+        match self {
+            Format::Template(template) => template.turn_end(tokenizer),
+            Format::Raw { .. } => None,
+        }
+    }
+
     /// A number that differs (with high probability) between formats.
     pub fn fingerprint(&self) -> u64 {
         match self {

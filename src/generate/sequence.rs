@@ -37,6 +37,10 @@ pub(super) struct Sequence {
     tokens: Vec<u32>,
     detokenizer: Detokenizer,
     text: StopBuffer,
+    /// Ends an answer besides the ends of the vocabulary.
+    turn_end: Option<u32>,
+    /// Control tokens that stop strings name, with the index of the string.
+    stop_tokens: Vec<(u32, usize)>,
     /// Where answers that go in circles are ended.
     guard: Option<LoopGuard>,
     /// Of an answer that has parts.
@@ -60,6 +64,8 @@ impl Sequence {
             tokens: Vec::with_capacity(tokens),
             detokenizer: Detokenizer::new(&tokenizer, &[], true),
             text: StopBuffer::new(text_capacity(tokens, tokenizer.longest_piece())),
+            turn_end: None,
+            stop_tokens: vec![],
             guard: None,
             layout: None,
             splitter: Splitter::default(),
@@ -77,7 +83,12 @@ impl Sequence {
 
     /// Whether a token ends an answer.
     pub(super) fn is_end(&self, id: u32) -> bool {
-        self.tokenizer.is_end(id)
+        self.tokenizer.is_end(id) || self.turn_end == Some(id)
+    }
+
+    /// Ends answers at this token too.
+    pub(super) fn set_turn_end(&mut self, id: Option<u32>) {
+        self.turn_end = id;
     }
 
     /// The text of the answer.
@@ -102,6 +113,12 @@ impl Sequence {
         self.logprobs.start(request.logprobs, vocab_size)?;
         self.detokenizer.restart(&self.tokenizer, request.prompt);
         self.text.clear();
+        self.stop_tokens.clear();
+        for (index, stop) in request.stop.iter().enumerate() {
+            let named = self.tokenizer.added_token(stop.trim());
+            // The text of control tokens is never seen.
+            self.stop_tokens.extend(named.filter(|id| self.tokenizer.is_special(*id)).map(|id| (id, index)));
+        }
         self.guard = (request.loop_guard && request.filter.is_none()).then(LoopGuard::default);
         self.layout = request.layout.filter(|layout| !layout.is_empty()).cloned();
         if let Some(layout) = &self.layout {
@@ -158,7 +175,8 @@ impl Sequence {
                 self.splitter.push(piece, &mut self.text, ends.stop)
             }
         };
-        let finish = if let Some(index) = released.stopped {
+        let named = self.stop_tokens.iter().find(|(token, _)| *token == id).map(|(_, index)| *index);
+        let finish = if let Some(index) = released.stopped.or(named) {
             Some(FinishReason::StopString(index))
         } else if self.tokens.len() >= ends.length {
             Some(FinishReason::Length)

@@ -24,7 +24,8 @@ pub struct Request<'a> {
     pub max_tokens: Option<usize>,
     /// How tokens are chosen.
     pub sampler: SamplerOptions,
-    /// Texts that end the answer and are no part of it.
+    /// Texts that end the answer and are no part of it. One that is the written form of a control token, such as
+    /// `<|im_end|>`, stands for that token.
     pub stop: &'a [String],
     /// Measure log-probabilities, with this many alternatives (0 to [`MAX_LOGPROBS`](super::MAX_LOGPROBS)).
     pub logprobs: Option<usize>,
@@ -246,6 +247,12 @@ impl<M: LanguageModel> Session<M> {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         self.sequence.tokenizer()
+    }
+
+    /// Ends answers at this token too: the one that a chat template writes behind them
+    /// ([`ChatTemplate::turn_end`](crate::text::ChatTemplate::turn_end)).
+    pub fn set_turn_end(&mut self, id: Option<u32>) {
+        self.sequence.set_turn_end(id);
     }
 
     /// The tokens whose keys and values are in the cache.

@@ -85,6 +85,15 @@ pub(super) fn model(tokens: &TokenList<'_>, ignore_merges: bool) -> Result<BPE, 
         fit &= left.len() + right.len() <= longest;
         Ok(fit)
     })?;
+    if merges.is_empty() {
+        let longer = |(_, kind, text): &(u32, TokenKind, &str)| {
+            *kind == TokenKind::Normal && text.chars().nth(1).is_some()
+        };
+        let found = tokens.iter().filter(longer).count();
+        if found > 0 {
+            return Err(TextError::NoMerges { file: tokens.file.name().to_owned(), found });
+        }
+    }
     if fit && let Ok(model) = build(all, merges) {
         return Ok(model);
     }
@@ -107,15 +116,13 @@ fn vocab(tokens: &TokenList<'_>) -> Result<Vocab, TextError> {
         if !kind.is_mergeable() || text.is_empty() {
             continue;
         }
-        if let Some(other) = vocab.insert(text.to_owned(), id) {
-            return Err(tokens.duplicate(other, id, text));
-        }
+        vocab.entry(text.to_owned()).or_insert(id);
     }
     Ok(vocab)
 }
 
 /// The stored merges that `keep(index, left, right)` keeps, in order of rank.
-fn merges(
+pub(super) fn merges(
     tokens: &TokenList<'_>,
     mut keep: impl FnMut(usize, &str, &str) -> Result<bool, TextError>,
 ) -> Result<Merges, TextError> {

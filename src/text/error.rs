@@ -62,17 +62,15 @@ pub enum TextError {
         /// The largest accepted value.
         limit: usize,
     },
-    /// Two tokens have the same text.
-    #[error("{file}: tokens {first} and {second} have the same text {text:?}")]
-    DuplicateToken {
+    /// The rules that make words of characters are not in the file.
+    #[error(
+        "{file}: tokenizer.ggml.merges is missing or empty, so that text would not become any of the {found} tokens of more than one character; convert the model again"
+    )]
+    NoMerges {
         /// The file.
         file: String,
-        /// The lower id.
-        first: u32,
-        /// The higher id.
-        second: u32,
-        /// The text.
-        text: String,
+        /// Tokens that merging would make.
+        found: usize,
     },
     /// A special token's id is not in the vocabulary.
     #[error("{file}: {key} is {id}, the vocabulary has {tokens} tokens")]

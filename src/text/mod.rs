@@ -5,6 +5,7 @@
 //! ```text
 //! tokenizer   Tokenizer: encode, decode, ids with a meaning
 //!   vocab     token list checked against the file; the bytes of every token in one table
+//!   kinds     control tokens that the file does not call so
 //!   special   start, end, unknown and all end-of-generation ids
 //!   added     control and user-defined tokens, found before anything else
 //!   pre       pre-tokenizers of BPE families, as rows of data
@@ -32,6 +33,7 @@ mod added;
 mod bpe;
 mod detok;
 mod error;
+mod kinds;
 mod normal;
 mod plan;
 mod pre;
@@ -48,6 +50,7 @@ mod tests;
 pub use self::bpe::BYTE_CHARS;
 pub use self::detok::Detokenizer;
 pub use self::error::TextError;
+pub use self::kinds::TextWarning;
 pub use self::plan::planned_bytes;
 pub use self::template::{
     BUILTIN_TEMPLATES, ChatTemplate, DocumentTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, MAX_VARIABLES,

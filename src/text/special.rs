@@ -16,6 +16,7 @@ const END_TEXTS: &[&str] = &[
     "<|end|>",
     "<|return|>",
     "<end_of_turn>",
+    "<turn|>",
     "<end_of_utterance>",
     "<EOT>",
     "[EOT]",
@@ -35,6 +36,20 @@ const KEY_EOM: &str = "tokenizer.ggml.eom_token_id";
 const KEY_UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 const KEY_ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const KEY_ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+
+/// Whether a control token of this text ends an answer.
+pub(super) fn is_end(text: &str) -> bool {
+    END_TEXTS.contains(&text)
+}
+
+/// The ids that the file says to start or end a text, a turn or a message.
+pub(super) fn named(tokens: &TokenList<'_>) -> Result<Vec<u32>, TextError> {
+    let mut ids = vec![];
+    for key in [KEY_BOS, KEY_EOS, KEY_EOT, KEY_EOM] {
+        ids.extend(tokens.special_id(key)?);
+    }
+    Ok(ids)
+}
 
 /// Special ids of a vocabulary.
 pub(super) struct SpecialIds {
@@ -73,7 +88,7 @@ impl SpecialIds {
         let named = [eos, tokens.special_id(KEY_EOT)?, tokens.special_id(KEY_EOM)?];
         let known = tokens
             .iter()
-            .filter(|(_, kind, text)| *kind == TokenKind::Control && END_TEXTS.contains(text))
+            .filter(|(_, kind, text)| *kind == TokenKind::Control && is_end(text))
             .map(|(id, ..)| id);
         let mut ends: Vec<u32> = named.into_iter().flatten().chain(known).collect();
         ends.sort_unstable();

@@ -34,9 +34,7 @@ pub(super) fn model(tokens: &TokenList<'_>, unknown: Option<u32>) -> Result<BPE,
         if is_unknown {
             unknown_text = Some(text.to_owned());
         }
-        if let Some(other) = vocab.insert(text.to_owned(), id) {
-            return Err(tokens.duplicate(other, id, text));
-        }
+        vocab.entry(text.to_owned()).or_insert(id);
     }
     let mut builder = BPE::builder().vocab_and_merges(vocab, merges).byte_fallback(true).fuse_unk(true);
     if let Some(text) = unknown_text {
@@ -51,11 +49,12 @@ fn merges(tokens: &TokenList<'_>) -> Result<Merges, TextError> {
     let too_large = |what, found, limit| {
         Err(TextError::OutOfBounds { file: tokens.file.name().to_owned(), what, found, limit })
     };
-    let mergeable = || tokens.iter().filter(|(_, kind, _)| kind.is_mergeable());
-    let texts: HashSet<&str> = mergeable().map(|(_, _, text)| text).collect();
+    let mut texts: HashSet<&str> = HashSet::new();
+    let mergeable = tokens.iter().filter(|(_, kind, text)| kind.is_mergeable() && texts.insert(text));
+    let mergeable: Vec<(u32, &str)> = mergeable.map(|(id, _, text)| (id, text)).collect();
     let mut work = 0usize;
     let mut cuts: Vec<(u32, &str, &str)> = Vec::new();
-    for (id, _, text) in mergeable() {
+    for (id, text) in mergeable {
         work = work.saturating_add(text.len() * text.chars().count());
         if work > MAX_CUT_BYTES {
             return too_large("the work of deriving merges from scores", work, MAX_CUT_BYTES);
@@ -108,7 +107,7 @@ pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
 }
 
 /// The byte of `<0xHH>`, in the upper-case form that the encoder looks up.
-fn parse_byte(text: &str) -> Option<u8> {
+pub(super) fn parse_byte(text: &str) -> Option<u8> {
     let byte = u8::from_str_radix(text.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()?;
     (text == format!("<0x{byte:02X}>")).then_some(byte)
 }

@@ -48,6 +48,7 @@ fn entries(file: &GgufFile) -> impl Iterator<Item = (&str, &str)> {
         let rest = key.strip_prefix(KEY)?;
         let name =
             if rest.is_empty() { "" } else { rest.strip_prefix('.').filter(|name| !name.is_empty())? };
-        Some((name, value.as_str()?))
+        // An empty one would drop all that is said.
+        Some((name, value.as_str().filter(|source| !source.trim().is_empty())?))
     })
 }

@@ -15,7 +15,7 @@ use super::pre::{SplitCache, Splitter};
 use super::special::SpecialIds;
 use super::stored::StoredTemplates;
 use super::vocab::{PieceTable, TokenKind, TokenList};
-use super::{TextError, bpe, normal, pre, spm};
+use super::{TextError, TextWarning, bpe, kinds, normal, pre, special, spm};
 
 /// Whether text is composed (Unicode NFC) before it is split, where that is not what the name of the pre-tokenizer
 /// says. A key of this project.
@@ -57,6 +57,7 @@ pub struct Tokenizer {
     kinds: Box<[TokenKind]>,
     special: SpecialIds,
     templates: StoredTemplates,
+    warnings: Vec<TextWarning>,
 }
 
 impl Tokenizer {
@@ -76,7 +77,10 @@ impl Tokenizer {
             }
         };
         let rule = if is_bpe { Some(find_rule(file, options.pre.as_deref())?) } else { None };
-        let tokens = TokenList::read(file)?;
+        let mut tokens = TokenList::read(file)?;
+        let templates = StoredTemplates::read(file)?;
+        let named = special::named(&tokens)?;
+        let warnings = kinds::mend(&mut tokens, &named, templates.named(""), is_bpe)?.into_iter().collect();
         let special = SpecialIds::read(&tokens, rule)?;
         let user_defined = AddedTokens::new(&tokens, |kind| kind == TokenKind::UserDefined)?;
         let all_added =
@@ -94,10 +98,25 @@ impl Tokenizer {
                 (Scheme::SentencePiece { space_prefix }, model, spm::pieces(&tokens)?)
             }
         };
-        let templates = StoredTemplates::read(file)?;
         let pre = rule.map_or("", |rule| rule.names[0]);
         let kinds = tokens.kinds;
-        Ok(Tokenizer { scheme, pre, model, user_defined, all_added, pieces, kinds, special, templates })
+        Ok(Tokenizer {
+            scheme,
+            pre,
+            model,
+            user_defined,
+            all_added,
+            pieces,
+            kinds,
+            special,
+            templates,
+            warnings,
+        })
+    }
+
+    /// What may be wrong with the file's tokenizer, and what was made of it.
+    pub fn warnings(&self) -> &[TextWarning] {
+        &self.warnings
     }
 
     /// Appends the ids of `text` to `out`. Working memory is a small multiple of the text and is freed on
@@ -285,6 +304,25 @@ impl Tokenizer {
             },
         );
         if found.is_ok() && parts == 1 { only } else { None }
+    }
+
+    /// The control or user-defined token that `text` begins with.
+    pub(super) fn leading_added(&self, text: &str) -> Option<u32> {
+        let mut first = None;
+        let mut is_first = true;
+        let _ = AddedTokens::partition(
+            self.all_added.as_ref(),
+            text,
+            |_, _| false,
+            |part| {
+                if let (Part::Token(id), true) = (part, is_first) {
+                    first = Some(id);
+                }
+                is_first = false;
+                Ok(())
+            },
+        );
+        first
     }
 
     /// The token that starts a text.

@@ -66,6 +66,8 @@ pub(super) struct TokenList<'a> {
     pub(super) file: &'a GgufFile,
     texts: Array<'a>,
     pub(super) kinds: Box<[TokenKind]>,
+    /// Whether the file says what kinds they are.
+    pub(super) has_types: bool,
 }
 
 impl<'a> TokenList<'a> {
@@ -81,14 +83,16 @@ impl<'a> TokenList<'a> {
         limit("the number of tokens", texts.len(), MAX_TOKENS)?;
         let longest = texts.iter_str().map(str::len).max().unwrap_or(0);
         limit("the length of the longest token", longest, MAX_TOKEN_BYTES)?;
-        let kinds = match file.integer_array(KEY_TYPES)? {
+        let types = file.integer_array(KEY_TYPES)?;
+        let has_types = types.is_some();
+        let kinds = match types {
             Some(types) => {
                 check_len(file, KEY_TYPES, types.len(), texts.len())?;
                 types.iter_i64().map(TokenKind::from_id).collect()
             }
             None => vec![TokenKind::Normal; texts.len()].into(),
         };
-        Ok(TokenList { file, texts, kinds })
+        Ok(TokenList { file, texts, kinds, has_types })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -96,6 +100,7 @@ impl<'a> TokenList<'a> {
     }
 
     /// Id, kind and text of every token, in order.
+    /// Of tokens with the same text the first is the one that text becomes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, TokenKind, &'a str)> + '_ {
         (0u32..)
             .zip(self.kinds.iter().copied())
@@ -125,11 +130,6 @@ impl<'a> TokenList<'a> {
         }
         let file = self.file.name().to_owned();
         Err(TextError::IdOutOfRange { file, key, id, tokens: self.len() })
-    }
-
-    pub(super) fn duplicate(&self, a: u32, b: u32, text: &str) -> TextError {
-        let file = self.file.name().to_owned();
-        TextError::DuplicateToken { file, first: a.min(b), second: a.max(b), text: text.to_owned() }
     }
 }
 

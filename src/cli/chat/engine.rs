@@ -29,8 +29,8 @@ impl Engine {
     /// # Errors
     /// If the file is damaged, memory cannot be had or the chat template cannot be used.
     pub(super) fn load(model: ModelArgs, planned: Planned, args: &ChatArgs) -> Result<Engine, CliError> {
-        let loaded = planned.load(&model, Instant::now())?;
-        let format = args.generation.prompting.format(loaded.session.tokenizer())?;
+        let mut loaded = planned.load(&model, Instant::now())?;
+        let format = loaded.format(&args.generation.prompting)?;
         Ok(Engine { model, planned, loaded, format, compiled: None })
     }
 

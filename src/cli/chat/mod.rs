@@ -96,7 +96,7 @@ enum Flow {
 
 /// Loads the model and talks until there is no more to say.
 pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
-    let GenerationArgs { model, prompting, max_tokens, stop, lookup, sampling, .. } = &args.generation;
+    let GenerationArgs { model, prompting, stop, lookup, sampling, .. } = &args.generation;
     let form = args.generation.grammar.read()?;
     let planned = args.generation.plan(model)?;
     let sampler = args.generation.sampler(&planned)?;
@@ -112,7 +112,7 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
         settings: Settings {
             sampler,
             choice_temp: sampling.typed_temp(),
-            max_tokens: *max_tokens,
+            length: args.generation.length(),
             stop: stop.clone(),
             form,
             variables: prompting.variables()?,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use super::super::constrain::{self, Form};
 use super::super::error::CliError;
+use super::super::generation::Length;
 use super::super::prompt;
 use super::error::ChatError;
 use crate::generate::{Grammar, SamplerOptions, Thinking};
@@ -18,7 +19,7 @@ pub(super) struct Settings {
     /// At which choices are drawn; without it the likeliest is taken.
     pub(super) choice_temp: Option<f32>,
     /// Tokens of an answer at most.
-    pub(super) max_tokens: Option<usize>,
+    pub(super) length: Length,
     pub(super) stop: Vec<String>,
     /// End answers that go in circles.
     pub(super) loop_guard: bool,
@@ -79,9 +80,7 @@ impl Settings {
             }
             "seed" => changed.sampler.seed = number(value).ok_or(bad("a whole number"))?,
             "max_tokens" => {
-                let count: Option<usize> = number(value);
-                let is_known = count.is_some() || value == "none";
-                changed.max_tokens = is_known.then_some(count).ok_or(bad("a whole number or none"))?;
+                changed.length = value.parse().map_err(|_| bad("a whole number or none"))?;
             }
             "stop" if value == "none" => changed.stop.clear(),
             "stop" if value.is_empty() => return Err(bad("a text or none").into()),
@@ -120,7 +119,6 @@ impl Settings {
         let SamplerOptions { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } = &self.sampler;
         let on = |on: bool| if on { "on" } else { "off" };
         let stop = if self.stop.is_empty() { "none".to_owned() } else { format!("{:?}", self.stop) };
-        let max_tokens = self.max_tokens.map_or("none".to_owned(), |count| count.to_string());
         let (loop_guard, stats) = (on(self.loop_guard), on(self.stats));
         let answer = self.form.as_ref().map_or("any".to_owned(), |form| match form {
             Form::Calls(_) => "tools".to_owned(),
@@ -138,7 +136,7 @@ impl Settings {
             min_p,
             repeat_penalty,
             seed,
-            &max_tokens,
+            &self.length,
             &stop,
             &loop_guard,
             &stats,
@@ -192,7 +190,7 @@ mod tests {
         Settings {
             sampler,
             choice_temp: None,
-            max_tokens: None,
+            length: Length::Usual,
             stop: vec![],
             loop_guard: true,
             stats: false,
@@ -228,7 +226,7 @@ mod tests {
         }
         assert_eq!((settings.sampler.temperature, settings.sampler.seed), (0.25, 99));
         assert_eq!(settings.choice_temp, Some(0.25));
-        assert_eq!((settings.max_tokens, settings.loop_guard, settings.stats), (Some(12), false, true));
+        assert_eq!((settings.length, settings.loop_guard, settings.stats), (Length::AtMost(12), false, true));
         settings.set("max-tokens none").unwrap();
         settings.set("stop none").unwrap();
         settings.set("answer any").unwrap();
@@ -236,7 +234,7 @@ mod tests {
         assert_eq!((settings.variables.names().count(), settings.variables.thinking()), (0, Some(true)));
         settings.set("think default").unwrap();
         assert!(settings.variables.is_empty() && settings.think.is_none());
-        assert_eq!((settings.max_tokens, settings.stop.len(), settings.form), (None, 0, None));
+        assert_eq!((settings.length, settings.stop.len(), settings.form), (Length::Full, 0, None));
     }
 
     #[test]

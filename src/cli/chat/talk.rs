@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::constrain::{self, Form};
 use super::super::error::{CliError, Exit};
-use super::super::generation::answer_room;
+use super::super::generation::{USUAL_TOKENS, answer_room};
 use super::super::interrupt::Interrupts;
 use super::super::output::{Answer, note, say, write_calls};
 use super::super::session;
@@ -67,6 +67,9 @@ impl Talk {
             FinishReason::Loop => {
                 note("the answer went in circles and was ended; /set loop_guard off lets it")
             }
+            finish if self.settings.length.is_unasked(finish) => note(format_args!(
+                "the answer was cut at {USUAL_TOKENS} tokens; /set max_tokens N allows more"
+            )),
             FinishReason::Context => {
                 note("the context is full and the answer cut off; -c N gives a larger one");
             }
@@ -97,7 +100,8 @@ impl Talk {
         let mut constraint = engine.constraint(self.settings.form.as_ref())?;
         let session = &mut engine.loaded.session;
         let (tokenizer, context) = (Arc::clone(session.tokenizer()), session.context());
-        let reserve = answer_room(self.settings.max_tokens, context);
+        let max_tokens = self.settings.length.tokens(self.settings.form.is_some());
+        let reserve = answer_room(max_tokens, context);
         let next = self.conversation.next(&engine.format, &tokenizer, context, reserve)?;
         session::note_dropped(next.dropped, self.conversation.system().is_some());
         let settings = &self.settings;
@@ -108,7 +112,7 @@ impl Talk {
             (engine.format.layout(&tokenizer, calling), Thoughts::new(settings.think));
         let outcome = self.interrupts.during(|cancel| {
             let request = Request {
-                max_tokens: settings.max_tokens,
+                max_tokens,
                 sampler: SamplerOptions { seed, ..settings.sampler.clone() },
                 stop: &settings.stop,
                 cancel: Some(cancel),

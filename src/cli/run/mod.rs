@@ -10,7 +10,7 @@ use std::time::Instant;
 use self::report::{Report, TokenReport};
 use super::constrain::{self, Form};
 use super::error::{CliError, Exit};
-use super::generation::{GenerationArgs, answer_room};
+use super::generation::{GenerationArgs, USUAL_TOKENS, answer_room};
 use super::input::PromptParts;
 use super::load::{Loaded, Planned};
 use super::output::{self, Answer, note};
@@ -139,7 +139,7 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     if args.json {
         output::write_json(&report)?;
     }
-    note_end(outcome, form.as_ref());
+    note_end(args, outcome, form.as_ref());
     if args.logprobs.is_some() && !args.json {
         match &answer.choices {
             Some(choices) => constrain::note_choices(choices),
@@ -176,7 +176,7 @@ impl Talk {
         loaded: &mut Loaded,
     ) -> Result<Talk, CliError> {
         let prompting = &args.generation.prompting;
-        let mut format = prompting.format(loaded.session.tokenizer())?;
+        let mut format = loaded.format(prompting)?;
         if let Some(calling) = form.and_then(Form::calling) {
             format.tell(calling);
         }
@@ -195,7 +195,7 @@ impl Talk {
     fn ask(&mut self, args: &RunArgs, prompt: String, loaded: &Loaded) -> Result<Vec<u32>, CliError> {
         self.conversation.ask(prompt);
         let context = loaded.session.context();
-        let reserve = answer_room(args.generation.max_tokens, context);
+        let reserve = answer_room(args.generation.max_tokens(), context);
         let next = self.conversation.next(&self.format, loaded.session.tokenizer(), context, reserve)?;
         session::note_dropped(next.dropped, self.conversation.system().is_some());
         Ok(next.tokens)
@@ -203,8 +203,11 @@ impl Talk {
 }
 
 /// Says what may be wrong with an answer because of where it ended.
-fn note_end(outcome: &Outcome, form: Option<&Form>) {
+fn note_end(args: &RunArgs, outcome: &Outcome, form: Option<&Form>) {
     match outcome.finish {
+        finish if args.generation.length().is_unasked(finish) => {
+            note(format_args!("the answer was cut at {USUAL_TOKENS} tokens; -n N allows more"));
+        }
         FinishReason::Context => note("the context is full; -c N gives a larger one"),
         FinishReason::Loop => note("the answer went in circles and was ended; --no-loop-guard lets it"),
         _ => {}
@@ -239,7 +242,7 @@ fn answer(
     };
     let draw = constrain::draw(args.generation.sampling.typed_temp(), sampler.seed);
     let request = Request {
-        max_tokens: args.generation.max_tokens,
+        max_tokens: args.generation.max_tokens(),
         sampler,
         stop: &args.generation.stop,
         logprobs: args.logprobs.map(usize::from),

@@ -58,6 +58,8 @@ pub struct BatchOptions {
     pub choice_temperature: Option<f32>,
     /// Tokens of an answer at most; `None` for as many as the context holds.
     pub max_tokens: Option<usize>,
+    /// The same for answers that are not held to a form, where neither the item nor `max_tokens` says it.
+    pub usual_tokens: Option<usize>,
     /// Texts that end an answer.
     pub stop: Vec<String>,
     /// Tokens to guess ahead.
@@ -80,8 +82,8 @@ impl BatchOptions {
         let mut hash = Fnv::default();
         hash.add(
             format!(
-                "{:?} {:?} {:?} {} {}",
-                self.sampler, self.max_tokens, self.stop, self.loop_guard, self.basis
+                "{:?} {:?} {:?} {:?} {} {}",
+                self.sampler, self.max_tokens, self.usual_tokens, self.stop, self.loop_guard, self.basis
             )
             .as_bytes(),
         );
@@ -286,6 +288,9 @@ impl<M: LanguageModel> Batch<'_, M> {
         let options = self.options;
         let mut request = Request::new(tokens);
         request.max_tokens = item.max_tokens.or(options.max_tokens);
+        if matches!(rule, Rule::Free) {
+            request.max_tokens = request.max_tokens.or(options.usual_tokens);
+        }
         request.sampler = item.sampler(&options.sampler, input);
         let seed = request.sampler.seed;
         let stop: Vec<String> = item.stop.clone().unwrap_or_else(|| options.stop.clone());

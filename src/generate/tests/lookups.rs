@@ -89,7 +89,7 @@ fn prompt(seed: u64) -> Vec<u32> {
 
 /// Requests of all kinds, by number.
 fn request<'a>(kind: u64, prompt: &'a [u32], stop: &'a [String]) -> Request<'a> {
-    let sampled = SamplerOptions { seed: kind, ..SamplerOptions::default() };
+    let sampled = SamplerOptions { seed: kind, temperature: 0.8, ..SamplerOptions::default() };
     let wide = SamplerOptions { temperature: 1.3, top_k: 0, top_p: 1.0, min_p: 0.0, ..sampled.clone() };
     let penalty = SamplerOptions { repeat_penalty: 1.4, repeat_last_n: 5, ..sampled.clone() };
     let cut = SamplerOptions { top_k: 0, top_p: 0.8, ..sampled.clone() };

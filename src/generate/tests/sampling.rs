@@ -4,6 +4,7 @@ use crate::generate::candidates::{Candidates, Cuts};
 use crate::generate::logits::{Peak, exp, weight_sum};
 use crate::generate::logprobs::Logprobs;
 use crate::generate::{FilterError, GenerateError, LogitFilter, MAX_LOGPROBS, Sampler, SamplerOptions};
+use crate::gguf::{GgufFile, GgufWriter};
 
 use super::{Scanned, mix};
 
@@ -192,7 +193,8 @@ fn draws_follow_the_distribution() {
 #[test]
 fn seeds_reproduce_and_differ() {
     let logits = random_logits(400, 9);
-    for options in [PLAIN, SamplerOptions::default(), SamplerOptions { top_p: 0.9, ..PLAIN }] {
+    let usual = SamplerOptions { temperature: 0.8, ..SamplerOptions::default() };
+    for options in [PLAIN, usual, SamplerOptions { top_p: 0.9, ..PLAIN }] {
         let of = |seed| draws(&logits, &SamplerOptions { seed, ..options.clone() }, 50);
         assert_eq!(of(1), of(1));
         assert_ne!(of(1), of(2));
@@ -206,7 +208,8 @@ fn seeds_reproduce_and_differ() {
 fn a_seed_gives_the_same_tokens_for_ever() {
     let logits: Vec<f32> = (0..1000u32).map(|i| (i * 37 % 101) as f32 / 25.0).collect();
     let plain = draws(&logits, &SamplerOptions { seed: 7, ..PLAIN }, 8);
-    let usual = draws(&logits, &SamplerOptions { seed: 7, ..SamplerOptions::default() }, 8);
+    let usual = SamplerOptions { seed: 7, temperature: 0.8, ..SamplerOptions::default() };
+    let usual = draws(&logits, &usual, 8);
     assert_eq!(plain, [830, 924, 57, 535, 685, 697, 545, 767]);
     assert_eq!(usual, [19, 423, 131, 969, 595, 595, 969, 898]);
 }
@@ -412,4 +415,38 @@ fn sums_do_not_depend_on_masked_padding() {
     let exact: f64 = logits.iter().map(|logit| (f64::from(*logit) - 5.0).exp()).sum();
     assert!((weight_sum(&logits, 5.0, 1.0) - sum).abs() < 1e-12 * sum);
     assert!((sum - exact).abs() < 1e-6 * exact);
+}
+
+#[test]
+fn a_model_may_say_how_it_is_to_be_sampled() {
+    let file = |set: &dyn Fn(&mut GgufWriter)| {
+        let mut writer = GgufWriter::new();
+        writer.set("general.architecture", "llama");
+        set(&mut writer);
+        GgufFile::from_vec("tiny", writer.to_vec("tiny", |_, _| Ok(())).unwrap()).unwrap()
+    };
+    let usual = SamplerOptions::default();
+    assert_eq!(SamplerOptions::for_model(&file(&|_| {})).unwrap(), usual);
+    let own = SamplerOptions::for_model(&file(&|writer| {
+        writer.set("general.sampling.temp", 0.6f32).set("general.sampling.top_k", 20u32);
+        writer.set("general.sampling.top_p", 0.8f32).set("general.sampling.min_p", 0.01f32);
+        writer.set("general.sampling.penalty_repeat", 1.05f32);
+    }));
+    let expected = SamplerOptions {
+        temperature: 0.6,
+        top_k: 20,
+        top_p: 0.8,
+        min_p: 0.01,
+        repeat_penalty: 1.05,
+        ..usual
+    };
+    assert_eq!(own.unwrap(), expected);
+    for (key, value) in [("temp", -1.0f32), ("top_p", 1.5), ("min_p", f32::NAN), ("penalty_repeat", 0.0)] {
+        let key = format!("general.sampling.{key}");
+        let error = SamplerOptions::for_model(&file(&|writer| {
+            writer.set(key.as_str(), value);
+        }));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(&key) && error.contains("tiny"), "{error}");
+    }
 }

@@ -269,7 +269,7 @@ fn no_tokens_wanted_fills_the_cache_only() {
 fn seeds_reproduce_whatever_is_cached() {
     let prompt = bytes("Tell me");
     let draw = |session: &mut Session<FakeModel>, seed| {
-        let sampler = SamplerOptions { seed, ..SamplerOptions::default() };
+        let sampler = SamplerOptions { seed, temperature: 0.8, ..SamplerOptions::default() };
         run(session, Request { sampler, max_tokens: Some(20), ..Request::new(&prompt) }).0.tokens
     };
     let mut old = session(FakeModel::hashed(64));
@@ -462,4 +462,33 @@ fn an_answer_that_goes_in_circles_is_ended_if_asked_for() {
     let stop = [" sat sat".to_owned()];
     let (outcome, events) = run(&mut session, Request { stop: &stop, ..guarded() });
     assert_eq!((outcome.finish, texts(&events).concat()), (FinishReason::Loop, outcome.text));
+}
+
+#[test]
+fn a_stop_string_may_name_a_control_token() {
+    const START: u32 = 1;
+    let script = [word("The"), START, word(" cat")];
+    let prompt = bytes("Hi");
+    for (stop, index) in [(&["<s>"][..], 0), (&["dog", " <s>\n"], 1)] {
+        let stop: Vec<String> = stop.iter().map(|stop| (*stop).to_owned()).collect();
+        let (outcome, events) = run(&mut answering(&script), Request { stop: &stop, ..greedy(&prompt) });
+        assert_eq!((outcome.text.as_str(), outcome.finish), ("The", FinishReason::StopString(index)));
+        assert_eq!(texts(&events).concat(), "The");
+    }
+    // Held back text comes out, and the next request has no such stop.
+    let held = ["The cat".to_owned(), "<s>".to_owned()];
+    let mut session = answering(&script);
+    let (outcome, events) = run(&mut session, Request { stop: &held, ..greedy(&prompt) });
+    assert_eq!((outcome.finish, texts(&events).concat()), (FinishReason::StopString(1), "The".to_owned()));
+    assert_eq!(run(&mut session, greedy(&prompt)).0.text, "The cat");
+}
+
+#[test]
+fn an_answer_ends_where_the_template_ends_it() {
+    let (prompt, mut session) = (bytes("Hi"), answering(&[word("The"), 1, word(" cat")]));
+    session.set_turn_end(Some(1));
+    let (outcome, _) = run(&mut session, greedy(&prompt));
+    assert_eq!((outcome.text.as_str(), outcome.finish), ("The", FinishReason::EndToken(1)));
+    session.set_turn_end(None);
+    assert_eq!(run(&mut session, greedy(&prompt)).0.text, "The cat");
 }

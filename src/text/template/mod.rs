@@ -9,6 +9,7 @@
 //!   json     tojson
 //!   date     strftime_now
 //!   sums     lists that templates add up, bounded
+//! arrival  whether what is said arrives, and in which form
 //! trace    which characters of a prompt come from messages
 //! message  turns of a conversation
 //! variables what else a template may use
@@ -22,6 +23,7 @@
 //! which of its characters are theirs ([`Prompt::from_messages`]), and the encoder reads no control token that
 //! has such a character. All else about the text and its ids is as if nobody had looked.
 
+mod arrival;
 mod builtin;
 mod date;
 mod document;
@@ -44,9 +46,11 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use minijinja::Value;
 
+use self::arrival::Arrival;
 use self::date::Time;
 use self::engine::Engine;
 use self::trace::{Mask, Wanted};
@@ -86,6 +90,10 @@ pub enum TemplateError {
     OutputTooLarge { found: usize, limit: usize },
     #[error("the chat template changes messages, so that user text cannot be told from its own")]
     Untraceable,
+    #[error(
+        "the chat template leaves out what the {role} says, as text and as a list of parts; another template is needed"
+    )]
+    Lost { role: &'static str },
     #[error("there is no built-in chat template \"{found}\"; there are: {known}")]
     UnknownName { found: String, known: String },
     #[error("the variables of the chat template are not a JSON object of names and values: {message}")]
@@ -195,6 +203,8 @@ pub struct ChatTemplate {
     private: HashSet<char>,
     bos: String,
     eos: String,
+    /// Found out where it is needed.
+    arrival: OnceLock<Arrival>,
 }
 
 impl ChatTemplate {
@@ -241,6 +251,7 @@ impl ChatTemplate {
             private,
             bos: piece(tokenizer.bos()),
             eos: piece(tokenizer.eos()),
+            arrival: OnceLock::new(),
         })
     }
 
@@ -255,6 +266,7 @@ impl ChatTemplate {
     /// Renders every prompt with these variables from now on, unless a call brings others of their names.
     pub fn set_variables(&mut self, variables: TemplateVariables) {
         self.variables = variables;
+        self.arrival = OnceLock::new();
     }
 
     /// Tells every prompt of functions from now on, as OpenAI's interface defines them, or of none.
@@ -305,6 +317,9 @@ impl ChatTemplate {
         }
         let input = Input::new(messages, variables);
         let text = self.text(&input);
+        if let Some(arrival) = self.arrival.get() {
+            arrival.check(messages)?;
+        }
         let Some(folded) = fold_system(messages) else { return self.trace(text?, &input) };
         let is_dropped = match &text {
             Ok(_) => self.drops_system(messages, variables, input.now)?,
@@ -346,16 +361,13 @@ impl ChatTemplate {
         Ok(self.render_with(messages, variables)?.encode(tokenizer, out)?)
     }
 
-    fn text(&self, input: &Input) -> Result<String, TemplateError> {
-        self.engine.render(self.root(input))
-    }
-
     /// What the template sees.
-    fn root(&self, input: &Input) -> Value {
+    fn root(&self, input: &Input, arrival: &Arrival) -> Value {
         let entry = |key: &str, value: Value| (Value::from(key), value);
         let messages = input.roles.iter().zip(&input.contents).zip(&input.further);
         let messages = messages.map(|((role, content), further)| {
-            let own = [entry("role", Value::from(role.name())), entry("content", content.clone())];
+            let own =
+                [entry("role", Value::from(role.name())), entry("content", arrival.content(*role, content))];
             let further = further.iter().map(|(key, value)| entry(key, value.clone()));
             Value::from_pairs(own.into_iter().chain(further))
         });

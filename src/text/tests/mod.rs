@@ -1,6 +1,7 @@
 //! Tests on small vocabularies made here, and on real ones where the shared data is present.
 
 mod hugging_face;
+mod mended;
 mod shared;
 mod tiny;
 
@@ -49,6 +50,9 @@ impl Tokens {
         writer.set("tokenizer.ggml.tokens", self.texts.clone());
         writer.set("tokenizer.ggml.token_type", self.kinds.clone());
         writer.set("tokenizer.ggml.scores", self.scores.clone());
+        if model == "gpt2" {
+            writer.set("tokenizer.ggml.merges", ["h e", "l l", "he ll", "hell o"].map(String::from).to_vec());
+        }
         writer
     }
 }

@@ -293,11 +293,6 @@ fn special_ids_must_be_in_the_vocabulary() {
 
 #[test]
 fn token_lists_must_be_consistent() {
-    let twice = |tokens: &mut Tokens| {
-        tokens.add("he", NORMAL, 0.0);
-    };
-    let error = broken(twice, as_is, "gpt2");
-    assert!(matches!(error, TextError::DuplicateToken { first: 256, second: 263, .. }), "{error}");
     let short = |tokens: &mut Tokens| {
         tokens.kinds.pop();
     };
@@ -309,8 +304,7 @@ fn token_lists_must_be_consistent() {
             tokens.add(text, BYTE, 0.0);
         };
         let error = broken(byte, as_is, "llama");
-        let refused = matches!(error, TextError::BadByteToken { .. } | TextError::DuplicateToken { .. });
-        assert!(refused, "{text}: {error}");
+        assert!(matches!(error, TextError::BadByteToken { .. }), "{text}: {error}");
     }
 }
 
