@@ -50,7 +50,7 @@ impl Tokens {
         writer.set("tokenizer.ggml.tokens", self.texts.clone());
         writer.set("tokenizer.ggml.token_type", self.kinds.clone());
         writer.set("tokenizer.ggml.scores", self.scores.clone());
-        if model == "gpt2" {
+        if model == "gpt2" && self.texts.iter().any(|text| text == "hello") {
             writer.set("tokenizer.ggml.merges", ["h e", "l l", "he ll", "hell o"].map(String::from).to_vec());
         }
         writer

@@ -240,10 +240,10 @@ fn the_pre_tokenizer_is_never_guessed() {
     let mut writer = bpe_tokens().writer("gpt2");
     let message = |result: Result<Tokenizer, TextError>| result.err().unwrap().to_string();
     let missing = message(build(&writer));
-    assert!(missing.contains("--pre NAME") && missing.contains("llama-bpe"), "{missing}");
+    assert!(missing.contains("tokenizer.ggml.pre") && missing.contains("llama-bpe"), "{missing}");
     writer.set("tokenizer.ggml.pre", "made-up");
     let unknown = message(build(&writer));
-    assert!(unknown.contains("made-up") && unknown.contains("--pre NAME"), "{unknown}");
+    assert!(unknown.contains("made-up") && unknown.contains("llama-bpe"), "{unknown}");
     let pre = |name: &str| TokenizerOptions { pre: Some(name.to_owned()) };
     assert!(Tokenizer::from_gguf(&file(&writer), pre("smollm")).is_ok());
     let own = Tokenizer::from_gguf(&file(&writer), pre("nor-this"));
