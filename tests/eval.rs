@@ -278,7 +278,10 @@ fn what_is_not_supported_is_refused_by_name() {
         ("use_prompt: promptsource", "use_prompt"),
         ("repeats: 4", "repeats"),
         ("metric_list:\n  - metric: mcc", "mcc"),
-        ("metric_list:\n  - metric: acc\n    aggregation: !function utils.mean", "!function"),
+        (
+            "metric_list:\n  - metric: acc\n    aggregation: !function utils.mean",
+            "utils.mean, which needs Python",
+        ),
         ("fewshot_config:\n  sampler: balanced", "balanced"),
         ("num_fewshot: 300", "num_fewshot"),
         ("filter_list:\n  - name: a\n    filter:\n      - function: majority_vote", "majority_vote"),
