@@ -83,7 +83,7 @@ impl Drop for User {
 
 const ASKED: &str = "Turn on the kitchen lights";
 const ANSWER: &str =
-    "Turning on the kitchen lights.\n{\"action\":\"light\",\"room\":\"kitchen\",\"state\":\"on\"}";
+    "Turning on the kitchen lights.\n{\"action\":\"light\",\"room\":\"kitchen\",\"state\":\"on\"}\n";
 
 #[test]
 fn words_need_no_quotes() {
@@ -132,7 +132,7 @@ fn the_first_word_may_be_the_model() {
             assert_eq!(user.ok(&[command, "--json", model]).out, by_option.out, "{command}");
             user.fails(&[command, model, "-m", model], 2, &["given twice"]);
         }
-        assert_eq!(user.with_input(&["chat", model], ASKED).out.trim_end(), ANSWER);
+        assert_eq!(user.with_input(&["chat", model], ASKED).out, ANSWER);
         assert_eq!(user.ok(&["tokenize", model, "Hello"]).out, user.ok(&["tokenize", "Hello"]).out);
         user.fails(&["run", model], 2, &["no prompt", "smolt chat", model]);
     }
