@@ -147,6 +147,9 @@ pub(super) fn merges(
 /// kind is dropped; one that names no token at all is an error.
 fn known_merges(tokens: &TokenList<'_>, vocab: &Vocab) -> Result<Merges, TextError> {
     let left_out = left_out(tokens);
+    // A token that has the text of another has lost its own, which merges may name.
+    let named = tokens.iter().filter(|(_, kind, text)| kind.is_mergeable() && !text.is_empty()).count();
+    let has_duplicates = named > vocab.len();
     let mut joined = String::new();
     merges(tokens, |index, left, right| {
         joined.clear();
@@ -156,6 +159,9 @@ fn known_merges(tokens: &TokenList<'_>, vocab: &Vocab) -> Result<Merges, TextErr
         let is_kept = parts.iter().all(|part| vocab.contains_key(*part));
         if is_kept || parts.iter().all(|part| vocab.contains_key(*part) || left_out.contains(part)) {
             return Ok(is_kept);
+        }
+        if has_duplicates {
+            return Ok(false);
         }
         let merge = format!("{left} {right}");
         Err(bad_merge(tokens, index, &merge, "needs or makes a token that is not in the vocabulary"))

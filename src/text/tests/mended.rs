@@ -131,6 +131,9 @@ fn of_tokens_with_one_text_the_first_is_written_and_all_are_read() {
     assert_eq!(encode(&tokenizer, "<|a|>", PARSED), [258]);
     assert_eq!(tokenizer.decode(&[257, 256], true), b"hehe");
     assert!(tokenizer.is_special(259));
+    // The second token's own text is lost, but its merge is there.
+    bpe.set("tokenizer.ggml.merges", vec!["h e".to_owned(), "e l".to_owned()]);
+    assert_eq!(encode(&build(&bpe).unwrap(), "hel", PLAIN), [256, u32::from(b'l')]);
     bpe.set("tokenizer.ggml.pre", "llama-bpe");
     assert_eq!(encode(&build(&bpe).unwrap(), "he", PLAIN), [256]);
 
