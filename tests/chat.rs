@@ -24,7 +24,7 @@ const VOCAB: usize = 258;
 /// What the model says: each byte is a token, so that the emoji takes four.
 pub(crate) const CHAIN: &str = "\u{1F600} ";
 /// Longest wait for something that must come; other work may slow the machine down.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A model in which a token alone decides what follows: [`CHAIN`], then its start again or the end token. The rest of
 /// its layers costs time and changes nothing.
@@ -89,7 +89,7 @@ impl Chain {
         rows
     }
 
-    fn write(&self, folder: &Folder) -> PathBuf {
+    pub(crate) fn write(&self, folder: &Folder) -> PathBuf {
         self.write_to(&folder.path("chain.gguf"))
     }
 
@@ -147,10 +147,10 @@ pub(crate) fn byte_char(byte: u8) -> char {
 }
 
 /// A directory that goes away.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(crate) fn new() -> Folder {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("smolt-chat-{}-{number}", std::process::id()));
@@ -158,7 +158,7 @@ impl Folder {
         Folder(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -170,7 +170,7 @@ impl Drop for Folder {
 }
 
 /// `smolt chat`, greedy, with a state directory of its own and nothing else of the environment.
-fn chat(folder: &Folder, model: &Path, args: &[&str]) -> Command {
+pub(crate) fn chat(folder: &Folder, model: &Path, args: &[&str]) -> Command {
     let mut command = crate::shared::smolt();
     command.args(["chat", "-t", "1", "--temp", "0", "-m"]).arg(model).args(args);
     command.env("XDG_STATE_HOME", folder.path("state")).env("TERM", "xterm");
@@ -178,15 +178,22 @@ fn chat(folder: &Folder, model: &Path, args: &[&str]) -> Command {
 }
 
 /// A program on a pseudo-terminal.
-struct Terminal {
-    child: Child,
-    keys: File,
+pub(crate) struct Terminal {
+    pub(crate) child: Child,
+    pub(crate) keys: File,
     screen: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
-    fn start(mut command: Command) -> Terminal {
-        let size = Winsize { ws_row: 40, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+    pub(crate) fn start(command: Command) -> Terminal {
+        let mut terminal = Terminal::open(command, 200);
+        terminal.prompt(0);
+        terminal
+    }
+
+    /// Starts a program on a terminal of so many columns.
+    pub(crate) fn open(mut command: Command, columns: u16) -> Terminal {
+        let size = Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
         let stdio = || Stdio::from(slave.try_clone().unwrap());
         command.stdin(stdio()).stdout(stdio()).stderr(stdio());
@@ -213,17 +220,15 @@ impl Terminal {
                 shown.lock().unwrap().extend_from_slice(&bytes[..read]);
             }
         });
-        let mut terminal = Terminal { child, keys, screen };
-        terminal.prompt(0);
-        terminal
+        Terminal { child, keys, screen }
     }
 
-    fn raw(&self) -> Vec<u8> {
+    pub(crate) fn raw(&self) -> Vec<u8> {
         self.screen.lock().unwrap().clone()
     }
 
     /// What was shown from byte `from` on, without the sequences that move the cursor.
-    fn text(&self, from: usize) -> String {
+    pub(crate) fn text(&self, from: usize) -> String {
         let text = String::from_utf8_lossy(&self.raw()[from..]).replace('\r', "");
         let mut parts = text.split("\x1b[");
         let mut shown = parts.next().unwrap_or_default().to_owned();
@@ -234,14 +239,14 @@ impl Terminal {
         shown
     }
 
-    fn send(&mut self, keys: &str) -> usize {
+    pub(crate) fn send(&mut self, keys: &str) -> usize {
         let before = self.raw().len();
         self.keys.write_all(keys.as_bytes()).unwrap();
         before
     }
 
     #[track_caller]
-    fn wait(&mut self, from: usize, what: &str, is_there: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait(&mut self, from: usize, what: &str, is_there: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {
             let text = self.text(from);
@@ -255,20 +260,20 @@ impl Terminal {
 
     /// Waits for the next prompt after byte `from`, at the start of a line.
     #[track_caller]
-    fn prompt(&mut self, from: usize) -> String {
+    pub(crate) fn prompt(&mut self, from: usize) -> String {
         self.wait(from, "prompt", |text| text.ends_with("\n> ") || text == "> ")
     }
 
     /// Types a line and waits until the next can be typed; what was shown in between.
     #[track_caller]
-    fn line(&mut self, text: &str) -> String {
+    pub(crate) fn line(&mut self, text: &str) -> String {
         let from = self.send(&format!("{text}\r"));
         self.prompt(from)
     }
 
     /// Leaves by Ctrl-D.
     #[track_caller]
-    fn leave(mut self) -> Vec<u8> {
+    pub(crate) fn leave(mut self) -> Vec<u8> {
         self.send("\x04");
         let start = Instant::now();
         let status = loop {
@@ -295,7 +300,7 @@ fn tokens(text: &str) -> usize {
     text.chars().filter(shown).map(char::len_utf8).sum()
 }
 
-fn has(bytes: &[u8], part: &[u8]) -> bool {
+pub(crate) fn has(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
@@ -321,6 +326,7 @@ fn ctrl_c_stops_the_answer_and_keeps_the_session() {
         let time = elapsed / tokens(&terminal.text(from)) as u32;
         let stopped = Instant::now();
         let after = terminal.prompt(at);
+        let after = after.split("smolt:").next().unwrap().to_owned();
         // A token, those of 100 ms, and those on their way while this thread was waiting.
         let most = 1 + Duration::from_millis(100).div_duration_f32(time).ceil() as usize + 10;
         eprintln!("{} tokens of {time:?} after Ctrl-C, {:?}", tokens(&after), stopped.elapsed());
@@ -427,9 +433,9 @@ fn plain_terminals_get_plain_text() {
 }
 
 /// How a process ended: exit code, standard output and standard error.
-type Ended = (Option<i32>, String, String);
+pub(crate) type Ended = (Option<i32>, String, String);
 
-fn pipe(mut command: Command, input: &str) -> Ended {
+pub(crate) fn pipe(mut command: Command, input: &str) -> Ended {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

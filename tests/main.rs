@@ -26,10 +26,14 @@ mod perplexity;
 mod preset;
 mod readme;
 mod run;
+#[cfg(unix)]
+mod sessions;
 mod shared;
 mod show;
 #[cfg(all(unix, feature = "pull"))]
 mod store;
+#[cfg(unix)]
+mod terminal;
 mod texts;
 mod trained;
 mod wrong_models;

@@ -1,5 +1,6 @@
 //! Arguments that commands share.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -63,6 +64,12 @@ pub(super) struct LookupArgs {
 }
 
 impl LookupArgs {
+    /// Reads a number of tokens.
+    pub(super) fn parse(text: &str) -> Option<LookupArgs> {
+        let lookup = text.parse().ok().filter(|lookup| usize::from(*lookup) <= MAX_LOOKUP)?;
+        Some(LookupArgs { lookup })
+    }
+
     /// Tokens to guess ahead at most.
     pub(super) fn tokens(&self) -> usize {
         usize::from(self.lookup)
@@ -74,9 +81,15 @@ impl LookupArgs {
     }
 }
 
-fn context(text: &str) -> Result<usize, String> {
+/// Reads a length of the context.
+pub(super) fn context(text: &str) -> Result<usize, String> {
     let value = text.parse().ok().filter(|n| (1..=MAX_CONTEXT).contains(n));
     value.ok_or_else(|| format!("not a number from 1 to {MAX_CONTEXT}"))
+}
+
+/// Reads a number of threads.
+pub(super) fn parse_threads(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|count| (1..=MAX_THREADS).contains(count))
 }
 
 /// Reads the name of a [`KvType`].
@@ -98,6 +111,44 @@ impl ResourceArgs {
             threads: self.threads.map_or_else(default_threads, |n| n as usize),
             logit_rows,
             kv: self.kv,
+        }
+    }
+}
+
+/// The words of a command line in which `-c` without a number is `--continue`, for commands that can go on with a session.
+pub(super) fn with_continue(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.collect();
+    if !words.get(1).is_some_and(|command| command == "run" || command == "chat") {
+        return words;
+    }
+    let is_number =
+        |word: &OsString| word.to_str().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    for at in 2..end {
+        if words[at] == "-c" && !words.get(at + 1).is_some_and(is_number) {
+            words[at] = "--continue".into();
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c_without_a_number_continues() {
+        for (line, expected) in [
+            ("smolt chat -c", "smolt chat --continue"),
+            ("smolt chat -c -m a.gguf", "smolt chat --continue -m a.gguf"),
+            ("smolt run -c and then?", "smolt run --continue and then?"),
+            ("smolt run -c 512 Hello", "smolt run -c 512 Hello"),
+            ("smolt run -c512 -- -c", "smolt run -c512 -- -c"),
+            ("smolt plan -c", "smolt plan -c"),
+            ("smolt", "smolt"),
+        ] {
+            let words = with_continue(line.split(' ').map(OsString::from));
+            assert_eq!(words.join(&OsString::from(" ")), expected);
         }
     }
 }

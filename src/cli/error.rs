@@ -19,6 +19,7 @@ use super::hint;
 use super::line::UsageError;
 use super::memory::show_bytes;
 use super::preset::PresetError;
+use super::session::SessionError;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,12 @@ pub enum Exit {
     Threshold = 5,
     /// An answer did not reach the end of the form it was to have.
     Unfinished = 6,
+    /// SIGHUP: the terminal is gone.
+    HungUp = 129,
     /// Ctrl-C.
     Interrupted = 130,
+    /// SIGTERM.
+    Terminated = 143,
 }
 
 /// Why a command could not be done.
@@ -59,6 +64,8 @@ pub enum CliError {
     Generate(#[from] GenerateError),
     #[error(transparent)]
     Saved(#[from] SavedError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
     #[error(transparent)]
     Chat(#[from] ChatError),
     #[error(transparent)]
@@ -129,6 +136,8 @@ pub enum CliError {
     Output(#[source] io::Error),
     #[error("cannot catch Ctrl-C")]
     Interrupt(#[source] ctrlc::Error),
+    #[error("cannot catch signals")]
+    Signals(#[source] io::Error),
 }
 
 impl CliError {
@@ -140,6 +149,7 @@ impl CliError {
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
             Self::Chat(error) => error.exit(),
+            Self::Session(error) => error.exit(),
             Self::Grammar(error) => grammar_exit(error),
             Self::Eval(error) => eval_exit(error),
             Self::Batch(error) => batch_exit(error),
@@ -166,11 +176,14 @@ impl CliError {
             | Self::TwoPrompts { .. }
             | Self::Template(TemplateError::UnknownName { .. })
             | Self::BadId { .. } => Exit::Usage,
-            Self::Saved(SavedError::Write(_)) => Exit::Runtime,
+            Self::Saved(SavedError::Write(_) | SavedError::Append { .. }) => Exit::Runtime,
             Self::Saved(_) => Exit::Usage,
-            Self::Template(_) | Self::Write(_) | Self::Input(_) | Self::Output(_) | Self::Interrupt(_) => {
-                Exit::Runtime
-            }
+            Self::Template(_)
+            | Self::Write(_)
+            | Self::Input(_)
+            | Self::Output(_)
+            | Self::Interrupt(_)
+            | Self::Signals(_) => Exit::Runtime,
         }
     }
 
@@ -194,7 +207,10 @@ impl CliError {
             }
             Self::TwoPrompts { .. } => "leave one out",
             Self::Chat(error) => return error.hint(),
-            Self::Saved(SavedError::Read { .. } | SavedError::Write(_)) => return None,
+            Self::Session(error) => return error.hint(),
+            Self::Saved(SavedError::Read { .. } | SavedError::Write(_) | SavedError::Append { .. }) => {
+                return None;
+            }
             Self::Saved(_) => "remove it or name another; a new session needs no file",
             Self::Config(error) => return error.hint(),
             Self::Usage(error) => return error.hint(),

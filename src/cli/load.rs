@@ -14,7 +14,7 @@ use super::memory::MemoryPlan;
 use super::output::note;
 use super::preset;
 use super::prompt::PromptArgs;
-use crate::generate::{Format, Session};
+use crate::generate::{Format, Session, loaded_grammar_bytes};
 use crate::gguf::{GgufFile, Purpose};
 use crate::kernels::Kernels;
 use crate::model::{Model, PackStatus, RunOptions, Runner, Spec, check_purpose};
@@ -30,6 +30,9 @@ pub(super) struct Planned {
     pub(super) memory: MemoryPlan,
     /// What is allowed, from `--max-memory`.
     limit: Option<u64>,
+    name: String,
+    /// The plan with a grammar, and why it is above what is allowed.
+    foreseen: Option<(MemoryPlan, Option<CliError>)>,
 }
 
 /// A loaded model, ready to answer.
@@ -102,7 +105,8 @@ pub(super) fn plan(
     if grammar.takes_memory() {
         memory.add_grammar(&file);
     }
-    Ok(Planned { file, kernels, spec, options, memory, limit: resources.max_memory })
+    let name = name(&file);
+    Ok(Planned { file, kernels, spec, options, memory, limit: resources.max_memory, name, foreseen: None })
 }
 
 /// Rebuilds the tokenizer of the file, and says what may be wrong with it.
@@ -151,6 +155,40 @@ impl Planned {
         self.check()
     }
 
+    /// Plans for answers to a grammar, which may be asked for when the file is gone.
+    pub(super) fn foresee_grammar(&mut self) {
+        if self.limit.is_some() {
+            let mut memory = self.memory;
+            memory.add_grammar(&self.file);
+            let refusal = memory.check(self.limit, &self.file, self.kernels, &self.options).err();
+            self.foreseen = Some((memory, refusal));
+        }
+    }
+
+    /// As [`Self::allow_grammar`], without the file, after [`Self::foresee_grammar`].
+    ///
+    /// # Errors
+    /// [`CliError::DoesNotFit`].
+    pub(super) fn allow_foreseen_grammar(&mut self, tokenizer: &Tokenizer) -> Result<(), CliError> {
+        match &self.foreseen {
+            None if self.memory.grammar == 0 => {
+                self.memory.add_grammar_bytes(loaded_grammar_bytes(tokenizer));
+                Ok(())
+            }
+            None => Ok(()),
+            Some((memory, None)) => {
+                self.memory = *memory;
+                Ok(())
+            }
+            Some((_, Some(CliError::DoesNotFit { file, needed, limit, context, grammar, largest }))) => {
+                let (file, needed, limit) = (file.clone(), *needed, *limit);
+                let (context, grammar, largest) = (*context, *grammar, *largest);
+                Err(CliError::DoesNotFit { file, needed, limit, context, grammar, largest })
+            }
+            Some(_) => self.check(),
+        }
+    }
+
     /// Loads tokenizer and weights and allocates all that was planned. `started` is when the file was opened.
     ///
     /// # Errors
@@ -186,7 +224,7 @@ impl Planned {
 
     /// What the model is called.
     pub(super) fn name(&self) -> String {
-        name(&self.file)
+        self.name.clone()
     }
 }
 

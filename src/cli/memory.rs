@@ -74,8 +74,15 @@ impl MemoryPlan {
     /// Adds what answers to a grammar take.
     pub(super) fn add_grammar(&mut self, file: &GgufFile) {
         if self.grammar == 0 {
-            self.grammar = generate::planned_grammar_bytes(file);
-            self.total += self.grammar;
+            self.add_grammar_bytes(generate::planned_grammar_bytes(file));
+        }
+    }
+
+    /// Adds what answers to a grammar take, which is known.
+    pub(super) fn add_grammar_bytes(&mut self, bytes: u64) {
+        if self.grammar == 0 {
+            self.grammar = bytes;
+            self.total += bytes;
         }
     }
 

@@ -22,7 +22,9 @@
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
-//! interrupt             Ctrl-C
+//!   wrap                lines broken between words
+//! interrupt             Ctrl-C, and signals that end the process
+//! terminal              what the terminal can and how it is
 //! progress              how far long work is
 //! demo                  the built-in model
 //! error, hint           everything that can go wrong, with its exit code and what to do
@@ -71,14 +73,18 @@ mod run;
 mod sampling;
 mod session;
 mod show;
+mod terminal;
 mod thoughts;
 mod tokenize;
+mod wrap;
 
 pub use chat::ChatError;
 pub use config::ConfigError;
 pub use error::{CliError, Exit};
 pub use line::UsageError;
+pub use output::complain;
 pub use preset::PresetError;
+pub use session::SessionError;
 
 use self::args::ModelArgs;
 use self::line::Words;
@@ -96,7 +102,8 @@ Examples:
 Exit codes:
   0 done    1 failed    2 wrong usage    3 model missing or unreadable
   4 does not fit into memory or context    5 a result misses --min or --max
-  6 an answer did not reach the end of its form    130 interrupted
+  6 an answer did not reach the end of its form    129 hung up
+  130 interrupted    143 terminated
 
 Options with a variable in brackets may be set in the environment, or in a file: see smolt help config.";
 

@@ -4,12 +4,19 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use super::output::is_quiet;
+use super::terminal;
 
+/// Time after which it is said that a prompt is being read.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Time between two lines.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Writes nothing if standard error is not a terminal, or one that cannot take a line away again.
 pub(super) struct Progress {
+    /// What is done; nothing where that is clear.
+    what: &'static str,
+    /// Nothing is shown before.
+    from: Option<Instant>,
     can_show: bool,
     shown: bool,
     last: Option<Instant>,
@@ -19,15 +26,22 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new() -> Self {
-        let is_dumb = std::env::var("TERM").is_ok_and(|term| term.eq_ignore_ascii_case("dumb"));
-        let can_show = io::stderr().is_terminal() && !is_dumb && !is_quiet();
-        Self { can_show, shown: false, last: None, start: None }
+        let can_show = io::stderr().is_terminal() && !terminal::is_dumb() && !is_quiet();
+        Self { what: "", from: None, can_show, shown: false, last: None, start: None }
+    }
+
+    /// Of a prompt, which is read fast unless it is long.
+    pub(super) fn reading() -> Self {
+        Self { what: "reading: ", from: Some(Instant::now() + PATIENCE), ..Self::new() }
     }
 
     /// Shows `done` of `total`, as `show` writes amounts.
     pub(super) fn show(&mut self, done: u64, total: Option<u64>, show: impl Fn(u64) -> String) {
         let now = Instant::now();
         let (start, before) = *self.start.get_or_insert((now, done));
+        if self.from.is_some_and(|from| now < from) {
+            return;
+        }
         if !self.can_show || self.last.is_some_and(|last| now - last < TICK) {
             return;
         }
@@ -41,8 +55,10 @@ impl Progress {
                 line += &format!(", {} left", duration(seconds as u64));
             }
         }
-        let _ = write!(io::stderr(), "\r\x1b[K{line}");
-        let _ = io::stderr().flush();
+        // A line that is broken could not be taken away.
+        let room = terminal::width().map_or(usize::MAX, |width| width.saturating_sub(1));
+        let line: String = self.what.chars().chain(line.trim_start().chars()).take(room).collect();
+        let _ = io::stderr().write_all(format!("\r\x1b[K{line}").as_bytes());
         self.shown = true;
     }
 

@@ -35,6 +35,16 @@ pub(super) struct PromptArgs {
 }
 
 impl PromptArgs {
+    /// The chat template that was asked for.
+    pub(super) fn template_name(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
+    /// Asks for a chat template; without one, for the model's.
+    pub(super) fn set_template(&mut self, template: Option<&str>) {
+        self.template = template.map(str::to_owned);
+    }
+
     /// Whether prompts are given to the model as they are.
     pub(super) fn is_raw(&self) -> bool {
         self.raw

@@ -98,6 +98,17 @@ pub struct Next {
     pub dropped: usize,
 }
 
+/// The request for more of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct More {
+    /// The prompt, with the answer so far.
+    pub tokens: Vec<u32>,
+    /// Tokens before the answer.
+    pub prompt: usize,
+    /// As in [`Next`].
+    pub dropped: usize,
+}
+
 /// What was last read and generated: the text, and the tokens that stand for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
@@ -233,7 +244,26 @@ impl Conversation {
         turn.answer = Some(outcome.text.clone());
         turn.reasoning = outcome.reasoning.clone();
         turn.tool_calls = outcome.tool_calls.clone();
-        if turn.reasoning.is_some() || !turn.tool_calls.is_empty() {
+        self.extend_said(outcome, tokenizer)
+    }
+
+    /// The model went on with the last answer, after the prompt of [`Conversation::more`].
+    ///
+    /// # Errors
+    /// As [`Conversation::answer`].
+    pub fn answer_more(&mut self, outcome: &Outcome, tokenizer: &Tokenizer) -> Result<(), TextError> {
+        let Some(turn) = self.turns.last_mut() else { return Ok(()) };
+        turn.answer.get_or_insert_default().push_str(&outcome.text);
+        if let Some(reasoning) = &outcome.reasoning {
+            turn.reasoning.get_or_insert_default().push_str(reasoning);
+        }
+        turn.tool_calls.extend_from_slice(&outcome.tool_calls);
+        self.extend_said(outcome, tokenizer)
+    }
+
+    /// Adds what was generated to what was said.
+    fn extend_said(&mut self, outcome: &Outcome, tokenizer: &Tokenizer) -> Result<(), TextError> {
+        if outcome.reasoning.is_some() || !outcome.tool_calls.is_empty() {
             // Whether and how the next prompt has it is for the template to say.
             return Ok(());
         }
@@ -256,9 +286,55 @@ impl Conversation {
         Ok(())
     }
 
-    /// Takes the last turn back and returns what the user said.
-    pub fn undo(&mut self) -> Option<String> {
-        self.turns.pop().map(|turn| turn.user)
+    /// Takes the last turn back.
+    pub fn undo(&mut self) -> Option<Turn> {
+        self.turns.pop()
+    }
+
+    /// Adds a turn, such as one that was taken back.
+    pub fn redo(&mut self, turn: Turn) {
+        self.turns.push(turn);
+    }
+
+    /// The prompt for more of the last answer: what was asked, and the answer so far, with its tokens. `None` if there
+    /// is no answer.
+    ///
+    /// # Errors
+    /// As [`Conversation::next`].
+    pub fn more(
+        &mut self,
+        format: &Format,
+        tokenizer: &Tokenizer,
+        context: usize,
+        reserve: usize,
+    ) -> Result<Option<More>, TemplateError> {
+        let Some(answer) = self.turns.last_mut().and_then(|turn| turn.answer.take()) else { return Ok(None) };
+        let before = self.said.clone().unwrap_or_default();
+        let options = EncodeOptions { add_special: false, parse_special: false };
+        let more = (|| {
+            let mut encoded = vec![];
+            tokenizer.encode(&answer, options, &mut encoded)?;
+            let Next { mut tokens, dropped } =
+                self.next(format, tokenizer, context, reserve + encoded.len())?;
+            let prompt = tokens.len();
+            let text = self.said.as_ref().map_or("", |said| &said.text);
+            let is_known = before.tokens.starts_with(&tokens)
+                && before.text.strip_prefix(text).is_some_and(|rest| rest == answer);
+            if is_known {
+                tokens.clone_from(&before.tokens);
+            } else if !append(tokenizer, &answer, options, &mut tokens)? {
+                tokens.truncate(prompt);
+                tokens.extend(&encoded);
+            }
+            if let Some(said) = &mut self.said {
+                said.extend(&answer, tokens.clone());
+            }
+            Ok(More { tokens, prompt, dropped })
+        })();
+        if let Some(turn) = self.turns.last_mut() {
+            turn.answer = Some(answer);
+        }
+        more.map(Some)
     }
 
     /// The prompt for an answer to the last turn, with room for `reserve` tokens in `context`.

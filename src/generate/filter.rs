@@ -53,3 +53,60 @@ pub trait LogitFilter {
         0
     }
 }
+
+/// A rule that has seen the part of an answer that is there: for what follows it.
+pub struct Resumed<'a> {
+    rule: &'a mut dyn LogitFilter,
+    /// Tokens of the prompt that are not part of the answer.
+    prompt: usize,
+    failure: Option<FilterError>,
+    /// Whether a part of the answer is there.
+    has_part: bool,
+}
+
+impl<'a> Resumed<'a> {
+    /// A rule for a request of whose prompt only the first `prompt` tokens are not part of the answer.
+    pub fn new(rule: &'a mut dyn LogitFilter, prompt: usize) -> Resumed<'a> {
+        Resumed { rule, prompt, failure: None, has_part: false }
+    }
+
+    fn check(&mut self) -> Result<(), FilterError> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl LogitFilter for Resumed<'_> {
+    fn start(&mut self, prompt: &[u32]) {
+        let (before, answer) = prompt.split_at(self.prompt.min(prompt.len()));
+        self.rule.start(before);
+        self.has_part = !answer.is_empty();
+        self.failure = answer.iter().try_for_each(|token| self.rule.accept(*token)).err();
+    }
+
+    fn apply(&mut self, logits: &mut [f32]) -> Result<(), FilterError> {
+        self.check()?;
+        self.rule.apply(logits)
+    }
+
+    fn settle(&mut self, token: u32, room: usize) -> Result<u32, FilterError> {
+        self.check()?;
+        self.rule.settle(token, room)
+    }
+
+    fn accept(&mut self, token: u32) -> Result<(), FilterError> {
+        self.check()?;
+        self.rule.accept(token)
+    }
+
+    fn is_whole(&mut self) -> bool {
+        self.rule.is_whole()
+    }
+
+    fn least_tokens(&self) -> usize {
+        if self.has_part { 0 } else { self.rule.least_tokens() }
+    }
+
+    fn is_done(&self) -> bool {
+        self.rule.is_done()
+    }
+}

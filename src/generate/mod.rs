@@ -64,12 +64,12 @@ mod tests;
 
 pub use self::cancel::CancelHandle;
 pub use self::choices::{Choice, Draw, MAX_CHOICES, check_choices};
-pub use self::conversation::{Conversation, Format, Next, Turn};
+pub use self::conversation::{Conversation, Format, More, Next, Turn};
 pub use self::error::GenerateError;
-pub use self::filter::{FilterError, LogitFilter};
+pub use self::filter::{FilterError, LogitFilter, Resumed};
 pub use self::grammar::{
     CallGrammar, Constraint, Grammar, GrammarCompiler, GrammarError, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES,
-    MAX_REGEX_BYTES, planned_grammar_bytes,
+    MAX_REGEX_BYTES, loaded_grammar_bytes, planned_grammar_bytes,
 };
 pub use self::layout::{Layout, Thinking};
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
@@ -77,7 +77,9 @@ pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;
 pub use self::options::{OptionError, SamplerOptions};
 pub use self::sampler::Sampler;
-pub use self::saved::{Identity, MAX_HEADER_BYTES, Opened, SavedError, open, save};
+pub use self::saved::{
+    Difference, Identity, Journal, MAX_HEADER_BYTES, Opened, Origin, SavedError, open, origin, save,
+};
 pub use self::session::{FinishReason, Outcome, Request, Session, TokenEvent, planned_bytes};
 pub use self::stop::{MAX_STOP_BYTES, MAX_STOPS};
 pub use self::tools::{

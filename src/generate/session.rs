@@ -1,10 +1,11 @@
 //! One model, what is in its cache, and the loop that continues it. See [`Session`].
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::model::{LanguageModel, Logits, ModelError, Resume, logit_blocks};
+use crate::model::{LanguageModel, Logits, ModelError, Resume, TILE, logit_blocks};
 use crate::text::{Tokenizer, ToolCall};
 
 use super::gate::Gate;
@@ -38,6 +39,8 @@ pub struct Request<'a> {
     /// End an answer that goes in circles: the same words over and over, or the same lines or sentences. Not where a
     /// filter says what may come next: what repeats there may have to.
     pub loop_guard: bool,
+    /// Called with the tokens of the prompt that are read and their number while a long prompt is read.
+    pub progress: Option<&'a dyn Fn(usize, usize)>,
     /// A rule on what may come next: in the answer, where reasoning comes before it.
     pub filter: Option<&'a mut dyn LogitFilter>,
     /// The parts of the answer; without it all that the model says is answer.
@@ -57,6 +60,7 @@ impl<'a> Request<'a> {
             cancel: None,
             lookup: 0,
             loop_guard: false,
+            progress: None,
             filter: None,
             layout: None,
         }
@@ -170,6 +174,7 @@ struct Task<'a> {
     cached: usize,
     ends: Ends<'a>,
     cancel: Option<&'a CancelHandle>,
+    progress: Option<&'a dyn Fn(usize, usize)>,
     filter: Option<&'a mut dyn LogitFilter>,
     watch: Stopwatch,
 }
@@ -283,7 +288,7 @@ impl<M: LanguageModel> Session<M> {
         let prompt = request.prompt.len();
         let cached = self.rewind(request.prompt);
         let length = prompt.saturating_add(request.max_tokens.unwrap_or(usize::MAX));
-        let Request { stop, cancel, filter, layout, .. } = request;
+        let Request { stop, cancel, progress, filter, layout, .. } = request;
         let tokenizer = Arc::clone(self.tokenizer());
         let mut gate;
         let mut filter: Option<&mut dyn LogitFilter> =
@@ -299,7 +304,7 @@ impl<M: LanguageModel> Session<M> {
             filter.start(request.prompt);
         }
         let ends = Ends { stop, length, context: self.model.context() };
-        let mut task = Task { prompt, cached, ends, cancel, filter, watch };
+        let mut task = Task { prompt, cached, ends, cancel, progress, filter, watch };
         task.check_room()?;
         let finish = match self.run(&mut task, on_token) {
             Ok(finish) => finish,
@@ -390,7 +395,15 @@ impl<M: LanguageModel> Session<M> {
         let draft = lookup.draft(sequence.tokens(), task.draft_room(len), |id| sequence.is_end(id));
         let rows = 1 + draft.len();
         let logits = sequence.with_draft(draft, |tokens| {
-            model.feed_rows(&tokens[position..], rows, &|| task.is_cancelled())
+            let tiles = Cell::new(0);
+            // Asked before each tile.
+            let ask = || {
+                if let Some(progress) = task.progress.filter(|_| len == task.prompt) {
+                    progress((position + tiles.replace(tiles.get() + 1) * TILE).min(len), len);
+                }
+                task.is_cancelled()
+            };
+            model.feed_rows(&tokens[position..], rows, &ask)
         })?;
         task.watch.prompt_fed(len - position, Instant::now());
         if len >= task.ends.length {

@@ -9,7 +9,7 @@ use super::commands::{self, Action};
 use super::engine::Engine;
 use super::error::ChatError;
 use super::talk::Talk;
-use super::{Flow, editor, report};
+use super::{Flow, editor, load_settings, report, settings};
 use crate::text::EncodeOptions;
 
 /// Does what a command says; `argument` is what followed it.
@@ -30,14 +30,19 @@ pub(super) fn act(
             note("all turns are forgotten");
         }
         Action::Retry => return Ok(talk.retry(engine, None)?.into()),
+        Action::Continue => return Ok(talk.more(engine)?.into()),
         Action::Undo => undo(talk)?,
         Action::Edit => return edit(engine, talk),
         Action::Result => return Ok(talk.result(engine, argument)?.into()),
         Action::System => system(argument, talk),
-        Action::Set if argument.is_empty() => say(&talk.settings.show()),
+        Action::Set if argument.is_empty() => say(&report::settings(talk, engine)),
         Action::Set => {
+            let (name, value) = settings::split(argument);
+            if let Some(name) = load_settings::NAMES.iter().find(|known| **known == name) {
+                return Ok(Flow::Reload(name, value.to_owned()));
+            }
             let mut changed = talk.settings.clone();
-            changed.set(argument)?;
+            changed.set(argument, &talk.start)?;
             engine.constraint(changed.form.as_ref())?;
             if ["template", "think", "answer"].iter().any(|name| argument.starts_with(name)) {
                 engine.set_variables(&changed);
@@ -54,7 +59,7 @@ pub(super) fn act(
         Action::Tokens => tokens(argument, engine, talk)?,
         Action::Save => {
             let path = file(argument, "save")?;
-            let bytes = talk.save(engine, path)?;
+            let bytes = talk.save_copy(engine, path)?;
             note(format_args!("saved in {}, {}", path.display(), show_bytes(bytes)));
         }
         Action::Load => {
@@ -77,7 +82,7 @@ fn file<'a>(argument: &'a str, command: &'static str) -> Result<&'a Path, ChatEr
 }
 
 fn undo(talk: &mut Talk) -> Result<(), ChatError> {
-    let message = talk.conversation.undo().ok_or(ChatError::NothingSaid)?;
+    let message = talk.conversation.undo().ok_or(ChatError::NothingSaid)?.user;
     let line: String = message.lines().next().unwrap_or_default().chars().take(60).collect();
     note(format_args!("taken back: {}", line.escape_debug()));
     Ok(())

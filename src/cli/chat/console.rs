@@ -11,10 +11,12 @@ use rustyline::{CompletionType, Editor};
 use super::super::error::CliError;
 use super::super::input::STDIN_NAME;
 use super::super::output::{self, note};
+use super::super::session;
+use super::super::terminal::{self, Quiet};
 use super::error::ChatError;
 use super::helper::Assistant;
 use super::message;
-use crate::files;
+use crate::files::{self, ReadError};
 use crate::text::MAX_MESSAGE_BYTES;
 
 const PROMPT: &str = "> ";
@@ -41,29 +43,32 @@ pub(super) enum Console {
 
 /// A line editor with its history.
 pub(super) struct LineEditor {
+    /// While no line is typed.
+    quiet: Option<Quiet>,
     editor: Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
 }
 
 /// Lines of standard input.
-pub(super) struct Lines(files::Lines<StdinLock<'static>>);
+pub(super) struct Lines {
+    /// Whether they may be JSON.
+    json: bool,
+    lines: files::Lines<StdinLock<'static>>,
+}
 
 impl Console {
     /// The line editor if standard input is a terminal that can move its cursor. Without `history`, no line is kept
-    /// beyond the end.
+    /// beyond the end. With `json`, lines may be JSON, terminal or not.
     ///
     /// # Errors
     /// If the terminal cannot be used.
-    pub(super) fn open(history: bool) -> Result<Console, CliError> {
-        let is_dumb = std::env::var("TERM").is_ok_and(|term| term.eq_ignore_ascii_case("dumb"));
-        if !io::stdin().is_terminal() || (is_dumb && !output::is_terminal()) {
-            return Ok(Console::Lines(Lines(files::Lines::new(
-                io::stdin().lock(),
-                STDIN_NAME,
-                MAX_MESSAGE_BYTES as u64,
-            ))));
+    pub(super) fn open(history: bool, json: bool, colour: bool) -> Result<Console, CliError> {
+        if json || !io::stdin().is_terminal() || (terminal::is_dumb() && !output::is_terminal()) {
+            return Ok(Console::Lines(Lines {
+                json,
+                lines: files::Lines::new(io::stdin().lock(), STDIN_NAME, MAX_MESSAGE_BYTES as u64),
+            }));
         }
-        let colour = !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         // Standard output may be a file.
         let behavior = if output::is_terminal() { Behavior::Stdio } else { Behavior::PreferTerm };
         let config = Config::builder()
@@ -81,13 +86,21 @@ impl Console {
             // There is none at the first start.
             let _ = editor.load_history(path);
         }
-        Ok(Console::Editor(Box::new(LineEditor { editor, history })))
+        Ok(Console::Editor(Box::new(LineEditor { quiet: None, editor, history })))
     }
 
-    /// Reads the next message that is not blank.
+    /// What is typed appears as usual until the next message is read.
+    pub(super) fn release(&mut self) {
+        if let Console::Editor(editor) = self {
+            editor.quiet = None;
+        }
+    }
+
+    /// Reads the next message that is not blank. What is typed from then on until the next one is read does not appear,
+    /// but is read then.
     ///
     /// # Errors
-    /// If the input is not text, has too long a message or cannot be read.
+    /// If the input is not text, has too long a message or cannot be read; see [`is_about_a_line`].
     pub(super) fn read(&mut self) -> Result<Read, CliError> {
         loop {
             let lines = match self {
@@ -96,6 +109,9 @@ impl Console {
                     other => return Ok(other),
                 },
                 Console::Lines(lines) => match lines.read()? {
+                    Some(line) if lines.json && message::is_json(&line) => {
+                        return Ok(Read::Line(message::from_json(&line)?));
+                    }
                     Some(lines) => lines,
                     None => return Ok(Read::End),
                 },
@@ -110,7 +126,10 @@ impl Console {
 
 impl LineEditor {
     fn read(&mut self) -> Result<Read, CliError> {
-        let line = match self.editor.readline(PROMPT) {
+        self.quiet = None;
+        let line = self.editor.readline(PROMPT);
+        self.quiet = Some(Quiet::new(true));
+        let line = match line {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => return Ok(Read::Interrupted),
             Err(ReadlineError::Eof) => return Ok(Read::End),
@@ -145,31 +164,52 @@ fn append(editor: &mut Editor<Assistant, FileHistory>, path: &Path) -> rustyline
 
 /// `$XDG_STATE_HOME/smolt/history`, by default `~/.local/state/smolt/history`.
 fn history_path() -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?;
-    Some(state.join("smolt").join("history"))
+    Some(session::state_folder()?.join("history"))
+}
+
+/// Whether a message could not be read and the next can.
+pub(super) fn is_about_a_line(error: &CliError) -> bool {
+    match error {
+        CliError::Read(error) => !matches!(error, ReadError::Io { .. } | ReadError::Folder { .. }),
+        CliError::Chat(error) => !matches!(error, ChatError::Terminal(_)),
+        _ => false,
+    }
 }
 
 impl Lines {
-    /// Reads lines up to the end of a message; `None` at the end of the input.
+    /// Reads lines up to the end of a message; `None` at the end of the input. Of a message of several lines that cannot
+    /// be read the other lines are passed over.
     fn read(&mut self) -> Result<Option<String>, CliError> {
-        let mut message: Option<String> = None;
-        while let Some(line) = self.0.next()? {
-            let text = match &mut message {
-                None => message.insert(line.text.to_owned()),
-                Some(text) => {
-                    text.push('\n');
+        let (mut message, mut failure) = (None::<String>, None::<CliError>);
+        loop {
+            let is_first = message.is_none();
+            let is_open = match self.lines.next() {
+                Ok(None) => break,
+                Ok(Some(line)) => {
+                    let text = message.get_or_insert_default();
+                    if !is_first {
+                        text.push('\n');
+                    }
                     text.push_str(line.text);
-                    text
+                    if text.len() > MAX_MESSAGE_BYTES {
+                        text.clear();
+                        failure = Some(ChatError::MessageTooLong { limit: MAX_MESSAGE_BYTES }.into());
+                    }
+                    if is_first { !message::is_complete(line.text) } else { !message::ends(line.text) }
+                }
+                Err(error) => {
+                    let error = CliError::from(error);
+                    if !is_about_a_line(&error) {
+                        return Err(error);
+                    }
+                    failure = failure.or(Some(error));
+                    !is_first
                 }
             };
-            if text.len() > MAX_MESSAGE_BYTES {
-                return Err(ChatError::MessageTooLong { limit: MAX_MESSAGE_BYTES }.into());
-            }
-            if message::is_complete(text) {
+            if !is_open {
                 break;
             }
         }
-        Ok(message)
+        failure.map_or(Ok(message), Err)
     }
 }

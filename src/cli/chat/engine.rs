@@ -5,12 +5,12 @@ use std::time::Instant;
 use super::super::args::ModelArgs;
 use super::super::constrain::{self, Form};
 use super::super::error::CliError;
+use super::super::generation::GenerationArgs;
 use super::super::load::{Loaded, Planned};
 use super::super::output::note;
 use super::super::{prompt, session};
-use super::ChatArgs;
 use super::settings::Settings;
-use crate::generate::{Constraint, Format, Grammar, Identity, check_choices};
+use crate::generate::{Constraint, Format, Grammar, Origin, check_choices};
 
 /// A model that is ready to talk.
 pub(super) struct Engine {
@@ -19,6 +19,10 @@ pub(super) struct Engine {
     pub(super) planned: Planned,
     pub(super) loaded: Loaded,
     pub(super) format: Format,
+    /// How it was loaded, and its prompts are made.
+    pub(super) generation: GenerationArgs,
+    /// What its sessions are of.
+    pub(super) origin: Origin,
     /// The last grammar, compiled for this model's tokens.
     compiled: Option<(Grammar, Constraint)>,
 }
@@ -28,15 +32,17 @@ impl Engine {
     ///
     /// # Errors
     /// If the file is damaged, memory cannot be had or the chat template cannot be used.
-    pub(super) fn load(model: ModelArgs, planned: Planned, args: &ChatArgs) -> Result<Engine, CliError> {
+    pub(super) fn load(
+        model: ModelArgs,
+        mut planned: Planned,
+        generation: GenerationArgs,
+    ) -> Result<Engine, CliError> {
         let mut loaded = planned.load(&model, Instant::now())?;
-        let format = loaded.format(&args.generation.prompting)?;
-        Ok(Engine { model, planned, loaded, format, compiled: None })
-    }
-
-    /// What a saved state depends on.
-    pub(super) fn identity(&self) -> Identity {
-        session::identity(&self.planned, &self.loaded, &self.format)
+        let format = loaded.format(&generation.prompting)?;
+        planned.foresee_grammar();
+        // Everything that is wanted of the file: it may be replaced or cut short while the talk goes on.
+        let origin = session::origin_of(&model, &planned, &loaded, &format);
+        Ok(Engine { model, planned, loaded, format, generation, origin, compiled: None })
     }
 
     /// Renders prompts with the variables of the settings.
@@ -52,6 +58,7 @@ impl Engine {
             Format::Raw { .. } if settings.variables.is_empty() => {}
             Format::Raw { .. } => note("there is no chat template to use the variable"),
         }
+        self.origin.identity.template = self.format.fingerprint();
     }
 
     /// The rule that a grammar makes; choices are no rule.
@@ -68,7 +75,7 @@ impl Engine {
         if let Some((_, constraint)) = self.compiled.as_ref().filter(|(known, _)| known == &*grammar) {
             return Ok(Some(constraint.clone()));
         }
-        self.planned.allow_grammar()?;
+        self.planned.allow_foreseen_grammar(self.loaded.session.tokenizer())?;
         let constraint = constrain::compile(&grammar, self.loaded.session.tokenizer())?;
         self.compiled = Some((grammar.into_owned(), constraint.clone()));
         Ok(Some(constraint))

@@ -22,6 +22,8 @@ pub enum ChatError {
     NothingSaid,
     #[error("no function was called whose result is missing")]
     NoCall,
+    #[error("the last answer ended by itself; there is nothing to go on with")]
+    NotCut,
     #[error("cannot start the editor {command:?}")]
     Editor { command: String, source: io::Error },
     #[error("the editor {command:?} failed; the message is as it was")]
@@ -30,6 +32,8 @@ pub enum ChatError {
     EditorText { source: ReadError },
     #[error("cannot write the message for the editor")]
     Draft { source: io::Error },
+    #[error("expected text, a JSON string, {{\"message\": ...}} or {{\"command\": ...}}: {reason}")]
+    NotAMessage { reason: String },
     #[error("a message of more than {limit} bytes")]
     MessageTooLong { limit: usize },
     #[error("cannot read from the terminal")]

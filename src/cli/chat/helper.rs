@@ -9,8 +9,7 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
 use super::commands::{Action, COMMANDS, Command};
-use super::message;
-use super::settings;
+use super::{load_settings, message, settings};
 use crate::store::Store;
 
 /// The helper of the line editor.
@@ -34,12 +33,42 @@ fn typed(line: &str) -> Option<(&'static Command, usize)> {
 }
 
 /// Words that may follow a command.
-fn words(command: &Command) -> &'static [&'static str] {
-    match command.action {
-        Action::Set => &settings::NAMES,
-        Action::Show => &["history"],
-        Action::System => &["none"],
-        _ => &[],
+fn words(command: &Command) -> impl Iterator<Item = &'static str> {
+    let (words, more): (&[&str], &[&str]) = match command.action {
+        Action::Set => (&settings::NAMES, &load_settings::NAMES),
+        Action::Show => (&["history"], &[]),
+        Action::System => (&["none"], &[]),
+        _ => (&[], &[]),
+    };
+    words.iter().chain(more).copied()
+}
+
+/// Those of `names` that begin so.
+fn pairs<'a>(names: impl Iterator<Item = &'a str>, prefix: &str) -> Vec<Pair> {
+    let matching = names.filter(|name| name.starts_with(prefix));
+    matching.map(|name| Pair { display: name.to_owned(), replacement: name.to_owned() }).collect()
+}
+
+impl Assistant {
+    /// Completes the value of a setting.
+    fn complete_value(
+        &self,
+        line: &str,
+        pos: usize,
+        (name, value): (&str, &str),
+        ctx: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let name = name.replace('-', "_");
+        let is_file = name == "template" || value.starts_with("schema ") || value.starts_with("grammar ");
+        let start = pos - value.len();
+        if !is_file {
+            return Ok((start, pairs(settings::values(&name).iter().copied(), value)));
+        }
+        let (at, mut found) = self.files.complete(line, pos, ctx)?;
+        if at == start {
+            found.extend(pairs(settings::values(&name).iter().copied(), value));
+        }
+        Ok((at, found))
     }
 }
 
@@ -58,22 +87,23 @@ impl Completer for Assistant {
 
     fn complete(&self, line: &str, pos: usize, ctx: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let before = &line[..pos];
-        let pairs = |names: &mut dyn Iterator<Item = &str>, prefix: &str| -> Vec<Pair> {
-            let matching = names.filter(|name| name.starts_with(prefix));
-            matching.map(|name| Pair { display: name.to_owned(), replacement: name.to_owned() }).collect()
-        };
         if let Some((command, start)) = typed(before) {
             if command.takes_file {
                 let (at, mut found) = self.files.complete(line, pos, ctx)?;
                 if command.action == Action::Model && at == start {
-                    found.extend(pairs(&mut installed().iter().map(String::as_str), &before[start..]));
+                    found.extend(pairs(installed().iter().map(String::as_str), &before[start..]));
                 }
                 return Ok((at, found));
             }
-            return Ok((start, pairs(&mut words(command).iter().copied(), &before[start..])));
+            if command.action == Action::Set
+                && let Some((name, value)) = before[start..].split_once(' ')
+            {
+                return self.complete_value(line, pos, (name, value), ctx);
+            }
+            return Ok((start, pairs(words(command), &before[start..])));
         }
         match before.strip_prefix('/') {
-            Some(prefix) => Ok((1, pairs(&mut COMMANDS.iter().map(|command| command.name), prefix))),
+            Some(prefix) => Ok((1, pairs(COMMANDS.iter().map(|command| command.name), prefix))),
             None => Ok((pos, vec![])),
         }
     }
@@ -91,7 +121,7 @@ impl Hinter for Assistant {
             if rest.is_empty() {
                 return Some(command.usage.to_owned()).filter(|usage| !usage.is_empty());
             }
-            let mut matching = words(command).iter().filter_map(|word| word.strip_prefix(rest));
+            let mut matching = words(command).filter_map(|word| word.strip_prefix(rest));
             return matching.next().filter(|word| !word.is_empty()).map(str::to_owned);
         }
         let prefix = line.strip_prefix('/').filter(|prefix| !prefix.is_empty())?;
@@ -101,6 +131,10 @@ impl Hinter for Assistant {
 }
 
 impl Highlighter for Assistant {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        if self.colour { Cow::Owned(format!("\x1b[1;36m{prompt}\x1b[0m")) } else { Cow::Borrowed(prompt) }
+    }
+
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
         if self.colour { Cow::Owned(format!("\x1b[2m{hint}\x1b[0m")) } else { Cow::Borrowed(hint) }
     }

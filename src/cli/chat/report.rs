@@ -3,6 +3,7 @@
 use super::super::memory::show_bytes;
 use super::super::output::quoted;
 use super::engine::Engine;
+use super::load_settings;
 use super::talk::Talk;
 use crate::eval::probe::peak_rss;
 use crate::generate::{Conversation, Outcome};
@@ -67,7 +68,14 @@ pub(super) fn system(conversation: &Conversation) -> String {
 /// Model, settings and system prompt.
 pub(super) fn overview(talk: &Talk, engine: &Engine) -> String {
     let (model, system) = (model(engine), system(&talk.conversation));
-    [model, context(talk, engine), system, talk.settings.show()].join("\n")
+    [model, context(talk, engine), system, settings(talk, engine)].join("\n")
+}
+
+/// All settings.
+pub(super) fn settings(talk: &Talk, engine: &Engine) -> String {
+    let runner = engine.loaded.session.model();
+    let loaded = load_settings::show(&engine.generation, runner.context(), runner.threads());
+    format!("{}\n{loaded}", talk.settings.show())
 }
 
 /// All turns.

@@ -9,6 +9,7 @@ use super::super::error::CliError;
 use super::super::generation::Length;
 use super::super::prompt;
 use super::error::ChatError;
+use super::load_settings;
 use crate::generate::{Grammar, SamplerOptions, Thinking};
 use crate::text::TemplateVariables;
 
@@ -25,6 +26,8 @@ pub(super) struct Settings {
     pub(super) loop_guard: bool,
     /// Say after each answer how long it took.
     pub(super) stats: bool,
+    /// Break lines of answers between words, on a terminal.
+    pub(super) wrap: bool,
     /// What answers may be.
     pub(super) form: Option<Form>,
     /// Variables of the chat template.
@@ -33,8 +36,8 @@ pub(super) struct Settings {
     pub(super) think: Option<Thinking>,
 }
 
-/// Names of the settings.
-pub(super) const NAMES: [&str; 13] = [
+/// Names of the settings; those of [`super::load_settings`] follow them.
+pub(super) const NAMES: [&str; 14] = [
     "temp",
     "top_k",
     "top_p",
@@ -45,27 +48,29 @@ pub(super) const NAMES: [&str; 13] = [
     "stop",
     "loop_guard",
     "stats",
+    "wrap",
     "answer",
     "template_var",
     "think",
 ];
 
 impl Settings {
-    /// Changes a setting to what `text` says, `NAME VALUE`; on an error nothing is changed.
+    /// Changes a setting to what `text` says, `NAME VALUE`, or back to that of `start`, `NAME default`; on an error
+    /// nothing is changed.
     ///
     /// # Errors
     /// If there is no such setting, it cannot have this value, or a file that it names cannot be read.
-    pub(super) fn set(&mut self, text: &str) -> Result<(), CliError> {
-        let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-        let name = name.replace('-', "_");
+    pub(super) fn set(&mut self, text: &str, start: &Settings) -> Result<(), CliError> {
+        let (name, value) = split(text);
         let Some(&name) = NAMES.iter().find(|known| **known == name) else {
-            return Err(ChatError::UnknownSetting {
-                found: name.chars().take(32).collect(),
-                known: NAMES.join(", "),
-            }
-            .into());
+            let known = NAMES.iter().chain(&load_settings::NAMES).copied().collect::<Vec<_>>().join(", ");
+            return Err(ChatError::UnknownSetting { found: name.chars().take(32).collect(), known }.into());
         };
-        let (value, mut changed) = (value.trim(), self.clone());
+        if value == "default" {
+            self.reset(name, start);
+            return Ok(());
+        }
+        let mut changed = self.clone();
         let bad = |expected| ChatError::BadSetting { setting: name, found: value.to_owned(), expected };
         match name {
             "temp" => {
@@ -89,10 +94,10 @@ impl Settings {
             "stats" => changed.stats = switch(value).ok_or(bad("on or off"))?,
             "think" => {
                 let think = Thinking::named(value);
-                let is_known = think.is_some() || value == "default";
-                changed.think = is_known.then_some(think).ok_or(bad("on, off, hide or default"))?;
+                changed.think = think.is_some().then_some(think).ok_or(bad("on, off, hide or default"))?;
                 changed.variables.set_thinking(think.map(Thinking::is_asked));
             }
+            "wrap" => changed.wrap = switch(value).ok_or(bad("on or off"))?,
             "template_var" if value == "none" => {
                 let thinking = changed.variables.thinking();
                 changed.variables = TemplateVariables::default();
@@ -114,12 +119,43 @@ impl Settings {
         Ok(())
     }
 
+    /// Takes the setting of this name from `start`.
+    fn reset(&mut self, name: &str, start: &Settings) {
+        let start = start.clone();
+        match name {
+            "temp" => {
+                self.sampler.temperature = start.sampler.temperature;
+                self.choice_temp = start.choice_temp;
+            }
+            "top_k" => self.sampler.top_k = start.sampler.top_k,
+            "top_p" => self.sampler.top_p = start.sampler.top_p,
+            "min_p" => self.sampler.min_p = start.sampler.min_p,
+            "repeat_penalty" => self.sampler.repeat_penalty = start.sampler.repeat_penalty,
+            "seed" => self.sampler.seed = start.sampler.seed,
+            "max_tokens" => self.length = start.length,
+            "stop" => self.stop = start.stop,
+            "loop_guard" => self.loop_guard = start.loop_guard,
+            "stats" => self.stats = start.stats,
+            "wrap" => self.wrap = start.wrap,
+            "template_var" => {
+                let thinking = self.variables.thinking();
+                self.variables = start.variables;
+                self.variables.set_thinking(thinking);
+            }
+            "think" => {
+                self.think = start.think;
+                self.variables.set_thinking(start.think.map(Thinking::is_asked));
+            }
+            _ => self.form = start.form,
+        }
+    }
+
     /// All settings, one a line.
     pub(super) fn show(&self) -> String {
         let SamplerOptions { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } = &self.sampler;
         let on = |on: bool| if on { "on" } else { "off" };
         let stop = if self.stop.is_empty() { "none".to_owned() } else { format!("{:?}", self.stop) };
-        let (loop_guard, stats) = (on(self.loop_guard), on(self.stats));
+        let (loop_guard, stats, wrap) = (on(self.loop_guard), on(self.stats), on(self.wrap));
         let answer = self.form.as_ref().map_or("any".to_owned(), |form| match form {
             Form::Calls(_) => "tools".to_owned(),
             Form::Choices(choices) => format!("choices {}", choices.join(",")),
@@ -140,12 +176,32 @@ impl Settings {
             &stop,
             &loop_guard,
             &stats,
+            &wrap,
             &answer,
             &variables,
             &think,
         ];
         let lines = NAMES.iter().zip(values).map(|(name, value)| format!("  {name:<15} {value}"));
         lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Name and value, as they were typed but for hyphens.
+pub(super) fn split(text: &str) -> (String, &str) {
+    let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (name.replace('-', "_"), value.trim())
+}
+
+/// Values that a setting often has, to be completed.
+pub(super) fn values(name: &str) -> &'static [&'static str] {
+    match name {
+        "loop_guard" | "stats" | "wrap" => &["on", "off", "default"],
+        "think" => &["on", "off", "hide", "default"],
+        "max_tokens" | "stop" | "template_var" => &["none", "default"],
+        "answer" => &["any", "schema", "regex", "grammar", "choices", "default"],
+        "kv" => &["f16", "q8_0", "default"],
+        "temp" => &["0", "0.7", "1", "default"],
+        _ => &["default"],
     }
 }
 
@@ -194,6 +250,7 @@ mod tests {
             stop: vec![],
             loop_guard: true,
             stats: false,
+            wrap: true,
             form: None,
             variables: TemplateVariables::default(),
             think: None,
@@ -202,7 +259,7 @@ mod tests {
 
     #[test]
     fn every_setting_can_be_changed_and_shown() {
-        let mut settings = settings();
+        let (mut settings, start) = (settings(), settings());
         for (name, value) in NAMES.iter().zip([
             "0.25",
             "7",
@@ -214,11 +271,12 @@ mod tests {
             "END",
             "off",
             "on",
+            "off",
             "choices a,b",
             "mood=\"calm\"",
             "hide",
         ]) {
-            settings.set(&format!("{name}  {value} ")).unwrap();
+            settings.set(&format!("{name}  {value} "), &start).unwrap();
             assert!(
                 settings.show().lines().any(|line| line.contains(name) && line.contains(value)),
                 "{name}"
@@ -227,19 +285,25 @@ mod tests {
         assert_eq!((settings.sampler.temperature, settings.sampler.seed), (0.25, 99));
         assert_eq!(settings.choice_temp, Some(0.25));
         assert_eq!((settings.length, settings.loop_guard, settings.stats), (Length::AtMost(12), false, true));
-        settings.set("max-tokens none").unwrap();
-        settings.set("stop none").unwrap();
-        settings.set("answer any").unwrap();
-        settings.set("template_var none").unwrap();
+        let changed = settings.clone();
+        for name in NAMES {
+            settings.set(&format!("{name} default"), &start).unwrap();
+        }
+        assert_eq!(settings.show(), start.show());
+        settings = changed;
+        settings.set("max-tokens none", &start).unwrap();
+        settings.set("stop none", &start).unwrap();
+        settings.set("answer any", &start).unwrap();
+        settings.set("template_var none", &start).unwrap();
         assert_eq!((settings.variables.names().count(), settings.variables.thinking()), (0, Some(true)));
-        settings.set("think default").unwrap();
+        settings.set("think default", &start).unwrap();
         assert!(settings.variables.is_empty() && settings.think.is_none());
         assert_eq!((settings.length, settings.stop.len(), settings.form), (Length::Full, 0, None));
     }
 
     #[test]
     fn wrong_values_change_nothing() {
-        let mut settings = settings();
+        let (mut settings, start) = (settings(), settings());
         let before = settings.show();
         for wrong in [
             "temp",
@@ -255,11 +319,11 @@ mod tests {
             "think loudly",
             "template_var messages=1",
         ] {
-            let error = settings.set(wrong).unwrap_err();
+            let error = settings.set(wrong, &start).unwrap_err();
             assert!(matches!(error, CliError::Chat(ChatError::BadSetting { .. })), "{wrong}");
         }
-        assert!(matches!(settings.set("answer schema /no/file"), Err(CliError::Read(_))));
-        assert!(settings.set("colour red").unwrap_err().to_string().contains("repeat_penalty"));
+        assert!(matches!(settings.set("answer schema /no/file", &start), Err(CliError::Read(_))));
+        assert!(settings.set("colour red", &start).unwrap_err().to_string().contains("repeat_penalty"));
         assert_eq!(settings.show(), before);
     }
 }

@@ -32,6 +32,7 @@ pub(super) use self::words::{Named, Words, named};
 
 use self::words::Taken;
 
+use super::args::with_continue;
 use super::error::CliError;
 use super::{Cli, config, output, preset};
 
@@ -40,7 +41,7 @@ use super::{Cli, config, output, preset};
 /// # Errors
 /// If a configuration file cannot be used, or the line makes no sense.
 pub(super) fn parse() -> Result<Cli, CliError> {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let arguments: Vec<OsString> = with_continue(std::env::args_os());
     let plain = command();
     let settings = config::settings(&plain);
     let layers = match config::layers(&settings) {

@@ -2,6 +2,7 @@
 
 mod report;
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,14 +13,16 @@ use super::constrain::{self, Form};
 use super::error::{CliError, Exit};
 use super::generation::{GenerationArgs, USUAL_TOKENS, answer_room};
 use super::input::PromptParts;
+use super::interrupt::{Interrupts, Signals};
 use super::load::{Loaded, Planned};
 use super::output::{self, Answer, note};
 use super::pretty::Indent;
+use super::session::{self, SessionArgs, SessionFile};
+use super::terminal::{DisplayArgs, Quiet};
 use super::thoughts::Thoughts;
-use super::{interrupt, session};
 use crate::generate::{
-    Choice, Conversation, FinishReason, Format, LogitFilter, MAX_LOGPROBS, Outcome, Request, SamplerOptions,
-    Thinking, save,
+    CancelHandle, Choice, Conversation, FinishReason, Format, LogitFilter, MAX_LOGPROBS, Origin, Outcome,
+    Request, SamplerOptions, Thinking,
 };
 use crate::text::MAX_MESSAGE_BYTES;
 
@@ -69,9 +72,8 @@ pub struct RunArgs {
     #[arg(long)]
     no_stdin: bool,
 
-    /// Go on with the session in this file, with all that was computed, and save it there at the end
-    #[arg(long, value_name = "FILE", env = "SMOLT_SESSION")]
-    session: Option<PathBuf>,
+    #[command(flatten)]
+    session: SessionArgs,
 
     /// Report times and memory on standard error
     #[arg(long)]
@@ -90,6 +92,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "0",
           value_parser = clap::value_parser!(u16).range(0..=MAX_LOGPROBS as i64))]
     logprobs: Option<u16>,
+
+    #[command(flatten)]
+    display: DisplayArgs,
 
     #[command(flatten)]
     pub(in crate::cli) generation: GenerationArgs,
@@ -118,8 +123,13 @@ impl RunArgs {
 
 /// Loads the model and answers the prompt.
 pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
+    let mut args = args.clone();
+    args.session.choose_model(&mut args.generation.model);
+    let args = &args;
+    args.display.apply();
     let form = args.generation.grammar.read()?;
     let prompt = args.read_prompt()?;
+    let signals = Signals::block();
     let started = Instant::now();
     let planned = args.generation.plan(&args.generation.model)?;
     let sampler = args.generation.sampler(&planned)?;
@@ -127,8 +137,12 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     let mut talk = Talk::open(args, &planned, form.as_ref(), &mut loaded)?;
     let tokens = talk.ask(args, prompt, &loaded)?;
     let seed = sampler.seed;
-    let answer = answer(args, &tokens, sampler, (form.as_ref(), &talk.format), &mut loaded)?;
+    let interrupts = Interrupts::new(false, signals)?;
+    let answer = interrupts.during(|cancel| {
+        answer(args, &tokens, sampler, (form.as_ref(), &talk.format), &mut loaded, cancel)
+    })?;
     let outcome = &answer.outcome;
+    let saved = talk.save(outcome, &mut loaded);
     let mut report = Report::new(&planned, &loaded, outcome, seed);
     if args.generation.prompting.think() == Some(Thinking::Hide) {
         report.reasoning = None;
@@ -149,22 +163,21 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     if args.stats {
         output::report(format_args!("statistics\n{}", report::stats(&report, &planned, &loaded)));
     }
-    if let Some(path) = &args.session {
-        talk.conversation.answer(outcome, &Arc::clone(loaded.session.tokenizer()))?;
-        let identity = session::identity(&planned, &loaded, &talk.format);
-        save(path, &identity, &talk.conversation, &mut loaded.session)?;
-    }
-    Ok(match (outcome.finish, outcome.whole) {
+    saved?;
+    let exit = match (outcome.finish, outcome.whole) {
         (FinishReason::Cancelled, _) => Exit::Interrupted,
         (_, false) => Exit::Unfinished,
         _ => Exit::Ok,
-    })
+    };
+    Ok(interrupts.ending().unwrap_or(exit))
 }
 
 /// What was said, and how it becomes a prompt.
 struct Talk {
     format: Format,
     conversation: Conversation,
+    /// Where it is kept, and what it is of.
+    file: Option<(SessionFile, Origin)>,
 }
 
 impl Talk {
@@ -180,15 +193,24 @@ impl Talk {
         if let Some(calling) = form.and_then(Form::calling) {
             format.tell(calling);
         }
-        let Some(path) = args.session.as_ref().filter(|path| path.exists()) else {
-            return Ok(Talk { format, conversation: Conversation::new(prompting.system()) });
-        };
-        let identity = session::identity(planned, loaded, &format);
-        let mut conversation = session::resume(path, &identity, loaded)?;
+        if !args.session.is_some() {
+            return Ok(Talk { format, conversation: Conversation::new(prompting.system()), file: None });
+        }
+        let origin = session::origin_of(&args.generation.model, planned, loaded, &format);
+        let (file, conversation) = args.session.open(&origin, &mut loaded.session)?;
+        let mut conversation = conversation.unwrap_or_default();
         if prompting.system().is_some() {
             conversation.set_system(prompting.system());
         }
-        Ok(Talk { format, conversation })
+        Ok(Talk { format, conversation, file: file.map(|file| (file, origin)) })
+    }
+
+    /// Keeps the answer, where a session was asked for.
+    fn save(&mut self, outcome: &Outcome, loaded: &mut Loaded) -> Result<(), CliError> {
+        let Some((mut file, origin)) = self.file.take() else { return Ok(()) };
+        self.conversation.answer(outcome, &Arc::clone(loaded.session.tokenizer()))?;
+        file.record(&self.conversation)?;
+        file.finish(&origin, &self.conversation, &mut loaded.session)
     }
 
     /// The tokens that ask.
@@ -210,6 +232,12 @@ fn note_end(args: &RunArgs, outcome: &Outcome, form: Option<&Form>) {
         }
         FinishReason::Context => note("the context is full; -c N gives a larger one"),
         FinishReason::Loop => note("the answer went in circles and was ended; --no-loop-guard lets it"),
+        FinishReason::Length if output::is_terminal() => {
+            note(format_args!(
+                "the answer was cut off after {} tokens; -n N allows more",
+                outcome.tokens.len()
+            ));
+        }
         _ => {}
     }
     constrain::note_unfinished(outcome, form);
@@ -231,8 +259,8 @@ fn answer(
     sampler: SamplerOptions,
     (form, format): (Option<&Form>, &Format),
     loaded: &mut Loaded,
+    cancel: &CancelHandle,
 ) -> Result<Answered, CliError> {
-    let cancel = interrupt::cancel_on_interrupt()?;
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let layout = format.layout(&tokenizer, form.and_then(Form::calling));
     let grammar = form.map(|form| form.grammar(format, &tokenizer)).transpose()?.flatten();
@@ -241,14 +269,17 @@ fn answer(
         None => None,
     };
     let draw = constrain::draw(args.generation.sampling.typed_temp(), sampler.seed);
+    let _quiet = (!args.json).then(|| Quiet::new(false));
+    let printed = RefCell::new(Answer::new(args.display.wraps()));
     let request = Request {
         max_tokens: args.generation.max_tokens(),
         sampler,
         stop: &args.generation.stop,
         logprobs: args.logprobs.map(usize::from),
-        cancel: Some(&cancel),
+        cancel: Some(cancel),
         lookup: args.generation.lookup.tokens(),
         loop_guard: args.generation.loop_guard(),
+        progress: Some(&|read, of| printed.borrow_mut().read(read, of)),
         filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
         layout: layout.as_ref(),
         ..Request::new(tokens)
@@ -256,13 +287,13 @@ fn answer(
     if let Some(Form::Choices(texts)) = form {
         let (outcome, choices) = loaded.session.choose(&request, texts, draw)?;
         if !args.json {
-            let mut printed = Answer::new();
+            let mut printed = printed.borrow_mut();
             printed.push(&outcome.text)?;
             printed.end_line()?;
         }
         return Ok(Answered { outcome, choices: Some(choices), tokens: vec![] });
     }
-    let (outcome, tokens) = stream(args, request, loaded)?;
+    let (outcome, tokens) = stream(args, request, loaded, &printed)?;
     if !args.json {
         output::write_calls(&outcome)?;
     }
@@ -273,18 +304,22 @@ fn stream(
     args: &RunArgs,
     request: Request<'_>,
     loaded: &mut Loaded,
+    printed: &RefCell<Answer>,
 ) -> Result<(Outcome, Vec<TokenReport>), CliError> {
     let tokenizer = Arc::clone(loaded.session.tokenizer());
-    let (mut printed, mut thoughts) = (Answer::new(), Thoughts::new(args.generation.prompting.think()));
+    let mut thoughts = Thoughts::new(args.generation.prompting.think());
     let (mut failure, mut tokens) = (None, vec![]);
     let mut indent = args.pretty.then(Indent::default);
     let outcome = loaded.session.generate(request, &mut |event| {
         tokens.extend(TokenReport::new(event, &tokenizer));
         if !args.json {
+            if !event.reasoning.is_empty() {
+                printed.borrow_mut().end_reading();
+            }
             thoughts.push(event.reasoning, event.text);
             failure = match &mut indent {
-                Some(indent) => printed.push(&indent.push(event.text)).err(),
-                None => printed.push(event.text).err(),
+                Some(indent) => printed.borrow_mut().push(&indent.push(event.text)).err(),
+                None => printed.borrow_mut().push(event.text).err(),
             };
         }
         if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -294,6 +329,7 @@ fn stream(
     }
     thoughts.finish();
     // An error before the answer has begun leaves standard output empty.
+    let mut printed = printed.borrow_mut();
     if !args.json && (outcome.is_ok() || printed.is_begun()) {
         printed.end_line()?;
     }

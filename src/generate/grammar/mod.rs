@@ -59,4 +59,4 @@ pub use self::constraint::Constraint;
 pub use self::error::GrammarError;
 pub(super) use self::error::shorten;
 pub(super) use self::schema::prepare_value;
-pub use self::vocabulary::planned_grammar_bytes;
+pub use self::vocabulary::{loaded_grammar_bytes, planned_grammar_bytes};

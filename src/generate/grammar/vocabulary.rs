@@ -34,11 +34,19 @@ const GRAMMAR_BYTES: u64 = 1 << 20;
 /// The largest is built from nodes of 20 bytes.
 pub fn planned_grammar_bytes(file: &GgufFile) -> u64 {
     let Ok(Some(texts)) = file.str_array(KEY_TOKENS) else { return 0 };
-    let mut texts: Vec<&str> = texts.iter_str().collect();
+    planned_bytes(texts.iter_str().map(str::as_bytes).collect())
+}
+
+/// The same of a model that is loaded, whose file may be gone.
+pub fn loaded_grammar_bytes(tokenizer: &Tokenizer) -> u64 {
+    planned_bytes((0..tokenizer.vocab_size() as u32).map(|id| tokenizer.piece(id)).collect())
+}
+
+fn planned_bytes(mut texts: Vec<&[u8]>) -> u64 {
     texts.sort_unstable();
-    let (mut bytes, mut nodes, mut last) = (0, 1, "");
+    let (mut bytes, mut nodes, mut last) = (0, 1, &[][..]);
     for text in &texts {
-        let shared = text.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
+        let shared = text.iter().zip(last).take_while(|(a, b)| a == b).count();
         bytes += text.len() as u64;
         nodes += (text.len() - shared).max(1) as u64;
         last = text;

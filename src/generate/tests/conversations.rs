@@ -85,7 +85,7 @@ fn taking_back_computes_nothing_again() {
     conversation.ask("Two");
     let (second, _) = answer(&mut session, &mut conversation, &template(), &[]);
     // Again: only the last token, whose logits are needed.
-    let message = conversation.undo().unwrap();
+    let message = conversation.undo().unwrap().user;
     assert_eq!(message, "Two");
     conversation.ask(message);
     let (again, fed) = answer(&mut session, &mut conversation, &template(), &[]);

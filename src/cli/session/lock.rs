@@ -1,0 +1,97 @@
+//! One process at a time talks in a session.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::SessionError;
+
+/// Bytes read of what the holder of a lock says about itself.
+const MAX_HOLDER: u64 = 200;
+
+/// A lock on a session, held until it is dropped or the process ends. It is a file beside the session, `.NAME.lock`,
+/// that says who holds it; a file that a killed process left locks nothing.
+#[derive(Debug)]
+pub(super) struct Lock {
+    /// Nothing where the file system has no locks.
+    _file: Option<File>,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Takes the lock of the session in the file `session`.
+    ///
+    /// # Errors
+    /// If another process has it, or the folder cannot be written.
+    pub(super) fn take(session: &Path) -> Result<Lock, SessionError> {
+        let fail = |source| SessionError::Lock { file: session.display().to_string(), source };
+        let path = path(session);
+        loop {
+            if path.symlink_metadata().is_ok_and(|data| !data.is_file()) {
+                return Err(fail(io::Error::other(format!("{} is not a file", path.display()))));
+            }
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&path).map_err(fail)?;
+            match file.try_lock() {
+                Ok(()) if !is_at(&file, &path) => {}
+                Ok(()) => {
+                    let _ = file.set_len(0).and_then(|()| write!(file, "{}", holder()));
+                    return Ok(Lock { _file: Some(file), path });
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let mut text = String::new();
+                    let _ = file.take(MAX_HOLDER).read_to_string(&mut text);
+                    let holder = if text.is_empty() { "another process".to_owned() } else { text };
+                    return Err(SessionError::InUse { file: session.display().to_string(), holder });
+                }
+                Err(TryLockError::Error(_)) => return Ok(Lock { _file: None, path }),
+            }
+        }
+    }
+
+    /// Whether a process has the lock of a session.
+    pub(super) fn is_taken(session: &Path) -> bool {
+        let file = File::open(path(session));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is held: who opened it before finds that it is gone, and makes another.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn path(session: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(session.file_name().unwrap_or_default());
+    name.push(".lock");
+    session.with_file_name(name)
+}
+
+/// What this process is.
+fn holder() -> String {
+    let words: Vec<String> = std::env::args().take(2).collect();
+    let name = words
+        .first()
+        .map(|program| Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned());
+    let command = [name, words.get(1).cloned()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    format!("process {} ({command})", std::process::id())
+}
+
+/// Whether the name still leads to the file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |data: fs::Metadata| (data.dev(), data.ino());
+    file.metadata().is_ok_and(|a| fs::symlink_metadata(path).is_ok_and(|b| id(a) == id(b)))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
