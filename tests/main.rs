@@ -35,5 +35,6 @@ mod store;
 #[cfg(unix)]
 mod terminal;
 mod texts;
+mod tools;
 mod trained;
 mod wrong_models;
