@@ -1,6 +1,5 @@
 //! What is given for a model and is none: each command says what it is and what to do.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use smolt::blocks::BlockType;
@@ -41,12 +40,11 @@ fn gguf(keys: &[(&str, &str)], tensor: &str) -> Vec<u8> {
     writer.to_vec("file", |_, out| out.write_all(&[0; 32])).unwrap()
 }
 
-#[test]
-fn other_files_are_named() {
-    let scratch = Scratch::new("wrong", "files");
+/// Files that are no models, by name, with parts of what is said of them.
+fn others() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
     let safetensors = [&64u64.to_le_bytes()[..], b"{\"w\":{\"dtype\":\"F32\",\"shape\":[1]}}"].concat();
     let swapped = [&b"GGUF"[..], &3u32.to_be_bytes(), &[0; 16]].concat();
-    let files: &[(&str, Vec<u8>, &[&str])] = &[
+    vec![
         ("model.safetensors", safetensors, &["safetensors", "smolt-quantize convert ."]),
         (
             "pytorch_model.bin",
@@ -98,8 +96,13 @@ fn other_files_are_named() {
             gguf(&[("general.architecture", "controlvector")], "direction.1"),
             &["control vector"],
         ),
-    ];
-    for (name, bytes, parts) in files {
+    ]
+}
+
+#[test]
+fn other_files_are_named() {
+    let scratch = Scratch::new("wrong", "files");
+    for (name, bytes, parts) in &others() {
         scratch.write(name, bytes);
         let is_gguf = GgufFile::from_vec("file", bytes.clone()).is_ok();
         for command in commands(name) {
@@ -218,7 +221,7 @@ fn numbers_below_zero_are_refused_as_values() {
 #[test]
 fn a_split_model_answers_as_the_whole() {
     let scratch = Scratch::new("wrong", "split");
-    let whole = PathBuf::from(repository("src/cli/demo.gguf"));
+    let whole = repository("src/cli/demo.gguf");
     let file = GgufFile::open(&whole).unwrap();
     let half = file.tensors().len() / 2;
     for (number, tensors) in [&file.tensors()[..half], &file.tensors()[half..]].into_iter().enumerate() {

@@ -69,7 +69,7 @@ fn of_folder(folder: &Path) -> Option<String> {
     }
     let models = models_in(folder);
     if let [first, ..] = models.as_slice() {
-        let names: Vec<String> = models.iter().take(MAX_NAMED).map(|name| name.clone()).collect();
+        let names: Vec<String> = models.iter().take(MAX_NAMED).cloned().collect();
         let more = if models.len() > MAX_NAMED { ", …" } else { "" };
         let path = folder.join(first);
         return Some(format!("it holds {}{more}; name one, e.g. -m {}", names.join(", "), path.display()));
