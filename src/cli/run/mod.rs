@@ -330,7 +330,8 @@ fn stream(
     thoughts.finish();
     // An error before the answer has begun leaves standard output empty.
     let mut printed = printed.borrow_mut();
-    if !args.json && (outcome.is_ok() || printed.is_begun()) {
+    let has_text = outcome.as_ref().is_ok_and(|outcome| outcome.tool_calls.is_empty());
+    if !args.json && (has_text || printed.is_begun()) {
         printed.end_line()?;
     }
     Ok((outcome?, tokens))
