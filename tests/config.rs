@@ -118,6 +118,7 @@ fn every_key_is_taken() {
             "template" => "'chatml'",
             "system" => "\"Be \\\"brief\\\".\"",
             "session" => "'kiosk.session'",
+            "color" => "'never'",
             key if key.starts_with("no_") => "true",
             "temp" | "top_p" | "min_p" | "repeat_penalty" => "0.5",
             "context" => "0x100",

@@ -171,13 +171,6 @@ impl Interrupts {
         [Exit::Interrupted, Exit::Terminated, Exit::HungUp].into_iter().find(|exit| *exit as i32 == asked)
     }
 
-    /// Waits for the end, where [`Interrupts::at_end`]'s work leads to it.
-    pub(super) fn leave_if_asked(&self) {
-        while self.ending().is_some() {
-            std::thread::park();
-        }
-    }
-
     /// Calls `answer` with the handle that Ctrl-C cancels.
     pub(super) fn during<T>(&self, answer: impl FnOnce(&CancelHandle) -> T) -> T {
         let shared = &self.0;

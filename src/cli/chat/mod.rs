@@ -184,8 +184,7 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
         }
     });
     let exit = converse(args, &chat, &mut console);
-    let mut parts = chat.parts();
-    parts.talk.interrupts.leave_if_asked();
+    let mut parts = chat.parts_to_talk();
     // What was said is saved however it ends.
     let finished = parts.finish();
     let exit = exit?;
@@ -231,6 +230,18 @@ fn begin(
 impl Chat {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The parts, for more talk. Once the process was asked to end there is none: who saves has them, and ends it.
+    fn parts_to_talk(&self) -> MutexGuard<'_, Parts> {
+        let parts = self.parts();
+        if parts.talk.interrupts.ending().is_none() {
+            return parts;
+        }
+        drop(parts);
+        loop {
+            std::thread::park();
+        }
     }
 }
 
@@ -321,8 +332,7 @@ fn converse(args: &ChatArgs, chat: &Chat, console: &mut Console) -> Result<Exit,
     let mut interrupted = false;
     loop {
         let read = console.read();
-        let mut parts = chat.parts();
-        parts.talk.interrupts.leave_if_asked();
+        let mut parts = chat.parts_to_talk();
         let was_interrupted = std::mem::replace(&mut interrupted, matches!(read, Ok(Read::Interrupted)));
         let (result, is_message) = match read {
             Ok(Read::End) => return Ok(Exit::Ok),
