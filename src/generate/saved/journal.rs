@@ -169,9 +169,9 @@ pub(super) fn read(
         found.add(&record);
         if found.finish() != u64::from_le_bytes(sum) {
             // A file system may have given the file its length, but not all of its bytes.
-            let last = [sum[7]].map(Ok);
-            let rest = from.bytes().chain(last).try_fold(0, |any, byte| byte.map(|byte| any | byte));
-            if rest.map_err(fail)? == 0 {
+            let mut rest = vec![];
+            from.take(remaining).read_to_end(&mut rest).map_err(fail)?;
+            if sum[7] == 0 && rest.iter().all(|byte| *byte == 0) {
                 break;
             }
             return Err(damaged());
