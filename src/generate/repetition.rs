@@ -228,7 +228,7 @@ mod tests {
         let lines = text.replace(". ", "\n  ");
         assert!(cut(&lines).unwrap().ends_with("know\n"));
         let short: String =
-            ('a'..'z').map(|c| format!("{{\n  {c} of {c}{c}\n}}\n\n| yes | no |\n")).collect();
+            ('a'..='z').map(|c| format!("{{\n  {c} of {c}{c}\n}}\n\n| yes | no |\n")).collect();
         assert_eq!(cut(&short), None, "short lines");
     }
 
