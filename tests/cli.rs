@@ -517,7 +517,7 @@ fn unreadable_models() {
     for command in [&["run", "Hi", "-m"][..], &["plan", "-m"][..], &["tokenize", "-m"][..]] {
         let with = |path: &Path| smolt(&[command, &[path.to_str().unwrap()]].concat(), b"");
         with(&missing).failed(3, &["missing.gguf", "no such file"]);
-        with(&folder.0).failed(3, &["directory"]);
+        with(&folder.0).failed(3, &["is a folder"]);
         std::fs::write(&path, b"").unwrap();
         with(&path).failed(3, &["empty"]);
         std::fs::write(&path, b"MZ\x90\x00 this is something else").unwrap();

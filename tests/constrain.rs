@@ -39,7 +39,7 @@ fn text(bytes: &[u8]) -> &str {
 fn answer(args: &[&str]) -> String {
     let output = run(args);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    text(&output.stdout).to_owned()
+    text(&output.stdout).strip_suffix('\n').expect("an answer ends its line").to_owned()
 }
 
 #[track_caller]
@@ -114,7 +114,7 @@ fn what_cannot_be_followed_is_wrong_usage() {
     fails(&["--schema", unsupported.path()], "not at #/properties/a is not supported");
     fails(&["--schema", "no-such-file"], "no-such-file: no such file");
     fails(&["--regex", "("], "regular expression");
-    fails(&["--regex", "a", "--choices", "b"], "do not go together");
+    fails(&["--regex", "a", "--choices", "b"], "--regex cannot be used with --choices");
     fails(&["--choices", "a,,b"], "choice 2");
     let long = Temporary::new("long", &"a".repeat(300_000));
     fails(&["--grammar", long.path()], "at most 65536");

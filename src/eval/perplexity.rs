@@ -344,8 +344,8 @@ mod tests {
         assert!(fail(15, 8, None).contains("15 tokens, 16 are needed"));
         assert!(fail(0, 8, None).contains("0 tokens"));
         assert!(fail(100, 2, None).contains("at least 3"));
-        assert!(fail(100, usize::MAX, None).contains("longer text"));
-        assert!(fail(100, 8, Some(0)).contains("--chunks"));
+        assert!(fail(100, usize::MAX, None).contains("are needed for chunks of"));
+        assert!(fail(100, 8, Some(0)).contains("no chunks"));
         let foreign = corpus([1, 2, 3, 4, 5, 6, 7, 10, 1, 1, 1, 1, 1, 1, 1, 1], None);
         let error = measure(&mut fake, &foreign, options(8)).unwrap_err();
         assert!(matches!(error, EvalError::Model(ModelError::TokenOutOfRange { token: 10, vocab: VOCAB })));

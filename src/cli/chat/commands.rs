@@ -130,7 +130,7 @@ mod tests {
             other => panic!("{other}"),
         };
         assert_eq!(near("/hlep"), Some("help"));
-        assert_eq!(near("/cont"), Some("context"));
+        assert_eq!(near("/contex"), Some("context"));
         assert_eq!(near("/sav file"), Some("save"));
         assert_eq!(near("/xyzzyxyzzy"), None);
         assert_eq!(near("/"), None);
