@@ -568,7 +568,7 @@ fn damaged_block_scales() {
 fn long_answer(model: &Path) -> (Child, Vec<u8>) {
     let model = model.to_str().unwrap();
     let mut child =
-        command(&["run", "-m", model, "--temp", "0", "-c", "300000", "-t", "1", "--no-loop-guard", "Hi"])
+        command(&["run", "-m", model, "--temp", "0", "-c", "300000", "-n", "none", "-t", "1", "--no-loop-guard", "Hi"])
             .spawn()
             .unwrap();
     let mut first = vec![0; 10];

@@ -117,7 +117,7 @@ fn what_cannot_be_followed_is_wrong_usage() {
     fails(&["--regex", "a", "--choices", "b"], "--regex cannot be used with --choices");
     fails(&["--choices", "a,,b"], "choice 2");
     let long = Temporary::new("long", &"a".repeat(300_000));
-    fails(&["--grammar", long.path()], "at most 65536");
+    fails(&["--grammar", long.path()], "longer than 262144 bytes");
 }
 
 #[test]

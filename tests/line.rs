@@ -210,7 +210,7 @@ fn mistakes_name_the_option_the_value_and_what_was_expected() {
         (&["run", "-n", "-1", "x"], &["--max-tokens", "whole number", "\"-1\"", "none"]),
         (&["run", "-t", "-1", "x"], &["--threads", "from 1 to 256", "\"-1\""]),
         (&["run", "-t", "0", "x"], &["--threads", "from 1 to 256", "\"0\""]),
-        (&["run", "-c", "many", "x"], &["--context", "from 1 to 1048576", "\"many\""]),
+        (&["run", "--context", "many", "x"], &["--context", "from 1 to 1048576", "\"many\""]),
         (&["run", "--seed", "-1", "x"], &["--seed", "whole number", "\"-1\""]),
         (&["run", "--temp", "hot", "x"], &["--temp", "a number", "\"hot\""]),
         (&["run", "--temp", "-1", "x"], &["temperature", "-1", "0 to 10"]),

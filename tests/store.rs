@@ -949,8 +949,9 @@ fn a_person_sees_how_far_it_is_and_is_asked() {
     let (code, shown) = on_terminal(user.command(&["pull", "org/tiny"]), "n\n");
     assert_eq!(code, 0, "{shown}");
     assert!(shown.contains("\r\x1b[K  0 %  0 B of 1.5 MiB"), "{shown:?}");
-    let last = shown.rfind("\x1b[K").unwrap();
-    assert!(shown[last..].starts_with("\x1b[Ksmolt: org/tiny:tiny-Q4_0.gguf is installed"), "{shown:?}");
+    let plain = shown.replace("\x1b[2m", "").replace("\x1b[0m", "");
+    let last = plain.rfind("\x1b[K").unwrap();
+    assert!(plain[last..].starts_with("\x1b[Ksmolt: org/tiny:tiny-Q4_0.gguf is installed"), "{shown:?}");
 
     let (code, shown) = on_terminal(user.command(&["rm", "org/tiny"]), "n\n");
     assert!(

@@ -107,7 +107,7 @@ fn wrong_tools_are_wrong_usage() {
         (&["--tools", "held.json"], "not at #/properties/b"),
         (&["--tools", "tools.json", "--tool-choice", "open"], "there are: set_light, say, clock"),
         (&["--tool-choice", "auto"], "--tools"),
-        (&schema, "do not go together"),
+        (&schema, "--tools cannot be used with --regex"),
         (&["--tools", "tools.json", "--raw"], "no chat template"),
         (&["--template-var", "mood"], "NAME=VALUE"),
         (&["--template-var", "messages=1"], "belongs to the conversation"),
@@ -160,7 +160,7 @@ fn reasoning_is_apart_from_the_answer() {
         scratch.run(&[&own[..], options].concat())
     };
     let (code, stdout, stderr) = ask(&["--think", "on"]);
-    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+    assert_eq!((code, stdout.as_str()), (0, "\n"), "{stderr}");
     let answer: Value = serde_json::from_str(&ask(&["--json"]).1).unwrap();
     let reasoning = answer["reasoning"].as_str().unwrap();
     assert!(!reasoning.is_empty() && stderr.contains(reasoning), "{stderr} {reasoning}");

@@ -202,12 +202,12 @@ fn an_empty_variable_counts_as_none() {
 fn numbers_below_zero_are_refused_as_values() {
     let scratch = Scratch::new("wrong", "numbers");
     for (option, value, part) in [
-        ("-n", "-1", "expected a whole number, 0 or more"),
-        ("--max-tokens", "-1", "expected a whole number, 0 or more"),
+        ("-n", "-1", "expected a whole number or none"),
+        ("--max-tokens", "-1", "expected a whole number or none"),
         ("-n", "x", "expected a whole number"),
         ("-n", "99999999999999999999999", "99999999999999999999999"),
-        ("-c", "-5", "'-5'"),
-        ("-t", "-2", "'-2'"),
+        ("-c", "-5", "\"-5\""),
+        ("-t", "-2", "\"-2\""),
         ("--temp", "-1", "-1"),
         ("--seed", "-1", "expected a whole number, 0 or more"),
         ("--top-p", "much", "expected a number"),

@@ -57,7 +57,8 @@ impl Progress {
         }
         // A line that is broken could not be taken away.
         let room = terminal::width().map_or(usize::MAX, |width| width.saturating_sub(1));
-        let line: String = self.what.chars().chain(line.trim_start().chars()).take(room).collect();
+        let line = if self.what.is_empty() { &line } else { line.trim_start() };
+        let line: String = self.what.chars().chain(line.chars()).take(room).collect();
         let _ = io::stderr().write_all(format!("\r\x1b[K{line}").as_bytes());
         self.shown = true;
     }
