@@ -166,7 +166,7 @@ fn reasoning_is_apart_from_the_answer() {
     assert!(!reasoning.is_empty() && stderr.contains(reasoning), "{stderr} {reasoning}");
     assert_eq!((&answer["text"], &answer["finish_reason"]), (&json!(""), &json!("length")));
     let (_, stdout, stderr) = ask(&["--think", "hide"]);
-    assert!(stdout.is_empty() && !stderr.contains(reasoning), "{stderr}");
+    assert!(stdout == "\n" && !stderr.contains(reasoning), "{stderr}");
     let hidden: Value = serde_json::from_str(&ask(&["--json", "--think", "hide"]).1).unwrap();
     assert!(hidden.get("reasoning").is_none(), "{hidden}");
     let off: Value = serde_json::from_str(&ask(&["--json", "--think", "off"]).1).unwrap();
