@@ -567,10 +567,23 @@ fn damaged_block_scales() {
 /// Starts an answer that takes long and reads its first bytes.
 fn long_answer(model: &Path) -> (Child, Vec<u8>) {
     let model = model.to_str().unwrap();
-    let mut child =
-        command(&["run", "-m", model, "--temp", "0", "-c", "300000", "-n", "none", "-t", "1", "--no-loop-guard", "Hi"])
-            .spawn()
-            .unwrap();
+    let mut child = command(&[
+        "run",
+        "-m",
+        model,
+        "--temp",
+        "0",
+        "-c",
+        "300000",
+        "-n",
+        "none",
+        "-t",
+        "1",
+        "--no-loop-guard",
+        "Hi",
+    ])
+    .spawn()
+    .unwrap();
     let mut first = vec![0; 10];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
     (child, first)

@@ -151,7 +151,9 @@ fn a_killed_evaluation_goes_on() {
     for round in 0..KILLS {
         scratch.kill(&arguments, time, round);
         let part = std::fs::read(scratch.folder.join("part")).unwrap_or_default();
-        assert!(whole.as_bytes().starts_with(&part));
+        let same = whole.bytes().zip(&part).take_while(|(a, b)| a == *b).count();
+        let differing = String::from_utf8_lossy(&part[same.saturating_sub(200)..]);
+        assert_eq!(same, part.len(), "round {round}: {differing:.2000}");
         stopped += usize::from(!part.is_empty() && part.len() < whole.len());
         if round % 3 == 2 {
             assert_eq!(scratch.out(&arguments), expected);

@@ -121,8 +121,9 @@ pub(super) fn with_continue(words: impl Iterator<Item = OsString>) -> Vec<OsStri
     if !words.get(1).is_some_and(|command| command == "run" || command == "chat") {
         return words;
     }
-    let is_number =
-        |word: &OsString| word.to_str().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_number = |word: &OsString| {
+        word.to_str().is_some_and(|word| word.parse::<f64>().is_ok() || word.starts_with("0x"))
+    };
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
     for at in 2..end {
         if words[at] == "-c" && !words.get(at + 1).is_some_and(is_number) {
