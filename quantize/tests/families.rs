@@ -47,6 +47,9 @@ fixtures! {
     opt opt_post_norm phi qwen2 qwen3 smollm3 stablelm
 }
 
+/// Classes whose models become those of another class with the same weights, which tests/convert/hybrid.rs compares.
+const WITHOUT_FIXTURE: [&str; 1] = ["GraniteMoeHybridForCausalLM"];
+
 #[test]
 fn every_family_has_a_fixture_and_a_runtime() {
     let mut folders: Vec<String> = std::fs::read_dir(root())
@@ -66,7 +69,7 @@ fn every_family_has_a_fixture_and_a_runtime() {
         .collect();
     let mut faults = Vec::new();
     for (class, architecture) in classes() {
-        if !of_fixtures.iter().any(|found| found == class) {
+        if !of_fixtures.iter().any(|found| found == class) && !WITHOUT_FIXTURE.contains(&class) {
             faults.push(format!("{class} has no fixture"));
         }
         if !FAMILIES.iter().any(|family| family.architecture == architecture) {
