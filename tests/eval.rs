@@ -151,9 +151,14 @@ fn a_killed_evaluation_goes_on() {
     for round in 0..KILLS {
         scratch.kill(&arguments, time, round);
         let part = std::fs::read(scratch.folder.join("part")).unwrap_or_default();
-        let same = whole.bytes().zip(&part).take_while(|(a, b)| a == *b).count();
-        let differing = String::from_utf8_lossy(&part[same.saturating_sub(200)..]);
-        assert_eq!(same, part.len(), "round {round}: {differing:.2000}");
+        // A document with several filters, killed between their lines, is asked and written again; the last line may be cut.
+        let mut lines = part.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        assert!(
+            lines.all(|line| whole
+                .as_bytes()
+                .split_inclusive(|byte| *byte == b'\n')
+                .any(|known| known == line))
+        );
         stopped += usize::from(!part.is_empty() && part.len() < whole.len());
         if round % 3 == 2 {
             assert_eq!(scratch.out(&arguments), expected);
