@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use super::error::CliError;
-use super::nearest::nearest;
 use crate::eval::EvalError;
 use crate::files::Kind;
 use crate::generate::GenerateError;
 use crate::gguf::GgufError;
 use crate::model::ModelError;
 use crate::store::{HubName, Store, StoreError};
-use crate::text::TextError;
+use crate::text::{TextError, nearest};
 
 /// Most files of a folder that are named.
 const MAX_NAMED: usize = 5;

@@ -58,7 +58,6 @@ mod list;
 mod load;
 mod memory;
 mod models;
-mod nearest;
 mod output;
 mod pack;
 mod perplexity;

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::text::nearest;
+
 /// Characters of a value that a message shows.
 const SHOWN_CHARS: usize = 60;
 /// Characters before a mistake that a message shows.
@@ -236,10 +238,8 @@ impl Keys {
     pub(in crate::eval) fn finish(self, hints: &[(&str, &str)]) -> Result<(), KeyError> {
         let Some(key) = self.map.keys().next() else { return Ok(()) };
         let hint = hints.iter().find(|(name, _)| name == key).map(|(_, hint)| (*hint).to_owned());
-        let similar = || {
-            let nearest = self.known.iter().map(|known| (distance(known, key), *known)).min()?;
-            (nearest.0 <= 2 && nearest.0 < key.len()).then(|| format!("did you mean {:?}?", nearest.1))
-        };
+        let similar =
+            || nearest(key, self.known.iter().copied()).map(|known| format!("did you mean {known:?}?"));
         Err(KeyError::Unknown { key: self.path(&format!("{key:?}")), hint: hint.or_else(similar) })
     }
 }
@@ -320,21 +320,6 @@ impl Field {
     }
 }
 
-/// Insertions, deletions and replacements from one name to the other (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            let least = replaced.min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], least);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,14 +376,5 @@ mod tests {
             parse(r#"{"é": [1, -1, 0.5, true, null]}"#).unwrap(),
             json!({"é": [1, -1, 0.5, true, null]})
         );
-    }
-
-    #[test]
-    fn distances_by_hand() {
-        for (a, b, expected) in
-            [("", "ab", 2), ("top_p", "top_k", 1), ("kitten", "sitting", 3), ("a", "a", 0)]
-        {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
     }
 }

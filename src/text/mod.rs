@@ -14,6 +14,7 @@
 //! detok       Detokenizer: streaming, never splits a character
 //! stored      the chat templates of a file
 //! template    chat templates, in which user text stays text
+//! nearest     what a misspelt word may have meant
 //! plan        memory of a tokenizer, from the header
 //! error       everything that can be wrong
 //! ```
@@ -34,6 +35,7 @@ mod bpe;
 mod detok;
 mod error;
 mod kinds;
+mod nearest;
 mod normal;
 mod plan;
 mod pre;
@@ -51,6 +53,7 @@ pub use self::bpe::BYTE_CHARS;
 pub use self::detok::Detokenizer;
 pub use self::error::TextError;
 pub use self::kinds::TextWarning;
+pub use self::nearest::nearest;
 pub use self::plan::planned_bytes;
 pub use self::template::{
     BUILTIN_TEMPLATES, ChatTemplate, DocumentTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, MAX_VARIABLES,

@@ -1,7 +1,7 @@
 //! The commands of a chat, as data.
 
-use super::super::nearest::nearest;
 use super::error::ChatError;
+use crate::text::nearest;
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What a misspelt word may have meant.
 
-/// The name that is most like `found`, if it is like it: with few other letters, or one that `found` is the start of.
-pub(super) fn nearest<'a>(found: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// Finds the name that is most like `found`, if it is like it: with few other letters, or one that `found` is the start of.
+pub fn nearest<'a>(found: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let close = |name: &&str| {
         if name.starts_with(found) && !found.is_empty() { 1 } else { distance(found, name) }
     };
@@ -24,4 +24,28 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_by_hand() {
+        for (a, b, expected) in
+            [("", "ab", 2), ("top_p", "top_k", 1), ("kitten", "sitting", 3), ("a", "a", 0)]
+        {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn what_is_like_nothing_means_nothing() {
+        let near = |found| nearest(found, ["temperature", "top_k", "stop"].into_iter());
+        assert_eq!(
+            (near("tempe"), near("top_p"), near("stpo")),
+            (Some("temperature"), Some("top_k"), Some("stop"))
+        );
+        assert_eq!((near("messages"), near("")), (None, None));
+    }
 }
