@@ -78,7 +78,20 @@ pub enum QuantizeError {
     Stdout(#[source] io::Error),
 }
 
+/// What to do with a folder where a GGUF file is expected.
+pub(crate) const FOLDER: &str =
+    "name a GGUF file in it; smolt-quantize convert FOLDER OUT.gguf makes one of a published model";
+
 impl QuantizeError {
+    /// What to do next, where the message does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Input(GgufError::IsDirectory { .. }) => Some(FOLDER),
+            Self::Compare(error) => error.hint(),
+            _ => None,
+        }
+    }
+
     /// Exit code of the command: 2 for wrong usage, 3 for an input that is missing or unreadable, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {

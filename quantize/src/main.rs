@@ -9,8 +9,11 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = error.exit_code();
+            let (code, hint) = (error.exit_code(), error.hint());
             eprintln!("error: {:#}", anyhow::Error::new(error));
+            if let Some(hint) = hint {
+                eprintln!("hint: {hint}");
+            }
             ExitCode::from(code)
         }
     }

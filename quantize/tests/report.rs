@@ -345,9 +345,9 @@ fn texts_that_cannot_be_read_exit_with_2() {
     for (text, more, expected) in [
         (&missing, [].as_slice(), "missing.txt"),
         (&binary, &[], "binary.txt"),
-        (&short, &[], "are needed for chunks of"),
-        (&files.text, &["-c", "2"], "too short, at least"),
-        (&files.text, &["--chunks", "0"], "chunks"),
+        (&short, &[], "a longer text with --text, or a smaller -c"),
+        (&files.text, &["-c", "2"], "choose a larger -c"),
+        (&files.text, &["--chunks", "0"], "--chunks must be at least 1"),
     ] {
         let refused = report(&pair, text, more);
         assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{}", refused.stderr);

@@ -4,11 +4,13 @@ use std::io;
 
 use smolt::eval::EvalError;
 use smolt::files::ReadError;
+use smolt::gguf::GgufError;
 use smolt::kernels::KernelError;
 use smolt::model::ModelError;
 use smolt::text::TextError;
 
 use crate::QuantizeError;
+use crate::error::FOLDER;
 
 /// Errors of a comparison.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,25 @@ pub enum CompareError {
 }
 
 impl CompareError {
+    /// What to do next, where the message does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Measure(EvalError::TextTooShort { .. }) => {
+                Some("give a longer text with --text, or a smaller -c")
+            }
+            Self::Measure(EvalError::ChunkTooShort { .. }) => Some("choose a larger -c"),
+            Self::Measure(EvalError::NoChunks) => Some("--chunks must be at least 1"),
+            Self::Measure(EvalError::Alloc(_)) => Some("use a smaller -c"),
+            Self::Model(error) | Self::Measure(EvalError::Model(error)) => match error {
+                ModelError::ContextSize { .. } => Some("choose another context with -c"),
+                ModelError::ContextFull { .. } | ModelError::Alloc(_) => Some("use a smaller -c"),
+                ModelError::Gguf(GgufError::IsDirectory { .. }) => Some(FOLDER),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Exit code of the command: 2 for wrong usage, 3 for a model that cannot be read or run, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
