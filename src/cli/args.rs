@@ -118,7 +118,8 @@ impl ResourceArgs {
 /// The words of a command line in which `-c` without a number is `--continue`, for commands that can go on with a session.
 pub(super) fn with_continue(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.collect();
-    if !words.get(1).is_some_and(|command| command == "run" || command == "chat") {
+    let command = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    if !command.is_some_and(|command| command == "run" || command == "chat") {
         return words;
     }
     let is_number = |word: &OsString| {
@@ -141,6 +142,8 @@ mod tests {
     fn c_without_a_number_continues() {
         for (line, expected) in [
             ("smolt chat -c", "smolt chat --continue"),
+            ("smolt -q run -c and then?", "smolt -q run --continue and then?"),
+            ("smolt run -c -5 Hello", "smolt run -c -5 Hello"),
             ("smolt chat -c -m a.gguf", "smolt chat --continue -m a.gguf"),
             ("smolt run -c and then?", "smolt run --continue and then?"),
             ("smolt run -c 512 Hello", "smolt run -c 512 Hello"),

@@ -1,5 +1,7 @@
 //! The commands and their options, with what is the same for all of them.
 
+use std::ffi::OsString;
+
 use clap::{Arg, Command, CommandFactory};
 
 use super::super::Cli;
@@ -22,6 +24,17 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
 /// All commands.
 pub(in crate::cli) fn command() -> Command {
     all(Cli::command())
+}
+
+/// All commands, of which only the one that was typed is shaped: shaping all takes longer than reading the line.
+pub(super) fn command_of(arguments: &[OsString]) -> Command {
+    let command = Cli::command();
+    let mut words = arguments.iter().skip(1).filter(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let typed = words.next().and_then(|word| command.find_subcommand(word));
+    match typed.map(|typed| typed.get_name().to_owned()) {
+        Some(name) => help::explained(command.mut_args(shaped)).mut_subcommand(name, all),
+        None => all(command),
+    }
 }
 
 fn all(command: Command) -> Command {

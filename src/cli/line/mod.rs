@@ -28,8 +28,9 @@ use clap::{ArgMatches, Command, FromArgMatches};
 pub(super) use self::declare::command;
 pub use self::usage::UsageError;
 pub(super) use self::value::{is_number, is_switch, refusal};
-pub(super) use self::words::{Named, Words, named};
+pub(super) use self::words::{Named, Words, named, settle_demo};
 
+use self::declare::command_of;
 use self::words::Taken;
 
 use super::args::with_continue;
@@ -42,7 +43,7 @@ use super::{Cli, config, output, preset};
 /// If a configuration file cannot be used, or the line makes no sense.
 pub(super) fn parse() -> Result<Cli, CliError> {
     let arguments: Vec<OsString> = with_continue(std::env::args_os());
-    let plain = command();
+    let plain = command_of(&arguments);
     let settings = config::settings(&plain);
     let layers = match config::layers(&settings) {
         Ok(layers) => layers,
@@ -65,7 +66,7 @@ pub(super) fn parse() -> Result<Cli, CliError> {
     if let Some(preset) = &preset {
         // What is typed wins over what the preset says: it is read again.
         drop(configured);
-        let anew = config::with_preset(config::configured(command(), &layers), &preset.layer);
+        let anew = config::with_preset(config::configured(command_of(&arguments), &layers), &preset.layer);
         line = Line::read(&mut config::without_empty(anew), &arguments)?;
     }
     let Line { mut cli, matches, word } = line;
@@ -76,7 +77,7 @@ pub(super) fn parse() -> Result<Cli, CliError> {
         if let Some(preset) = preset {
             model.model = Some(preset.model.into());
         }
-        words::settle_demo(model);
+        settle_demo(model);
     }
     Ok(cli)
 }

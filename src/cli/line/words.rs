@@ -130,7 +130,7 @@ impl Taken {
 }
 
 /// `demo` is the built-in model, unless something else is called so.
-pub(super) fn settle_demo(model: &mut ModelArgs) {
+pub(in crate::cli) fn settle_demo(model: &mut ModelArgs) {
     let is_demo = |name: &PathBuf| name == Path::new(demo::SHORT) && named(name) == Some(Named::Demo);
     model.model.take_if(|name| is_demo(name));
 }
