@@ -24,6 +24,7 @@ mod memory;
 mod pack;
 mod perplexity;
 mod preset;
+#[cfg(unix)]
 mod readme;
 mod run;
 #[cfg(unix)]

@@ -113,7 +113,7 @@ const NOT_RUN_HERE: &[&str] = &[
 ];
 
 /// Commands with a model that `smolt pull` fetched.
-const WITH_PULLED: &[&str] = &["smolt pull", "-m small", "show small", "--yes small"];
+const WITH_PULLED: &[&str] = &["smolt pull", "--yes small"];
 
 /// What README.md calls `smollm2.gguf`.
 fn real_model() -> Option<PathBuf> {
@@ -149,8 +149,6 @@ impl Shell {
         std::fs::create_dir_all(&folder).unwrap();
         let smolt = PathBuf::from(env!("CARGO_BIN_EXE_smolt"));
         let path = format!("{}:{}", smolt.parent().unwrap().display(), std::env::var("PATH").unwrap());
-        // README's examples name files of the user's.
-        std::fs::write(folder.join("letter.txt"), "Turn on the kitchen lights, please. ".repeat(10)).unwrap();
         for (from, to) in [
             ("tests/data/demo/demo-f16.gguf", "original.gguf"),
             ("tests/data/demo/demo-calibration.txt", "text.txt"),
