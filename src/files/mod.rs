@@ -29,4 +29,4 @@ pub use self::kind::{KIND_BYTES, Kind};
 pub use self::lines::{Line, Lines};
 pub use self::open::open;
 pub use self::text::{ReadError, read_text, read_text_from, read_text_if_there, without_mark};
-pub use self::write::{Access, NewFile, WriteError, sync_name, write_stream, write_whole};
+pub use self::write::{Access, NewFile, WriteError, leads_to, sync_name, write_stream, write_whole};

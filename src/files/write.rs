@@ -201,7 +201,7 @@ fn create(target: &Path, stem: &OsStr, access: Access) -> Result<(File, PathBuf)
             Ok(file) => {
                 // Where there are no locks leftovers stay too.
                 let _ = file.lock();
-                if is_still_there(&file, &path) {
+                if leads_to(&file, &path) {
                     return Ok((file, path));
                 }
             }
@@ -221,18 +221,19 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Whether the name still leads to the file: between its creation and its lock another process may have taken it for a
-/// leftover.
+/// Tells whether a name still leads to an open file: before its lock was held another process may have removed or
+/// replaced what the name leads to. Where the system does not tell, it does.
 #[cfg(unix)]
-fn is_still_there(file: &File, path: &Path) -> bool {
+pub fn leads_to(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |metadata: io::Result<fs::Metadata>| metadata.ok().map(|found| (found.dev(), found.ino()));
     let own = id(file.metadata());
-    own.is_some() && own == id(fs::symlink_metadata(path))
+    own.is_some() && own == id(fs::metadata(path))
 }
 
 #[cfg(not(unix))]
-fn is_still_there(_: &File, _: &Path) -> bool {
+/// Tells nothing: the system does not say what a name leads to.
+pub fn leads_to(_: &File, _: &Path) -> bool {
     true
 }
 

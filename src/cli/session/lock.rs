@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::SessionError;
+use crate::files::leads_to;
 
 /// Bytes read of what the holder of a lock says about itself.
 const MAX_HOLDER: u64 = 200;
@@ -36,7 +37,7 @@ impl Lock {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let mut file = options.open(&path).map_err(fail)?;
             match file.try_lock() {
-                Ok(()) if !is_at(&file, &path) => {}
+                Ok(()) if !leads_to(&file, &path) => {}
                 Ok(()) => {
                     let _ = file.set_len(0).and_then(|()| write!(file, "{}", holder()));
                     return Ok(Lock { _file: Some(file), path });
@@ -81,17 +82,4 @@ fn holder() -> String {
         .map(|program| Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned());
     let command = [name, words.get(1).cloned()].into_iter().flatten().collect::<Vec<_>>().join(" ");
     format!("process {} ({command})", std::process::id())
-}
-
-/// Whether the name still leads to the file.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |data: fs::Metadata| (data.dev(), data.ino());
-    file.metadata().is_ok_and(|a| fs::symlink_metadata(path).is_ok_and(|b| id(a) == id(b)))
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }

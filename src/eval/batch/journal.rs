@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::BatchError;
-use crate::files::{Access, write_stream};
+use crate::files::{Access, leads_to, write_stream};
 
 /// Longest line that is read of an output.
 const MAX_OUTPUT_LINE: u64 = 64 << 20;
@@ -280,26 +280,10 @@ fn locked(path: &Path, name: &str) -> Result<File, BatchError> {
             Err(TryLockError::Error(_)) => {}
         }
         // Another process may have put a finished file in its place before the lock was free.
-        if is_at(&file, path) {
+        if leads_to(&file, path) {
             return Ok(file);
         }
     }
-}
-
-/// Whether the path leads to the open file.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |found: fs::Metadata| (found.dev(), found.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(named)) => id(open) == id(named),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }
 
 fn bytes_of(mut file: &File, record: &Record) -> io::Result<Vec<u8>> {

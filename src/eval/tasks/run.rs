@@ -298,7 +298,7 @@ impl At<'_> {
     fn read(&self, line: &str) -> Result<Sample, TaskError> {
         Sample::parse(line).map_err(|message| TaskError::Sample {
             file: self.task.name.clone(),
-            line: self.index,
+            line: self.index + 1,
             message,
         })
     }
