@@ -83,6 +83,7 @@ fn a_killed_batch_goes_on() {
         }
     }
     eprintln!("{KILLS} kills, {stopped} of them between the first and the last line");
+    assert!(stopped > 0, "no kill fell between the first and the last line");
 }
 
 /// After its first answer a batch takes no more memory: a mebibyte at most, for prompts of all lengths.

@@ -214,6 +214,10 @@ fn shards_together_are_the_whole() {
         let [a, b, c] = order.map(|index| parts[index]);
         assert_eq!(scratch.out(&["--merge", a, b, c, "-o", "merged"]), expected);
         assert_eq!(scratch.read("merged"), scratch.read("whole"));
+        scratch.write("note", "A note of mine.\n");
+        let (code, _, stderr) = scratch.run(&["--merge", a, b, c, "-o", "note"]);
+        assert!(code == 2 && stderr.contains("note"), "{stderr}");
+        assert_eq!(scratch.read("note"), "A note of mine.\n");
     }
     for (files, message) in [
         (&["part0", "part2"][..], "are missing"),
@@ -422,11 +426,10 @@ fn an_interrupted_evaluation_goes_on() {
     let child = scratch.command(&with(&["-o", "part"])).spawn().unwrap();
     let path = scratch.folder.join("part");
     let begun = || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0);
-    for _ in 0..500 {
-        if begun() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    let start = Instant::now();
+    while !begun() {
+        assert!(start.elapsed() < Duration::from_secs(60), "a first line comes");
+        std::thread::sleep(Duration::from_millis(2));
     }
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());

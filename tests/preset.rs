@@ -255,6 +255,28 @@ fn a_wrong_file_is_named_by_file_line_and_key() {
     user.ok(&["preset", "rm", "--yes", "broken"]);
 }
 
+/// A default on a stick that is not plugged in is not forgotten because something else is removed.
+#[test]
+fn a_default_that_is_out_of_reach_stays() {
+    let user = User::new("away");
+    std::fs::copy(user.0.join("tiny.gguf"), user.0.join("away.gguf")).unwrap();
+    user.ok(&["use", "./away.gguf"]);
+    user.ok(&["preset", "save", "usual", "--temp", "1"]);
+    assert!(
+        user.ok(&["preset", "show", "usual"]).out.contains("away.gguf"),
+        "the default is kept as its model"
+    );
+    std::fs::rename(user.0.join("away.gguf"), user.0.join("elsewhere.gguf")).unwrap();
+    let done = user.ok(&["rm", "--yes", "small", "small"]);
+    assert!(!done.err.contains("default model"), "{}", done.err);
+    user.ok(&["preset", "rm", "--yes", "usual", "usual"]);
+    std::fs::rename(user.0.join("elsewhere.gguf"), user.0.join("away.gguf")).unwrap();
+    assert!(user.ok(&["use"]).out.contains("away.gguf"));
+    user.ok(&["alias", "small", "./away.gguf"]);
+    user.ok(&["use", "small"]);
+    assert!(user.ok(&["rm", "--yes", "small"]).err.contains("it was the default model"));
+}
+
 #[test]
 fn the_default_model_is_chosen_shown_and_given_up() {
     let user = User::new("default");

@@ -470,14 +470,17 @@ fn two_at_once_fetch_once() {
     let (server, model) = Server::with_model();
     let user = User::new("two", &server);
     let mut first = half_way(&user, &server, 100_000);
-    let second = user.command(&["pull", "org/tiny"]).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let mut second = user.command(&["pull", "org/tiny"]).spawn().unwrap();
+    let mut said = BufReader::new(second.stderr.take().unwrap());
+    let mut err = String::new();
+    while !err.contains("waiting for it") {
+        assert!(said.read_line(&mut err).unwrap() > 0, "{err}");
+    }
     assert_eq!(server.fetches().len(), 1, "the second waits");
     first.kill().unwrap();
     first.wait().unwrap();
-    let output = second.wait_with_output().unwrap();
-    let err = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && err.contains("waiting for it"), "{err}");
+    said.read_to_string(&mut err).unwrap();
+    assert!(second.wait_with_output().unwrap().status.success(), "{err}");
     assert_eq!(std::fs::read(user.model()).unwrap(), model);
     assert_eq!(server.sent(), model.len());
 

@@ -1,5 +1,8 @@
 //! Calls of functions, reasoning and template variables, by the commands, with the demo model.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::shared::{Scratch, repository, smolt};
@@ -217,6 +220,60 @@ fn batch_items_have_tools_results_and_thinking() {
         let error = line["error"].as_str().unwrap();
         assert!(error.contains(part), "{error}");
     }
+}
+
+/// An item's functions win over a form of the command line; a call that nothing can make is refused.
+#[test]
+fn calls_of_batch_items_are_asked_for_or_refused() {
+    let scratch = Scratch::new("batch", "own-tools");
+    let tools: Value = serde_json::from_str(TOOLS).unwrap();
+    let items = [
+        json!({"prompt": "Lock it", "tools": tools, "tool_choice": "required"}),
+        json!({"prompt": "Lock it", "tool_choice": "required"}),
+        json!({"prompt": "Lock it", "tool_choice": "required", "regex": "a"}),
+        json!({"prompt": "Lock it", "tools": tools, "raw": true}),
+        json!({"prompt": "Lock it", "tool_choice": "none"}),
+    ];
+    let lines: Vec<String> = items.iter().map(Value::to_string).collect();
+    scratch.write("in.jsonl", lines.join("\n"));
+    let template = template("qwen3-thinking-tools");
+    let form = ["--choices", "yes,no", "-c", "2048", "--template", &template, "-o", "out.jsonl"];
+    assert_eq!(scratch.run(&[&["in.jsonl"], &form[..]].concat()).0, 1);
+    let lines = scratch.json_lines("out.jsonl");
+    assert_eq!((check(&lines[0]["tool_calls"], "own"), &lines[0]["choices"]), (1, &Value::Null));
+    for (line, part) in [(1, "expected tools"), (2, "expected tools"), (3, "leave raw out")] {
+        assert!(lines[line]["error"].as_str().unwrap().contains(part), "{}", lines[line]);
+    }
+    assert!(["yes", "no"].contains(&lines[4]["text"].as_str().unwrap()));
+}
+
+/// The model is loaded anew for another KV cache; what it is told of functions stays, and a variable that was taken back.
+#[test]
+fn a_chat_that_loads_its_model_anew_keeps_tools_and_variables() {
+    let scratch = Scratch::new("chat", "reload");
+    scratch.write("tools.json", TOOLS);
+    scratch.write("mood.jinja", "{{ mood }}{{ tools | tojson if tools else '' }}{{ messages[-1].content }}");
+    let long = format!("mood={}", "sad ".repeat(60));
+    let options = [
+        "--template",
+        "mood.jinja",
+        "-c",
+        "2048",
+        "-n",
+        "1",
+        "--tools",
+        "tools.json",
+        "--template-var",
+        &long,
+    ];
+    let mut child = scratch.command(&options).stdin(Stdio::piped()).spawn().unwrap();
+    let lines = "/set template_var none\nHello\n/context\n/set kv q8_0\n/reset\nHello\n/context\n";
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let used: Vec<&str> = said.lines().filter(|line| line.contains("tokens used")).collect();
+    assert_eq!(used.len(), 2, "{said}");
+    assert_eq!(used[0], used[1], "{said}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::eval::batch::{
 use crate::files::{self, Fnv};
 use crate::generate::{
     Calling, Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, Layout, Thinking,
+    ToolChoice,
 };
 use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 
@@ -131,11 +132,17 @@ impl Prompts {
         let forms =
             [item.schema.is_some(), item.regex.is_some(), item.grammar.is_some(), item.choices.is_some()];
         let given = self.form.as_ref().and_then(Form::calling).filter(|_| !forms.contains(&true));
+        if item.raw && item.tools.is_some() {
+            return Err("tools need a chat template; leave raw out".to_owned());
+        }
         let calling = match (&item.tools, given, &item.tool_choice) {
             (Some(tools), _, choice) => {
                 Calling::new(Arc::new(tools.clone()), choice.clone().unwrap_or_default()).map(Some)
             }
             (None, Some(given), Some(choice)) => given.with_choice(choice.clone()).map(Some),
+            (None, None, Some(ToolChoice::Required | ToolChoice::Named(_))) => {
+                return Err("tool_choice asks for a call; expected tools, a list of functions".to_owned());
+            }
             (None, given, _) => Ok(given.cloned()),
         };
         calling.map_err(|error| error.to_string())
@@ -194,7 +201,8 @@ impl Prepare for Prompts {
             item.choices.clone().map(Form::Choices),
         ];
         let own = forms.into_iter().flatten().next();
-        let form = own.or_else(|| self.form.clone().filter(|form| form.calling().is_none()));
+        let given = self.form.clone().filter(|form| form.calling().is_none() && item.tools.is_none());
+        let form = own.or(given);
         let grammar = match form {
             Some(Form::Choices(texts)) => return Ok(Rule::Choices(texts)),
             Some(Form::Grammar(grammar)) => grammar,

@@ -56,7 +56,7 @@ pub(super) fn execute(args: &UseArgs) -> Result<Exit, CliError> {
 fn show() -> Result<(), CliError> {
     let (name, place) = config::default_model(&line::command())?
         .unwrap_or_else(|| (demo::SHORT.to_owned(), "smolt use MODEL makes another the default".to_owned()));
-    output::write_table(&format!("{name}\n"))?;
+    output::write(format!("{name}\n").as_bytes())?;
     note(place);
     Ok(())
 }
@@ -106,10 +106,15 @@ pub(super) fn offer(store: &Store, name: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Has no default model any more if the one there was is gone.
-pub(super) fn forget_if_gone(store: &Store) -> Result<(), CliError> {
-    let Ok(Some(name)) = store.default_model() else { return Ok(()) };
-    if named(Path::new(&name)).is_none() {
+/// Removes something; if that was the default model, there is none any more. One that is out of reach stays.
+pub(super) fn forgotten_with(
+    store: &Store,
+    remove: impl FnOnce() -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let is_there = |name: &String| named(Path::new(name)).is_some();
+    let before = store.default_model().ok().flatten().filter(is_there);
+    remove()?;
+    if before.is_some_and(|name| !is_there(&name)) {
         store.clear_default()?;
         note(format_args!("it was the default model; now {} is", demo::NAME));
     }

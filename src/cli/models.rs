@@ -90,20 +90,24 @@ impl Found {
 /// Removes models and aliases. All names are looked up before the first is removed.
 pub(super) fn remove(args: &RmArgs) -> Result<Exit, CliError> {
     let store = Store::of_user()?;
+    let mut names: Vec<&String> = vec![];
+    args.names.iter().for_each(|name| names.extend(Some(name).filter(|name| !names.contains(name))));
     let found: Result<Vec<Found>, StoreError> =
-        args.names.iter().map(|name| Found::of(&store, name)).collect();
+        names.into_iter().map(|name| Found::of(&store, name)).collect();
     for found in found? {
         let what = found.what(&store);
         if !is_wanted(args.yes, &what)? {
             continue;
         }
-        match &found {
-            Found::Alias(name) => store.remove_alias(name)?,
-            Found::Preset(name) => preset::remove(name)?,
-            Found::Model(model) => store.remove(model)?,
-        }
-        note(format_args!("removed {what}"));
-        default::forget_if_gone(&store)?;
+        default::forgotten_with(&store, || {
+            match &found {
+                Found::Alias(name) => store.remove_alias(name)?,
+                Found::Preset(name) => preset::remove(name)?,
+                Found::Model(model) => store.remove(model)?,
+            }
+            note(format_args!("removed {what}"));
+            Ok(())
+        })?;
     }
     if args.unfinished && is_wanted(args.yes, "unfinished downloads")? {
         store.remove_unfinished(|| note("another smolt downloads; waiting for it"))?;
@@ -143,12 +147,12 @@ pub(super) fn alias(args: &AliasArgs) -> Result<Exit, CliError> {
         }
         (Some(name), None) => {
             let target = store.alias(name)?.ok_or_else(|| StoreError::NoAlias { name: name.clone() })?;
-            output::write_table(&format!("{target}\n"))?;
+            output::write(format!("{target}\n").as_bytes())?;
         }
         (None, _) => {
             let line = |alias: Alias| format!("{}  {}\n", alias.name, alias.target);
             let aliases = store.survey_aliases();
-            output::write_table(&aliases.found.into_iter().map(line).collect::<String>())?;
+            output::write(aliases.found.into_iter().map(line).collect::<String>().as_bytes())?;
             aliases.problems.iter().for_each(|problem| output::report(output::with_causes(problem)));
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn has_events() -> bool {
 /// As [`write`].
 pub(super) fn event(event: &Event<'_>) -> Result<(), CliError> {
     let json = serde_json::to_string(event).map_err(|error| CliError::Output(error.into()))?;
-    raw(format!("{json}\n").as_bytes())
+    write(format!("{json}\n").as_bytes())
 }
 
 /// Tells a program if one listens; if it does not any more, the next answer will notice.
@@ -96,7 +96,7 @@ fn fitted(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether what is said on standard error has colours.
-fn has_colours() -> bool {
+pub(super) fn has_colours() -> bool {
     let when = [When::Auto, When::Always, When::Never];
     let when = when.into_iter().find(|when| *when as u8 == COLOURS.load(Ordering::Relaxed));
     when.unwrap_or_default().holds(io::stderr().is_terminal())
@@ -223,14 +223,6 @@ fn raw(bytes: &[u8]) -> Result<(), CliError> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(CliError::Output)
 }
 
-/// Writes lines that hold names of files or texts of the user, as [`write`] does.
-///
-/// # Errors
-/// As [`write`].
-pub(super) fn write_table(text: &str) -> Result<(), CliError> {
-    write(text.as_bytes())
-}
-
 /// Writes a value as one line of JSON.
 ///
 /// # Errors
@@ -245,13 +237,6 @@ pub(super) fn write_json(value: &impl Serialize) -> Result<(), CliError> {
 /// # Errors
 /// As [`write`].
 pub(super) fn write_calls(outcome: &Outcome) -> Result<(), CliError> {
-    if !outcome.tool_calls.is_empty()
-        && !outcome.text.is_empty()
-        && !outcome.text.ends_with('\n')
-        && !is_terminal()
-    {
-        write(b"\n")?;
-    }
     calls(outcome).iter().try_for_each(write_json)
 }
 

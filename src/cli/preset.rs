@@ -324,12 +324,19 @@ pub(super) fn execute(args: &PresetArgs) -> Result<Exit, CliError> {
                     return Err(none(name));
                 }
             }
-            for name in &args.names {
+            for (place, name) in args.names.iter().enumerate() {
                 let what = format!("the preset {}", name.display());
-                if is_wanted(args.yes, &what)? {
+                if args.names[..place].contains(name) || !is_wanted(args.yes, &what)? {
+                    continue;
+                }
+                let gone = || {
                     remove(name)?;
                     note(format_args!("removed {what}"));
-                    Store::of_user().map_or(Ok(()), |store| default::forget_if_gone(&store))?;
+                    Ok(())
+                };
+                match Store::of_user() {
+                    Ok(store) => default::forgotten_with(&store, gone)?,
+                    Err(_) => gone()?,
                 }
             }
         }
@@ -359,7 +366,7 @@ fn list(args: &List) -> Result<(), CliError> {
         let line = format!("{:<width$}  {model}  {}", row.name, keys.join(", "));
         text += &format!("{}\n", line.trim_end());
     }
-    output::write_table(&text)?;
+    output::write(text.as_bytes())?;
     if rows.is_empty() {
         note("there are no presets; smolt preset save NAME -m MODEL … keeps one");
     }
@@ -379,7 +386,7 @@ fn show(args: &Show) -> Result<(), CliError> {
     let entries: Vec<&config::Entry> = preset.layer.entries.iter().flatten().collect();
     let width = entries.iter().map(|entry| entry.key.len()).max().unwrap_or(0);
     let line = |entry: &&config::Entry| format!("{:<width$}  {}\n", entry.key, entry.text.escape_debug());
-    output::write_table(&entries.iter().map(line).collect::<String>())?;
+    output::write(entries.iter().map(line).collect::<String>().as_bytes())?;
     note(preset.layer.file.display());
     Ok(())
 }
@@ -414,8 +421,12 @@ fn save(args: &Save) -> Result<(), CliError> {
 
 /// The file that keeps what was typed.
 fn text(args: &Save, settings: &[Setting]) -> Result<String, CliError> {
-    let typed = args.values.iter().find(|(key, _)| key == MODEL).map_or(demo::SHORT, |(_, model)| model);
-    let mut lines = format!("{MODEL} = {}\n", quoted(&model(typed)?));
+    let typed = args.values.iter().find(|(key, _)| key == MODEL).map(|(_, model)| model.clone());
+    let typed = match typed {
+        Some(model) => Some(model),
+        None => config::default_model(&line::command())?.map(|(model, _)| model),
+    };
+    let mut lines = format!("{MODEL} = {}\n", quoted(&model(typed.as_deref().unwrap_or(demo::SHORT))?));
     for (key, value) in args.values.iter().filter(|(key, _)| key != MODEL) {
         let setting = settings.iter().find(|setting| setting.key == *key);
         let bad = || PresetError::Text { key: key.clone(), text: value.clone() };

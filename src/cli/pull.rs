@@ -123,7 +123,7 @@ fn tell(event: &Event<'_>, progress: &mut Progress) {
         }
         Event::Cached { path } => note(format_args!("taking {}", path.display())),
         Event::Retry { error, wait } => {
-            note(format_args!("{}; trying again in {:.1} s", with_cause(error), wait.as_secs_f64()));
+            note(format_args!("{}; trying again in {:.1} s", output::with_causes(error), wait.as_secs_f64()));
             progress.restart();
         }
         Event::Restart => {
@@ -132,8 +132,4 @@ fn tell(event: &Event<'_>, progress: &mut Progress) {
         }
         Event::Progress { .. } => {}
     }
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

@@ -36,7 +36,7 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "X", env = "SMOLT_REPEAT_PENALTY", allow_negative_numbers = true)]
     repeat_penalty: Option<f32>,
 
-    /// Equal seeds give equal answers [default: random]
+    /// Equal seeds give equal answers [default: random; 0 for batch]
     #[arg(long, value_name = "N", env = "SMOLT_SEED")]
     seed: Option<u64>,
 }

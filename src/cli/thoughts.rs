@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use super::output::printable;
+use super::output::{has_colours, has_events, is_quiet, printable};
 use crate::generate::Thinking;
 
 const DIM: &str = "\x1b[2m";
@@ -19,14 +19,13 @@ pub(super) struct Thoughts {
 impl Thoughts {
     /// For an answer with what was said about thinking.
     pub(super) fn new(think: Option<Thinking>) -> Thoughts {
-        let is_terminal = std::io::stderr().is_terminal();
         let is_shown = match think {
             Some(Thinking::On) => true,
             Some(Thinking::Hide) => false,
-            Some(Thinking::Off) | None => is_terminal,
+            Some(Thinking::Off) | None => std::io::stderr().is_terminal() && !is_quiet(),
         };
-        let is_dim = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Thoughts { is_shown, is_dim, is_open: false }
+        // A program that reads events finds the reasoning in them.
+        Thoughts { is_shown: is_shown && !has_events(), is_dim: has_colours(), is_open: false }
     }
 
     /// Shows what came: reasoning, or an answer after it.

@@ -44,7 +44,7 @@ pub(super) fn act(
             let mut changed = talk.settings.clone();
             changed.set(argument, &talk.start)?;
             engine.constraint(changed.form.as_ref())?;
-            if ["template", "think", "answer"].iter().any(|name| argument.starts_with(name)) {
+            if matches!(name.as_str(), "template_var" | "think" | "answer") {
                 engine.set_variables(&changed);
             }
             talk.settings = changed;

@@ -50,6 +50,7 @@ use super::constrain::Form;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::interrupt::{Interrupts, Signals};
+use super::line;
 use super::output::{self, Event, complain, note};
 use super::session::{SessionArgs, SessionFile};
 use super::terminal::DisplayArgs;
@@ -277,7 +278,8 @@ impl Parts {
     /// Goes on with another model.
     fn switch(&mut self, path: PathBuf) -> Result<(), CliError> {
         let Some(engine) = &self.engine else { return Ok(()) };
-        let model = ModelArgs { model: Some(path), pre: engine.model.pre.clone() };
+        let mut model = ModelArgs { model: Some(path), pre: engine.model.pre.clone() };
+        line::settle_demo(&mut model);
         let generation = engine.generation.clone();
         self.load(model, generation)?;
         if let Parts { engine: Some(engine), talk } = self {
@@ -316,9 +318,7 @@ impl Parts {
             }
         };
         let engine = self.engine.insert(engine);
-        if !self.talk.settings.variables.is_empty() {
-            engine.set_variables(&self.talk.settings);
-        }
+        engine.set_variables(&self.talk.settings);
         // Another tokenizer would read them as something else.
         self.talk.conversation.forget_tokens();
         self.talk.last = None;

@@ -74,7 +74,7 @@ pub(super) fn execute(paths: &[PathBuf], json: bool) -> Result<Exit, CliError> {
         Checked {
             file: file.display().to_string(),
             status,
-            reason: checked.err().map(|error| with_sources(&error)),
+            reason: checked.err().map(|error| output::with_causes(&error)),
         }
     };
     let checked: Vec<Checked> = files.iter().map(check).collect();
@@ -95,7 +95,8 @@ pub(super) fn execute(paths: &[PathBuf], json: bool) -> Result<Exit, CliError> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, name)| format!("{count} {name}"))
         .collect();
-    note(format_args!("{} files: {}", checked.len(), counts.join(", ")));
+    let files = if checked.len() == 1 { "file" } else { "files" };
+    note(format_args!("{} {files}: {}", checked.len(), counts.join(", ")));
     let is_bad = count(Status::NeedsPython) + count(Status::CannotRun) > 0;
     Ok(if is_bad { Exit::Usage } else { Exit::Ok })
 }
@@ -112,13 +113,4 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
-}
-
-/// An error with what it comes from.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| {
-        let source = source.to_string();
-        if text.contains(&source) { text } else { format!("{text}: {source}") }
-    })
 }

@@ -25,7 +25,7 @@ use super::error::{CliError, Exit};
 use super::output::note;
 use super::progress::Progress;
 use super::prompt::PromptArgs;
-use super::{interrupt, load, session};
+use super::{interrupt, line, load, session};
 use crate::eval::batch::Journal;
 use crate::eval::tasks::{
     Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
@@ -252,6 +252,8 @@ fn ask(
 fn merged(args: &EvalArgs) -> Result<Report, CliError> {
     let merged = merge(&args.merge)?;
     if let Some(path) = &args.samples {
+        // Refuses what is no file of samples.
+        drop(Journal::open(path)?);
         let text: String = merged.iter().flat_map(|line| [line.line.as_str(), "\n"]).collect();
         write_whole(path, text.as_bytes())?;
     }
@@ -272,7 +274,8 @@ fn compare_two(args: &EvalArgs) -> Result<Exit, CliError> {
             models.push(ModelInfo { name: file.clone(), file, seconds: 0.0 });
             continue;
         }
-        let model = ModelArgs { model: Some(path.clone()), pre: args.model.pre.clone() };
+        let mut model = ModelArgs { model: Some(path.clone()), pre: args.model.pre.clone() };
+        line::settle_demo(&mut model);
         let mut output = Journal::stream("the samples", Box::new(std::io::sink()));
         let (finished, info) = ask(args, &model, &tasks, &mut output, &mut cancel)?;
         if finished.cancelled {

@@ -115,7 +115,7 @@ impl SessionError {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         let model = |source: &str| match source {
-            "" => "without -m".to_owned(),
+            "" => format!("with -m {}", super::demo::SHORT),
             source => format!("with -m {source}"),
         };
         match self {
