@@ -151,7 +151,7 @@ impl<M: LanguageModel> Session<M> {
     ) -> Result<(), GenerateError> {
         let prompt = request.prompt;
         let is_cancelled = || request.cancel.is_some_and(CancelHandle::is_cancelled);
-        let mut trie = Trie::new(choices, self.tokenizer().end_ids().to_vec());
+        let mut trie = Trie::new(choices, self.sequence.ends());
         let fed = self.model.feed_rows(&prompt[cached..], 1, &is_cancelled)?;
         trie.measure(fed, 0, 0)?;
         watch.prompt_fed(prompt.len() - cached, Instant::now());

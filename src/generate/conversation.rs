@@ -217,11 +217,7 @@ impl Conversation {
     /// A function that the model called last has a result; `false` if none is waiting for one. Results are given in the
     /// order of the calls.
     pub fn result(&mut self, result: impl Into<String>) -> bool {
-        let given =
-            self.turns.iter().rev().take_while(|turn| turn.result_of.is_some() && turn.answer.is_none());
-        let given = given.count();
-        let called = self.turns.iter().rev().nth(given);
-        let Some(call) = called.and_then(|turn| turn.tool_calls.get(given)) else { return false };
+        let Some(call) = self.waiting() else { return false };
         let result_of = Some((call.id.clone(), call.name.clone()));
         self.turns.push(Turn { result_of, ..Turn::new(result.into()) });
         true
@@ -229,10 +225,14 @@ impl Conversation {
 
     /// Whether a call of the model waits for a result.
     pub fn awaits_result(&self) -> bool {
-        let given =
-            self.turns.iter().rev().take_while(|turn| turn.result_of.is_some() && turn.answer.is_none());
-        let given = given.count();
-        self.turns.iter().rev().nth(given).is_some_and(|turn| turn.tool_calls.len() > given)
+        self.waiting().is_some()
+    }
+
+    /// The call that waits for a result.
+    fn waiting(&self) -> Option<&ToolCall> {
+        let is_given = |turn: &&Turn| turn.result_of.is_some() && turn.answer.is_none();
+        let given = self.turns.iter().rev().take_while(is_given).count();
+        self.turns.iter().rev().nth(given)?.tool_calls.get(given)
     }
 
     /// The model answered the prompt of [`Conversation::next`], or was stopped while it did.
@@ -353,23 +353,28 @@ impl Conversation {
         reserve: usize,
     ) -> Result<Next, TemplateError> {
         let (mut said, mut dropped) = (self.encode(0, format, tokenizer)?, 0);
-        if said.tokens.len() + reserve > context && self.turns.len() > 1 {
-            // The fewest turns to drop: more than `kept`, at most `dropped`.
-            let mut kept = 0;
-            dropped = self.turns.len() - 1;
-            said = self.encode(dropped, format, tokenizer)?;
+        // A result stays with the call before it.
+        let cuts: Vec<usize> =
+            (1..self.turns.len()).filter(|first| self.turns[*first].result_of.is_none()).collect();
+        if said.tokens.len() + reserve > context
+            && let Some(last) = cuts.last()
+        {
+            said = self.encode(*last, format, tokenizer)?;
             if said.tokens.len() > context {
                 return Ok(Next { tokens: said.tokens, dropped: 0 });
             }
-            while dropped - kept > 1 {
-                let middle = kept.midpoint(dropped);
-                let shorter = self.encode(middle, format, tokenizer)?;
+            // The first cut that makes room is from `low` to `high`.
+            let (mut low, mut high) = (0, cuts.len() - 1);
+            while low < high {
+                let middle = low.midpoint(high);
+                let shorter = self.encode(cuts[middle], format, tokenizer)?;
                 if shorter.tokens.len() <= context / 2 {
-                    (dropped, said) = (middle, shorter);
+                    (high, said) = (middle, shorter);
                 } else {
-                    kept = middle;
+                    low = middle + 1;
                 }
             }
+            dropped = cuts[high];
             self.turns.drain(..dropped);
         }
         let tokens = said.tokens.clone();

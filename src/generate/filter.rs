@@ -48,6 +48,16 @@ pub trait LogitFilter {
         true
     }
 
+    /// Whether anything may come next, as in the reasoning before an answer.
+    fn is_free(&self) -> bool {
+        false
+    }
+
+    /// Whether a part of the answer was in the prompt.
+    fn has_part(&self) -> bool {
+        false
+    }
+
     /// Tokens that a whole answer takes at least, asked before the first.
     fn least_tokens(&self) -> usize {
         0
@@ -104,6 +114,10 @@ impl LogitFilter for Resumed<'_> {
 
     fn least_tokens(&self) -> usize {
         if self.has_part { 0 } else { self.rule.least_tokens() }
+    }
+
+    fn has_part(&self) -> bool {
+        self.has_part
     }
 
     fn is_done(&self) -> bool {

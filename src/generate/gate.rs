@@ -29,6 +29,8 @@ pub(super) struct Gate<'a> {
     layout: &'a Layout,
     marks: &'static ReasoningMarks,
     tokenizer: &'a Tokenizer,
+    /// Tokens that end an answer; reasoning is no answer.
+    ends: Vec<u32>,
     phase: Phase,
     /// Line ends since the reasoning.
     line_ends: usize,
@@ -45,10 +47,11 @@ impl<'a> Gate<'a> {
         layout: &'a Layout,
         marks: &'static ReasoningMarks,
         tokenizer: &'a Tokenizer,
+        ends: Vec<u32>,
     ) -> Gate<'a> {
         let capacity = marks.close.len().max(marks.open.len()) + tokenizer.longest_piece();
         let (tail, spared) = (String::with_capacity(4 * capacity), Vec::with_capacity(MAX_OPENERS));
-        Gate { inner, layout, marks, tokenizer, phase: Phase::Start, line_ends: 0, tail, spared }
+        Gate { inner, layout, marks, tokenizer, ends, phase: Phase::Start, line_ends: 0, tail, spared }
     }
 
     /// The text of a token; none for one that is no text.
@@ -62,7 +65,7 @@ impl<'a> Gate<'a> {
 
     fn forbid(&self, logits: &mut [f32], is_bad: impl Fn(&[u8]) -> bool) {
         for (id, logit) in (0u32..).zip(logits.iter_mut()) {
-            if self.tokenizer.is_end(id) || is_bad(self.text(id)) {
+            if self.ends.contains(&id) || is_bad(self.text(id)) {
                 *logit = f32::NEG_INFINITY;
             }
         }
@@ -109,12 +112,13 @@ impl LogitFilter for Gate<'_> {
     fn start(&mut self, prompt: &[u32]) {
         self.tail.clear();
         self.line_ends = 0;
+        self.inner.start(prompt);
         self.phase = match self.layout.opening(self.tokenizer, prompt) {
+            _ if self.inner.has_part() => Phase::Answer,
             Opening::Free => Phase::Start,
             Opening::Inside => Phase::Inside,
             Opening::Done => Phase::Answer,
         };
-        self.inner.start(prompt);
     }
 
     fn apply(&mut self, logits: &mut [f32]) -> Result<(), FilterError> {
@@ -134,7 +138,7 @@ impl LogitFilter for Gate<'_> {
                         text.strip_prefix(rest).is_some_and(|after| !after.trim_ascii().is_empty())
                     });
                 }
-                for id in self.tokenizer.end_ids() {
+                for id in &self.ends {
                     if let Some(logit) = logits.get_mut(*id as usize) {
                         *logit = f32::NEG_INFINITY;
                     }
@@ -162,6 +166,10 @@ impl LogitFilter for Gate<'_> {
             Phase::Answer => true,
         };
         if is_answer { self.inner.settle(token, room) } else { Ok(token) }
+    }
+
+    fn is_free(&self) -> bool {
+        self.phase == Phase::Inside
     }
 
     fn is_whole(&mut self) -> bool {

@@ -86,6 +86,12 @@ impl Sequence {
         self.tokenizer.is_end(id) || self.turn_end == Some(id)
     }
 
+    /// The tokens that end an answer.
+    pub(super) fn ends(&self) -> Vec<u32> {
+        let turn_end = self.turn_end.filter(|id| !self.tokenizer.is_end(*id));
+        self.tokenizer.end_ids().iter().copied().chain(turn_end).collect()
+    }
+
     /// Ends answers at this token too.
     pub(super) fn set_turn_end(&mut self, id: Option<u32>) {
         self.turn_end = id;
@@ -119,7 +125,7 @@ impl Sequence {
             // The text of control tokens is never seen.
             self.stop_tokens.extend(named.filter(|id| self.tokenizer.is_special(*id)).map(|id| (id, index)));
         }
-        self.guard = (request.loop_guard && request.filter.is_none()).then(LoopGuard::default);
+        self.guard = request.loop_guard.then(LoopGuard::default);
         self.layout = request.layout.filter(|layout| !layout.is_empty()).cloned();
         if let Some(layout) = &self.layout {
             let capacity = text_capacity(self.tokens.capacity(), self.tokenizer.longest_piece());
@@ -163,11 +169,18 @@ impl Sequence {
         Ok(id)
     }
 
-    /// Adds a token to the answer and reports it; returns the reason if it was the last.
-    pub(super) fn add(&mut self, id: u32, ends: &Ends<'_>, on_token: OnToken<'_>) -> Option<FinishReason> {
+    /// Adds a token to the answer and reports it; returns the reason if it was the last. Only where anything may come
+    /// next (`is_free`) an answer can go in circles.
+    pub(super) fn add(
+        &mut self,
+        id: u32,
+        is_free: bool,
+        ends: &Ends<'_>,
+        on_token: OnToken<'_>,
+    ) -> Option<FinishReason> {
         self.tokens.push(id);
         let piece = self.detokenizer.push(&self.tokenizer, id);
-        let circles = self.guard.as_mut().is_some_and(|guard| guard.push(id, piece));
+        let circles = is_free && self.guard.as_mut().is_some_and(|guard| guard.push(id, piece));
         let mut released = match &self.layout {
             None => self.text.push(piece, ends.stop),
             Some(layout) => {
@@ -197,7 +210,13 @@ impl Sequence {
         let text = &self.text.text()[released.range];
         let logprobs = self.logprobs.get();
         let flow = on_token(&TokenEvent { id: Some(id), text, reasoning, logprobs });
-        finish.or(flow.is_break().then_some(FinishReason::Cancelled))
+        if finish.is_none() && flow.is_break() {
+            if self.layout.is_some() {
+                self.splitter.finish(&mut self.text);
+            }
+            return Some(FinishReason::Cancelled);
+        }
+        finish
     }
 
     /// Reports the text held back, if any; at the model's own end also a character it left incomplete.

@@ -219,7 +219,7 @@ impl Task<'_> {
     /// Whether an answer that ended like this is a whole one.
     fn is_whole(&mut self, finish: FinishReason) -> bool {
         match (&mut self.filter, finish) {
-            (None, _) | (_, FinishReason::EndToken(_) | FinishReason::Complete) => true,
+            (None, _) | (_, FinishReason::Complete) => true,
             (_, FinishReason::StopString(_)) => false,
             (Some(filter), _) => filter.is_whole(),
         }
@@ -294,7 +294,7 @@ impl<M: LanguageModel> Session<M> {
         let mut filter: Option<&mut dyn LogitFilter> =
             match (filter, layout.and_then(|layout| Some((layout, layout.reasoning?)))) {
                 (Some(inner), Some((layout, marks))) => {
-                    gate = Gate::new(inner, layout, marks, &tokenizer);
+                    gate = Gate::new(inner, layout, marks, &tokenizer, self.sequence.ends());
                     Some(&mut gate)
                 }
                 (Some(filter), None) => Some(&mut *filter),
@@ -423,7 +423,8 @@ impl<M: LanguageModel> Session<M> {
                 break;
             }
             let is_drafted = lookup.accept(row, id);
-            finish = sequence.add(id, &task.ends, on_token);
+            let is_free = task.filter.as_ref().is_none_or(|filter| filter.is_free());
+            finish = sequence.add(id, is_free, &task.ends, on_token);
             if task.is_done() && finish.is_none_or(FinishReason::is_limit) {
                 sequence.release_held(true, on_token);
                 finish = Some(FinishReason::Complete);

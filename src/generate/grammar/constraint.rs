@@ -132,7 +132,7 @@ impl LogitFilter for Constraint {
         let piece = self.tokenizer.piece(token);
         self.ending.accept(token, piece);
         if let Some(scan) = &mut self.scan {
-            scan.read(piece);
+            scan.take(piece);
         }
         self.matcher.consume_token(token).map_err(|error| self.stuck(&error))
     }

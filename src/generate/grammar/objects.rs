@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 
 /// Steps of looking into references; a schema that needs more stays as it is written.
 const MAX_STEPS: usize = 100_000;
+/// References followed in a row.
+const MAX_TARGETS: usize = 256;
 
 /// Keywords with schemas that apply to the same value.
 const LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
@@ -114,11 +116,11 @@ impl Objects {
 
     /// What such a definition refers to in turn is a part too.
     fn note_part(&mut self, target: &str) {
-        if self.parts.insert(target.to_owned())
-            && let Some(next) = self.resolve(target).and_then(|schema| schema.get("$ref")?.as_str())
-        {
-            let next = next.to_owned();
-            self.note_part(&next);
+        let mut target = target.to_owned();
+        while self.parts.insert(target.clone()) {
+            let next = self.resolve(&target).and_then(|schema| schema.get("$ref")?.as_str());
+            let Some(next) = next.map(str::to_owned) else { return };
+            target = next;
         }
     }
 
@@ -220,6 +222,10 @@ impl Objects {
             }
         }
         let Some(target) = map.get("$ref").and_then(Value::as_str) else { return };
+        if targets.len() >= MAX_TARGETS {
+            // The schema stays as it is written.
+            self.steps = MAX_STEPS + 1;
+        }
         if self.steps > MAX_STEPS || targets.iter().any(|known| known == target) {
             return;
         }
@@ -254,7 +260,7 @@ impl Objects {
         self.steps += 1;
         let Value::Object(map) = schema else { return false };
         let is_choice = map.get("type").and_then(Value::as_array).is_some_and(|types| types.len() > 1);
-        if self.steps > MAX_STEPS {
+        if self.steps > MAX_STEPS || targets.len() >= MAX_TARGETS {
             return true;
         }
         if is_choice || map.contains_key("enum") || map.contains_key("const") {

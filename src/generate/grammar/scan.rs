@@ -101,6 +101,13 @@ impl Scan {
         bytes.iter().all(|byte| self.push(*byte))
     }
 
+    /// Reads bytes that were taken, whatever rules they break.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.push(*byte);
+        }
+    }
+
     /// Whether `bytes` write a key again.
     pub(super) fn repeats_key<'a>(&self, bytes: impl Iterator<Item = &'a u8>) -> bool {
         if !self.has_free_keys {

@@ -269,7 +269,7 @@ impl<R: Read> Reader<'_, R> {
         check(self.path, "number of tokens", tokens, MAX_CONTEXT as u64)?;
         let known = FIXED_BYTES + header + 4 * tokens + CHECKSUM_BYTES;
         let expected = known.saturating_add(state);
-        if length < expected || (version == OLD_VERSION && length > expected) {
+        if length < expected {
             return Err(SavedError::Length { file: self.file(), expected, found: length });
         }
         Ok((header as usize, tokens as usize, state))

@@ -1,11 +1,12 @@
 //! Turns become prompts that keep what was computed.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use crate::generate::{Conversation, Format, Outcome, Request, Session};
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::text::{ChatTemplate, Tokenizer, ToolCall};
 
-use super::{END, FakeModel, byte, greedy, session, tokenizer, word};
+use super::{END, FakeModel, byte, bytes, greedy, session, tokenizer, word};
 
 const TEMPLATE: &str =
     "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}<s>assistant: ";
@@ -190,6 +191,46 @@ fn the_oldest_turns_are_dropped_and_the_system_prompt_stays() {
     let next = conversation.next(&template(), &tokenizer(), CONTEXT, 100).unwrap();
     assert!(next.tokens.len() > CONTEXT, "for the session to refuse");
     assert_eq!((next.dropped, conversation.turns().len() + dropped), (0, 41), "no turn makes room for it");
+}
+
+#[test]
+fn results_are_dropped_with_their_calls() {
+    let source = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}{{ m.tool_calls | length if m.tool_calls }}</s>\
+        {% endfor %}<s>assistant: ";
+    let format = Format::Template(Box::new(ChatTemplate::compile(source, &tokenizer()).unwrap()));
+    let mut cuts = HashSet::new();
+    for context in 100..400 {
+        let mut conversation = Conversation::new(None);
+        let mut session = cat();
+        for number in 0..6 {
+            conversation.ask("x".repeat(8));
+            let next = conversation.next(&format, &tokenizer(), 4 * CONTEXT, 8).unwrap();
+            assert_eq!(next.dropped, 0);
+            let mut outcome =
+                session.generate(greedy(&bytes("Q")), &mut |_| ControlFlow::Continue(())).unwrap();
+            if number == 2 {
+                let call = |name: &str| ToolCall {
+                    id: format!("call{name}"),
+                    name: name.to_owned(),
+                    arguments: serde_json::Map::new(),
+                };
+                outcome.tool_calls = ["a", "b"].map(call).to_vec();
+            }
+            conversation.answer(&outcome, &tokenizer()).unwrap();
+            if number == 2 {
+                assert!(conversation.result("r1") && conversation.result("r2") && !conversation.result("r3"));
+                conversation.next(&format, &tokenizer(), 4 * CONTEXT, 8).unwrap();
+                outcome.tool_calls.clear();
+                conversation.answer(&outcome, &tokenizer()).unwrap();
+            }
+        }
+        conversation.ask("Last");
+        let next = conversation.next(&format, &tokenizer(), context, 8).unwrap();
+        let text = shown(&tokenizer(), &next.tokens);
+        assert!(!text.starts_with("<s>tool"), "{text}");
+        cuts.insert(next.dropped);
+    }
+    assert!(cuts.len() > 2, "{cuts:?}");
 }
 
 #[test]

@@ -319,3 +319,22 @@ fn tokens_are_exchanged_only_near_the_limit() {
     }
     assert_eq!(take(letter, 0), quote);
 }
+
+#[test]
+fn long_chains_of_references_need_little_stack() {
+    let links = 8000;
+    let mut definitions =
+        String::from(r#""d0": {"type": "object", "properties": {"a": {"type": "integer"}}}"#);
+    for link in 1..links {
+        definitions += &format!(r##", "d{link}": {{"$ref": "#/$defs/d{}"}}"##, link - 1);
+    }
+    for parts in [r##"{"$ref": "#/$defs/d7999"}"##, r##"{"allOf": [{"$ref": "#/$defs/d7999"}]}"##] {
+        let text = format!(
+            r#"{{"$defs": {{{definitions}}}, "type": "object", "properties": {{"b": {parts}, "c": {{}}}}, "allOf": [{parts}]}}"#
+        );
+        let compiled = std::thread::Builder::new().stack_size(512 * 1024);
+        let compiled = compiled.spawn(move || try_compile(&schema(&text)).map(|_| ())).unwrap();
+        // Whether so long a chain is taken is the compiler's business; it may not end the process.
+        let _ = compiled.join().expect("no panic");
+    }
+}

@@ -78,6 +78,42 @@ fn a_form_is_that_of_the_answer() {
 }
 
 #[test]
+fn reasoning_is_no_answer_wherever_it_ends() {
+    let tokenizer = tokenizer();
+    let turn_end = word("OP");
+    let ends_inside = [bytes("<think>Hm"), vec![turn_end], bytes("</think>yes!")].concat();
+    let circles = bytes(&format!("<think>{}", "round and round we go ".repeat(20)));
+    for (script, expected) in [(ends_inside, FinishReason::Complete), (circles, FinishReason::Loop)] {
+        let prompt = bytes("Q:");
+        let model = FakeModel::new(900, move |history, logits| {
+            // In place of the end, which is forbidden, comes what follows it in the script.
+            let said = history.len() - 2;
+            let at = said + usize::from(said > 9 && script[9] == turn_end);
+            logits.fill(-5.0);
+            logits[*script.get(at + 1).unwrap_or(&END) as usize] = 4.0;
+            logits[*script.get(at).unwrap_or(&END) as usize] = 5.0;
+        });
+        let mut session = Session::new(model, Arc::clone(&tokenizer));
+        session.set_turn_end(Some(turn_end));
+        let layout = Layout::new(&tokenizer, Some(&THINK), None);
+        let compiler = GrammarCompiler::new(Arc::clone(&tokenizer)).unwrap();
+        let mut rule = compiler.compile(&Grammar::Regex("[a-z]+!".to_owned())).unwrap();
+        let request = Request {
+            sampler: SamplerOptions::greedy(),
+            max_tokens: Some(600),
+            layout: Some(&layout),
+            filter: Some(&mut rule),
+            loop_guard: true,
+            ..Request::new(&prompt)
+        };
+        let outcome = session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(outcome.finish, expected, "{outcome:?}");
+        assert_eq!(outcome.whole, expected == FinishReason::Complete);
+        assert!(!outcome.tokens.contains(&turn_end));
+    }
+}
+
+#[test]
 fn reasoning_of_earlier_turns_is_for_the_template_to_say() {
     let tokenizer = tokenizer();
     let source = "{% for m in messages %}<s>{{ m.role }}: {% if m.reasoning_content and loop.index0 > keep %}\

@@ -341,6 +341,14 @@ fn sessions_of_the_version_before_go_on() {
     let (opened, _) = file.open(&sign(bytes.clone()));
     let opened = opened.unwrap();
     assert_eq!((opened.conversation.turns(), opened.difference), (conversation.turns(), None));
-    let longer = [&sign(bytes)[..], &[0]].concat();
-    assert!(matches!(file.open(&longer).0, Err(SavedError::Length { .. })));
+    let mut longer = opened.conversation.clone();
+    let mut journal = Journal::open(&file.0, opened.bytes, &opened.conversation).unwrap();
+    longer.ask("And then?");
+    assert!(journal.record(&longer).unwrap());
+    let (again, _) = file.open(&std::fs::read(&file.0).unwrap());
+    assert_eq!(
+        again.unwrap().conversation.turns(),
+        longer.turns(),
+        "a turn is added to a file of that version"
+    );
 }

@@ -19,6 +19,8 @@ const SPACE: &str = r"\x20";
 const TEXT: &str = "TEXT: /(.|\\n)*/\n";
 /// Nesting of a schema that is written out.
 const MAX_DEPTH: usize = 32;
+/// Rules of all functions.
+const MAX_RULES: usize = 20_000;
 
 /// Why a grammar cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +199,7 @@ impl Rules<'_> {
 
     /// A value that a schema allows, in a format that is not JSON.
     fn value(&mut self, schema: &Value, path: &str, depth: usize) -> Result<String, CallError> {
-        if depth > MAX_DEPTH {
+        if depth > MAX_DEPTH || self.count > MAX_RULES {
             return Err(self.refuse("nesting", path));
         }
         let Some(map) = schema.as_object() else { return self.other(schema, path) };
@@ -565,5 +567,28 @@ mod tests {
         assert!(make("hermes").is_ok() && make("lfm2").is_ok());
         let error = make("functiongemma").unwrap_err().to_string();
         assert!(error.contains("pattern at #/properties/a"), "{error}");
+    }
+
+    #[test]
+    fn schemas_that_multiply_are_refused_at_once() {
+        let tokenizer = tokenizer(&[]);
+        let mut schema = r#"{"type": "string"}"#.to_owned();
+        for _ in 0..24 {
+            schema = format!(r#"{{"type": ["array", "array", "array", "array"], "items": {schema}}}"#);
+        }
+        let tools = format!(
+            r#"[{{"name": "f", "parameters": {{"type": "object", "properties": {{"a": {schema}}}}}}}]"#
+        );
+        let tools = Tools::from_json(&tools).unwrap();
+        for format in ["functiongemma", "lfm2"] {
+            let choice = ToolChoice::Required;
+            let chosen = tools.chosen(&choice).unwrap();
+            let start = std::time::Instant::now();
+            let format = CallFormat::named(format).unwrap();
+            let made = grammar(format, &chosen, &choice, &tokenizer, prepare_value);
+            assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+            let error = made.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains("nesting"), "{error}");
+        }
     }
 }

@@ -32,7 +32,7 @@ impl Role {
 /// A function that the assistant calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// Tells the call from others of the conversation; nine letters and digits, as some templates ask for.
+    /// Tells the call from others of its answer; nine letters and digits, as some templates ask for.
     pub id: String,
     /// The function's name.
     pub name: String,
