@@ -251,11 +251,27 @@ fn mistakes_name_the_option_the_value_and_what_was_expected() {
     for (arguments, parts) in cases {
         user.fails(arguments, 2, parts);
     }
-    let mut command = user.command(&["run", "--raw", "x"]);
-    let output = command.env("SMOLT_SYSTEM", "x").output().unwrap();
-    assert!(String::from_utf8(output.stderr).unwrap().contains("--raw cannot be used with SMOLT_SYSTEM"));
     let mut command = user.command(&["run", "x"]);
     let output = command.env("SMOLT_THREADS", "0").output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("SMOLT_THREADS: expected a whole number from 1 to 256"), "{message}");
+}
+
+#[test]
+fn what_is_typed_wins_over_variables_that_it_cannot_be_used_with() {
+    let user = User::new("conflicts");
+    let samples = user.0.join("none.jsonl");
+    let cases: [(&[&str], &str, &str); 3] = [
+        (&["run", "-n", "2", "--raw", "x"], "SMOLT_SYSTEM", ""),
+        (&["eval", "--merge", samples.to_str().unwrap()], "SMOLT_MODEL", "none.jsonl"),
+        (&["chat", "--continue"], "SMOLT_SESSION", "no session"),
+    ];
+    for (arguments, variable, problem) in cases {
+        let mut command = user.command(arguments);
+        command.stdin(std::process::Stdio::null());
+        let output = command.env(variable, "x").output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!message.contains("cannot be used with") && message.contains(problem), "{message}");
+    }
+    user.fails(&["run", "--raw", "--system", "x", "y"], 2, &["cannot be used with"]);
 }

@@ -22,6 +22,7 @@ mod words;
 
 use std::ffi::OsString;
 
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches};
 
@@ -92,13 +93,37 @@ struct Line {
 
 impl Line {
     fn read(command: &mut Command, arguments: &[OsString]) -> Result<Line, CliError> {
-        let matches = command.try_get_matches_from_mut(arguments);
+        let mut matches = command.try_get_matches_from_mut(arguments);
+        while let Err(error) = &matches {
+            // What was typed wins over a variable that it cannot be used with.
+            if !drop_variables(command, error) {
+                break;
+            }
+            matches = command.try_get_matches_from_mut(arguments);
+        }
         let fail = |error| explained(&error, command, arguments);
         let matches = matches.map_err(fail)?;
         let mut cli = Cli::from_arg_matches(&matches).map_err(fail)?;
         let word = words::settle(&mut cli.command, &matches, arguments)?;
         Ok(Line { cli, matches, word })
     }
+}
+
+/// Takes the variable from options that cannot be used with another; `false` if no variable is part of it.
+fn drop_variables(command: &mut Command, error: &clap::Error) -> bool {
+    let mut is_part = false;
+    let without = std::mem::take(command).mut_subcommands(|subcommand| {
+        subcommand.mut_args(|arg| {
+            let variable = arg.get_env().and_then(std::env::var_os);
+            if variable.is_none() || !usage::is_conflicting(error, &arg) {
+                return arg;
+            }
+            is_part = true;
+            arg.env(Resettable::Reset)
+        })
+    });
+    *command = without;
+    is_part
 }
 
 /// Ends the process if help was asked for, else says what is wrong.

@@ -96,13 +96,7 @@ impl<'a> Refused<'a> {
     }
 
     fn texts(&self, kind: ContextKind) -> Vec<String> {
-        match self.error.get(kind) {
-            Some(ContextValue::String(text)) => vec![text.clone()],
-            Some(ContextValue::Strings(texts)) => texts.clone(),
-            Some(ContextValue::StyledStrs(texts)) => texts.iter().map(ToString::to_string).collect(),
-            Some(ContextValue::Number(number)) => vec![number.to_string()],
-            _ => vec![],
-        }
+        texts(self.error, kind)
     }
 
     /// The option that clap writes as `--max-tokens <N>`.
@@ -292,6 +286,22 @@ impl<'a> Refused<'a> {
             ),
         }
     }
+}
+
+fn texts(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        Some(ContextValue::StyledStrs(texts)) => texts.iter().map(ToString::to_string).collect(),
+        Some(ContextValue::Number(number)) => vec![number.to_string()],
+        _ => vec![],
+    }
+}
+
+/// Whether an option is one of those that cannot be used together.
+pub(super) fn is_conflicting(error: &clap::Error, arg: &Arg) -> bool {
+    let named = [ContextKind::InvalidArg, ContextKind::PriorArg].map(|kind| texts(error, kind)).concat();
+    error.kind() == ErrorKind::ArgumentConflict && named.iter().any(|name| first_word(name) == name_of(arg))
 }
 
 /// Whether an option is called so, with one dash or two.
