@@ -53,6 +53,11 @@ pub trait LogitFilter {
         false
     }
 
+    /// Asks for the answer, because what comes before it goes in circles; whether it will come.
+    fn end_reasoning(&mut self) -> bool {
+        false
+    }
+
     /// Whether a part of the answer was in the prompt.
     fn has_part(&self) -> bool {
         false

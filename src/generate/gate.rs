@@ -1,12 +1,14 @@
 //! A rule for the answer that leaves the reasoning before it free. See [`Gate`].
 
-use crate::text::{ReasoningMarks, Tokenizer};
+use crate::text::{EncodeOptions, ReasoningMarks, Tokenizer};
 
 use super::layout::Opening;
 use super::{FilterError, Layout, LogitFilter};
 
 /// Line ends that may stand between reasoning and answer.
 const MAX_LINE_ENDS: usize = 2;
+/// Reasoning leaves the answer one of so many parts of the tokens that may come.
+const ANSWER_PART: usize = 4;
 /// Tokens that may open reasoning at most.
 const MAX_OPENERS: usize = 256;
 
@@ -23,7 +25,8 @@ enum Phase {
     Answer,
 }
 
-/// Holds back a filter until the reasoning is over. Until then the model may say what it likes, but not end.
+/// Holds back a filter until the reasoning is over. Until then the model may say what it likes, but not end; where it
+/// goes in circles or would leave no room for the answer, the mark that ends it is put in.
 pub(super) struct Gate<'a> {
     inner: &'a mut dyn LogitFilter,
     layout: &'a Layout,
@@ -31,6 +34,12 @@ pub(super) struct Gate<'a> {
     tokenizer: &'a Tokenizer,
     /// Tokens that end an answer; reasoning is no answer.
     ends: Vec<u32>,
+    /// Tokens of the mark that ends reasoning.
+    closing: Vec<u32>,
+    /// How many of them were put in, where they are.
+    closed: Option<usize>,
+    /// Tokens that are kept for the answer; known with the first.
+    kept: Option<usize>,
     phase: Phase,
     /// Line ends since the reasoning.
     line_ends: usize,
@@ -51,7 +60,36 @@ impl<'a> Gate<'a> {
     ) -> Gate<'a> {
         let capacity = marks.close.len().max(marks.open.len()) + tokenizer.longest_piece();
         let (tail, spared) = (String::with_capacity(4 * capacity), Vec::with_capacity(MAX_OPENERS));
-        Gate { inner, layout, marks, tokenizer, ends, phase: Phase::Start, line_ends: 0, tail, spared }
+        let mut closing = vec![];
+        // Without them reasoning ends where the model ends it.
+        let _ = tokenizer.encode(
+            marks.close,
+            EncodeOptions { add_special: false, parse_special: true },
+            &mut closing,
+        );
+        Gate {
+            inner,
+            layout,
+            marks,
+            tokenizer,
+            ends,
+            closing,
+            closed: None,
+            kept: None,
+            phase: Phase::Start,
+            line_ends: 0,
+            tail,
+            spared,
+        }
+    }
+
+    /// The next token of the mark that ends reasoning, if it is put in: `room` more may follow.
+    fn next_closing(&mut self, room: usize) -> Option<u32> {
+        let kept = self.kept?.max(self.inner.least_tokens());
+        if room < kept.saturating_add(self.closing.len()) {
+            self.closed.get_or_insert(0);
+        }
+        self.closing.get(self.closed?).copied()
     }
 
     /// The text of a token; none for one that is no text.
@@ -112,6 +150,7 @@ impl LogitFilter for Gate<'_> {
     fn start(&mut self, prompt: &[u32]) {
         self.tail.clear();
         self.line_ends = 0;
+        (self.closed, self.kept) = (None, None);
         self.inner.start(prompt);
         self.phase = match self.layout.opening(self.tokenizer, prompt) {
             _ if self.inner.has_part() => Phase::Answer,
@@ -155,15 +194,18 @@ impl LogitFilter for Gate<'_> {
         }
     }
 
-    /// Within the reasoning every token is taken: what it leaves for the answer is the model's choice.
+    /// Within the reasoning every token is taken while there is room for the answer.
     fn settle(&mut self, token: u32, room: usize) -> Result<u32, FilterError> {
+        self.kept.get_or_insert(room / ANSWER_PART);
+        if self.phase == Phase::Inside {
+            return Ok(self.next_closing(room).unwrap_or(token));
+        }
         let text = String::from_utf8_lossy(self.text(token));
         let is_answer = match self.phase {
             Phase::Start => !goes_on(text.trim_start().as_bytes(), self.rest_of_open()),
             Phase::Opening => !goes_on(text.as_bytes(), self.rest_of_open()),
-            Phase::Inside => false,
             Phase::Between => text.is_empty() || text.bytes().any(|byte| byte != b'\n'),
-            Phase::Answer => true,
+            Phase::Inside | Phase::Answer => true,
         };
         if is_answer { self.inner.settle(token, room) } else { Ok(token) }
     }
@@ -172,12 +214,21 @@ impl LogitFilter for Gate<'_> {
         self.phase == Phase::Inside
     }
 
+    fn end_reasoning(&mut self) -> bool {
+        let is_inside = self.phase == Phase::Inside && !self.closing.is_empty();
+        if is_inside {
+            self.closed.get_or_insert(0);
+        }
+        is_inside
+    }
+
     fn is_whole(&mut self) -> bool {
         self.phase == Phase::Answer && self.inner.is_whole()
     }
 
     fn least_tokens(&self) -> usize {
-        self.inner.least_tokens()
+        let closing = if self.phase == Phase::Inside { self.closing.len() } else { 0 };
+        self.inner.least_tokens().saturating_add(closing)
     }
 
     fn accept(&mut self, token: u32) -> Result<(), FilterError> {
@@ -199,6 +250,9 @@ impl LogitFilter for Gate<'_> {
                 }
             }
             Phase::Inside => {
+                if let Some(closed) = &mut self.closed {
+                    *closed += 1;
+                }
                 self.tail.push_str(&text);
                 if self.tail.contains(self.marks.close) {
                     self.phase = Phase::Between;

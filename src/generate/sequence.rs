@@ -170,17 +170,19 @@ impl Sequence {
     }
 
     /// Adds a token to the answer and reports it; returns the reason if it was the last. Only where anything may come
-    /// next (`is_free`) an answer can go in circles.
+    /// next an answer can go in circles.
     pub(super) fn add(
         &mut self,
         id: u32,
-        is_free: bool,
+        filter: &mut Option<&mut dyn LogitFilter>,
         ends: &Ends<'_>,
         on_token: OnToken<'_>,
     ) -> Option<FinishReason> {
         self.tokens.push(id);
         let piece = self.detokenizer.push(&self.tokenizer, id);
+        let is_free = filter.as_ref().is_none_or(|filter| filter.is_free());
         let circles = is_free && self.guard.as_mut().is_some_and(|guard| guard.push(id, piece));
+        let circles = circles && !filter.as_mut().is_some_and(|filter| filter.end_reasoning());
         let mut released = match &self.layout {
             None => self.text.push(piece, ends.stop),
             Some(layout) => {

@@ -423,8 +423,7 @@ impl<M: LanguageModel> Session<M> {
                 break;
             }
             let is_drafted = lookup.accept(row, id);
-            let is_free = task.filter.as_ref().is_none_or(|filter| filter.is_free());
-            finish = sequence.add(id, is_free, &task.ends, on_token);
+            finish = sequence.add(id, &mut task.filter, &task.ends, on_token);
             if task.is_done() && finish.is_none_or(FinishReason::is_limit) {
                 sequence.release_held(true, on_token);
                 finish = Some(FinishReason::Complete);

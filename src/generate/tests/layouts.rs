@@ -70,20 +70,20 @@ fn a_form_is_that_of_the_answer() {
     let (outcome, ..) = say("Q:", "<b>", Some(Grammar::Regex("<[a-z]>".to_owned())));
     assert_eq!((outcome.reasoning, outcome.text.as_str()), (None, "<b>"));
     // The model would end within its reasoning, and break the form after it.
-    let (outcome, ..) = say("Q:", "<think>Hm", form());
-    assert!(outcome.text.is_empty() && outcome.finish == FinishReason::Length, "{outcome:?}");
     let (outcome, ..) = say("Q:", "<think>Hm</think>\n\n1yes!", form());
     let text = &outcome.text;
     assert!(text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'!'), "{text}");
 }
 
 #[test]
-fn reasoning_is_no_answer_wherever_it_ends() {
+fn reasoning_ends_and_the_answer_has_its_form() {
     let tokenizer = tokenizer();
     let turn_end = word("OP");
     let ends_inside = [bytes("<think>Hm"), vec![turn_end], bytes("</think>yes!")].concat();
     let circles = bytes(&format!("<think>{}", "round and round we go ".repeat(20)));
-    for (script, expected) in [(ends_inside, FinishReason::Complete), (circles, FinishReason::Loop)] {
+    let endless: Vec<u32> =
+        bytes("<think>").into_iter().chain((0..900).map(|n| 3 + 65 + n * n % 26)).collect();
+    for script in [ends_inside, circles, endless] {
         let prompt = bytes("Q:");
         let model = FakeModel::new(900, move |history, logits| {
             // In place of the end, which is forbidden, comes what follows it in the script.
@@ -107,9 +107,8 @@ fn reasoning_is_no_answer_wherever_it_ends() {
             ..Request::new(&prompt)
         };
         let outcome = session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert_eq!(outcome.finish, expected, "{outcome:?}");
-        assert_eq!(outcome.whole, expected == FinishReason::Complete);
-        assert!(!outcome.tokens.contains(&turn_end));
+        assert_eq!((outcome.finish, outcome.whole), (FinishReason::Complete, true), "{outcome:?}");
+        assert!(outcome.reasoning.is_some() && !outcome.tokens.contains(&turn_end));
     }
 }
 
