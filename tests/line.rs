@@ -240,6 +240,7 @@ fn mistakes_name_the_option_the_value_and_what_was_expected() {
         (&["completions", "ksh"], &["one of", "bash", "\"ksh\""]),
         (&["list", "x"], &["list", "\"x\""]),
         (&["lst"], &["lst", "did you mean", "list"]),
+        (&["rn"], &["rn", "did you mean", "run"]),
         (&["serve"], &["serve", "no server"]),
         (&["ask", "x"], &["smolt run"]),
         (&["Turn on the lights"], &["smolt run"]),

@@ -54,10 +54,13 @@ pub(super) fn execute(args: &UseArgs) -> Result<Exit, CliError> {
 }
 
 fn show() -> Result<(), CliError> {
-    let (name, place) = config::default_model(&line::command())?
-        .unwrap_or_else(|| (demo::SHORT.to_owned(), "smolt use MODEL makes another the default".to_owned()));
+    let chosen = config::default_model(&line::command())?;
+    let name = chosen.as_ref().map_or(demo::SHORT, |(name, _)| name);
     output::write(format!("{name}\n").as_bytes())?;
-    note(place);
+    match &chosen {
+        Some((_, place)) => note(format_args!("chosen by {place}")),
+        None => note("smolt use MODEL makes another the default"),
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
 use super::{foreign, value};
+use crate::text::nearest;
 
 /// Characters of what was typed that are shown.
 const SHOWN_CHARS: usize = 80;
@@ -241,7 +242,11 @@ impl<'a> Refused<'a> {
         let problem = format!("there is no command {}", shown(&found));
         let is_prompt = found.contains(char::is_whitespace);
         let known = COMMANDS.iter().find(|(names, _)| names.contains(&found.as_str()));
-        let suggested = self.texts(ContextKind::SuggestedSubcommand);
+        let mut suggested = self.texts(ContextKind::SuggestedSubcommand);
+        if suggested.is_empty() {
+            let names = self.root.get_subcommands().map(Command::get_name);
+            suggested.extend(nearest(&found, names).map(str::to_owned));
+        }
         let hint = if let Some((_, hint)) = known {
             (*hint).to_owned()
         } else if is_prompt {
