@@ -59,14 +59,88 @@ fn a_pack_is_used_and_changes_no_answer() {
     let pack = copy.pack();
     assert_eq!(copy.answer(), plain);
     assert!(!plain.1);
-    // With damaged weights the answer is another one or none: the pack, not the model, was read.
+    // With other weights and their checksum the answer is another one or none: the pack, not the model, was read.
     let mut bytes = std::fs::read(&pack).unwrap();
-    let half = bytes.len() / 2;
-    bytes[half..].reverse();
+    let file = smolt::gguf::GgufFile::open(&pack).unwrap();
+    let content = file.data(&file.tensors()[0]);
+    let start = bytes.windows(content.len()).position(|window| window == content).unwrap();
+    let end = start + content.len();
+    drop(file);
+    let half = start + (end - start) / 2;
+    bytes[half..end].reverse();
+    let sum = smolt::files::checksum(&bytes[start..end]).to_le_bytes();
+    let key = b"smolt.pack.checksum";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+    bytes[at..at + 8].copy_from_slice(&sum);
     std::fs::write(&pack, bytes).unwrap();
     let out = smolt(&["run", "-n", "20", "Turn on the kitchen lights"], &copy.model());
     assert!(!out.stdout.starts_with(plain.0.as_bytes()), "{out:?}");
     assert!(!String::from_utf8(out.stderr).unwrap().contains(UNFIT));
+}
+
+#[test]
+fn a_damaged_pack_is_refused_and_made_anew() {
+    let copy = Copy::new("damaged");
+    let plain = copy.answer().0;
+    let pack = copy.pack();
+    let good = std::fs::read(&pack).unwrap();
+    let content = good.len() - (1 << 20);
+    let damage: [(&str, &dyn Fn(&mut [u8])); 6] = [
+        ("one bit of the content", &|bytes| bytes[content] ^= 1),
+        ("the top bit of two bytes", &|bytes| {
+            bytes[content] ^= 0x80;
+            bytes[content + 64] ^= 0x80;
+        }),
+        ("200,000 bytes", &|bytes| bytes[content..][..200_000].iter_mut().for_each(|byte| *byte = !*byte)),
+        ("zeros", &|bytes| bytes[content..].fill(0)),
+        ("two blocks in each other's place", &|bytes| {
+            bytes[content..].rotate_left(4096);
+        }),
+        ("one bit of what it says of the model", &|bytes| {
+            let key = b"smolt.pack.model_bytes";
+            let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+            bytes[at + key.len() + 4] ^= 1;
+        }),
+    ];
+    for (what, damage) in damage {
+        let mut bad = good.clone();
+        damage(&mut bad);
+        // A change in place that not even the time of the file shows.
+        let times = std::fs::metadata(&pack).unwrap().modified().unwrap();
+        std::fs::write(&pack, bad).unwrap();
+        std::fs::File::options().append(true).open(&pack).unwrap().set_modified(times).unwrap();
+        for threads in ["1", "2"] {
+            let bad = std::fs::read(&pack).unwrap();
+            let out = smolt(&["run", "-t", threads, "Turn on the kitchen lights"], &copy.model());
+            assert_eq!(String::from_utf8(out.stdout).unwrap(), plain, "{what}");
+            let notes = String::from_utf8(out.stderr).unwrap();
+            assert!(notes.contains(UNFIT) && notes.contains("made anew"), "{what}: {notes}");
+            assert_eq!(std::fs::read(&pack).unwrap(), good, "{what}");
+            assert_eq!(copy.answer(), (plain.clone(), false), "{what}");
+            std::fs::write(&pack, bad).unwrap();
+        }
+        std::fs::write(&pack, &good).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_pack_is_neither_used_nor_replaced() {
+    let copy = Copy::new("foreign");
+    let plain = copy.answer().0;
+    let pack = copy.pack();
+    let other_model = DEMO;
+    for foreign in [&b"my precious note"[..], other_model, &[0; 4096]] {
+        std::fs::write(&pack, foreign).unwrap();
+        assert_eq!(copy.answer(), (plain.clone(), true));
+        let out = smolt(&["pack"], &copy.model());
+        assert_eq!(out.status.code(), Some(1), "{out:?}");
+        assert!(String::from_utf8(out.stderr).unwrap().contains("move it away"));
+        assert_eq!(std::fs::read(&pack).unwrap(), foreign);
+    }
+    // What a power cut may leave of a new file holds nothing that could be lost.
+    std::fs::write(&pack, "").unwrap();
+    assert_eq!(copy.answer(), (plain.clone(), true));
+    assert_eq!(copy.answer(), (plain, false));
 }
 
 #[test]
@@ -77,8 +151,7 @@ fn a_pack_of_another_model_is_not_used() {
     let changed = SystemTime::now() - Duration::from_secs(3600);
     std::fs::File::options().append(true).open(copy.model()).unwrap().set_modified(changed).unwrap();
     assert_eq!(copy.answer(), (plain.clone(), true));
-    copy.pack();
-    assert_eq!(copy.answer(), (plain.clone(), false));
+    assert_eq!(copy.answer(), (plain.clone(), false), "it was made anew");
 
     let good = std::fs::read(&pack).unwrap();
     // The last 64 KiB may be padding.
@@ -86,7 +159,7 @@ fn a_pack_of_another_model_is_not_used() {
         std::fs::write(&pack, &good[..length]).unwrap();
         assert_eq!(copy.answer(), (plain.clone(), true), "cut to {length} bytes");
     }
-    for at in (0..400).step_by(7) {
+    for at in (0..400).step_by(21) {
         let mut bad = good.clone();
         bad[at] ^= 1;
         std::fs::write(&pack, bad).unwrap();

@@ -250,6 +250,7 @@ fn model_exit(error: &ModelError) -> Exit {
         | ModelError::LogitRows { .. }
         | ModelError::NoTokens
         | ModelError::Cancelled
+        | ModelError::ForeignPack { .. }
         | ModelError::WritePack(_) => Exit::Runtime,
         _ => Exit::Model,
     }

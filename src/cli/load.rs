@@ -11,13 +11,13 @@ use super::constrain::GrammarArgs;
 use super::demo;
 use super::error::CliError;
 use super::memory::MemoryPlan;
-use super::output::note;
+use super::output::{note, with_causes};
 use super::preset;
 use super::prompt::PromptArgs;
 use crate::generate::{Format, Session, loaded_grammar_bytes};
 use crate::gguf::{GgufFile, Purpose};
 use crate::kernels::Kernels;
-use crate::model::{Model, PackStatus, RunOptions, Runner, Spec, check_purpose};
+use crate::model::{Misfit, Model, PackStatus, RunOptions, Runner, Spec, check_purpose, pack_path};
 use crate::store::{Store, StoreError};
 use crate::text::{Tokenizer, TokenizerOptions};
 
@@ -194,32 +194,60 @@ impl Planned {
     /// # Errors
     /// If the file is damaged or memory cannot be had.
     pub(super) fn load(&self, args: &ModelArgs, started: Instant) -> Result<Loaded, CliError> {
-        // Either takes as long as the other; with one thread the memory that building the tokenizer took for
-        // a while is used again for the rest.
-        let (tokenizer, model) = if self.options.threads > 1 {
-            std::thread::scope(|scope| {
-                let model = scope.spawn(|| Model::load(&self.file, self.kernels));
-                let tokenizer = tokenizer(&self.file, args);
-                (tokenizer, model.join())
-            })
-        } else {
-            (tokenizer(&self.file, args), Ok(Model::load(&self.file, self.kernels)))
-        };
-        let (tokenizer, model) =
-            (tokenizer?, model.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        let (tokenizer, model) = self.load_both(args);
+        let (tokenizer, model) = (tokenizer?, model?);
         let (tokens, rows) = (tokenizer.vocab_size(), self.spec.vocab);
         if tokens > rows {
             return Err(CliError::Vocabulary { file: self.file.name().to_owned(), tokens, rows });
         }
-        if let PackStatus::Unfit(path) = model.pack() {
-            note(format_args!(
-                "{} does not fit this model or program and is not used; renew it with smolt pack",
-                path.display()
-            ));
+        if let PackStatus::Unfit(path, misfit) = model.pack() {
+            self.renew_pack(&model, path, *misfit);
         }
         let runner = Runner::new(Arc::new(model), &self.options)?;
         let session = Session::new(runner, Arc::new(tokenizer));
         Ok(Loaded { session, time: started.elapsed() })
+    }
+
+    /// Loads tokenizer and weights.
+    fn load_both(&self, args: &ModelArgs) -> (Result<Tokenizer, CliError>, Result<Model, CliError>) {
+        let load = || Ok(Model::load(&self.file, self.kernels)?);
+        // Either takes as long as the other; with one thread the memory that building the tokenizer took for
+        // a while is used again for the rest, of which there is little beside a pack.
+        let has_pack = self.file.path().is_some_and(|path| pack_path(path, self.kernels).exists());
+        let at_once = std::thread::scope(|scope| {
+            if self.options.threads == 1 && !has_pack {
+                return None;
+            }
+            let model = std::thread::Builder::new().spawn_scoped(scope, load).ok()?;
+            Some((tokenizer(&self.file, args), model.join()))
+        });
+        match at_once {
+            Some((tokenizer, model)) => {
+                (tokenizer, model.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            }
+            None => (tokenizer(&self.file, args), load()),
+        }
+    }
+
+    /// Makes a pack anew that was not used, and says so.
+    fn renew_pack(&self, model: &Model, path: &Path, misfit: Misfit) {
+        let path = path.display();
+        let why = match misfit {
+            Misfit::Foreign => {
+                return note(format_args!(
+                    "{path} is not a pack of this program and is not used; move it away, then smolt pack makes one"
+                ));
+            }
+            Misfit::Other => "does not fit this model or program",
+            Misfit::Damaged => "is damaged",
+        };
+        match model.renew_pack(&self.file) {
+            Ok(_) => note(format_args!("{path} {why} and is not used; it was made anew")),
+            Err(error) => {
+                let error = with_causes(&error);
+                note(format_args!("{path} {why} and is not used; it cannot be made anew: {error}"));
+            }
+        }
     }
 
     /// What the model is called.

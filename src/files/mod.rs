@@ -8,7 +8,7 @@
 //! lines  the same, a line at a time
 //! write  a new file beside its place, synced and renamed
 //! kind   what a file is that was not expected
-//! hash   FNV-1a and SHA-256
+//! hash   FNV-1a, a fast checksum and SHA-256
 //! ```
 //!
 //! Every text that a person gives, from a file or from standard input, comes through [`read_text`], [`read_text_from`]
@@ -24,9 +24,9 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use self::hash::{Fnv, Sha256Hex, sha256_hex, sha256_of};
+pub use self::hash::{Fnv, Sha256Hex, checksum, sha256_hex, sha256_of};
 pub use self::kind::{KIND_BYTES, Kind};
 pub use self::lines::{Line, Lines};
-pub use self::open::open;
+pub use self::open::{first_bytes, open};
 pub use self::text::{ReadError, read_text, read_text_from, read_text_if_there, without_mark};
 pub use self::write::{Access, NewFile, WriteError, leads_to, sync_name, write_stream, write_whole};

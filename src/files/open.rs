@@ -1,7 +1,7 @@
 //! Opening what is read from the first to the last byte.
 
 use std::fs::{self, File, FileType};
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use super::ReadError;
@@ -26,6 +26,17 @@ pub fn open(path: &Path) -> Result<File, ReadError> {
     let file = File::open(path).map_err(fail)?;
     check(file.metadata().map_err(fail)?.file_type())?;
     Ok(file)
+}
+
+/// Returns the first bytes of a file, at most `limit`.
+///
+/// # Errors
+/// As [`open`], and if it cannot be read.
+pub fn first_bytes(path: &Path, limit: usize) -> Result<Vec<u8>, ReadError> {
+    let mut first = vec![];
+    let read = open(path)?.take(limit as u64).read_to_end(&mut first);
+    read.map_err(|source| ReadError::Io { name: path.display().to_string(), source })?;
+    Ok(first)
 }
 
 /// Whether the process has it open already, or nothing is read from it.

@@ -41,6 +41,8 @@ pub enum ModelError {
     TokenOutOfRange { token: u32, vocab: usize },
     #[error("cannot write the pack")]
     WritePack(#[source] GgufError),
+    #[error("{file}: is not a pack of this program, and is not replaced; move it away")]
+    ForeignPack { file: String },
     #[error("{file} is no file of its own; a pack lies beside the file of its model")]
     NoFile { file: String },
     #[error("logits of {found} tokens were asked for, possible are 1 to {most}")]

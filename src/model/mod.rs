@@ -35,7 +35,7 @@ pub use families::{
     FAMILIES, Family, HeadNorm, NormKind, NormPlaces, Parallel, Positions, RotaryPairs, Windows,
 };
 pub use logits::{LogitRows, Logits, logit_blocks};
-pub use packed::{PackStatus, pack_path, write_pack};
+pub use packed::{Misfit, PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
 pub use runner::{Model, Runner};
 pub use snapshot::Resume;

@@ -5,19 +5,27 @@
 //! system's file cache: shared by processes, and free to go when memory is short.
 //!
 //! A pack is a GGUF file with one tensor, so that it is written and checked like any other. It names the
-//! layout and the model it was made of by size, modification time and [`GgufFile::fingerprint`]; one that
-//! does not fit is never used. Running without a pack gives the same bits.
+//! layout, the model it was made of by size, modification time and [`GgufFile::fingerprint`], and a checksum of
+//! its content; one that does not fit is never used. Running without a pack gives the same bits.
+//!
+//! What lies at the place of a pack and does not begin as one is somebody else's: it is not replaced.
 
 use super::error::ModelError;
 use super::layout::Layout;
 use crate::blocks::BlockType;
-use crate::gguf::{ALIGNMENT_KEY, GgufFile, GgufWriter};
+use crate::files::{checksum, first_bytes};
+use crate::gguf::{ALIGNMENT_KEY, GgufFile, GgufWriter, MAGIC};
 use crate::kernels::{Kernels, Packing};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// Changes with every change of the packed layout.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+/// The architecture that a pack names first.
+const ARCHITECTURE: &str = "smolt-pack";
+const CHECKSUM_KEY: &str = "smolt.pack.checksum";
+/// Bytes within which a pack says what it is.
+const FIRST_BYTES: usize = 96;
 /// Packed bytes are stored under this name as if they were floats; GGUF has no type for bytes.
 const TENSOR: &str = "packed";
 /// Pages of every size in use begin at multiples of this.
@@ -28,10 +36,21 @@ const ALIGNMENT: u32 = 65536;
 pub enum PackStatus {
     /// There is none.
     Absent,
-    /// There is one, of another version of the model or of this program, or damaged; it was not used.
-    Unfit(PathBuf),
+    /// There is something that was not used.
+    Unfit(PathBuf, Misfit),
     /// It was used.
     Used(PathBuf),
+}
+
+/// Why a pack was not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// It does not begin as packs do.
+    Foreign,
+    /// It is of another model or another version of it, or of another version of this program, or its head is damaged.
+    Other,
+    /// Its content is not what was written.
+    Damaged,
 }
 
 /// Where the pack of a model lies.
@@ -41,11 +60,11 @@ pub fn pack_path(model: &Path, kernels: &Kernels) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The head of a pack, which says what it is for.
-fn head(file: &GgufFile, packing: Packing, packed_bytes: usize) -> GgufWriter {
+/// The head of a pack, which says what it is for. `checksum` is of its content.
+fn head(file: &GgufFile, packing: Packing, packed_bytes: usize, checksum: u64) -> GgufWriter {
     let modified = file.modified().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let mut writer = GgufWriter::new();
-    writer.set("general.architecture", "smolt-pack").set(ALIGNMENT_KEY, ALIGNMENT);
+    writer.set("general.architecture", ARCHITECTURE).set(ALIGNMENT_KEY, ALIGNMENT);
     for (key, value) in [
         ("smolt.pack.version", VERSION),
         ("smolt.pack.lanes", packing.lanes as u64),
@@ -53,6 +72,7 @@ fn head(file: &GgufFile, packing: Packing, packed_bytes: usize) -> GgufWriter {
         ("smolt.pack.model_bytes", file.file_bytes()),
         ("smolt.pack.model_modified_ns", modified.map_or(0, |time| time.as_nanos() as u64)),
         ("smolt.pack.model_fingerprint", file.fingerprint()),
+        (CHECKSUM_KEY, checksum),
     ] {
         writer.set(key, value);
     }
@@ -66,27 +86,37 @@ fn head(file: &GgufFile, packing: Packing, packed_bytes: usize) -> GgufWriter {
 pub(super) struct Pack(GgufFile);
 
 impl Pack {
-    /// Opens the pack of `file` if there is one that fits.
+    /// Opens the pack of `file` if there is one that fits, reads all of it into memory and checks it.
     pub(super) fn open(file: &GgufFile, layout: &Layout, kernels: &Kernels) -> (Option<Self>, PackStatus) {
         let Some(path) = file.path().map(|model| pack_path(model, kernels)) else {
             return (None, PackStatus::Absent);
         };
-        if !path.exists() {
+        // A link that leads nowhere is something too.
+        if path.symlink_metadata().is_err() {
             return (None, PackStatus::Absent);
         }
-        let head = head(file, kernels.packing, layout.packed_bytes);
-        // Of the fingerprint's samples nothing need stay.
-        file.release_all();
-        let fits = |pack: &GgufFile| head.describes(pack).is_ok_and(|same| same);
-        match GgufFile::open(&path).ok().filter(fits) {
-            Some(pack) => (Some(Self(pack)), PackStatus::Used(path)),
-            None => (None, PackStatus::Unfit(path)),
+        match Self::check(&path, file, layout, kernels) {
+            Ok(pack) => (Some(pack), PackStatus::Used(path)),
+            Err(misfit) => (None, PackStatus::Unfit(path, misfit)),
         }
     }
 
-    /// Reads all of it into memory.
-    pub(super) fn prefetch(&self) {
-        self.0.prefetch();
+    fn check(path: &Path, file: &GgufFile, layout: &Layout, kernels: &Kernels) -> Result<Self, Misfit> {
+        if !is_pack(path) {
+            return Err(Misfit::Foreign);
+        }
+        let pack = GgufFile::open(path).map_err(|_| Misfit::Other)?;
+        let sum = pack.get(CHECKSUM_KEY).and_then(|value| value.as_integer());
+        let sum = sum.and_then(|sum| u64::try_from(sum).ok()).ok_or(Misfit::Other)?;
+        let head = head(file, kernels.packing, layout.packed_bytes, sum);
+        // Of the fingerprint's samples nothing need stay.
+        file.release_all();
+        if !head.describes(&pack).is_ok_and(|same| same) {
+            return Err(Misfit::Other);
+        }
+        pack.prefetch();
+        let pack = Self(pack);
+        if checksum(pack.bytes()) == sum { Ok(pack) } else { Err(Misfit::Damaged) }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -94,15 +124,40 @@ impl Pack {
     }
 }
 
+/// Whether what lies at a path begins as packs do. What is empty holds nothing that could be lost.
+fn is_pack(path: &Path) -> bool {
+    let holds = |first: &[u8], name: &[u8]| first.windows(name.len()).any(|window| window == name);
+    first_bytes(path, FIRST_BYTES).is_ok_and(|first| {
+        first.is_empty() || (first.starts_with(&MAGIC) && holds(&first, ARCHITECTURE.as_bytes()))
+    })
+}
+
 /// Writes the pack of the model in `file` beside it; path and size. An older one is replaced.
 ///
 /// # Errors
-/// If the model is not a file of its own or cannot be loaded, or the disk refuses.
+/// If the model is not a file of its own or cannot be loaded, something else has the name of the pack, or the disk
+/// refuses.
 pub fn write_pack(file: &GgufFile, kernels: &'static Kernels) -> Result<(PathBuf, u64), ModelError> {
-    let model = file.path().ok_or_else(|| ModelError::NoFile { file: file.name().to_owned() })?;
-    let (layout, packed) = super::weights::pack(file, kernels)?;
-    let writer = head(file, kernels.packing, layout.packed_bytes);
-    let path = pack_path(model, kernels);
-    let bytes = writer.write_to(&path, |_, out| out.write_all(&packed)).map_err(ModelError::WritePack)?;
+    place(file, kernels)?;
+    let (_, packed) = super::weights::pack(file, kernels)?;
+    write(file, kernels, &packed)
+}
+
+/// Writes packed bytes as the pack of the model in `file`.
+pub(super) fn write(file: &GgufFile, kernels: &Kernels, packed: &[u8]) -> Result<(PathBuf, u64), ModelError> {
+    let path = place(file, kernels)?;
+    let writer = head(file, kernels.packing, packed.len(), checksum(packed));
+    let bytes = writer.write_to(&path, |_, out| out.write_all(packed)).map_err(ModelError::WritePack)?;
     Ok((path, bytes))
+}
+
+/// Where a pack may be written.
+fn place(file: &GgufFile, kernels: &Kernels) -> Result<PathBuf, ModelError> {
+    let model = file.path().ok_or_else(|| ModelError::NoFile { file: file.name().to_owned() })?;
+    let path = pack_path(model, kernels);
+    // What is no file is refused where it is written.
+    if path.is_file() && !is_pack(&path) {
+        return Err(ModelError::ForeignPack { file: path.display().to_string() });
+    }
+    Ok(path)
 }

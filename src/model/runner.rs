@@ -5,7 +5,7 @@ use super::error::ModelError;
 use super::history::History;
 use super::layout::Layout;
 use super::logits::{LogitRows, logit_blocks};
-use super::packed::PackStatus;
+use super::packed::{self, PackStatus};
 use super::plan::{self, RunOptions, TILE};
 use super::rope::RopeTable;
 use super::snapshot::Visit;
@@ -20,6 +20,7 @@ use crate::runtime::{AllocError, Buffer, PAGE};
 use std::hint::black_box;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A loaded model: shape and packed weights. Shared by any number of runners.
@@ -51,6 +52,15 @@ impl Model {
     /// Whether the weights came from a pack.
     pub fn pack(&self) -> &PackStatus {
         &self.pack
+    }
+
+    /// Writes the pack of the model, which was loaded from `file` without one, and returns its path.
+    ///
+    /// # Errors
+    /// If something else has the name of the pack, or the disk refuses.
+    pub fn renew_pack(&self, file: &GgufFile) -> Result<Option<PathBuf>, ModelError> {
+        let Some(packed) = self.weights.packed_here() else { return Ok(None) };
+        packed::write(file, self.kernels, packed).map(|(path, _)| Some(path))
     }
 
     /// The shape.

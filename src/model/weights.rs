@@ -52,13 +52,20 @@ impl Weights {
                 }
                 // What the system mapped around the vectors would be resident beside the pack.
                 file.release_all();
-                pack.prefetch();
                 Packed::File(pack)
             }
             None => Packed::Memory(load_all(file, layout, &mut vectors)?),
         };
         file.release_all();
         Ok((Self { packed, vectors }, status))
+    }
+
+    /// The packed matrices, unless they are those of a pack.
+    pub(super) fn packed_here(&self) -> Option<&[u8]> {
+        match &self.packed {
+            Packed::Memory(packed) => Some(packed),
+            Packed::File(_) => None,
+        }
     }
 
     /// Multiplies what is left of a norm by `scale`.
