@@ -90,6 +90,8 @@ fn what_cannot_be_run_is_shown_with_the_reason() {
     let path = std::env::temp_dir().join(format!("smolt-show-{}.gguf", std::process::id()));
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", "made\u{1B}[2Jup").set("general.name", "a\u{1B}b");
+    let licence = format!("\u{1B}[31m{}", "long ".repeat(100));
+    writer.set("general.file_type", "two").set("general.license", licence.as_str());
     std::fs::write(&path, writer.to_vec("made-up", |_, _| Ok(())).unwrap()).unwrap();
     let shown = json(&path);
     let output = show(&[path.to_str().unwrap()]);
@@ -99,7 +101,9 @@ fn what_cannot_be_run_is_shown_with_the_reason() {
         shown["tokenizer"].is_null() && shown["template"].is_null() && shown["trained_context"].is_null()
     );
     let problems = shown["problems"].as_array().unwrap();
-    assert!(problems.len() == 2 && problems[0].as_str().unwrap().contains("not supported"), "{problems:?}");
+    let names = |part: &str| problems.iter().any(|problem| problem.as_str().unwrap().contains(part));
+    assert!(problems.len() == 3 && names("not supported") && names("general.file_type"), "{problems:?}");
+    assert_eq!(shown["license"], licence, "JSON has the whole text");
     assert!(output.status.success() && !output.stdout.contains(&0x1B));
 }
 

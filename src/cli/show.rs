@@ -170,7 +170,7 @@ struct TemplateReport {
 /// Reads and prints.
 pub(super) fn execute(args: &ShowArgs) -> Result<Exit, CliError> {
     let file = load::open(&args.model)?;
-    let mut report = Report::new(&file, &args.model)?;
+    let mut report = Report::new(&file, &args.model);
     report.identify(&file, args.hash);
     if args.json {
         output::write_json(&report)?;
@@ -181,10 +181,17 @@ pub(super) fn execute(args: &ShowArgs) -> Result<Exit, CliError> {
 }
 
 impl Report {
-    fn new(file: &GgufFile, args: &ModelArgs) -> Result<Report, CliError> {
+    fn new(file: &GgufFile, args: &ModelArgs) -> Report {
         let mut problems = vec![];
         let mut note = |error: CliError| problems.push(error.to_string());
-        let text = |key| file.str(key).ok().flatten().map(shown);
+        let text = |key| file.str(key).ok().flatten().map(str::to_owned);
+        let mut number = |key| {
+            file.u32(key).unwrap_or_else(|error| {
+                note(error.into());
+                None
+            })
+        };
+        let (file_type, version) = (number(FILE_TYPE_KEY), number(QUANTIZATION_VERSION_KEY));
         let spec = Spec::read(file).map_err(|error| note(error.into())).ok();
         let memory = match &spec {
             Some(spec) => needs(file, spec).unwrap_or_else(|error| {
@@ -195,8 +202,7 @@ impl Report {
         };
         let tokenizer = load::tokenizer(file, args).map_err(note).ok();
         let (parameters, bytes) = totals(file.tensors().iter());
-        let file_type = file.u32(FILE_TYPE_KEY)?;
-        Ok(Report {
+        Report {
             model: load::name(file),
             architecture: text("general.architecture"),
             license: text("general.license"),
@@ -208,18 +214,14 @@ impl Report {
             parameters,
             bits_per_weight: bits(parameters, bytes),
             tied: file.tensor("token_embd.weight").is_some() && file.tensor("output.weight").is_none(),
-            quantization: Quantization {
-                recipe: file_type.and_then(recipe_name),
-                file_type,
-                version: file.u32(QUANTIZATION_VERSION_KEY)?,
-            },
+            quantization: Quantization { recipe: file_type.and_then(recipe_name), file_type, version },
             tensors: groups(file.tensors()),
             trained_context: spec.as_ref().map(|spec| spec.trained_context),
             memory,
             template: tokenizer.as_ref().and_then(template),
             tokenizer: tokenizer.map(|tokenizer| TokenizerReport::new(file, &tokenizer)),
             problems,
-        })
+        }
     }
 
     /// Says where the file is from and its SHA-256, computed if `hash` asks for it.
@@ -248,14 +250,17 @@ impl Report {
 
     fn table(&self) -> String {
         let mut rows: Vec<(&str, String)> = vec![
-            ("model", format!("{} ({})", shown(&self.model), or_none(self.architecture.as_deref()))),
-            ("licence", or_none(self.license.as_deref())),
+            ("model", format!("{} ({})", shown(&self.model), shown(&or_none(self.architecture.as_deref())))),
+            ("licence", shown(&or_none(self.license.as_deref()))),
             ("file", format!("{}, GGUF version {}", show_bytes(self.file_bytes), self.gguf_version)),
-            ("sha256", self.sha256.clone().unwrap_or_else(|| "--hash computes it".to_owned())),
             ("parameters", format!("{}, {:.3} bits per weight", self.parameters, self.bits_per_weight)),
             ("quantized", self.quantization.line()),
             ("context", self.trained_context.map_or("unknown".to_owned(), |n| format!("{n} trained"))),
         ];
+        if self.parts.is_empty() {
+            let hash = self.sha256.clone().unwrap_or_else(|| "--hash computes it".to_owned());
+            rows.insert(3, ("sha256", hash));
+        }
         rows.extend(self.parts.iter().map(|part| {
             let PartReport { file, bytes, sha256 } = part;
             ("part", format!("{sha256} {} {}", show_bytes(*bytes), shown(file)))
