@@ -166,18 +166,23 @@ impl Prompts {
 }
 
 impl Prepare for Prompts {
-    fn encode(&self, item: &Item, tokens: &mut Vec<u32>) -> Result<(), String> {
+    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), String> {
         let is_raw = item.raw;
         match &self.format {
-            Format::Template(template) if !is_raw => template
-                .encode_with(&self.tokenizer, &self.messages(item), &self.variables(item)?, tokens)
-                .map_err(|error| error.to_string()),
+            Format::Template(template) if !is_raw => {
+                let messages = self.messages(item);
+                let longest = messages.iter().map(|message| message.content.len()).max().unwrap_or(0);
+                self.tokenizer.check_length(longest, context).map_err(|error| error.to_string())?;
+                let prompt = template.render_with(&messages, &self.variables(item)?);
+                let prompt = prompt.map_err(|error| error.to_string())?;
+                prompt.encode_within(context, &self.tokenizer, tokens).map_err(|error| error.to_string())
+            }
             format => {
                 let raw = Format::Raw { control: is_raw || matches!(format, Format::Raw { control: true }) };
                 let prompt = item.prompt.as_ref().ok_or("messages need a chat template")?;
                 let mut conversation = Conversation::new(item.system.as_deref().or(self.system.as_deref()));
                 conversation.ask(prompt);
-                let next = conversation.next(&raw, &self.tokenizer, usize::MAX, 0);
+                let next = conversation.next(&raw, &self.tokenizer, context, 0);
                 tokens.extend(next.map_err(|error| error.to_string())?.tokens);
                 Ok(())
             }

@@ -222,6 +222,8 @@ impl CliError {
                 ));
             }
             Self::NotAsked { .. } => "--yes removes without a question",
+            Self::Text(TextError::TooLong { .. })
+            | Self::Template(TemplateError::Text(TextError::TooLong { .. })) => "-c N sets the context",
             Self::Template(TemplateError::Text(_)) => return None,
             Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",
             Self::Template(_) => "--raw runs without the chat template",
@@ -259,6 +261,7 @@ fn model_exit(error: &ModelError) -> Exit {
 fn text_exit(error: &TextError) -> Exit {
     match error {
         TextError::NoTokenForByte { .. } | TextError::NoTokenForChar { .. } => Exit::Runtime,
+        TextError::TooLong { .. } => Exit::DoesNotFit,
         _ => Exit::Model,
     }
 }

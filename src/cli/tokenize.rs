@@ -7,6 +7,8 @@ use crate::text::{EncodeOptions, Tokenizer};
 
 /// Most bytes read from standard input.
 const MAX_INPUT_BYTES: usize = 256 << 20;
+/// Ids that are written at once.
+const WRITTEN_IDS: usize = 1 << 14;
 /// Characters of a wrong id that are shown.
 const SHOWN_CHARS: usize = 40;
 
@@ -61,8 +63,11 @@ fn encode(args: &TokenizeArgs, tokenizer: &Tokenizer, text: &str) -> Result<Exit
     if args.json {
         output::write_json(&ids)?;
     } else {
-        let words: Vec<String> = ids.iter().map(u32::to_string).collect();
-        output::write(format!("{}\n", words.join(" ")).as_bytes())?;
+        for (index, ids) in ids.chunks(WRITTEN_IDS).enumerate() {
+            let words: Vec<String> = ids.iter().map(u32::to_string).collect();
+            output::write(format!("{}{}", if index > 0 { " " } else { "" }, words.join(" ")).as_bytes())?;
+        }
+        output::write(b"\n")?;
     }
     Ok(Exit::Ok)
 }

@@ -344,7 +344,7 @@ impl Conversation {
     /// prompt is longer than the context.
     ///
     /// # Errors
-    /// If the turns cannot be rendered or encoded.
+    /// If the turns cannot be rendered or encoded, or the last is far longer than the context.
     pub fn next(
         &mut self,
         format: &Format,
@@ -352,31 +352,35 @@ impl Conversation {
         context: usize,
         reserve: usize,
     ) -> Result<Next, TemplateError> {
-        let (mut said, mut dropped) = (self.encode(0, format, tokenizer)?, 0);
+        let whole = self.encode(0, format, tokenizer, context);
         // A result stays with the call before it.
         let cuts: Vec<usize> =
             (1..self.turns.len()).filter(|first| self.turns[*first].result_of.is_none()).collect();
-        if said.tokens.len() + reserve > context
-            && let Some(last) = cuts.last()
-        {
-            said = self.encode(*last, format, tokenizer)?;
-            if said.tokens.len() > context {
-                return Ok(Next { tokens: said.tokens, dropped: 0 });
-            }
-            // The first cut that makes room is from `low` to `high`.
-            let (mut low, mut high) = (0, cuts.len() - 1);
-            while low < high {
-                let middle = low.midpoint(high);
-                let shorter = self.encode(cuts[middle], format, tokenizer)?;
-                if shorter.tokens.len() <= context / 2 {
-                    (high, said) = (middle, shorter);
-                } else {
-                    low = middle + 1;
+        let has_room = |said: &Said| said.tokens.len().saturating_add(reserve) <= context;
+        let (said, dropped) = match (whole, cuts.last()) {
+            (Ok(said), Some(_)) if has_room(&said) => (said, 0),
+            (Ok(_) | Err(TemplateError::Text(TextError::TooLong { .. })), Some(last)) => {
+                let mut said = self.encode(*last, format, tokenizer, context)?;
+                if said.tokens.len() > context {
+                    return Ok(Next { tokens: said.tokens, dropped: 0 });
                 }
+                // The first cut that makes room is from `low` to `high`.
+                let (mut low, mut high) = (0, cuts.len() - 1);
+                while low < high {
+                    let middle = low.midpoint(high);
+                    match self.encode(cuts[middle], format, tokenizer, context) {
+                        Ok(shorter) if shorter.tokens.len() <= context / 2 => {
+                            (high, said) = (middle, shorter);
+                        }
+                        Ok(_) | Err(TemplateError::Text(TextError::TooLong { .. })) => low = middle + 1,
+                        Err(error) => return Err(error),
+                    }
+                }
+                self.turns.drain(..cuts[high]);
+                (said, cuts[high])
             }
-            dropped = cuts[high];
-            self.turns.drain(..dropped);
-        }
+            (whole, _) => (whole?, 0),
+        };
         let tokens = said.tokens.clone();
         self.said = Some(said);
         Ok(Next { tokens, dropped })
@@ -386,30 +390,43 @@ impl Conversation {
     ///
     /// # Errors
     /// As [`Conversation::next`].
-    pub fn opening(&self, format: &Format, tokenizer: &Tokenizer) -> Result<Vec<u32>, TemplateError> {
+    pub fn opening(
+        &self,
+        format: &Format,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Result<Vec<u32>, TemplateError> {
         let with = |message: &str| {
             let mut other = Conversation::new(self.system());
             other.ask(message);
-            other.encode(0, format, tokenizer)
+            other.encode(0, format, tokenizer, context)
         };
         let (mut tokens, other) = (with("a")?.tokens, with("1")?.tokens);
         tokens.truncate(tokens.iter().zip(&other).take_while(|(a, b)| a == b).count());
         Ok(tokens)
     }
 
-    /// Text and tokens of the system prompt and the turns from `first` on.
-    fn encode(&self, first: usize, format: &Format, tokenizer: &Tokenizer) -> Result<Said, TemplateError> {
+    /// Text and tokens of the system prompt and the turns from `first` on, if they may fit into `context`.
+    fn encode(
+        &self,
+        first: usize,
+        format: &Format,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Result<Said, TemplateError> {
+        let last = self.turns.last().map_or(0, |turn| turn.user.len());
+        tokenizer.check_length(last.max(self.system().map_or(0, str::len)), context)?;
         match format {
             Format::Template(template) => {
                 let prompt = template.render(&self.messages(first))?;
-                if let Some(said) = self.continued(&prompt, tokenizer)? {
+                if let Some(said) = self.continued(&prompt, tokenizer, context)? {
                     return Ok(said);
                 }
                 let mut tokens = vec![];
-                prompt.encode(tokenizer, &mut tokens)?;
+                prompt.encode_within(context, tokenizer, &mut tokens)?;
                 Ok(Said::new(prompt.text, tokens))
             }
-            Format::Raw { control } => Ok(self.encode_raw(first, *control, tokenizer)?),
+            Format::Raw { control } => Ok(self.encode_raw(first, *control, tokenizer, context)?),
         }
     }
 
@@ -429,11 +446,16 @@ impl Conversation {
     }
 
     /// What was said before and the tokens of the rest of `prompt`, if they may be joined.
-    fn continued(&self, prompt: &Prompt, tokenizer: &Tokenizer) -> Result<Option<Said>, TextError> {
+    fn continued(
+        &self,
+        prompt: &Prompt,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Result<Option<Said>, TextError> {
         let shared = self.said.as_ref().and_then(|said| said.shared(&prompt.text));
         let Some((mut said, start)) = shared else { return Ok(None) };
         let mut tokens = said.tokens.clone();
-        prompt.encode_from(start, tokenizer, &mut tokens)?;
+        prompt.encode_rest(start, context, tokenizer, &mut tokens)?;
         let joint = tokens.get(said.tokens.len());
         if joint.is_some_and(|id| !tokenizer.is_special(*id)) {
             return Ok(None);
@@ -442,7 +464,13 @@ impl Conversation {
         Ok(Some(said))
     }
 
-    fn encode_raw(&self, first: usize, control: bool, tokenizer: &Tokenizer) -> Result<Said, TextError> {
+    fn encode_raw(
+        &self,
+        first: usize,
+        control: bool,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Result<Said, TextError> {
         let mut text = self.system().map_or(String::new(), |system| format!("{system}\n\n"));
         for (index, turn) in self.turns[first..].iter().enumerate() {
             text.push_str(if index == 0 { "" } else { "\n" });
@@ -459,7 +487,7 @@ impl Conversation {
             }
         }
         let mut tokens = vec![];
-        tokenizer.encode(&text, options, &mut tokens)?;
+        tokenizer.encode_within(&text, &[], options, context, &mut tokens)?;
         if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
             && tokens.first() != Some(&bos)
         {

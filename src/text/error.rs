@@ -62,6 +62,18 @@ pub enum TextError {
         /// The largest accepted value.
         limit: usize,
     },
+    /// A text for which there is no room.
+    #[error(
+        "a text of {bytes} bytes has at least {tokens} tokens, there is room for {limit}; shorten it or give a larger context"
+    )]
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+        /// Tokens that it has at least.
+        tokens: usize,
+        /// Tokens that fit.
+        limit: usize,
+    },
     /// The rules that make words of characters are not in the file.
     #[error(
         "{file}: tokenizer.ggml.merges is missing or empty, so that text would not become any of the {found} tokens of more than one character; convert the model again"

@@ -45,6 +45,7 @@ mod stored;
 mod template;
 mod tokenizer;
 mod vocab;
+mod windows;
 
 #[cfg(test)]
 mod tests;

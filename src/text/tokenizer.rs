@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use tokenizers::Model;
 use tokenizers::models::bpe::BPE;
+use tokenizers::{Model, Token};
 
 use crate::files::Fnv;
 use crate::gguf::GgufFile;
@@ -15,11 +15,18 @@ use super::pre::{SplitCache, Splitter};
 use super::special::SpecialIds;
 use super::stored::StoredTemplates;
 use super::vocab::{PieceTable, TokenKind, TokenList};
+use super::windows::Windows;
 use super::{TextError, TextWarning, bpe, kinds, normal, pre, special, spm};
 
 /// Whether text is composed (Unicode NFC) before it is split, where that is not what the name of the pre-tokenizer
 /// says. A key of this project.
 const KEY_NFC: &str = "smolt.tokenizer.nfc";
+
+/// Times the tokens there is room for that a text may have before its encoding ends; up to there the number of its
+/// tokens can be told.
+const MAX_OVER: usize = 4;
+/// Bytes of a text that may become one byte when it is composed (Unicode NFC): those of three Hangul letters become three.
+const MAX_COMPOSED: usize = 3;
 
 /// What the caller may say about a file's tokenizer.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +65,8 @@ pub struct Tokenizer {
     special: SpecialIds,
     templates: StoredTemplates,
     warnings: Vec<TextWarning>,
+    /// Whether every byte has a token, for characters that have none.
+    has_bytes: bool,
 }
 
 impl Tokenizer {
@@ -100,6 +109,7 @@ impl Tokenizer {
         };
         let pre = rule.map_or("", |rule| rule.names[0]);
         let kinds = tokens.kinds;
+        let has_bytes = kinds.iter().filter(|kind| **kind == TokenKind::Byte).count() == 256;
         Ok(Tokenizer {
             scheme,
             pre,
@@ -111,6 +121,7 @@ impl Tokenizer {
             special,
             templates,
             warnings,
+            has_bytes,
         })
     }
 
@@ -119,13 +130,14 @@ impl Tokenizer {
         &self.warnings
     }
 
-    /// Appends the ids of `text` to `out`. Working memory is a small multiple of the text and is freed on
-    /// return.
+    /// Appends the ids of `text` to `out`. Working memory does not grow with the text, but where it has to be
+    /// composed, and is freed on return.
     ///
     /// # Errors
     /// If the text holds a byte or character for which the vocabulary has no token.
     pub fn encode(&self, text: &str, options: EncodeOptions, out: &mut Vec<u32>) -> Result<(), TextError> {
-        self.encode_parts(text, options, |_, _| false, out)
+        let mut work = Work::new(self, text, usize::MAX);
+        self.encode_parts(text, options, |_, _| false, &mut work, out)
     }
 
     /// Like [`Tokenizer::encode`]; a control token that has a byte of `guarded`, or that is nothing but white space,
@@ -140,12 +152,46 @@ impl Tokenizer {
         options: EncodeOptions,
         out: &mut Vec<u32>,
     ) -> Result<(), TextError> {
+        self.encode_within(text, guarded, options, usize::MAX, out)
+    }
+
+    /// Like [`Tokenizer::encode_guarded`] where there is only room for `limit` tokens, those in `out` included. What is
+    /// surely longer is refused from its length, before it is encoded.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`], and if the text is far longer.
+    pub fn encode_within(
+        &self,
+        text: &str,
+        guarded: &[Range<usize>],
+        options: EncodeOptions,
+        limit: usize,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
         let refuse = |id: u32, range: Range<usize>| {
             let next = guarded.partition_point(|other| other.end <= range.start);
             let overlaps = guarded.get(next).is_some_and(|other| other.start < range.end);
             (overlaps || text[range].trim().is_empty()) && self.is_special(id)
         };
-        self.encode_parts(text, options, refuse, out)
+        self.check_length(text.len(), limit)?;
+        let mut work = Work::new(self, text, limit);
+        self.encode_parts(text, options, refuse, &mut work, out)
+    }
+
+    /// Refuses a text that has more than `limit` tokens whatever it says: more bytes than so many of the longest.
+    ///
+    /// # Errors
+    /// [`TextError::TooLong`].
+    pub fn check_length(&self, bytes: usize, limit: usize) -> Result<(), TextError> {
+        let longest = match &self.scheme {
+            Scheme::ByteLevel { nfc: true, .. } => self.longest_piece() * MAX_COMPOSED,
+            Scheme::ByteLevel { .. } => self.longest_piece(),
+            // One token stands for any number of characters in a row that have none of their own.
+            Scheme::SentencePiece { .. } if !self.has_bytes => return Ok(()),
+            Scheme::SentencePiece { .. } => self.longest_piece(),
+        };
+        let tokens = bytes.div_ceil(longest.max(1));
+        if tokens > limit { Err(TextError::TooLong { bytes, tokens, limit }) } else { Ok(()) }
     }
 
     /// Encodes; an added token that `refuse` holds for is text.
@@ -154,17 +200,17 @@ impl Tokenizer {
         text: &str,
         options: EncodeOptions,
         refuse: impl Fn(u32, Range<usize>) -> bool,
+        work: &mut Work,
         out: &mut Vec<u32>,
     ) -> Result<(), TextError> {
         let special = &self.special;
         if options.add_special && special.add_bos {
             out.extend(special.bos);
         }
-        let mut work = Work::new(self);
         let mut after_added = true;
         self.partition(text, options.parse_special, refuse, |part| {
             match part {
-                Part::Text { text, .. } => self.encode_text(text, after_added, &mut work, out)?,
+                Part::Text { text, .. } => self.encode_text(text, after_added, work, out)?,
                 Part::Token(id) => out.push(id),
             }
             after_added = matches!(part, Part::Token(_));
@@ -204,30 +250,30 @@ impl Tokenizer {
         work: &mut Work,
         out: &mut Vec<u32>,
     ) -> Result<(), TextError> {
-        let Work { word, cache } = work;
+        let Work { word, cache, windows, bounds } = work;
         match &self.scheme {
             Scheme::SentencePiece { space_prefix } => {
-                word.clear();
-                if *space_prefix && after_added {
-                    word.push(spm::SPACE);
-                }
-                word.extend(text.chars().map(|c| if c == ' ' { spm::SPACE } else { c }));
-                self.merge(word, out)
+                let prefix = (*space_prefix && after_added).then_some(spm::SPACE);
+                let chars = text.chars().map(|c| if c == ' ' { spm::SPACE } else { c });
+                let merge = |word: &str| self.merge(word);
+                windows.encode(prefix.into_iter().chain(chars), &merge, word, out)?;
+                bounds.check(out)
             }
             Scheme::ByteLevel { splitter, nfc } => {
                 let text = if *nfc { normal::nfc(text)? } else { Cow::from(text) };
                 let cache = cache.get_or_insert_with(|| splitter.cache());
+                let merge = |word: &str| self.merge(word);
                 splitter.split(&text, cache, &mut |piece| {
-                    word.clear();
-                    word.extend(piece.bytes().map(|byte| bpe::BYTE_CHARS[usize::from(byte)]));
-                    self.merge(word, out)
+                    let chars = piece.bytes().map(|byte| bpe::BYTE_CHARS[usize::from(byte)]);
+                    windows.encode(chars, &merge, word, out)?;
+                    bounds.check(out)
                 })
             }
         }
     }
 
     /// Merges one word, written in the alphabet of the vocabulary.
-    fn merge(&self, word: &str, out: &mut Vec<u32>) -> Result<(), TextError> {
+    fn merge(&self, word: &str) -> Result<Vec<Token>, TextError> {
         let tokens = self.model.tokenize(word);
         let tokens =
             tokens.map_err(|error| TextError::Library { what: "tokens", message: error.to_string() })?;
@@ -235,8 +281,7 @@ impl Tokenizer {
         if tokens.last().map_or(0, |token| token.offsets.1) != word.len() {
             return Err(self.missing_token(word));
         }
-        out.extend(tokens.iter().map(|token| token.id));
-        Ok(())
+        Ok(tokens)
     }
 
     fn missing_token(&self, word: &str) -> TextError {
@@ -415,14 +460,35 @@ fn find_rule(file: &GgufFile, option: Option<&str>) -> Result<&'static pre::PreR
     }
 }
 
-/// Buffers of one encoding.
+/// Buffers and bounds of one encoding.
 struct Work {
     word: String,
     cache: Option<SplitCache>,
+    windows: Windows,
+    bounds: Bounds,
 }
 
 impl Work {
-    fn new(tokenizer: &Tokenizer) -> Work {
-        Work { word: String::with_capacity(2 * tokenizer.longest_piece()), cache: None }
+    fn new(tokenizer: &Tokenizer, text: &str, limit: usize) -> Work {
+        let longest = tokenizer.longest_piece();
+        let bounds = Bounds { bytes: text.len(), limit };
+        let windows = Windows::new(longest);
+        Work { word: String::with_capacity(2 * longest), cache: None, windows, bounds }
+    }
+}
+
+/// Where the encoding of a text ends.
+struct Bounds {
+    bytes: usize,
+    limit: usize,
+}
+
+impl Bounds {
+    fn check(&self, out: &[u32]) -> Result<(), TextError> {
+        let Bounds { bytes, limit } = *self;
+        if out.len() > limit.saturating_mul(MAX_OVER) {
+            return Err(TextError::TooLong { bytes, tokens: out.len(), limit });
+        }
+        Ok(())
     }
 }

@@ -285,7 +285,7 @@ impl Talk {
     /// Lets the model read the system prompt alone.
     fn read_opening(&self, engine: &mut Engine) -> Result<(), CliError> {
         let session = &mut engine.loaded.session;
-        let opening = self.conversation.opening(&engine.format, session.tokenizer())?;
+        let opening = self.conversation.opening(&engine.format, session.tokenizer(), session.context())?;
         if opening.is_empty() {
             session.clear();
         } else {

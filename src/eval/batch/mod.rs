@@ -104,11 +104,11 @@ pub enum Rule {
 
 /// From an item to what the session needs.
 pub trait Prepare {
-    /// The tokens of the item's prompt.
+    /// The tokens of the item's prompt, if it may fit into `context`.
     ///
     /// # Errors
     /// Why it has none, for the item's line.
-    fn encode(&self, item: &Item, tokens: &mut Vec<u32>) -> Result<(), String>;
+    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), String>;
 
     /// The rule that the item's answer follows.
     ///
@@ -282,7 +282,7 @@ impl<M: LanguageModel> Batch<'_, M> {
 
     fn answer(&mut self, item: &Item, input: u64, tokens: &mut Vec<u32>) -> Result<Answered, String> {
         tokens.clear();
-        self.prepare.encode(item, tokens)?;
+        self.prepare.encode(item, self.session.context(), tokens)?;
         let mut rule = self.prepare.rule(item)?;
         let layout = self.prepare.layout(item)?;
         let options = self.options;

@@ -34,7 +34,7 @@ impl Drop for Scratch {
 struct Raw(Arc<Tokenizer>);
 
 impl Prepare for Raw {
-    fn encode(&self, item: &Item, tokens: &mut Vec<u32>) -> Result<(), String> {
+    fn encode(&self, item: &Item, _context: usize, tokens: &mut Vec<u32>) -> Result<(), String> {
         let prompt = item.prompt.as_deref().ok_or("no prompt")?;
         let options = EncodeOptions { add_special: true, parse_special: false };
         self.0.encode(prompt, options, tokens).map_err(|error| error.to_string())

@@ -254,10 +254,10 @@ fn without_a_template_the_text_goes_on() {
 #[test]
 fn the_opening_is_what_every_first_prompt_starts_with() {
     let mut conversation = Conversation::new(Some("Be short."));
-    let opening = conversation.opening(&template(), &tokenizer()).unwrap();
+    let opening = conversation.opening(&template(), &tokenizer(), CONTEXT).unwrap();
     assert_eq!(shown(&tokenizer(), &opening), "<s>system: Be short.</s><s>user: ");
     conversation.ask("Hello");
     let next = conversation.next(&template(), &tokenizer(), CONTEXT, 4).unwrap();
     assert!(next.tokens.starts_with(&opening));
-    assert_eq!(Conversation::new(None).opening(&RAW, &tokenizer()).unwrap(), [1], "the start token");
+    assert_eq!(Conversation::new(None).opening(&RAW, &tokenizer(), CONTEXT).unwrap(), [1], "the start token");
 }

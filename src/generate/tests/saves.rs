@@ -84,7 +84,7 @@ fn a_conversation_goes_on_where_it_was() {
 fn an_opening_alone_can_be_saved() {
     let file = Saved::new("opening");
     let (mut session, mut conversation) = (cat(), Conversation::new(Some("A long system prompt.")));
-    let opening = conversation.opening(&template(), &tokenizer()).unwrap();
+    let opening = conversation.opening(&template(), &tokenizer(), 400).unwrap();
     let request = crate::generate::Request { max_tokens: Some(0), ..super::greedy(&opening) };
     session.generate(request, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
     save(&file.0, &made(), &conversation, Some(&mut session)).unwrap();

@@ -1,23 +1,29 @@
 //! The Jinja engine: minijinja, set up as Hugging Face sets up Jinja2, within bounds.
 //!
 //! A template is untrusted. Its fuel pays for every instruction, every byte of every text and every slot of every
-//! list it makes, before they are made. Nesting of blocks and calls is bounded. Expressions may be as long as the
+//! list it makes, before they are made, and for all that it looks into ([`super::cost`]). There is more of it the more
+//! the template is given. Nesting of blocks and calls is bounded, and so is the rendered text. Expressions may be as long as the
 //! template and values as deep as the fuel allows, and both are walked by recursion, so that compiling and rendering
-//! run on a stack of their own. Lists that are added are bounded by [`super::sums`].
+//! run on a stack of their own.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 use super::date::Time;
 use super::tags::{self, Tags};
-use super::{MAX_TEMPLATE_BYTES, TemplateError, python, sums};
+use super::{MAX_TEMPLATE_BYTES, TemplateError, cost, guard, python};
 
 /// Work a template may do; a unit is one instruction or 64 bytes of text.
-const FUEL: u64 = 1 << 21;
+const FUEL: u64 = 1 << 18;
+/// More of it for every value that the template is given, for every so many bytes of text, and the most.
+const FUEL_PER_VALUE: u64 = 1 << 9;
+const BYTES_PER_FUEL: u64 = 4;
+const MAX_FUEL: u64 = 1 << 22;
 /// Nesting of loops, conditions and macro calls.
 const MAX_RECURSION: usize = 128;
-/// Bytes of the rendered text.
-const MAX_OUTPUT_BYTES: usize = 32 << 20;
+/// Bytes of the rendered text, and more of them for every byte that the template is given.
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
+const OUTPUT_PER_BYTE: usize = 4;
 /// Bytes of one tag; the longest published ones have about 6000. The compiler's time grows with their square.
 const MAX_TAG_BYTES: usize = 1 << 14;
 /// Stack for compiling and rendering.
@@ -61,13 +67,12 @@ impl Engine {
         let syntax_error =
             |error: Error| -> TemplateError { TemplateError::Syntax { message: shown(&error) } };
         let mut environment = Environment::new();
-        environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
         let syntax = syntax.map_err(syntax_error)?;
         environment.set_syntax(syntax.clone());
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         python::install(&mut environment);
-        sums::install(&mut environment);
+        cost::install(&mut environment);
         set_up(&mut environment);
         let source = tags::prepare(source);
         let longest = Tags::of(&source).map(|tag| tag.len()).max().unwrap_or(0);
@@ -76,7 +81,7 @@ impl Engine {
             return Err(TemplateError::Syntax { message });
         }
         on_own_stack(|| {
-            let source = sums::guard(&source, NAME, syntax).map_err(syntax_error)?;
+            let source = guard::guard(&source, NAME, syntax).map_err(syntax_error)?;
             environment.add_template_owned(NAME, source).map_err(syntax_error)?;
             Ok(Engine { environment })
         })
@@ -85,13 +90,44 @@ impl Engine {
     /// The text of the template with the variables of `root`.
     pub(super) fn render(&self, root: Value) -> Result<String, TemplateError> {
         on_own_stack(|| {
-            let template = self.environment.get_template(NAME).map_err(|error| render_error(&error))?;
-            let text = template.render(root).map_err(|error| render_error(&error))?;
-            if text.len() > MAX_OUTPUT_BYTES {
-                return Err(TemplateError::OutputTooLarge { found: text.len(), limit: MAX_OUTPUT_BYTES });
+            let (values, bytes) = cost::size(&root);
+            let more = values.saturating_mul(FUEL_PER_VALUE).saturating_add(bytes / BYTES_PER_FUEL);
+            let fuel = FUEL.saturating_add(more).min(MAX_FUEL);
+            let limit = MAX_OUTPUT_BYTES.saturating_add((bytes as usize).saturating_mul(OUTPUT_PER_BYTE));
+            let mut environment = self.environment.clone();
+            environment.set_fuel(Some(fuel));
+            let template = environment.get_template(NAME).map_err(|error| render_error(&error, fuel))?;
+            let mut output = Output { text: vec![], limit, is_over: false };
+            let rendered = template.render_captured_to(root, &mut output).map(drop);
+            if output.is_over {
+                return Err(TemplateError::OutputTooLarge { limit });
             }
-            Ok(text)
+            rendered.map_err(|error| render_error(&error, fuel))?;
+            String::from_utf8(output.text)
+                .map_err(|_| TemplateError::Render { message: "not UTF-8".to_owned() })
         })
+    }
+}
+
+/// The text that is rendered, up to a limit.
+struct Output {
+    text: Vec<u8>,
+    limit: usize,
+    is_over: bool,
+}
+
+impl std::io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.len() > self.limit.saturating_sub(self.text.len()) {
+            self.is_over = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -123,7 +159,7 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()).with_source(Raised))
 }
 
-fn render_error(error: &Error) -> TemplateError {
+fn render_error(error: &Error, fuel: u64) -> TemplateError {
     let mut innermost = error;
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
@@ -134,7 +170,7 @@ fn render_error(error: &Error) -> TemplateError {
         source = inner.source();
     }
     match error.kind() {
-        ErrorKind::OutOfFuel => TemplateError::OutOfFuel { limit: FUEL },
+        ErrorKind::OutOfFuel => TemplateError::OutOfFuel { limit: fuel },
         _ => TemplateError::Render { message: shown(error) },
     }
 }

@@ -8,7 +8,8 @@
 //!   python   methods, filters and tests that differ
 //!   json     tojson
 //!   date     strftime_now
-//!   sums     lists that templates add up, bounded
+//!   cost     what looking into values costs
+//!   guard    writes that into the template
 //! arrival  whether what is said arrives, and in which form
 //! trace    which characters of a prompt come from messages
 //! message  turns of a conversation
@@ -25,13 +26,14 @@
 
 mod arrival;
 mod builtin;
+mod cost;
 mod date;
 mod document;
 mod engine;
+mod guard;
 mod json;
 mod message;
 mod python;
-mod sums;
 mod tags;
 mod thinking;
 mod tools;
@@ -40,6 +42,8 @@ mod variables;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;
 
@@ -86,8 +90,8 @@ pub enum TemplateError {
     Refused { message: String },
     #[error("the chat template was stopped: it takes more than {limit} steps")]
     OutOfFuel { limit: u64 },
-    #[error("the chat template made {found} bytes, the limit is {limit}")]
-    OutputTooLarge { found: usize, limit: usize },
+    #[error("the chat template was stopped: it makes more than {limit} bytes")]
+    OutputTooLarge { limit: usize },
     #[error("the chat template changes messages, so that user text cannot be told from its own")]
     Untraceable,
     #[error(
@@ -152,8 +156,21 @@ impl Prompt {
     /// # Errors
     /// If the vocabulary lacks a token for the text.
     pub fn encode(&self, tokenizer: &Tokenizer, out: &mut Vec<u32>) -> Result<(), TextError> {
+        self.encode_within(usize::MAX, tokenizer, out)
+    }
+
+    /// [`Prompt::encode`] where there is only room for `limit` tokens.
+    ///
+    /// # Errors
+    /// As [`Prompt::encode`], and as [`Tokenizer::encode_within`].
+    pub fn encode_within(
+        &self,
+        limit: usize,
+        tokenizer: &Tokenizer,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
         let start = out.len();
-        self.encode_from(0, tokenizer, out)?;
+        self.encode_rest(0, limit, tokenizer, out)?;
         if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
             && out.get(start) != Some(&bos)
         {
@@ -173,11 +190,22 @@ impl Prompt {
         tokenizer: &Tokenizer,
         out: &mut Vec<u32>,
     ) -> Result<(), TextError> {
+        self.encode_rest(start, usize::MAX, tokenizer, out)
+    }
+
+    /// [`Prompt::encode_from`] where there is only room for `limit` tokens.
+    pub(crate) fn encode_rest(
+        &self,
+        start: usize,
+        limit: usize,
+        tokenizer: &Tokenizer,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
         let rest = self.from_messages.iter().filter(|range| range.end > start);
         let guarded: Vec<Range<usize>> =
             rest.map(|range| range.start.saturating_sub(start)..range.end - start).collect();
         let options = EncodeOptions { add_special: false, parse_special: true };
-        tokenizer.encode_guarded(&self.text[start..], &guarded, options, out)
+        tokenizer.encode_within(&self.text[start..], &guarded, options, limit, out)
     }
 }
 

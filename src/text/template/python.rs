@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
-use super::json;
+use super::{cost, json};
 
 /// Characters a text may be padded to.
 const MAX_WIDTH: usize = 1 << 16;
@@ -50,7 +50,10 @@ fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -
     {
         return out.write_str(&json::python_float(float)).map_err(Error::from);
     }
-    minijinja::escape_formatter(out, state, value)
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => cost::write(state, value, out),
+        _ => minijinja::escape_formatter(out, state, value),
+    }
 }
 
 /// As [`write_value`], with lists and dictionaries as Python's `repr` writes them.
@@ -85,7 +88,7 @@ fn repr(state: &mut State<'_, '_>, value: &Value, out: &mut String, depth: usize
     if depth > MAX_REPR_DEPTH {
         return Err(invalid("a list is too deep to be written"));
     }
-    state.consume_fuel(1 + value.as_str().map_or(0, str::len) as u64 / 64)?;
+    state.consume_fuel(1 + value.as_str().map_or(0, str::len) as u64 / 16)?;
     match value.kind() {
         ValueKind::Seq => {
             out.push('[');
@@ -147,19 +150,24 @@ fn strip<'t>(text: &'t str, chars: Option<&str>, start: bool, end: bool) -> &'t 
     if end { text.trim_end_matches(matches) } else { text }
 }
 
-/// A method of a Python value. Those whose result may be much larger than their input go through the filters of
-/// the same name, which count its bytes beforehand.
+/// A method of a Python value, which pays for its arguments. Those whose result may be much larger than their input
+/// go through the filters of the same name, which count its bytes beforehand.
 fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    args.iter().try_for_each(|argument| cost::weigh(state, argument))?;
     if let Some(text) = value.as_str() {
         state.consume_fuel(1 + text.len() as u64 / 64)?;
         if let Some(result) = text_method(state, value, text, name, args)? {
             return Ok(result);
         }
     }
+    if matches!(name, "index" | "count") {
+        cost::weigh(state, value)?;
+    } else {
+        cost::shallow(state, value)?;
+    }
     if value.kind() == ValueKind::Seq && name == "index" {
         let (wanted,): (&Value,) = from_args(args)?;
         for (index, item) in value.try_iter()?.enumerate() {
-            state.consume_fuel(1)?;
             if item == *wanted {
                 return Ok(Value::from(index));
             }

@@ -194,7 +194,12 @@ fn hostile_templates_are_stopped() {
             &source[..source.len().min(80)],
             started.elapsed()
         );
-        let stopped = matches!(result, Err(TemplateError::OutOfFuel { .. } | TemplateError::Render { .. }));
+        let stopped = matches!(
+            result,
+            Err(TemplateError::OutOfFuel { .. }
+                | TemplateError::Render { .. }
+                | TemplateError::OutputTooLarge { .. })
+        );
         assert!(stopped, "{}", &source[..source.len().min(80)]);
     }
 }

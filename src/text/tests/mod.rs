@@ -1,6 +1,7 @@
 //! Tests on small vocabularies made here, and on real ones where the shared data is present.
 
 mod hugging_face;
+mod long;
 mod mended;
 mod shared;
 mod tiny;
