@@ -474,8 +474,8 @@ impl<M: Resume> Session<M> {
 pub fn planned_bytes(context: usize, vocab_size: usize, longest_piece: usize) -> u64 {
     let tokens = tokens_capacity(context);
     let ids = tokens.saturating_mul(size_of::<u32>());
-    // What was said, and what was thought or called.
-    let text = 3 * text_capacity(tokens, longest_piece);
+    // What was said, thought, called, and is held back.
+    let text = 4 * text_capacity(tokens, longest_piece);
     let peaks = logit_blocks(vocab_size) * size_of::<f32>();
     let sampling = vocab_size.saturating_mul(SAMPLER_BYTES_PER_TOKEN).saturating_add(peaks);
     ids.saturating_add(text).saturating_add(sampling).saturating_add(LOGPROB_BYTES) as u64
