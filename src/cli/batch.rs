@@ -20,8 +20,8 @@ use crate::eval::batch::{
 };
 use crate::files::{self, Fnv};
 use crate::generate::{
-    Calling, Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, Layout, Thinking,
-    ToolChoice,
+    Calling, CancelHandle, Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, Layout,
+    Thinking, ToolChoice,
 };
 use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 
@@ -91,6 +91,7 @@ struct Prompts {
     refusal: Option<String>,
     /// The last grammar, as items often share one.
     last: RefCell<Option<(Grammar, Constraint)>>,
+    cancel: CancelHandle,
 }
 
 impl Prompts {
@@ -223,7 +224,8 @@ impl Prepare for Prompts {
         if let Some((_, constraint)) = last.as_ref().filter(|(known, _)| *known == grammar) {
             return Ok(Rule::Filter(Box::new(constraint.clone())));
         }
-        let constraint = self.compiler()?.compile(&grammar).map_err(|error| error.to_string())?;
+        let constraint = self.compiler()?.compile_unless(&grammar, &self.cancel);
+        let constraint = constraint.map_err(|error| error.to_string())?;
         *last = Some((grammar, constraint.clone()));
         Ok(Rule::Filter(Box::new(constraint)))
     }
@@ -248,6 +250,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     // A batch that does not fit ends before its first item.
     loaded.session.touch();
     let tokenizer = Arc::clone(loaded.session.tokenizer());
+    let cancel = interrupt::cancel_on_interrupt()?;
     let prompts = Prompts {
         format: loaded.format(prompting)?,
         system: prompting.system().map(str::to_owned),
@@ -257,6 +260,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         compiler: OnceCell::new(),
         refusal: refusal(args, &mut planned),
         last: RefCell::new(None),
+        cancel: cancel.clone(),
     };
     let basis =
         prompts.basis(&session::identity(&planned, &loaded, &prompts.format), loaded.session.context());
@@ -273,7 +277,6 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         limit: args.limit,
         model: planned.name(),
     };
-    let cancel = interrupt::cancel_on_interrupt()?;
     let session = &mut loaded.session;
     let energy = EnergyMeter::find();
     let mut batch = Batch { session, prepare: &prompts, options: &options, cancel: &cancel, energy };

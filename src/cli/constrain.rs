@@ -8,7 +8,7 @@ use super::error::CliError;
 use super::output::{note, report};
 use crate::files::{ReadError, read_text};
 use crate::generate::{
-    CallError, Calling, Choice, Constraint, Draw, Format, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES,
+    CallError, Calling, CancelHandle, Choice, Constraint, Draw, Format, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES,
     MAX_TOOLS_BYTES, Outcome, ToolChoice, Tools,
 };
 use crate::text::Tokenizer;
@@ -142,8 +142,12 @@ pub(super) fn read_file(path: &Path) -> Result<String, ReadError> {
 ///
 /// # Errors
 /// If it is wrong or cannot be followed.
-pub(super) fn compile(grammar: &Grammar, tokenizer: &Arc<Tokenizer>) -> Result<Constraint, CliError> {
-    Ok(GrammarCompiler::new(Arc::clone(tokenizer))?.compile(grammar)?)
+pub(super) fn compile(
+    grammar: &Grammar,
+    tokenizer: &Arc<Tokenizer>,
+    cancel: &CancelHandle,
+) -> Result<Constraint, CliError> {
+    Ok(GrammarCompiler::new(Arc::clone(tokenizer))?.compile_unless(grammar, cancel)?)
 }
 
 /// Says that an answer has not the form it was to have.

@@ -280,6 +280,7 @@ fn grammar_exit(error: &GrammarError) -> Exit {
     match error {
         GrammarError::Vocabulary(_) => Exit::Model,
         GrammarError::Thread(_) => Exit::Runtime,
+        GrammarError::Cancelled { .. } => Exit::Interrupted,
         _ => Exit::Usage,
     }
 }

@@ -256,9 +256,11 @@ fn encode(tokenizer: &Tokenizer, prompt: &[u32], text: &str) -> Option<Vec<u32>>
         let mut tokens = vec![];
         tokenizer.encode(text, EncodeOptions::default(), &mut tokens).ok().map(|()| tokens)
     };
+    // What a token says depends on no more than the one before it.
+    let last = &prompt[prompt.len().saturating_sub(1)..];
     let gives_text = |tokens: &[u32]| {
-        let joined = [prompt, tokens].concat();
-        let (before, all) = (tokenizer.decode(prompt, true), tokenizer.decode(&joined, true));
+        let joined = [last, tokens].concat();
+        let (before, all) = (tokenizer.decode(last, true), tokenizer.decode(&joined, true));
         !tokens.is_empty() && all.strip_prefix(before.as_slice()) == Some(text.as_bytes())
     };
     let tokens = plain(text)?;

@@ -43,7 +43,7 @@ pub(super) fn act(
             }
             let mut changed = talk.settings.clone();
             changed.set(argument, &talk.start)?;
-            engine.constraint(changed.form.as_ref())?;
+            talk.interrupts.during(|cancel| engine.constraint(changed.form.as_ref(), cancel))?;
             if matches!(name.as_str(), "template_var" | "think" | "answer") {
                 engine.set_variables(&changed);
             }

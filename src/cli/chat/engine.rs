@@ -10,7 +10,7 @@ use super::super::load::{Loaded, Planned};
 use super::super::output::note;
 use super::super::{prompt, session};
 use super::settings::Settings;
-use crate::generate::{Constraint, Format, Grammar, Origin, check_choices};
+use crate::generate::{CancelHandle, Constraint, Format, Grammar, Origin, check_choices};
 
 /// A model that is ready to talk.
 pub(super) struct Engine {
@@ -65,7 +65,11 @@ impl Engine {
     ///
     /// # Errors
     /// If the form is wrong or cannot be followed, or what it takes is not allowed.
-    pub(super) fn constraint(&mut self, form: Option<&Form>) -> Result<Option<Constraint>, CliError> {
+    pub(super) fn constraint(
+        &mut self,
+        form: Option<&Form>,
+        cancel: &CancelHandle,
+    ) -> Result<Option<Constraint>, CliError> {
         if let Some(Form::Choices(texts)) = form {
             check_choices(texts)?;
         }
@@ -76,7 +80,7 @@ impl Engine {
             return Ok(Some(constraint.clone()));
         }
         self.planned.allow_foreseen_grammar(self.loaded.session.tokenizer())?;
-        let constraint = constrain::compile(&grammar, self.loaded.session.tokenizer())?;
+        let constraint = constrain::compile(&grammar, self.loaded.session.tokenizer(), cancel)?;
         self.compiled = Some((grammar.into_owned(), constraint.clone()));
         Ok(Some(constraint))
     }

@@ -54,6 +54,7 @@ use super::line;
 use super::output::{self, Event, complain, note};
 use super::session::{SessionArgs, SessionFile};
 use super::terminal::DisplayArgs;
+use crate::generate::CancelHandle;
 
 /// Arguments of `smolt chat`.
 #[derive(Clone, Debug, clap::Args)]
@@ -151,7 +152,7 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
         engine.origin.identity.template = engine.format.fingerprint();
     }
     // A wrong form is said before the first message.
-    engine.constraint(form.as_ref())?;
+    engine.constraint(form.as_ref(), &CancelHandle::new())?;
     let settings = Settings {
         sampler,
         choice_temp: sampling.typed_temp(),

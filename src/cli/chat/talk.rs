@@ -170,7 +170,8 @@ impl Talk {
     }
 
     fn answer(&mut self, engine: &mut Engine, prompt: &Prompt) -> Result<Outcome, CliError> {
-        let mut constraint = engine.constraint(self.settings.form.as_ref())?;
+        let form = self.settings.form.as_ref();
+        let mut constraint = self.interrupts.during(|cancel| engine.constraint(form, cancel))?;
         let session = &mut engine.loaded.session;
         let tokenizer = Arc::clone(session.tokenizer());
         let settings = &self.settings;

@@ -265,7 +265,7 @@ fn answer(
     let layout = format.layout(&tokenizer, form.and_then(Form::calling));
     let grammar = form.map(|form| form.grammar(format, &tokenizer)).transpose()?.flatten();
     let mut constraint = match grammar {
-        Some(grammar) => Some(constrain::compile(&grammar, &tokenizer)?),
+        Some(grammar) => Some(constrain::compile(&grammar, &tokenizer, cancel)?),
         None => None,
     };
     let draw = constrain::draw(args.generation.sampling.typed_temp(), sampler.seed);

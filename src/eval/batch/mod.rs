@@ -252,6 +252,8 @@ impl<M: LanguageModel> Batch<'_, M> {
         let energy = before.zip(after).map(|(before, after)| after - before).filter(|joules| *joules >= 0.0);
         match answered {
             Ok(Answered { outcome, .. }) if outcome.finish == FinishReason::Cancelled => Ok(None),
+            // As a form that was being prepared.
+            Err(_) if self.cancel.is_cancelled() => Ok(None),
             Ok(Answered { outcome, seed, logprob, choices, is_formed }) => {
                 let answer = Answer {
                     id: item.id.as_ref(),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::{ParserFactory, TokenParser};
 use regex_automata::util::syntax;
 
+use crate::generate::CancelHandle;
 use crate::text::Tokenizer;
 
 use super::error::{message, shorten};
@@ -23,8 +24,10 @@ pub const MAX_REGEX_BYTES: usize = 16 << 10;
 
 /// Stack of the thread that compiles: references and rules are followed by recursion.
 const STACK_BYTES: usize = 128 << 20;
-/// A grammar that is not ready then is refused.
-const MAX_SECONDS: u64 = 20;
+/// A grammar that is not ready then is refused; with the limits here none is known that takes a tenth of it.
+const MAX_SECONDS: u64 = 10;
+/// How often it is looked whether a grammar is still wanted.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What an answer may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,13 +127,31 @@ impl GrammarCompiler {
     /// # Errors
     /// If the grammar is wrong, too large, has parts that could not be enforced, or allows no text at all.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, GrammarError> {
+        self.compile_unless(grammar, &CancelHandle::new())
+    }
+
+    /// [`GrammarCompiler::compile`], until it is cancelled. The thread ends with its next step.
+    ///
+    /// # Errors
+    /// As [`GrammarCompiler::compile`], and if it was cancelled.
+    pub fn compile_unless(
+        &self,
+        grammar: &Grammar,
+        cancel: &CancelHandle,
+    ) -> Result<Constraint, GrammarError> {
         let what = grammar.what();
         let (grammar, factory) = (grammar.clone(), Arc::clone(&self.factory));
         let (tokenizer, suspects) = (Arc::clone(&self.tokenizer), Arc::clone(&self.suspects));
-        in_thread(what, move || {
+        in_thread(what, cancel, move |stop| {
+            let unless_stopped = || match stop.is_cancelled() {
+                true => Err(GrammarError::Cancelled { what }),
+                false => Ok(()),
+            };
             let (prepared, has_free_keys) = grammar.prepare()?;
             let scan = matches!(grammar, Grammar::Schema(_)).then(|| Scan::new(suspects, has_free_keys));
+            unless_stopped()?;
             let parser = parser(&factory, what, prepared)?;
+            unless_stopped()?;
             Constraint::new(what, parser, scan, tokenizer)
         })
     }
@@ -161,23 +182,65 @@ fn limits() -> ParserLimits {
     }
 }
 
-/// Runs `work` with a large stack, and not for ever: after [`MAX_SECONDS`] it is left alone.
+/// Runs `work` with a large stack, and not for ever: after [`MAX_SECONDS`], or when it is cancelled, it is told to stop and left
+/// alone.
 fn in_thread<T: Send + 'static>(
     what: &'static str,
-    work: impl FnOnce() -> Result<T, GrammarError> + Send + 'static,
+    cancel: &CancelHandle,
+    work: impl FnOnce(CancelHandle) -> Result<T, GrammarError> + Send + 'static,
 ) -> Result<T, GrammarError> {
     let (sender, receiver) = sync_channel(1);
     let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(STACK_BYTES);
-    let run = move || {
-        // Nobody listens if it took too long.
-        let _ = sender.send(work());
+    let stop = CancelHandle::new();
+    let run = {
+        let stop = stop.clone();
+        move || {
+            // Nobody listens if it took too long.
+            let _ = sender.send(work(stop));
+        }
     };
-    thread.spawn(run).map_err(GrammarError::Thread)?;
-    receiver.recv_timeout(Duration::from_secs(MAX_SECONDS)).unwrap_or_else(|error| match error {
-        RecvTimeoutError::Timeout => Err(GrammarError::TooSlow { what, seconds: MAX_SECONDS }),
-        RecvTimeoutError::Disconnected => Err(GrammarError::Refused {
-            what,
-            reason: "the library failed; please report the grammar".to_owned(),
-        }),
-    })
+    let thread = thread.spawn(run).map_err(GrammarError::Thread)?;
+    let started = Instant::now();
+    let error = loop {
+        match receiver.recv_timeout(LOOK) {
+            Ok(result) => {
+                // It has nothing more to do, and is gone when this returns.
+                let _ = thread.join();
+                return result;
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let reason = "the library failed; please report the grammar".to_owned();
+                break GrammarError::Refused { what, reason };
+            }
+            Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => break GrammarError::Cancelled { what },
+            Err(RecvTimeoutError::Timeout) if started.elapsed() > Duration::from_secs(MAX_SECONDS) => {
+                break GrammarError::TooSlow { what, seconds: MAX_SECONDS };
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    };
+    stop.cancel();
+    Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_stopped_and_its_thread_ends() {
+        let cancel = CancelHandle::new();
+        let (sender, receiver) = sync_channel(1);
+        cancel.cancel();
+        let result = in_thread::<()>("test", &cancel, move |stop| {
+            while !stop.is_cancelled() {
+                std::thread::sleep(LOOK);
+            }
+            let _ = sender.send(());
+            Err(GrammarError::Cancelled { what: "test" })
+        });
+        assert!(matches!(result, Err(GrammarError::Cancelled { .. })), "{result:?}");
+        assert!(receiver.recv_timeout(Duration::from_secs(20)).is_ok(), "the thread goes on");
+        assert!(matches!(in_thread("test", &CancelHandle::new(), |_| Ok(7)), Ok(7)));
+    }
 }

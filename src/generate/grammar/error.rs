@@ -30,6 +30,8 @@ pub enum GrammarError {
     Refused { what: &'static str, reason: String },
     #[error("the {what} takes more than {seconds} s to prepare; simplify it")]
     TooSlow { what: &'static str, seconds: u64 },
+    #[error("the {what} was not prepared: it was cancelled")]
+    Cancelled { what: &'static str },
     #[error("this vocabulary cannot be constrained: {0}")]
     Vocabulary(String),
     /// While generating: no token continues what was said, or a limit was reached.

@@ -21,6 +21,10 @@ const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
 const LEAST: f64 = 1e-16;
 /// Digits of a `multipleOf` as a whole number: the lexer has a state for each remainder.
 const MAX_MULTIPLE: u64 = 8192;
+/// All of them together, and what they have in common where schemas meet.
+const MAX_MULTIPLES: u64 = 32_768;
+/// Keywords by which schemas meet.
+const MEETINGS: [&str; 4] = ["$ref", "allOf", "anyOf", "oneOf"];
 /// Decimal places of it.
 const MAX_PLACES: u32 = 8;
 
@@ -128,7 +132,7 @@ pub(super) fn prepare(text: &str) -> Result<Value, GrammarError> {
 
 /// As [`prepare`], of a schema that is JSON already.
 pub(in crate::generate) fn prepare_value(mut schema: Value) -> Result<Value, GrammarError> {
-    let mut walk = Walk { draft: DRAFTS[0].to_owned(), ..Walk::default() };
+    let mut walk = Walk { draft: DRAFTS[0].to_owned(), meets: meets(&schema), ..Walk::default() };
     if let Value::Object(map) = &mut schema {
         map.remove("$id");
         if let Some(draft) = map.remove("$schema") {
@@ -179,6 +183,33 @@ struct Walk {
     references: Vec<(String, String)>,
     /// Of every `multipleOf`, its digits and decimal places.
     multiples: Vec<(u64, u32)>,
+    /// Whether the schemas may meet, so that a value has to follow several.
+    meets: bool,
+}
+
+/// Whether a schema has, anywhere, a keyword of [`MEETINGS`].
+fn meets(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => {
+            MEETINGS.iter().any(|keyword| map.contains_key(*keyword)) || map.values().any(meets)
+        }
+        Value::Array(list) => list.iter().any(meets),
+        _ => false,
+    }
+}
+
+/// The least common multiple of numbers above 0.
+fn common_multiple(numbers: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    let divisor = |mut a: u64, mut b: u64| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    numbers.fold(Some(1), |all, number| {
+        let (all, number) = (all?, number?);
+        (all / divisor(all, number)).checked_mul(number)
+    })
 }
 
 fn check_pattern(text: &str, keyword: &str, path: &str) -> Result<(), GrammarError> {
@@ -294,17 +325,19 @@ impl Walk {
                 "at most {MAX_MULTIPLE} can be counted, with at most {MAX_PLACES} decimal places"
             ));
         }
-        // Where schemas meet, it takes the least common multiple.
+        if !self.multiples.contains(&(digits, places)) {
+            self.multiples.push((digits, places));
+        }
+        if self.multiples.iter().map(|(digits, _)| digits).sum::<u64>() > MAX_MULTIPLES {
+            return wrong(format!("with the others it is more than {MAX_MULTIPLES}, which can be counted"));
+        }
+        // Where schemas meet, the library takes the least common multiple, as a number of the smallest place.
+        let most = self.multiples.iter().map(|(_, places)| *places).max().unwrap_or(0);
         let scaled =
-            |(digits, places): (u64, u32), other: u32| digits * 10u64.pow(other.saturating_sub(places));
-        let is_large = |other: &(u64, u32)| {
-            let (own, other) = (scaled((digits, places), other.1), scaled(*other, places));
-            own.checked_mul(other).is_none_or(|product| product > u64::from(u32::MAX))
-        };
-        if self.multiples.iter().any(|other| *other != (digits, places) && is_large(other)) {
+            self.multiples.iter().map(|(digits, places)| digits.checked_mul(10u64.pow(most - places)));
+        if self.meets && common_multiple(scaled).is_none_or(|common| common > MAX_MULTIPLES) {
             return wrong("it has no common multiple with the others that could be counted".to_owned());
         }
-        self.multiples.push((digits, places));
         Ok(())
     }
 
