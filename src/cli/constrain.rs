@@ -8,8 +8,8 @@ use super::error::CliError;
 use super::output::{note, report};
 use crate::files::{ReadError, read_text};
 use crate::generate::{
-    CallError, Calling, CancelHandle, Choice, Constraint, Draw, Format, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES,
-    MAX_TOOLS_BYTES, Outcome, ToolChoice, Tools,
+    CallError, Calling, CancelHandle, Choice, Constraint, Draw, Format, Grammar, GrammarCompiler,
+    MAX_GRAMMAR_BYTES, MAX_TOOLS_BYTES, Outcome, ToolChoice, Tools,
 };
 use crate::text::Tokenizer;
 

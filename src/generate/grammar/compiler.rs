@@ -212,7 +212,9 @@ fn in_thread<T: Send + 'static>(
                 let reason = "the library failed; please report the grammar".to_owned();
                 break GrammarError::Refused { what, reason };
             }
-            Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => break GrammarError::Cancelled { what },
+            Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => {
+                break GrammarError::Cancelled { what };
+            }
             Err(RecvTimeoutError::Timeout) if started.elapsed() > Duration::from_secs(MAX_SECONDS) => {
                 break GrammarError::TooSlow { what, seconds: MAX_SECONDS };
             }

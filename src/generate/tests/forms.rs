@@ -257,7 +257,10 @@ fn large_multiples_are_refused_at_once() {
         (r#"{"allOf": [{"multipleOf": 8191}, {"multipleOf": 0.00000007}]}"#, "#/allOf/1"),
         (r#"{"allOf": [{"multipleOf": 8191}, {"multipleOf": 8179}]}"#, "#/allOf/1"),
         (r#"{"anyOf": [{"multipleOf": 101}, {"multipleOf": 103}, {"multipleOf": 107}]}"#, "#/anyOf/2"),
-        (r#"{"prefixItems": [{"multipleOf": 8191}, {"multipleOf": 8190}, {"multipleOf": 8189}, {"multipleOf": 8188}, {"multipleOf": 8187}]}"#, "#/prefixItems/4"),
+        (
+            r#"{"prefixItems": [{"multipleOf": 8191}, {"multipleOf": 8190}, {"multipleOf": 8189}, {"multipleOf": 8188}, {"multipleOf": 8187}]}"#,
+            "#/prefixItems/4",
+        ),
     ] {
         match try_compile(&schema(text)) {
             Err(GrammarError::Keyword { keyword, path: at, .. }) => {
