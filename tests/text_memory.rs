@@ -13,7 +13,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use counting::{CALLS, LIVE, PEAK};
 use smolt::generate::{Grammar, GrammarCompiler, LogitFilter, planned_grammar_bytes};
 use smolt::gguf::{GgufFile, GgufWriter};
-use smolt::text::{Detokenizer, EncodeOptions, Tokenizer, TokenizerOptions, planned_bytes};
+use smolt::text::{
+    Detokenizer, EncodeOptions, Tokenizer, TokenizerOptions, planned_bytes, planned_encoding_bytes,
+};
 
 struct Measured {
     held: usize,
@@ -50,6 +52,21 @@ fn check_use(tokenizer: &Tokenizer, name: &str) {
     assert!(bytes >= text.len(), "{name}");
 }
 
+/// Encodes texts of one long word: what it takes does not grow with them.
+fn check_long(tokenizer: &Tokenizer, name: &str) {
+    let planned = planned_encoding_bytes(tokenizer.longest_piece(), 0) as usize;
+    for unit in ["x", "ax", "日", "\u{1F600}", " ", "\n"] {
+        let text = unit.repeat((1 << 18) / unit.len());
+        let mut ids = Vec::with_capacity(4 * text.len());
+        let before = LIVE.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        tokenizer.encode(&text, EncodeOptions::default(), &mut ids).unwrap();
+        let peak = PEAK.load(Relaxed) - before;
+        // Patterns keep states while they cut a text into words.
+        assert!(peak <= planned + (1 << 20), "{name}, {unit:?}: {peak} bytes, {planned} planned");
+    }
+}
+
 /// What holding answers to a grammar takes, the grammar itself included.
 fn measure_grammar(file: &GgufFile, tokenizer: Tokenizer) -> Measured {
     let mut logits = vec![0.0; tokenizer.vocab_size()];
@@ -83,6 +100,7 @@ fn the_plan_covers_the_heap() {
     let (tokenizer, tiny) = measure(&file);
     assert!(tiny.held <= tiny.planned, "{} held, {} planned", tiny.held, tiny.planned);
     check_use(&tokenizer, "tiny");
+    check_long(&tokenizer, "tiny");
     let Measured { peak, planned, .. } = measure_grammar(&file, tokenizer);
     assert!(peak <= planned, "{peak} for a grammar, {planned} planned");
 
@@ -100,6 +118,7 @@ fn the_plan_covers_the_heap() {
         assert!(held <= planned, "{name}: {held} held, {planned} planned");
         assert!(planned * 2 <= held * 3, "{name}: {held} held, {planned} planned is more than 1.5 times");
         check_use(&tokenizer, name);
+        check_long(&tokenizer, name);
         let Measured { held, peak, planned } = measure_grammar(&file, tokenizer);
         println!("{name}, grammar: held {held}, planned {planned}, peak while building {peak}");
         assert!(peak <= planned, "{name}: {peak} for a grammar, {planned} planned");

@@ -37,7 +37,7 @@ pub(super) fn show_bytes(bytes: u64) -> String {
 pub(super) struct MemoryPlan {
     pub(super) weights: u64,
     pub(super) kv_cache: u64,
-    /// Working memory of the model, the sampler and the session.
+    /// Working memory of the model, the sampler, the session and the tokenizer.
     pub(super) scratch: u64,
     pub(super) tokenizer: u64,
     /// To hold answers to a grammar; 0 without one.
@@ -57,7 +57,8 @@ impl MemoryPlan {
         let texts = file.str_array(text::KEY_TOKENS)?;
         let longest = texts.and_then(|texts| texts.iter_str().map(str::len).max()).unwrap_or(0);
         let vocab = Spec::read(file)?.vocab;
-        let session = generate::planned_bytes(options.context, vocab, longest);
+        let session = generate::planned_bytes(options.context, vocab, longest)
+            + text::planned_encoding_bytes(longest, options.context);
         let tokenizer = text::planned_bytes(file);
         let program = program_bytes();
         Ok(Self {

@@ -55,7 +55,7 @@ pub use self::detok::Detokenizer;
 pub use self::error::TextError;
 pub use self::kinds::TextWarning;
 pub use self::nearest::nearest;
-pub use self::plan::planned_bytes;
+pub use self::plan::{planned_bytes, planned_encoding_bytes};
 pub use self::template::{
     BUILTIN_TEMPLATES, ChatTemplate, DocumentTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, MAX_VARIABLES,
     Message, Prompt, ReasoningMarks, Role, TemplateError, TemplateVariables, ToolCall,

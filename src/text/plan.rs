@@ -13,6 +13,8 @@ const ADDED_FACTOR: u64 = 24;
 const VOCAB_ENTRY: u64 = 33;
 /// Bytes of a map entry from a pair of ids to rank and id, with its control byte.
 const MERGE_ENTRY: u64 = 17;
+/// Bytes of an id, in a list that doubles.
+const ID_BYTES: u64 = 8;
 /// Smallest block of the allocator and its granularity, in bytes.
 const ALLOCATION_MIN: u64 = 32;
 const ALLOCATION_STEP: u64 = 16;
@@ -23,8 +25,8 @@ const ALLOCATION_STEP: u64 = 16;
 /// the map of merges, the piece table, one byte of kind per token, the matchers for added tokens, the
 /// pre-tokenizer's patterns and the chat template. Maps are counted at their power-of-two capacity, texts at
 /// the block sizes of a common allocator. SentencePiece files store no merges; there every cut of every
-/// token counts, about twice what is kept. Working memory of an encoding and temporary memory of the
-/// rebuild are not included.
+/// token counts, about twice what is kept. Working memory of an encoding ([`planned_encoding_bytes`]) and
+/// temporary memory of the rebuild are not included.
 pub fn planned_bytes(file: &GgufFile) -> u64 {
     let Ok(Some(texts)) = file.str_array(KEY_TOKENS) else { return 0 };
     let tokens = texts.len() as u64;
@@ -53,6 +55,13 @@ pub fn planned_bytes(file: &GgufFile) -> u64 {
         + added * ADDED_FACTOR
         + PATTERN_BYTES
         + template
+}
+
+/// An upper estimate, in bytes, of what one encoding takes beside the text: for merging, and for the ids that fit into
+/// `context` and those that are counted beyond it. `longest` is the length of the longest token.
+pub fn planned_encoding_bytes(longest: usize, context: usize) -> u64 {
+    let ids = (context as u64).saturating_mul(ID_BYTES);
+    super::windows::Windows::new(longest).planned_bytes() + ids
 }
 
 /// Bytes of a hash map: a power of two of slots, at most seven of eight in use.

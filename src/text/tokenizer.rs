@@ -260,7 +260,7 @@ impl Tokenizer {
                 bounds.check(out)
             }
             Scheme::ByteLevel { splitter, nfc } => {
-                let text = if *nfc { normal::nfc(text)? } else { Cow::from(text) };
+                let text = if *nfc { normal::nfc(text) } else { Cow::from(text) };
                 let cache = cache.get_or_insert_with(|| splitter.cache());
                 let merge = |word: &str| self.merge(word);
                 splitter.split(&text, cache, &mut |piece| {

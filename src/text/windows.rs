@@ -22,6 +22,8 @@ const WINDOW_BYTES: usize = 1 << 12;
 const OVERLAP_PIECES: usize = 6;
 const OVERLAP_BYTES: usize = 1 << 8;
 const OVERLAP_PART: usize = 8;
+/// Memory for merging one byte: a part of a list, a token with its text, and places in a queue, which doubles.
+const BYTES_PER_BYTE: u64 = 192;
 /// How much larger windows are after one that was too small.
 const GROWTH: usize = 16;
 
@@ -36,6 +38,11 @@ impl Windows {
     pub(super) fn new(longest_piece: usize) -> Windows {
         let overlap = (longest_piece * OVERLAP_PIECES).max(OVERLAP_BYTES);
         Windows { bytes: (overlap * OVERLAP_PART).max(WINDOW_BYTES), overlap }
+    }
+
+    /// Bytes that merging takes at most, whatever the length of the word.
+    pub(super) fn planned_bytes(&self) -> u64 {
+        self.bytes as u64 * BYTES_PER_BYTE
     }
 
     /// Appends the tokens of the word that `chars` spell to `out`; `merge` gives those of a part of it. `word` is a buffer.
@@ -66,7 +73,11 @@ impl Windows {
         word.clear();
         let mut expected: Option<(u32, usize)> = None;
         loop {
-            word.extend(std::iter::from_fn(|| chars.next()).take(self.bytes.saturating_sub(word.len())));
+            while word.len() < self.bytes
+                && let Some(next) = chars.next()
+            {
+                word.push(next);
+            }
             let is_last = word.len() < self.bytes;
             let tokens = merge(word)?;
             let first = tokens.first().map(|token| (token.id, length(token)));
@@ -163,9 +174,9 @@ mod tests {
                 let mut out = vec![9];
                 Windows::new(9).encode(text.chars(), &merge, &mut String::new(), &mut out).unwrap();
                 assert!(out[1..] == expected, "{letters}, {} bytes", text.len());
-                // One character of two bytes may be the last.
+                // The last character may have more than one byte.
                 assert!(
-                    longest.get() <= 2 * WINDOW_BYTES,
+                    longest.get() <= WINDOW_BYTES + 1,
                     "{letters}: merged {} bytes at once",
                     longest.get()
                 );
