@@ -5,10 +5,11 @@
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.
 //!
 //! ```text
-//! cli -> eval, store -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files
+//! cli -> eval, store -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files, console
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.
+//! * [`console`]: standard output and standard error, and what a terminal may be shown.
 //! * [`files`]: texts read whole or by lines, files written whole or not at all, hashes.
 //! * [`gguf`]: reading and writing the container.
 //! * [`runtime`]: aligned buffers and the thread pool.
@@ -22,6 +23,7 @@
 
 pub mod blocks;
 pub mod cli;
+pub mod console;
 pub mod eval;
 pub mod files;
 pub mod generate;

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use smolt::cli;
+use smolt::{cli, console};
 
 fn main() -> ExitCode {
+    console::report_panics("smolt");
     match cli::parse().and_then(|cli| cli::execute(&cli)) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(error) => {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each module and what it may use of the crate.
 const LAYERS: &[(&str, &[&str])] = &[
     ("blocks", &[]),
+    ("console", &[]),
     ("files", &[]),
     ("gguf", &["blocks", "files"]),
     ("runtime", &[]),
@@ -13,9 +14,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["kernels", "runtime", "gguf", "blocks", "files"]),
     ("text", &["gguf", "blocks", "files"]),
     ("generate", &["model", "text", "kernels", "gguf", "files"]),
-    ("eval", &["generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"]),
+    ("eval", &["console", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"]),
     ("store", &["files"]),
-    ("cli", &["eval", "store", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"]),
+    (
+        "cli",
+        &[
+            "eval", "store", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files",
+            "console",
+        ],
+    ),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

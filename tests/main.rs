@@ -11,8 +11,11 @@ mod chat;
 mod choices;
 mod cli;
 mod config;
+mod console;
 mod constrain;
 mod demo;
+#[cfg(unix)]
+mod escapes;
 mod eval;
 mod eval_tasks;
 mod forms;

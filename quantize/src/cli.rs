@@ -1,12 +1,14 @@
 //! The command line: arguments, what is printed where, progress.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use smolt::blocks::BlockType;
+use smolt::console::{Screen, Stream, escaped};
 use smolt::eval::synthetic::{Shape, Synthetic};
 use smolt::gguf::{GgufFile, Recipe};
 
@@ -21,7 +23,7 @@ use crate::{Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 model missing or unreadable.
 #[derive(Debug, Parser)]
-#[command(name = "smolt-quantize", version)]
+#[command(name = "smolt-quantize", bin_name = "smolt-quantize", version)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -145,6 +147,20 @@ struct TuningArgs {
     no_fold: bool,
 }
 
+/// Reads the command line. Asked for help, or if the line makes no sense, it ends the process as clap does.
+pub fn parse() -> Cli {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    Cli::try_parse_from(&arguments).unwrap_or_else(|error| {
+        // What clap says repeats arguments as they are: it is asked about arguments that may be shown.
+        let shown = arguments.iter().map(|argument| escaped(&argument.to_string_lossy()).into_owned());
+        if let Err(shown) = Cli::try_parse_from(shown) {
+            shown.exit();
+        }
+        Screen::new().text(&error.render().to_string()).say();
+        std::process::exit(error.exit_code())
+    })
+}
+
 impl Cli {
     /// Runs the command.
     ///
@@ -212,7 +228,7 @@ impl QuantizeArgs {
             None => Plan::new(&input, &self.options())?,
         };
         for substitution in plan.substitutions() {
-            eprintln!("warning: {substitution}");
+            say(format_args!("warning: {substitution}"));
         }
         let mut calibrated = Calibrated::none();
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
@@ -224,7 +240,7 @@ impl QuantizeArgs {
         self.clean_up(calibrated)?;
         if self.json {
             let json = serde_json::to_string_pretty(&report);
-            return print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
+            return print_json(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
         }
         if self.dry_run {
             print_line(&report.table())?;
@@ -295,10 +311,10 @@ impl QuantizeArgs {
         let weights = weights.map(|tensor| tensor.source.elements() as u64).sum();
         let journal = beside(output, CALIBRATION);
         if journal.exists() {
-            eprintln!(
+            say(format_args!(
                 "note: {} is there: what it holds of this calibration is not done again",
                 journal.display()
-            );
+            ));
         }
         let bar = bar(weights, "{wide_bar} calibrating, {percent} %, {eta} left");
         let options = self.calibrate_options(method);
@@ -348,9 +364,23 @@ fn write_with_progress(
     result
 }
 
-/// Prints a line to standard output. A reader that has left is no error.
+/// Says a line on standard error.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
+    Screen::new().text(&format!("{line}\n")).say();
+}
+
+/// Prints a line for people to standard output, escaped: names in it come from files. A reader that has left is no error.
 pub(crate) fn print_line(line: &dyn std::fmt::Display) -> Result<(), QuantizeError> {
-    match writeln!(io::stdout().lock(), "{line}") {
+    printed(Screen::new().text(&format!("{line}\n")).write(Stream::Out))
+}
+
+/// Prints JSON to standard output. A reader that has left is no error.
+pub(crate) fn print_json(json: &str) -> Result<(), QuantizeError> {
+    printed(Stream::Out.write_json(format!("{json}\n").as_bytes()))
+}
+
+fn printed(written: io::Result<()>) -> Result<(), QuantizeError> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(QuantizeError::Stdout(error)),
         _ => Ok(()),
     }

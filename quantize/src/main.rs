@@ -2,18 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use smolt_quantize::cli::Cli;
+use smolt::console::{self, Screen};
+use smolt_quantize::cli;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    console::report_panics("smolt-quantize");
+    match cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let (code, hint) = (error.exit_code(), error.hint());
-            eprintln!("error: {:#}", anyhow::Error::new(error));
-            if let Some(hint) = hint {
-                eprintln!("hint: {hint}");
-            }
+            let message = format!("error: {:#}\n", anyhow::Error::new(error));
+            let hint = hint.map_or(String::new(), |hint| format!("hint: {hint}\n"));
+            Screen::new().text(&message).text(&hint).say();
             ExitCode::from(code)
         }
     }

@@ -183,3 +183,27 @@ fn types_of_single_tensors_can_be_asked_for() {
         assert!(refused.stderr.contains(expected), "{rule}: {}", refused.stderr);
     }
 }
+
+/// Names, types and texts of models reach standard error without what a terminal would obey.
+#[test]
+fn hostile_arguments_and_names_are_escaped() {
+    const EVIL: &str = "\x1b]0;pwned\x07\x1b[35;5mred\u{9b}2J\u{202e}live\u{7f}\rback";
+    let scratch = Scratch::new();
+    let model = scratch.file("in.gguf", &tiny("f16")).display().to_string();
+    let named = format!("{}{EVIL}", scratch.path("").display());
+    std::fs::write(&named, EVIL).unwrap();
+    for (code, args) in [
+        (2, &[EVIL][..]),
+        (2, &["quantize", &model, "out", "--type", EVIL]),
+        (2, &["quantize", &model, "out", &format!("--{EVIL}")]),
+        (2, &["quantize", &model, "out", "--type", "q4_0", "--tensor-type", EVIL]),
+        (3, &["quantize", &named, "out", "--type", "q4_0"]),
+        (3, &["convert", &named, "out"]),
+    ] {
+        let done = run(args);
+        assert_eq!(done.code, code, "{args:?}: {}", done.stderr);
+        assert!(done.stderr.contains("pwned"), "{args:?}: {}", done.stderr);
+        let shown = format!("{}{}", done.stdout, done.stderr);
+        assert!(!shown.contains(smolt::console::is_unsafe), "{args:?}: {shown:?}");
+    }
+}

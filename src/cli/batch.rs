@@ -14,6 +14,7 @@ use super::load::Planned;
 use super::output::{note, say};
 use super::progress::Progress;
 use super::{interrupt, session};
+use crate::console::JsonLines;
 use crate::eval::batch::{
     Batch, BatchError, BatchOptions, EnergyMeter, Finished, Input, Item, Journal, Prepare,
     Progress as BatchProgress, Rule, input, survey,
@@ -306,7 +307,7 @@ fn open(args: &BatchArgs) -> Result<Input<'static>, CliError> {
 
 fn output(args: &BatchArgs) -> Result<Journal, CliError> {
     let Some(path) = &args.output else {
-        return Ok(Journal::stream("standard output", Box::new(std::io::stdout())));
+        return Ok(Journal::stream("standard output", Box::new(JsonLines::of_output())));
     };
     if is_same_file(&args.input, path) {
         return Err(BatchError::InputIsOutput { file: path.display().to_string() }.into());

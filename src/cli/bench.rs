@@ -1,6 +1,5 @@
 //! `smolt bench`: how fast a model runs.
 
-use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +7,7 @@ use std::time::Instant;
 use super::args::{ModelArgs, ResourceArgs, kv_type};
 use super::error::{CliError, Exit};
 use super::{load, output};
+use crate::console::{Code, Screen, Stream};
 use crate::eval::bench::{BenchOptions, MAX_THREADS, Subject, Test, bench};
 use crate::eval::synthetic::Synthetic;
 use crate::gguf::GgufFile;
@@ -99,21 +99,24 @@ pub(super) fn execute(args: &BenchArgs) -> Result<Exit, CliError> {
         .synthetic
         .map_or(file.name().to_owned(), |model| format!("{}:{}", model.shape.name, model.recipe));
     let subject = Subject { file: &file, name, model, started, load: started.elapsed() };
-    let is_watched = io::stderr().is_terminal();
+    let is_watched = Stream::Err.is_terminal();
     let report = bench(&subject, &options, &mut |test: &Test, threads| {
         if is_watched {
-            let _ = write!(io::stderr(), "\r\x1b[K{test}, threads: {threads}");
+            Screen::new().code(Code::ClearLine).text(&format!("{test}, threads: {threads}")).say();
         }
     });
     if is_watched {
-        let _ = write!(io::stderr(), "\r\x1b[K");
+        Screen::new().code(Code::ClearLine).say();
     }
     let report = report?;
     if args.json {
         output::write_json(&report)?;
     } else {
-        let text = if args.csv { report.to_csv() } else { report.to_string() };
-        output::write(text.as_bytes())?;
+        if args.csv {
+            output::write(report.to_csv().as_bytes())?
+        } else {
+            output::table(&report.to_string())?
+        }
     }
     Ok(Exit::Ok)
 }

@@ -7,6 +7,7 @@ use super::error::{CliError, Exit};
 use super::line::{self, Named, named};
 use super::output::{self, is_quiet, note};
 use super::{config, demo};
+use crate::console::Stream;
 use crate::store::Store;
 
 /// Arguments of `smolt use`.
@@ -94,7 +95,7 @@ pub(super) fn offer(store: &Store, name: &str) -> Result<(), CliError> {
     if !is_first || config::default_model(&line::command())?.is_some() {
         return Ok(());
     }
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() || is_quiet() {
+    if !io::stdin().is_terminal() || !Stream::Err.is_terminal() || is_quiet() {
         note(format_args!("smolt use {name} makes it the default model, for commands without -m"));
         return Ok(());
     }

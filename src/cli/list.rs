@@ -85,7 +85,7 @@ pub(super) fn execute(args: &ListArgs) -> Result<Exit, CliError> {
         output::write_json(&listing)?;
         return Ok(Exit::Ok);
     }
-    output::write(listing.table().as_bytes())?;
+    output::table(&listing.table())?;
     if listing.models.is_empty() {
         let how = if cfg!(feature = "pull") { "smolt pull ORG/REPO fetches one, " } else { "" };
         note(format_args!("no models in {}; {how}a GGUF file copied there counts", listing.folder.display()));

@@ -14,6 +14,7 @@ use super::memory::MemoryPlan;
 use super::output::{note, with_causes};
 use super::preset;
 use super::prompt::PromptArgs;
+use crate::console::is_unsafe;
 use crate::generate::{Format, Session, loaded_grammar_bytes};
 use crate::gguf::{GgufFile, Purpose};
 use crate::kernels::Kernels;
@@ -261,5 +262,5 @@ pub(super) fn name(file: &GgufFile) -> String {
     let named = file.str("general.name").ok().flatten().filter(|name| !name.trim().is_empty());
     let stem = || Path::new(file.name()).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = named.map(str::to_owned).or_else(stem).unwrap_or_default();
-    name.chars().filter(|c| !c.is_control()).collect()
+    name.chars().filter(|c| !is_unsafe(*c) && !c.is_control()).collect()
 }

@@ -108,7 +108,7 @@ Options with a variable in brackets may be set in the environment, or in a file:
 
 /// The program's arguments.
 #[derive(Debug, clap::Parser)]
-#[command(name = "smolt", version, about = "Runs small language models on small computers", after_help = EXAMPLES)]
+#[command(name = "smolt", bin_name = "smolt", version, about = "Runs small language models on small computers", after_help = EXAMPLES)]
 pub struct Cli {
     /// Say nothing but answers and errors
     #[arg(short, long, global = true, display_order = 99)]

@@ -152,7 +152,7 @@ pub(super) fn alias(args: &AliasArgs) -> Result<Exit, CliError> {
         (None, _) => {
             let line = |alias: Alias| format!("{}  {}\n", alias.name, alias.target);
             let aliases = store.survey_aliases();
-            output::write(aliases.found.into_iter().map(line).collect::<String>().as_bytes())?;
+            output::table(&aliases.found.into_iter().map(line).collect::<String>())?;
             aliases.problems.iter().for_each(|problem| output::report(output::with_causes(problem)));
         }
     }

@@ -1,7 +1,6 @@
 //! Standard output and standard error.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use serde::Serialize;
@@ -11,6 +10,8 @@ use super::error::CliError;
 use super::progress::Progress;
 use super::terminal::{self, When};
 use super::wrap::Wrap;
+use crate::console::{Code, Pieces, Screen, Stream};
+pub(super) use crate::console::{escaped, printable};
 use crate::generate::Outcome;
 use crate::text::ToolCall;
 
@@ -61,7 +62,7 @@ pub(super) fn has_events() -> bool {
 /// As [`write`].
 pub(super) fn event(event: &Event<'_>) -> Result<(), CliError> {
     let json = serde_json::to_string(event).map_err(|error| CliError::Output(error.into()))?;
-    write(format!("{json}\n").as_bytes())
+    Stream::Out.write_json(format!("{json}\n").as_bytes()).map_err(CliError::Output)
 }
 
 /// Tells a program if one listens; if it does not any more, the next answer will notice.
@@ -87,7 +88,7 @@ pub(super) fn display(colours: When, wraps: bool) {
 /// Text as it is said on standard error: escaped, and on a terminal with lines that fit.
 fn fitted(text: &str) -> Cow<'_, str> {
     let text = escaped(text);
-    let width = terminal::width().filter(|_| WRAPS.load(Ordering::Relaxed) && io::stderr().is_terminal());
+    let width = terminal::width().filter(|_| WRAPS.load(Ordering::Relaxed) && Stream::Err.is_terminal());
     let Some(width) = width else { return text };
     let (mut wrap, mut out) = (Wrap::new(), String::new());
     wrap.push(&text, width, &mut out);
@@ -99,16 +100,13 @@ fn fitted(text: &str) -> Cow<'_, str> {
 pub(super) fn has_colours() -> bool {
     let when = [When::Auto, When::Always, When::Never];
     let when = when.into_iter().find(|when| *when as u8 == COLOURS.load(Ordering::Relaxed));
-    when.unwrap_or_default().holds(io::stderr().is_terminal())
+    when.unwrap_or_default().holds(Stream::Err.is_terminal())
 }
 
-/// Text in a colour, or dim or bold, where there are colours: `code` is that of the terminal.
-fn painted(code: &str, text: &str) -> String {
-    if has_colours() && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+/// A style, where there are colours.
+fn style(code: Code) -> Option<Code> {
+    has_colours().then_some(code)
 }
-
-const DIM: &str = "2";
-const RED: &str = "31";
 
 /// Whether notes are wanted.
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -135,17 +133,12 @@ pub(super) fn report(text: impl std::fmt::Display) {
     if told(&Event::Note { text: &text.to_string() }) {
         return;
     }
-    whole(format!("{}\n", painted(DIM, &fitted(&format!("smolt: {text}")))));
+    Screen::new().styled(style(Code::Dim), &fitted(&format!("smolt: {text}"))).text("\n").say();
 }
 
 /// Says something on standard error whose answer follows on the same line.
 pub(super) fn ask(text: impl std::fmt::Display) {
-    whole(escaped(&format!("smolt: {text}")).into_owned());
-}
-
-/// Writes at once, so that what a terminal echoes or others write does not come between.
-fn whole(text: String) {
-    let _ = io::stderr().write_all(text.as_bytes());
+    Screen::new().text(&format!("smolt: {text}")).say();
 }
 
 /// Says several lines on standard error, as they are but for control characters.
@@ -153,7 +146,7 @@ pub(super) fn say(text: &str) {
     if told(&Event::Output { text }) {
         return;
     }
-    whole(format!("{}\n", fitted(text)));
+    Screen::new().text(&fitted(text)).text("\n").say();
 }
 
 /// Text in quotes, with escapes for control characters and for bytes that are not UTF-8, such as those of a character
@@ -187,40 +180,25 @@ pub fn complain(error: &CliError) {
     if told(&Event::Error { message: &message, hint: error.hint(), exit_code }) {
         return;
     }
-    let message = painted(RED, &fitted(&format!("smolt: {message}")));
+    let message = format!("smolt: {message}");
     let hint = error.hint().map_or(String::new(), |hint| format!("\n{}", fitted(&format!("hint: {hint}"))));
-    whole(format!("{message}{hint}\n"));
+    Screen::new().styled(style(Code::Red), &fitted(&message)).text(&hint).text("\n").say();
 }
 
-/// Text in which control characters and those that turn the direction of writing are U+FFFD: what a model writes may
-/// not move the cursor or worse.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-/// Text in which they are written as escapes: what messages and tables take from files, names and models.
-pub(super) fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let escape = |c: char| if is_unsafe(c) { c.escape_unicode().to_string() } else { c.to_string() };
-    text.chars().map(escape).collect::<String>().into()
-}
-
-/// Writes to standard output and flushes it. What a terminal gets is escaped.
+/// Writes to standard output and flushes it: what a script may read. On a terminal it is escaped.
 ///
 /// # Errors
 /// If it cannot be written to; [`super::execute`] takes a closed pipe for a normal end.
 pub(super) fn write(bytes: &[u8]) -> Result<(), CliError> {
-    if is_terminal() { raw(escaped(&String::from_utf8_lossy(bytes)).as_bytes()) } else { raw(bytes) }
+    Stream::Out.write(bytes).map_err(CliError::Output)
 }
 
-fn raw(bytes: &[u8]) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(CliError::Output)
+/// Writes what people read to standard output, escaped wherever it goes: names in it come from files.
+///
+/// # Errors
+/// As [`write`].
+pub(super) fn table(text: &str) -> Result<(), CliError> {
+    Screen::new().text(text).write(Stream::Out).map_err(CliError::Output)
 }
 
 /// Writes a value as one line of JSON.
@@ -229,7 +207,7 @@ fn raw(bytes: &[u8]) -> Result<(), CliError> {
 /// As [`write`].
 pub(super) fn write_json(value: &impl Serialize) -> Result<(), CliError> {
     let json = serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?;
-    write(format!("{json}\n").as_bytes())
+    Stream::Out.write_json(format!("{json}\n").as_bytes()).map_err(CliError::Output)
 }
 
 /// Prints the calls of an answer behind its text, one line of JSON each.
@@ -248,13 +226,19 @@ pub(super) fn calls(outcome: &Outcome) -> Vec<serde_json::Value> {
 
 /// Whether a person sees standard output.
 pub(super) fn is_terminal() -> bool {
-    io::stdout().is_terminal()
+    Stream::Out.is_terminal()
+}
+
+/// Shows what a model wrote.
+fn show(text: &str) -> Result<(), CliError> {
+    Screen::new().answer(text).write(Stream::Out).map_err(CliError::Output)
 }
 
 /// Prints an answer as it comes. On a terminal lines are broken between words, and what may harm is not shown.
 pub(super) struct Answer {
     terminal: bool,
     wrap: Option<Wrap>,
+    pieces: Pieces,
     last: Option<char>,
     /// How far the prompt is read.
     reading: Progress,
@@ -265,7 +249,7 @@ impl Answer {
     pub(super) fn new(wraps: bool) -> Answer {
         let terminal = is_terminal() && !has_events();
         let wrap = (terminal && wraps).then(Wrap::new);
-        Answer { terminal, wrap, last: None, reading: Progress::reading() }
+        Answer { terminal, wrap, pieces: Pieces::default(), last: None, reading: Progress::reading() }
     }
 
     /// Shows that a long prompt is being read, once that takes a while; the answer takes its place.
@@ -292,16 +276,16 @@ impl Answer {
             return event(&Event::Text { text });
         }
         if !self.terminal {
-            return raw(text.as_bytes());
+            return write(text.as_bytes());
         }
-        let text = printable(text);
+        let text = self.pieces.push(text);
         match (&mut self.wrap, terminal::width()) {
             (Some(wrap), Some(width)) => {
                 let mut out = String::new();
                 wrap.push(&text, width, &mut out);
-                if out.is_empty() { Ok(()) } else { raw(out.as_bytes()) }
+                show(&out)
             }
-            _ => raw(text.as_bytes()),
+            _ => show(&text),
         }
     }
 
@@ -311,7 +295,7 @@ impl Answer {
         let Some(wrap) = &mut self.wrap else { return Ok(()) };
         let mut out = String::new();
         wrap.finish(terminal::width().unwrap_or(usize::MAX), &mut out);
-        if out.is_empty() { Ok(()) } else { raw(out.as_bytes()) }
+        show(&out)
     }
 
     /// Whether something was written.
@@ -325,37 +309,13 @@ impl Answer {
     /// As [`write`].
     pub(super) fn end_line(&mut self) -> Result<(), CliError> {
         self.flush()?;
-        if self.last == Some('\n') || has_events() { Ok(()) } else { raw(b"\n") }
+        if self.last == Some('\n') || has_events() { Ok(()) } else { show("\n") }
     }
-}
-
-/// Whether a character does something to a terminal, or turns the direction of what follows.
-fn is_unsafe(c: char) -> bool {
-    let turns = matches!(
-        c,
-        '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
-    );
-    (c.is_control() && c != '\n' && c != '\t') || turns
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_reaches_a_terminal_that_moves_it_or_turns_text() {
-        let text = "a\x1b]0;title\x07b\r\u{9b}31m\u{202e}c\u{2066}\u{200f}\u{61c}\n\td\u{301}\u{200d}\u{5d0}";
-        let kept = |text: &str| text.chars().filter(|c| is_unsafe(*c)).count();
-        assert_eq!(kept(text), 8);
-        assert_eq!((kept(&printable(text)), kept(&escaped(text))), (0, 0));
-        assert_eq!(printable(text).chars().count(), text.chars().count());
-        assert!(
-            escaped(text).starts_with(r"a\u{1b}]0;title\u{7}b\u{d}\u{9b}31m\u{202e}c"),
-            "{}",
-            escaped(text)
-        );
-        assert!(escaped(text).ends_with("\n\td\u{301}\u{200d}\u{5d0}"), "what is text stays");
-    }
 
     #[test]
     fn parts_of_characters_are_quoted_byte_by_byte() {

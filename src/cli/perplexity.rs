@@ -1,6 +1,5 @@
 //! `smolt perplexity`: how well a model predicts a text.
 
-use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
 use super::input::STDIN;
 use super::{input, load, output};
+use crate::console::{Code, Screen, Stream};
 use crate::eval::bench::MAX_THREADS;
 use crate::eval::perplexity::{CHUNK, Corpus, Perplexity, PerplexityOptions, perplexity};
 use crate::kernels::KvType;
@@ -96,7 +96,7 @@ pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
     let model = Arc::new(Model::load(&planned.file, planned.kernels)?);
     let mut runner = Runner::new(model, &planned.options)?;
     let start = Instant::now();
-    let progress = Progress { start, is_shown: io::stderr().is_terminal() };
+    let progress = Progress { start, is_shown: Stream::Err.is_terminal() };
     let result =
         perplexity(&mut runner, &corpus, &options, &mut |so_far, chunks| progress.show(so_far, chunks));
     progress.clear();
@@ -117,7 +117,7 @@ pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
     if args.json {
         output::write_json(&report)?
     } else {
-        output::write(show(&report).as_bytes())?
+        output::table(&show(&report))?
     }
     Ok(Exit::Ok)
 }
@@ -149,14 +149,14 @@ impl Progress {
         if self.is_shown {
             let left = remaining(self.start.elapsed(), so_far.chunks, chunks).as_secs();
             let (done, ppl) = (so_far.chunks, so_far.ppl);
-            let _ =
-                write!(io::stderr(), "\r\x1b[Kchunk {done} of {chunks}, perplexity {ppl:.3}, {left} s left");
+            let line = format!("chunk {done} of {chunks}, perplexity {ppl:.3}, {left} s left");
+            Screen::new().code(Code::ClearLine).text(&line).say();
         }
     }
 
     fn clear(&self) {
         if self.is_shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            Screen::new().code(Code::ClearLine).say();
         }
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn execute(args: &PlanArgs) -> Result<Exit, CliError> {
     if args.json {
         output::write_json(&report)?;
     } else {
-        output::write(report.table().as_bytes())?;
+        output::table(&report.table())?;
     }
     planned.check()?;
     Ok(Exit::Ok)

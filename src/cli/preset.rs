@@ -366,7 +366,7 @@ fn list(args: &List) -> Result<(), CliError> {
         let line = format!("{:<width$}  {model}  {}", row.name, keys.join(", "));
         text += &format!("{}\n", line.trim_end());
     }
-    output::write(text.as_bytes())?;
+    output::table(&text)?;
     if rows.is_empty() {
         note("there are no presets; smolt preset save NAME -m MODEL … keeps one");
     }
@@ -386,7 +386,7 @@ fn show(args: &Show) -> Result<(), CliError> {
     let entries: Vec<&config::Entry> = preset.layer.entries.iter().flatten().collect();
     let width = entries.iter().map(|entry| entry.key.len()).max().unwrap_or(0);
     let line = |entry: &&config::Entry| format!("{:<width$}  {}\n", entry.key, entry.text.escape_debug());
-    output::write(entries.iter().map(line).collect::<String>().as_bytes())?;
+    output::table(&entries.iter().map(line).collect::<String>())?;
     note(preset.layer.file.display());
     Ok(())
 }

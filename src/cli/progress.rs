@@ -1,10 +1,10 @@
 //! How far long work is: one line of a terminal, with the time that is left.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use super::output::is_quiet;
 use super::terminal;
+use crate::console::{Code, Screen, Stream};
 
 /// Time after which it is said that a prompt is being read.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -26,7 +26,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new() -> Self {
-        let can_show = io::stderr().is_terminal() && !terminal::is_dumb() && !is_quiet();
+        let can_show = Stream::Err.is_terminal() && !terminal::is_dumb() && !is_quiet();
         Self { what: "", from: None, can_show, shown: false, last: None, start: None }
     }
 
@@ -59,7 +59,7 @@ impl Progress {
         let room = terminal::width().map_or(usize::MAX, |width| width.saturating_sub(1));
         let line = if self.what.is_empty() { &line } else { line.trim_start() };
         let line: String = self.what.chars().chain(line.chars()).take(room).collect();
-        let _ = io::stderr().write_all(format!("\r\x1b[K{line}").as_bytes());
+        Screen::new().code(Code::ClearLine).text(&line).say();
         self.shown = true;
     }
 
@@ -72,7 +72,7 @@ impl Progress {
     /// Takes the line away again.
     pub(super) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            Screen::new().code(Code::ClearLine).say();
         }
     }
 }

@@ -9,6 +9,7 @@ use super::args::{ModelArgs, default_threads};
 use super::error::{CliError, Exit};
 use super::memory::{MemoryPlan, show_bytes};
 use super::{load, output};
+use crate::console::is_unsafe;
 use crate::files::sha256_of;
 use crate::gguf::{FILE_TYPE_KEY, GgufFile, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo};
 use crate::kernels::{Kernels, KvType};
@@ -175,7 +176,7 @@ pub(super) fn execute(args: &ShowArgs) -> Result<Exit, CliError> {
     if args.json {
         output::write_json(&report)?;
     } else {
-        output::write(report.table().as_bytes())?;
+        output::table(&report.table())?;
     }
     Ok(Exit::Ok)
 }
@@ -279,9 +280,7 @@ impl Report {
             format!("{} bytes{others}: {}", template.bytes, shown(&template.first_line))
         });
         rows.push(("template", or_none(template.as_deref())));
-        rows.extend(
-            self.problems.iter().map(|problem| ("problem", problem.replace(char::is_control, "\u{FFFD}"))),
-        );
+        rows.extend(self.problems.iter().map(|problem| ("problem", problem.replace(is_unsafe, "\u{FFFD}"))));
         let mut table: String = rows.iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect();
         table += &format!("\n{:<14} {:>12} {:>12} {:>8}  types\n", "tensors", "weights", "bytes", "bits");
         for group in &self.tensors {
@@ -462,6 +461,7 @@ fn or_none(text: Option<&str>) -> String {
 
 /// A text of the file as a terminal may show it: one line, no control characters, not too long.
 fn shown(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let clean =
+        |c: char| if is_unsafe(c) || c == '\n' || c == '\t' { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().take(SHOWN_CHARS).map(clean).collect()
 }

@@ -70,15 +70,13 @@ pub(super) use self::system::{Quiet, remember, restore};
 
 #[cfg(unix)]
 mod system {
-    use std::io::{self, IsTerminal, Write};
+    use std::io;
     use std::sync::Mutex;
 
     use nix::sys::termios::{InputFlags, LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
     use nix::unistd::{getpgrp, tcgetpgrp};
 
-    /// What terminals that know it do with text that is pasted: it comes between marks.
-    const PASTE_ON: &str = "\x1b[?2004h";
-    const PASTE_OFF: &str = "\x1b[?2004l";
+    use crate::console::{Code, Screen, Stream};
 
     /// How the terminal was when the program began.
     static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
@@ -95,9 +93,8 @@ mod system {
         let before = BEFORE.lock().ok().and_then(|before| before.clone());
         let Some(before) = before.filter(|_| is_ours()) else { return };
         let _ = set(&before);
-        if io::stdout().is_terminal() && !super::is_dumb() {
-            let _ = io::stdout().write_all(PASTE_OFF.as_bytes());
-            let _ = io::stdout().flush();
+        if Stream::Out.is_terminal() && !super::is_dumb() {
+            let _ = Screen::new().code(Code::PasteOff).write(Stream::Out);
         }
     }
 
@@ -126,7 +123,7 @@ mod system {
     impl Quiet {
         /// `reads_marks` says that who reads afterwards knows the marks of pasted text.
         pub(in crate::cli) fn new(reads_marks: bool) -> Quiet {
-            let is_seen = io::stdout().is_terminal() && is_ours();
+            let is_seen = Stream::Out.is_terminal() && is_ours();
             let Some(before) = is_seen.then(get).flatten() else {
                 return Quiet { before: None, has_marks: false };
             };
@@ -140,8 +137,7 @@ mod system {
             let before = set(&quiet).map(|()| before);
             let has_marks = reads_marks && before.is_some() && !super::is_dumb();
             if has_marks {
-                let _ = io::stdout().write_all(PASTE_ON.as_bytes());
-                let _ = io::stdout().flush();
+                let _ = Screen::new().code(Code::PasteOn).write(Stream::Out);
             }
             Quiet { before, has_marks }
         }
@@ -153,8 +149,7 @@ mod system {
                 let _ = set(before);
             }
             if self.has_marks {
-                let _ = io::stdout().write_all(PASTE_OFF.as_bytes());
-                let _ = io::stdout().flush();
+                let _ = Screen::new().code(Code::PasteOff).write(Stream::Out);
             }
         }
     }

@@ -9,7 +9,7 @@ use smolt::gguf::GgufFile;
 
 use super::{CompareError, CompareOptions, Comparison, Text, compare, page, table, target};
 use crate::QuantizeError;
-use crate::cli::{bar, print_line, threads};
+use crate::cli::{bar, print_json, print_line, threads};
 use crate::files::MAX_TEXT_BYTES;
 
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ impl ReportArgs {
         let written = self.html.as_ref().map_or(Ok(()), write);
         if self.json {
             let json = serde_json::to_string_pretty(&comparison);
-            print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?)?;
+            print_json(&json.map_err(|error| QuantizeError::Stdout(error.into()))?)?;
         } else {
             print_line(&table(&comparison, self.worst))?;
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Conversion, ConvertOptions, ConvertedTensor, FloatType};
 use crate::QuantizeError;
-use crate::cli::{bar, print_line};
+use crate::cli::{bar, print_json, print_line, say};
 
 /// Arguments of `convert`.
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ impl ConvertArgs {
         let options = ConvertOptions { float: self.float, pre: self.pre };
         let conversion = Conversion::open(&self.folder, &options)?;
         for note in conversion.notes() {
-            eprintln!("warning: {note}");
+            say(format_args!("warning: {note}"));
         }
         let bar = bar(conversion.source_bytes(), "{wide_bar} {bytes} of {total_bytes}, {eta} left");
         let written = conversion.write(&self.output, &mut |bytes| bar.inc(bytes));
@@ -60,7 +60,7 @@ impl ConvertArgs {
         };
         if self.json {
             let json = serde_json::to_string_pretty(&report);
-            return print_line(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
+            return print_json(&json.map_err(|error| QuantizeError::Stdout(error.into()))?);
         }
         let Report { output, weights, file_bytes, tensors, .. } = &report;
         print_line(&format_args!(

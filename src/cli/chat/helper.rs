@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
-use rustyline::highlight::Highlighter;
+use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Context, Helper};
+use rustyline::{CompletionType, Context, Helper};
 
 use super::commands::{Action, COMMANDS, Command};
 use super::{load_settings, message, settings};
+use crate::console::{escaped, is_unsafe, printable};
 use crate::store::Store;
 
 /// The helper of the line editor.
@@ -131,8 +132,23 @@ impl Hinter for Assistant {
 }
 
 impl Highlighter for Assistant {
+    // A line may hold what a terminal obeys: it was pasted, or comes from the history or from the name of a file.
+    fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
+        printable(line)
+    }
+
+    fn highlight_char(&self, line: &str, _: usize, _: CmdKind) -> bool {
+        line.contains(is_unsafe)
+    }
+
+    fn highlight_candidate<'c>(&self, candidate: &'c str, _: CompletionType) -> Cow<'c, str> {
+        escaped(candidate)
+    }
+
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
-        if self.colour { Cow::Owned(format!("\x1b[1;36m{prompt}\x1b[0m")) } else { Cow::Borrowed(prompt) }
+        // While the history is searched, it holds what is searched for.
+        let prompt = printable(prompt);
+        if self.colour { Cow::Owned(format!("\x1b[1;36m{prompt}\x1b[0m")) } else { prompt }
     }
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {

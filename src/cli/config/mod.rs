@@ -233,7 +233,7 @@ pub(super) fn execute(args: &ConfigArgs, command: &Command) -> Result<Exit, CliE
         let value = row.value.as_ref().map_or("-".to_owned(), |value| value.escape_debug().to_string());
         format!("{:<width$}  {value:<20}  {}\n", row.key, row.place())
     };
-    output::write(rows.iter().map(line).collect::<String>().as_bytes())?;
+    output::table(&rows.iter().map(line).collect::<String>())?;
     for FileRow { path, exists } in files {
         note(format_args!("{path} is {}", if exists { "read" } else { "not there" }));
     }

@@ -86,7 +86,7 @@ pub(super) fn execute(paths: &[PathBuf], json: bool) -> Result<Exit, CliError> {
             let line = format!("{}: {}{reason}", found.file, found.status.name()).replace('\n', " ");
             printable(&line).into_owned() + "\n"
         };
-        output::write(checked.iter().map(line).collect::<String>().as_bytes())?;
+        output::table(&checked.iter().map(line).collect::<String>())?;
     }
     let count = |status: Status| checked.iter().filter(|found| found.status == status).count();
     let counts = Status::ALL.map(|(status, name)| (count(status), name));

@@ -91,7 +91,7 @@ impl Report {
         let text = if self.comparisons.is_empty() { self.table() } else { self.verdicts() };
         // Names of tasks and filters come from files.
         let lines = text.lines().map(|line| output::printable(line).into_owned() + "\n");
-        output::write(lines.collect::<String>().as_bytes())
+        output::table(&lines.collect::<String>())
     }
 
     fn table(&self) -> String {

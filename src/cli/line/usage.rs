@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
 use super::{foreign, value};
+use crate::console::is_unsafe;
 use crate::text::nearest;
 
 /// Characters of what was typed that are shown.
@@ -333,7 +334,8 @@ fn first_word(text: &str) -> &str {
 
 /// What was typed, shortened, and without what could move the cursor.
 fn shown(text: &str) -> String {
-    let mut chars = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    let mut chars =
+        text.chars().map(|c| if is_unsafe(c) || c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
     let mut start: String = chars.by_ref().take(SHOWN_CHARS).collect();
     if chars.next().is_some() {
         start.push('…');

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::BatchError;
+use crate::console::JsonLines;
 use crate::files::{Access, leads_to, write_stream};
 
 /// Longest line that is read of an output.
@@ -107,7 +108,7 @@ impl Journal {
         let fail = |source| BatchError::Write { file: name.clone(), source };
         if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
             let stream = OpenOptions::new().write(true).open(path).map_err(fail)?;
-            return Ok(Self::stream(&name, Box::new(stream)));
+            return Ok(Self::stream(&name, Box::new(JsonLines::of_device(stream))));
         }
         let file = locked(path, &name)?;
         let path = fs::canonicalize(path).map_err(fail)?;
