@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::chat::{Chain, Folder, ONCE, Terminal, byte_char, chat};
+use crate::chat::{Folder, ONCE, Terminal, byte_char, chat};
 
 /// Renames the window, fills the clipboard, blinks, clears the screen, rings, turns text around, goes back, deletes.
 const EVIL: &str =
@@ -155,12 +155,14 @@ fn conversations() {
     terminal.prompt(from);
     let from = terminal.send("\x1b[A");
     terminal.wait(from, "the last line", |text| text.contains("pasted"));
-    terminal.send("\x03");
+    let from = terminal.send("\x03");
+    terminal.prompt(from);
     std::fs::write(folder.path("f\u{9b}2Jile"), "").unwrap();
     std::fs::write(folder.path("f\u{202e}other"), "").unwrap();
     let from = terminal.send(&format!("/load {}/f\t\t", folder.path(".").display()));
     terminal.wait(from, "files", |text| text.contains("other"));
-    terminal.send("\x03");
+    let from = terminal.send("\x03");
+    terminal.prompt(from);
     let from = terminal.send(&format!("/{}\r", EVIL.replace(['\x1b', '\r', '\x07', '\u{8}', '\u{7f}'], "")));
     terminal.wait(from, "an error", |text| text.contains("there is no command"));
     terminal.prompt(from);
@@ -168,35 +170,46 @@ fn conversations() {
     terminal.leave();
 }
 
+/// Writes a file into the folder of a test; its name.
+fn written(folder: &Folder, name: &str, text: &str) -> String {
+    std::fs::write(folder.path(name), text).unwrap();
+    name.to_owned()
+}
+
+/// A text in YAML and JSON.
+const ESCAPES: &str = r#""\u001b]0;pwned\u0007\u001b[31m\u009b2J\u202elive""#;
+
 #[test]
 fn files_and_their_names() {
     let folder = Folder::new();
-    let model = Chain { ..ONCE }.write(&folder);
+    let model = ONCE.write(&folder);
     let model = model.to_str().unwrap();
-    let file = |name: &str, text: &str| {
-        std::fs::write(folder.path(name), text).unwrap();
-        name.to_owned()
-    };
     let name = EVIL.replace('/', "");
     for command in ["show", "plan", "run"] {
         shown("a name", "live", smolt(&[command, "-m", &format!("missing{name}.gguf"), "Hi"]), &folder);
     }
-    let garbage = file(&format!("g{name}.gguf"), EVIL);
+    let garbage = written(&folder, &format!("g{name}.gguf"), EVIL);
     shown("no model", "live", smolt(&["show", "-m", &garbage]), &folder);
     let renamed = format!("r{name}.gguf");
     std::fs::copy(model, folder.path(&renamed)).unwrap();
     shown("a model's name", "chain", smolt(&["show", "-m", &renamed]), &folder);
     shown("a folder", "live", smolt(&["list", &format!("x{name}")]), &folder);
+}
 
-    let template = file("u.jinja", &format!("{{{{ raise_exception('{EVIL}') }}}}"));
+#[test]
+fn templates_and_grammars() {
+    let folder = Folder::new();
+    let model = ONCE.write(&folder);
+    let model = model.to_str().unwrap();
+    let template = written(&folder, "u.jinja", &format!("{{{{ raise_exception('{EVIL}') }}}}"));
     shown("a template", "live", smolt(&["run", "-m", model, "--template", &template, "Hi"]), &folder);
-    let template = file("v.jinja", &format!("{{{{ '{EVIL}'|nothing }}}}{{% {EVIL}"));
+    let template = written(&folder, "v.jinja", &format!("{{{{ '{EVIL}'|nothing }}}}{{% {EVIL}"));
     shown("a template", "not valid", smolt(&["run", "-m", model, "--template", &template, "Hi"]), &folder);
     for (name, text) in [
         ("s.json", format!("{{\"type\": \"{EVIL}\"}}")),
         ("s2.json", "{\"type\": \"\\u001b]0;live\\u009b\\u202e\"}".to_owned()),
     ] {
-        let schema = file(name, &text);
+        let schema = written(&folder, name, &text);
         shown("a schema", "s", smolt(&["run", "-m", model, "--schema", &schema, "Hi"]), &folder);
     }
     shown(
@@ -205,21 +218,27 @@ fn files_and_their_names() {
         smolt(&["run", "-m", model, "--regex", &format!("({EVIL}"), "Hi"]),
         &folder,
     );
-    let lark = file("l.lark", &format!("start: {EVIL}"));
+    let lark = written(&folder, "l.lark", &format!("start: {EVIL}"));
     shown("a grammar", "cannot be followed", smolt(&["run", "-m", model, "--grammar", &lark, "Hi"]), &folder);
     shown(
         "a session",
         "live",
-        smolt(&["run", "-m", model, "--session", &format!("{name}/x"), "Hi"]),
+        smolt(&["run", "-m", model, "--session", &format!("{EVIL}/x"), "Hi"]),
         &folder,
     );
+}
 
-    file("d.jsonl", "{\"q\": \"a\", \"a\": \"b\"}");
-    let escapes = r#""\u001b]0;pwned\u0007\u001b[31m\u009b2J\u202elive""#;
-    let task = file(
+#[test]
+fn tasks_and_batches() {
+    let folder = Folder::new();
+    let model = ONCE.write(&folder);
+    let model = model.to_str().unwrap();
+    written(&folder, "d.jsonl", "{\"q\": \"a\", \"a\": \"b\"}");
+    let task = written(
+        &folder,
         "t.yaml",
         &format!(
-            "task: {escapes}\ndataset_path: d.jsonl\noutput_type: generate_until\ndoc_to_text: q\ndoc_to_target: a\n\
+            "task: {ESCAPES}\ndataset_path: d.jsonl\noutput_type: generate_until\ndoc_to_text: q\ndoc_to_target: a\n\
                   generation_kwargs: {{max_gen_toks: 2}}\n"
         ),
     );
@@ -228,7 +247,7 @@ fn files_and_their_names() {
     shown(
         "a task's key",
         "live",
-        smolt(&["eval", "-m", model, &file("k.yaml", &format!("{escapes}: 1\n"))]),
+        smolt(&["eval", "-m", model, &written(&folder, "k.yaml", &format!("{ESCAPES}: 1\n"))]),
         &folder,
     );
     shown(
@@ -238,21 +257,23 @@ fn files_and_their_names() {
             "eval",
             "-m",
             model,
-            &file(
+            &written(
+                &folder,
                 "f.yaml",
                 &format!(
-                    "task: x\ndataset_path: d.jsonl\noutput_type: {escapes}\ndoc_to_text: {escapes}\ndoc_to_target: a\n"
+                    "task: x\ndataset_path: d.jsonl\noutput_type: {ESCAPES}\ndoc_to_text: {ESCAPES}\ndoc_to_target: a\n"
                 ),
             ),
         ]),
         &folder,
     );
-    shown("a task's name", "live", smolt(&["eval", "--check", &format!("{name}.yaml")]), &folder);
+    shown("a task's name", "live", smolt(&["eval", "--check", &format!("{EVIL}.yaml")]), &folder);
 
-    let items = file(
+    let items = written(
+        &folder,
         "b.jsonl",
         &format!(
-            "{{\"id\": {escapes}, \"prompt\": \"Hi\"}}\n{{\"id\": {escapes}, \"prompt\": 1}}\n{{\"id\": \"c\", {escapes}: 1, \"prompt\": \"x\"}}\n"
+            "{{\"id\": {ESCAPES}, \"prompt\": \"Hi\"}}\n{{\"id\": {ESCAPES}, \"prompt\": 1}}\n{{\"id\": \"c\", {ESCAPES}: 1, \"prompt\": \"x\"}}\n"
         ),
     );
     shown("a batch", "live", smolt(&["batch", "-m", model, "-n", "2", &items]), &folder);
@@ -262,7 +283,7 @@ fn files_and_their_names() {
         smolt(&["batch", "-m", model, "-n", "2", &items, "-o", "/dev/tty"]),
         &folder,
     );
-    shown("a batch's name", "live", smolt(&["batch", "-m", model, &format!("{name}.jsonl")]), &folder);
+    shown("a batch's name", "live", smolt(&["batch", "-m", model, &format!("{EVIL}.jsonl")]), &folder);
 }
 
 #[test]
