@@ -41,4 +41,5 @@ mod terminal;
 mod texts;
 mod tools;
 mod trained;
+mod unsafe_list;
 mod wrong_models;

@@ -12,6 +12,11 @@
 //!   bits per 32 columns (see `acts`).
 //! * [`ops`] runs whole stages on a thread pool; what it computes does not depend on the number of threads
 //!   or on how a prompt is cut, because each output element is computed by one thread in a fixed order.
+//!
+//! # Safety
+//!
+//! A function that states no contract of its own has that of `simd`: the processor has the instruction set, and pointers
+//! are valid for the elements named.
 #![allow(unsafe_code, reason = "vector intrinsics and disjoint writes to a shared output")]
 
 mod activation;
@@ -186,6 +191,7 @@ macro_rules! entries {
         $(
             #[target_feature(enable = $features)]
             unsafe fn $name(job: &MatmulJob<'_>) {
+                // SAFETY: the features are enabled here and present by the contract of `Kernels`.
                 unsafe { generic::$kernel::<$isa, $format>(job) }
             }
         )*

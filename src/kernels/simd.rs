@@ -1,5 +1,7 @@
 //! The few vector operations an instruction set provides; [`super::generic`] builds every kernel from them.
 //!
+//! # Safety
+//!
 //! All functions are `unsafe` for one reason, stated here once: the caller must be compiled with, and run
 //! on, a processor that has the instruction set, and pointers must be valid for the elements named. They
 //! are `#[inline(always)]` so that they melt into the entry points, which carry `#[target_feature]`.
