@@ -4,6 +4,8 @@
 # --install fetches the cross compiler and emulator with apt-get where they are missing (needs root), with pip Ray into
 # target/ray, without which the recipe for evaluation on a cluster is not tested, and a real model into target/real,
 # without which README's commands with it are not. With it, a set of checks that is missing fails the gate.
+# The fuzz targets run ten seconds each where there are a nightly toolchain and cargo-fuzz, the dependencies are judged where
+# there is cargo-deny.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 install=${1:-}
@@ -47,9 +49,22 @@ cargo clippy -p smolt --no-default-features -- -D warnings
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-step tests
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+
+step dependencies
+if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --all-features check licenses bans sources
+    if cargo deny fetch db >/dev/null 2>&1; then
+        cargo deny --all-features check advisories
+    else
+        echo "SKIPPED: the list of advisories cannot be fetched" | tee -a "$log" >&2
+    fi
+else
+    echo "SKIPPED: no cargo-deny, the dependencies are not judged by deny.toml" | tee -a "$log" >&2
+fi
+
+step tests
 SMOLT_REQUIRE_ISA=$(required_sets | paste -sd,)
 export SMOLT_REQUIRE_ISA
 echo "instruction sets that must be tested: ${SMOLT_REQUIRE_ISA:-none}" >&2
@@ -62,6 +77,9 @@ unset RUST_TEST_NOCAPTURE SMOLT_REQUIRE_ISA
 
 step aarch64
 scripts/cross_arm.sh $install ${install:+--require}
+
+step fuzz
+scripts/fuzz.sh 10 2>&1 | tee -a "$log"
 
 step "not tested"
 grep -a -o -E 'SKIPPED.*|NOT TESTED.*' "$log" | sort | uniq -c >&2 || true

@@ -1,0 +1,6 @@
+//! Fuzzes `smolt_fuzz::tokenizer`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| smolt_fuzz::tokenizer(data));
