@@ -35,7 +35,7 @@ const MAX_SMALL: u64 = 1 << 12;
 /// Units of a fuel.
 const UNITS: u64 = 64;
 /// Units for one value that is looked at.
-const NODE: u64 = 32;
+const NODE: u64 = 64;
 /// Units for one value that is walked past.
 const PASSED: u64 = 4;
 /// Units for one byte of the text of a list or a dictionary.

@@ -4,8 +4,8 @@
 use minijinja::Value;
 use minijinja::value::Serde;
 
-use super::TemplateError;
 use super::engine::Engine;
+use super::{MAX_MESSAGE_BYTES, TemplateError};
 
 /// A compiled template over documents. It is bounded as a chat template is.
 #[derive(Debug)]
@@ -25,12 +25,14 @@ impl DocumentTemplate {
     /// The text of the template for a document.
     ///
     /// # Errors
-    /// If the template fails or takes too long.
+    /// If the template fails, takes too long or makes more text than a conversation may have.
     pub fn render(
         &self,
         document: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<String, TemplateError> {
-        self.engine.render(Value::from(Serde(document)))
+        let text = self.engine.render(Value::from(Serde(document)))?;
+        let limit = MAX_MESSAGE_BYTES;
+        if text.len() > limit { Err(TemplateError::OutputTooLarge { limit }) } else { Ok(text) }
     }
 }
 
