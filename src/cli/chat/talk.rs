@@ -181,9 +181,8 @@ impl Talk {
         // Of a new answer the whole prompt is before it.
         let before = prompt.answer.unwrap_or(prompt.tokens.len());
         let mut rule = constraint.as_mut().map(|constraint| Resumed::new(constraint, before));
-        let calling = settings.form.as_ref().and_then(Form::calling);
-        let (layout, mut thoughts) =
-            (engine.format.layout(&tokenizer, calling), Thoughts::new(settings.think));
+        let layout = engine.format.layout(&tokenizer, form.and_then(Form::calling));
+        let mut thoughts = Thoughts::new(settings.think);
         let outcome = self.interrupts.during(|cancel| {
             let request = Request {
                 max_tokens,

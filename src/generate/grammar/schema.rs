@@ -199,15 +199,15 @@ fn meets(schema: &Value) -> bool {
 }
 
 /// The least common multiple of numbers above 0.
-fn common_multiple(numbers: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+fn common_multiple(numbers: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
     let divisor = |mut a: u64, mut b: u64| {
         while b > 0 {
             (a, b) = (b, a % b);
         }
         a
     };
-    numbers.fold(Some(1), |all, number| {
-        let (all, number) = (all?, number?);
+    numbers.into_iter().try_fold(1u64, |all, number| {
+        let number = number?;
         (all / divisor(all, number)).checked_mul(number)
     })
 }

@@ -9,7 +9,9 @@
 //! A guard is inserted into the template's text, at the places of the syntax tree, so that lines stay where they are.
 //! What is a number, a short text or made of texts by an operator needs none.
 
-use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, Macro, Stmt, UnaryOpKind};
+use minijinja::machinery::ast::{
+    BinOp, BinOpKind, Call, CallArg, Expr, Filter, Macro, Stmt, Test, UnaryOpKind,
+};
 use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
@@ -250,21 +252,7 @@ impl Guards<'_> {
                 self.wrap_closed(expression, EAGER);
             }
             Expr::UnaryOp(unary) => self.expression(&unary.expr),
-            Expr::BinOp(binary) => {
-                self.expressions([&binary.left, &binary.right]);
-                self.operands(binary.op, &binary.left, &binary.right);
-                let makes_list = match binary.op {
-                    BinOpKind::Add => Some(BOUNDED),
-                    BinOpKind::Mul => Some(EAGER),
-                    _ => None,
-                };
-                if let Some(filter) = makes_list
-                    && !is_light(expression)
-                    && !is_text(expression)
-                {
-                    self.wrap(expression, filter);
-                }
-            }
+            Expr::BinOp(binary) => self.binary(binary, expression),
             Expr::Compare(compare) => {
                 self.expression(&compare.expr);
                 self.weigh(&compare.expr);
@@ -279,18 +267,7 @@ impl Guards<'_> {
                 );
             }
             Expr::Filter(filter) => self.filter(filter, expression),
-            Expr::Test(test) => {
-                self.expression(&test.expr);
-                test.args.iter().for_each(|argument| self.expression(argument_value(argument)));
-                let are_light = are_light(&test.args);
-                if !SHALLOW_TESTS.contains(&test.name)
-                    && !TESTS_BY_NAME.contains(&test.name)
-                    && !(COMPARISONS.contains(&test.name) && are_light && test.name != "in")
-                {
-                    self.weigh(&test.expr);
-                    test.args.iter().for_each(|argument| self.weigh(argument_value(argument)));
-                }
-            }
+            Expr::Test(test) => self.test(test),
             Expr::GetAttr(attribute) => self.expression(&attribute.expr),
             Expr::GetItem(item) => {
                 self.expressions([&item.expr, &item.subscript_expr]);
@@ -306,6 +283,34 @@ impl Guards<'_> {
                 self.expressions(map.keys.iter().chain(&map.values));
                 map.keys.iter().for_each(|key| self.weigh(key));
             }
+        }
+    }
+
+    fn test(&mut self, test: &Test<'_>) {
+        self.expression(&test.expr);
+        test.args.iter().for_each(|argument| self.expression(argument_value(argument)));
+        let is_shallow = SHALLOW_TESTS.contains(&test.name) || TESTS_BY_NAME.contains(&test.name);
+        let compares = COMPARISONS.contains(&test.name) && test.name != "in";
+        if is_shallow || (compares && are_light(&test.args)) {
+            return;
+        }
+        self.weigh(&test.expr);
+        test.args.iter().for_each(|argument| self.weigh(argument_value(argument)));
+    }
+
+    fn binary(&mut self, binary: &BinOp<'_>, whole: &Expr<'_>) {
+        self.expressions([&binary.left, &binary.right]);
+        self.operands(binary.op, &binary.left, &binary.right);
+        let makes_list = match binary.op {
+            BinOpKind::Add => Some(BOUNDED),
+            BinOpKind::Mul => Some(EAGER),
+            _ => None,
+        };
+        if let Some(filter) = makes_list
+            && !is_light(whole)
+            && !is_text(whole)
+        {
+            self.wrap(whole, filter);
         }
     }
 
