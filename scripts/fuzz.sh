@@ -3,7 +3,7 @@
 #   scripts/fuzz.sh SECONDS [TARGET …]
 # Needs a nightly toolchain and cargo-fuzz; the target `convert` is built only when it is named, since the quantizer takes
 # long to build. Inputs that reach new code are kept in fuzz/new, those that fail in fuzz/artifacts. Each target is given
-# SECONDS, 64 MiB for one allocation, 2 GiB in all and 10 s for one input.
+# SECONDS, 64 MiB for one allocation, 2 GiB in all and 10 s for one input. SMOLT_FUZZ_SEED makes a run the same as another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:?usage: scripts/fuzz.sh SECONDS [TARGET …]}
@@ -26,7 +26,7 @@ for target in "$@"; do
     status=0
     cargo +nightly fuzz run --fuzz-dir fuzz "${features[@]}" "$target" "fuzz/new/$target" "fuzz/seeds/$target" -- \
         -max_total_time="$seconds" -malloc_limit_mb=64 -rss_limit_mb=2048 -timeout=10 -max_len=16384 \
-        -print_final_stats=1 -verbosity=1 >"$log" 2>&1 || status=$?
+        -print_final_stats=1 -seed="${SMOLT_FUZZ_SEED:-0}" >"$log" 2>&1 || status=$?
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     echo "fuzz $target: ${executions:-no} executions in $seconds s, $([ $status = 0 ] && echo "no finding" || echo "FAILED ($status)")"
     if [ $status != 0 ]; then
