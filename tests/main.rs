@@ -22,6 +22,7 @@ mod forms;
 mod grammar;
 mod inputs;
 mod layering;
+mod limits;
 mod line;
 mod memory;
 mod pack;
