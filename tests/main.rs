@@ -25,11 +25,15 @@ mod layering;
 mod limits;
 mod line;
 mod memory;
+#[cfg(unix)]
+mod own_files;
 mod pack;
 mod perplexity;
 mod preset;
 #[cfg(unix)]
 mod readme;
+#[cfg(target_os = "linux")]
+mod refusals;
 mod run;
 #[cfg(unix)]
 mod sessions;

@@ -10,10 +10,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use smolt::blocks::BlockType;
 use smolt::console::{Screen, Stream, escaped};
 use smolt::eval::synthetic::{Shape, Synthetic};
+use smolt::files::is_same_file;
 use smolt::gguf::{GgufFile, Recipe};
 
 use crate::allocate::{Allocation, Budget, BudgetArgs};
-use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate};
+use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate, remove_sensitivities};
 use crate::compare::ReportArgs;
 use crate::convert::cli::ConvertArgs;
 use crate::files::MAX_TEXT_BYTES;
@@ -118,7 +119,7 @@ enum MethodArg {
 #[derive(Debug, Args)]
 struct TuningArgs {
     /// Tokens of the calibration text to use.
-    #[arg(long, value_name = "N", default_value_t = 32_768, requires = "calibration")]
+    #[arg(long, value_name = "N", default_value_t = 32_768, requires = "calibration", value_parser = tokens)]
     calibration_tokens: usize,
     /// Read control tokens in the text, such as those of a chat format, as what they are.
     #[arg(long, requires = "calibration")]
@@ -127,13 +128,13 @@ struct TuningArgs {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "calibration")]
     seed: u64,
     /// Ridge on the inputs' second moments, in units of their mean.
-    #[arg(long, value_name = "X", default_value_t = 0.02, requires = "calibration")]
+    #[arg(long, value_name = "X", default_value_t = 0.02, requires = "calibration", value_parser = damping)]
     damping: f64,
     /// The same for the token embedding and the output head.
-    #[arg(long, value_name = "X", default_value_t = 0.05, requires = "calibration")]
+    #[arg(long, value_name = "X", default_value_t = 0.05, requires = "calibration", value_parser = damping)]
     head_damping: f64,
     /// How much of the error in its inputs a matrix makes up for, from 0 to 1.
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "calibration")]
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "calibration", value_parser = share)]
     asymmetry: f32,
     /// Times the scale of a block is fitted again to the levels it gave.
     #[arg(long, value_name = "N", default_value_t = 2, requires = "calibration")]
@@ -174,6 +175,29 @@ impl Cli {
             Command::Report(args) => args.run(),
         }
     }
+}
+
+/// Most damping: with more the moments do not count.
+const MAX_DAMPING: f64 = 100.0;
+/// Most tokens of a calibration, beyond what any text that is read holds.
+const MAX_TOKENS: usize = 1 << 28;
+
+/// Reads a number of tokens.
+fn tokens(text: &str) -> Result<usize, String> {
+    let tokens = text.parse().ok().filter(|tokens| (1..=MAX_TOKENS).contains(tokens));
+    tokens.ok_or_else(|| format!("expected a number from 1 to {MAX_TOKENS}"))
+}
+
+/// Reads a ridge.
+fn damping(text: &str) -> Result<f64, String> {
+    let damping = text.parse().ok().filter(|damping| (0.0..=MAX_DAMPING).contains(damping));
+    damping.ok_or_else(|| format!("expected a number from 0 to {MAX_DAMPING}"))
+}
+
+/// Reads a part of a whole.
+fn share(text: &str) -> Result<f32, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 /// The name of a text's file and the text.
@@ -222,6 +246,9 @@ impl QuantizeArgs {
         let texts = self.calibration.iter().map(|path| named_text(path)).collect::<Result<Vec<_>, _>>()?;
         if let Some(output) = self.output.as_deref().filter(|_| !self.dry_run) {
             Plan::check_output(&input, output)?;
+            if let Some(text) = self.calibration.iter().find(|text| is_same_file(text, output)) {
+                return Err(QuantizeError::SameFile { path: text.display().to_string() });
+            }
         }
         let plan = match self.budget.budget() {
             Some(budget) => self.allocated(&input, &texts, budget)?,
@@ -327,10 +354,7 @@ impl QuantizeArgs {
     fn clean_up(&self, calibrated: Calibrated) -> Result<(), QuantizeError> {
         calibrated.remove().map_err(QuantizeError::Journal)?;
         let kept = self.output.as_deref().filter(|_| !self.dry_run && self.budget.budget().is_some());
-        match kept.map(|output| std::fs::remove_file(beside(output, SENSITIVITY))) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(QuantizeError::Journal(error)),
-            _ => Ok(()),
-        }
+        kept.map_or(Ok(()), |output| remove_sensitivities(&beside(output, SENSITIVITY)))
     }
 }
 

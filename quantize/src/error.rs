@@ -3,7 +3,7 @@
 use std::io;
 
 use smolt::blocks::BlockType;
-use smolt::files::ReadError;
+use smolt::files::{ReadError, WriteError};
 use smolt::gguf::GgufError;
 use smolt::model::ModelError;
 use smolt::text::TextError;
@@ -72,6 +72,8 @@ pub enum QuantizeError {
         "{file}: tensor {tensor:?}: the inputs' second moments are not positive definite; give more text or a larger --damping"
     )]
     Moments { file: String, tensor: String },
+    #[error(transparent)]
+    Beside(#[from] WriteError),
     #[error("cannot keep what the calibration has finished in a file beside the output")]
     Journal(#[source] io::Error),
     #[error("cannot write to standard output")]
@@ -96,6 +98,7 @@ impl QuantizeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::SameFile { .. } | Self::UnusedRule { .. } | Self::NoText { .. } | Self::Budget { .. } => 2,
+            Self::Beside(error) | Self::Output(GgufError::Write(error)) if error.is_about_the_name() => 2,
             Self::Input(_) => 3,
             Self::Compare(error) => error.exit_code(),
             Self::Convert(error) => error.exit_code(),

@@ -3,9 +3,14 @@
 use std::process::ExitCode;
 
 use smolt::console::{self, Screen};
+use smolt::runtime::{EndingAllocator, end_in_order};
 use smolt_quantize::cli;
 
+#[global_allocator]
+static ALLOCATOR: EndingAllocator = EndingAllocator;
+
 fn main() -> ExitCode {
+    end_in_order();
     console::report_panics("smolt-quantize");
     match cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,

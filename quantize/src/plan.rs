@@ -5,6 +5,7 @@ use std::path::Path;
 
 use regex::Regex;
 use smolt::blocks::BlockType;
+use smolt::files::is_same_file;
 use smolt::gguf::{
     Choice, FILE_TYPE_KEY, GgufFile, GgufWriter, Layout, QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY,
     Recipe, TensorInfo, layer,
@@ -13,7 +14,6 @@ use smolt::gguf::{
 use crate::QuantizeError;
 use crate::calibrate::Calibrated;
 use crate::encode::{Encoder, Tensor};
-use crate::files;
 
 /// A type for the tensors with certain names.
 #[derive(Clone, Debug)]
@@ -155,10 +155,10 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// If it is.
     pub fn check_output(input: &GgufFile, path: &Path) -> Result<(), QuantizeError> {
-        if files::is_same(Path::new(input.name()), path) {
+        if input.files().any(|(name, _)| is_same_file(Path::new(name), path)) {
             return Err(QuantizeError::SameFile { path: path.display().to_string() });
         }
-        Ok(())
+        GgufWriter::check_target(path).map_err(QuantizeError::Output)
     }
 
     /// Writes the output with `threads` threads: the tensors of `calibrated` as they are there, all others rounded

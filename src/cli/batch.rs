@@ -2,7 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::{interrupt, session};
 use crate::console::JsonLines;
 use crate::eval::batch::{
-    Batch, BatchError, BatchOptions, EnergyMeter, Finished, Input, Item, Journal, Prepare,
+    Batch, BatchError, BatchOptions, EnergyMeter, Finished, Input, Item, ItemError, Journal, Prepare,
     Progress as BatchProgress, Rule, input, survey,
 };
 use crate::files::{self, Fnv};
@@ -116,26 +116,27 @@ impl Prompts {
 }
 
 impl Prompts {
-    fn compiler(&self) -> Result<&GrammarCompiler, String> {
+    fn compiler(&self) -> Result<&GrammarCompiler, ItemError> {
         if let Some(compiler) = self.compiler.get() {
             return Ok(compiler);
         }
         if let Some(refusal) = &self.refusal {
-            return Err(refusal.clone());
+            return Err(refusal.clone().into());
         }
-        let new = GrammarCompiler::new(Arc::clone(&self.tokenizer)).map_err(|error| error.to_string())?;
+        let new =
+            GrammarCompiler::new(Arc::clone(&self.tokenizer)).map_err(|error| ItemError::new(&error))?;
         Ok(self.compiler.get_or_init(|| new))
     }
 }
 
 impl Prompts {
     /// The functions that the item's answer may call.
-    fn calling(&self, item: &Item) -> Result<Option<Calling>, String> {
+    fn calling(&self, item: &Item) -> Result<Option<Calling>, ItemError> {
         let forms =
             [item.schema.is_some(), item.regex.is_some(), item.grammar.is_some(), item.choices.is_some()];
         let given = self.form.as_ref().and_then(Form::calling).filter(|_| !forms.contains(&true));
         if item.raw && item.tools.is_some() {
-            return Err("tools need a chat template; leave raw out".to_owned());
+            return Err("tools need a chat template; leave raw out".into());
         }
         let calling = match (&item.tools, given, &item.tool_choice) {
             (Some(tools), _, choice) => {
@@ -143,20 +144,20 @@ impl Prompts {
             }
             (None, Some(given), Some(choice)) => given.with_choice(choice.clone()).map(Some),
             (None, None, Some(ToolChoice::Required | ToolChoice::Named(_))) => {
-                return Err("tool_choice asks for a call; expected tools, a list of functions".to_owned());
+                return Err("tool_choice asks for a call; expected tools, a list of functions".into());
             }
             (None, given, _) => Ok(given.cloned()),
         };
-        calling.map_err(|error| error.to_string())
+        calling.map_err(|error| ItemError::new(&error))
     }
 
     /// The variables of an item's template.
-    fn variables(&self, item: &Item) -> Result<TemplateVariables, String> {
+    fn variables(&self, item: &Item) -> Result<TemplateVariables, ItemError> {
         let mut variables = match &item.template_vars {
             None => TemplateVariables::default(),
             Some(own) => {
-                let json = serde_json::to_string(own).map_err(|error| error.to_string())?;
-                TemplateVariables::from_user_json(&json).map_err(|error| error.to_string())?
+                let json = serde_json::to_string(own).map_err(|error| ItemError::new(&error))?;
+                TemplateVariables::from_user_json(&json).map_err(|error| ItemError::new(&error))?
             }
         };
         variables.set_thinking(item.think.map(Thinking::is_asked));
@@ -168,16 +169,16 @@ impl Prompts {
 }
 
 impl Prepare for Prompts {
-    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), String> {
+    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), ItemError> {
         let is_raw = item.raw;
         match &self.format {
             Format::Template(template) if !is_raw => {
                 let messages = self.messages(item);
                 let longest = messages.iter().map(|message| message.content.len()).max().unwrap_or(0);
-                self.tokenizer.check_length(longest, context).map_err(|error| error.to_string())?;
+                self.tokenizer.check_length(longest, context).map_err(|error| ItemError::new(&error))?;
                 let prompt = template.render_with(&messages, &self.variables(item)?);
-                let prompt = prompt.map_err(|error| error.to_string())?;
-                prompt.encode_within(context, &self.tokenizer, tokens).map_err(|error| error.to_string())
+                let prompt = prompt.map_err(|error| ItemError::new(&error))?;
+                prompt.encode_within(context, &self.tokenizer, tokens).map_err(|error| ItemError::new(&error))
             }
             format => {
                 let raw = Format::Raw { control: is_raw || matches!(format, Format::Raw { control: true }) };
@@ -185,13 +186,13 @@ impl Prepare for Prompts {
                 let mut conversation = Conversation::new(item.system.as_deref().or(self.system.as_deref()));
                 conversation.ask(prompt);
                 let next = conversation.next(&raw, &self.tokenizer, context, 0);
-                tokens.extend(next.map_err(|error| error.to_string())?.tokens);
+                tokens.extend(next.map_err(|error| ItemError::new(&error))?.tokens);
                 Ok(())
             }
         }
     }
 
-    fn layout(&self, item: &Item) -> Result<Option<Layout>, String> {
+    fn layout(&self, item: &Item) -> Result<Option<Layout>, ItemError> {
         let calling = self.calling(item)?;
         Ok(self.format.layout(&self.tokenizer, calling.as_ref()).filter(|_| !item.raw))
     }
@@ -200,7 +201,7 @@ impl Prepare for Prompts {
         item.think.or(self.think) == Some(Thinking::Hide)
     }
 
-    fn rule(&self, item: &Item) -> Result<Rule, String> {
+    fn rule(&self, item: &Item) -> Result<Rule, ItemError> {
         let forms = [
             item.schema.as_ref().map(|schema| Form::Grammar(Grammar::Schema(schema.to_string()))),
             item.regex.clone().map(|regex| Form::Grammar(Grammar::Regex(regex))),
@@ -216,7 +217,7 @@ impl Prepare for Prompts {
             Some(Form::Calls(_)) | None => {
                 let calling = self.calling(item)?.filter(|_| !item.raw);
                 let grammar = calling.map(|calling| self.format.calls(&calling, &self.tokenizer));
-                let grammar = grammar.transpose().map_err(|error| error.to_string())?.flatten();
+                let grammar = grammar.transpose().map_err(|error| ItemError::new(&error))?.flatten();
                 let Some(grammar) = grammar else { return Ok(Rule::Free) };
                 grammar
             }
@@ -226,7 +227,7 @@ impl Prepare for Prompts {
             return Ok(Rule::Filter(Box::new(constraint.clone())));
         }
         let constraint = self.compiler()?.compile_unless(&grammar, &self.cancel);
-        let constraint = constraint.map_err(|error| error.to_string())?;
+        let constraint = constraint.map_err(|error| ItemError::new(&error))?;
         *last = Some((grammar, constraint.clone()));
         Ok(Rule::Filter(Box::new(constraint)))
     }
@@ -306,26 +307,18 @@ fn open(args: &BatchArgs) -> Result<Input<'static>, CliError> {
 }
 
 fn output(args: &BatchArgs) -> Result<Journal, CliError> {
-    let Some(path) = &args.output else {
-        return Ok(Journal::stream("standard output", Box::new(JsonLines::of_output())));
+    let is_input = match &args.output {
+        None => files::is_standard_output(&args.input),
+        Some(path) => files::is_same_file(&args.input, path),
     };
-    if is_same_file(&args.input, path) {
-        return Err(BatchError::InputIsOutput { file: path.display().to_string() }.into());
+    if is_input {
+        let file = args.output.as_ref().unwrap_or(&args.input).display().to_string();
+        return Err(BatchError::InputIsOutput { file }.into());
     }
-    Ok(Journal::open(path)?)
-}
-
-/// Whether two names lead to one file.
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    #[cfg(unix)]
-    let id = |path: &Path| {
-        use std::os::unix::fs::MetadataExt;
-        let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-        Some((found.dev(), found.ino()))
-    };
-    #[cfg(not(unix))]
-    let id = |path: &Path| std::fs::canonicalize(path).ok().filter(|path| path.is_file());
-    id(a).is_some_and(|a| id(b) == Some(a))
+    match &args.output {
+        None => Ok(Journal::stream("standard output", Box::new(JsonLines::of_output()))),
+        Some(path) => Ok(Journal::open(path)?),
+    }
 }
 
 /// Says how it ended.

@@ -143,6 +143,9 @@ pub enum CliError {
 impl CliError {
     /// The exit code.
     pub fn exit(&self) -> Exit {
+        if is_lack_of_memory(self) {
+            return Exit::DoesNotFit;
+        }
         match self {
             Self::Gguf(_) | Self::Vocabulary { .. } => Exit::Model,
             Self::Model(error) => model_exit(error),
@@ -178,6 +181,7 @@ impl CliError {
             | Self::BadId { .. } => Exit::Usage,
             Self::Saved(SavedError::Write(_) | SavedError::Append { .. }) => Exit::Runtime,
             Self::Saved(_) => Exit::Usage,
+            Self::Write(WriteError::Foreign { .. } | WriteError::Link { .. }) => Exit::Usage,
             Self::Template(_)
             | Self::Write(_)
             | Self::Input(_)
@@ -244,6 +248,23 @@ impl CliError {
     }
 }
 
+/// Whether the system had no memory to give, for a map or for the stack of a thread.
+fn is_lack_of_memory(error: &CliError) -> bool {
+    let is_thread = match error {
+        CliError::Interrupt(_) | CliError::Signals(_) => true,
+        CliError::Grammar(error) | CliError::Generate(GenerateError::Grammar(error)) => {
+            matches!(error, GrammarError::Thread(_))
+        }
+        CliError::Template(error) => matches!(error, TemplateError::Thread { .. }),
+        _ => false,
+    };
+    let sources = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    is_thread
+        || sources
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .any(|error| error.kind() == io::ErrorKind::OutOfMemory)
+}
+
 fn model_exit(error: &ModelError) -> Exit {
     match error {
         ModelError::Alloc(_) | ModelError::ContextFull { .. } => Exit::DoesNotFit,
@@ -290,13 +311,15 @@ fn eval_exit(error: &EvalError) -> Exit {
         EvalError::Model(error) => model_exit(error),
         EvalError::Text(error) => text_exit(error),
         EvalError::Alloc(_) => Exit::DoesNotFit,
-        EvalError::NotFinite { .. } => Exit::Runtime,
+        EvalError::NotFinite { .. } | EvalError::FrozenClock => Exit::Runtime,
         _ => Exit::Usage,
     }
 }
 
 fn batch_exit(error: &BatchError) -> Exit {
     match error {
+        BatchError::NoRoom { .. } => Exit::DoesNotFit,
+        BatchError::Replace(error) if error.is_about_the_name() => Exit::Usage,
         BatchError::Read(ReadError::Io { .. }) | BatchError::Write { .. } | BatchError::Replace(_) => {
             Exit::Runtime
         }

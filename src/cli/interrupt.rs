@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::error::{CliError, Exit};
+use super::output::note;
 use super::terminal;
 use crate::generate::CancelHandle;
 
@@ -16,6 +17,9 @@ use crate::generate::CancelHandle;
 pub(super) fn cancel_on_interrupt() -> Result<CancelHandle, CliError> {
     let handle = CancelHandle::new();
     let shared = handle.clone();
+    if !can_start_threads() {
+        return Ok(handle);
+    }
     ctrlc::set_handler(move || {
         if shared.is_cancelled() {
             end(Exit::Interrupted);
@@ -24,6 +28,19 @@ pub(super) fn cancel_on_interrupt() -> Result<CancelHandle, CliError> {
     })
     .map_err(CliError::Interrupt)?;
     Ok(handle)
+}
+
+/// Whether the system lets this process start threads, without which nobody can wait for signals; says so if not. Then
+/// they end the process as they do for any program.
+fn can_start_threads() -> bool {
+    let started = std::thread::Builder::new().spawn(|| ());
+    match started.map(std::thread::JoinHandle::join) {
+        Ok(_) => true,
+        Err(error) => {
+            note(format_args!("the system refuses a thread ({error}), so Ctrl-C ends the process at once"));
+            false
+        }
+    }
 }
 
 /// Ends the process at once.
@@ -54,6 +71,12 @@ impl Signals {
     #[cfg(not(unix))]
     pub(super) fn block() -> Signals {
         Signals()
+    }
+
+    /// Keeps them back no more.
+    fn let_go(self) {
+        #[cfg(unix)]
+        let _ = self.0.thread_unblock();
     }
 
     /// Calls `ask` with what each signal makes of the process's end.
@@ -136,6 +159,10 @@ impl Interrupts {
     pub(super) fn new(interactive: bool, signals: Signals) -> Result<Interrupts, CliError> {
         terminal::remember();
         let shared = Arc::new(Shared::default());
+        if !can_start_threads() {
+            signals.let_go();
+            return Ok(Interrupts(shared));
+        }
         let on_interrupt = Arc::clone(&shared);
         ctrlc::set_handler(move || {
             if interactive {

@@ -205,6 +205,12 @@ impl Planned {
             self.renew_pack(&model, path, *misfit);
         }
         let runner = Runner::new(Arc::new(model), &self.options)?;
+        if runner.threads() < self.options.threads {
+            let (started, asked) = (runner.threads(), self.options.threads);
+            note(format_args!(
+                "the system refuses more than {started} of {asked} threads; it goes on with these"
+            ));
+        }
         let session = Session::new(runner, Arc::new(tokenizer));
         Ok(Loaded { session, time: started.elapsed() })
     }

@@ -191,6 +191,9 @@ pub fn bench(
         for &test in &tests {
             progress(&test, runner.threads());
             let seconds = time(&mut runner, &test, options.repetitions, &mut tokens)?;
+            if seconds.iter().any(|seconds| *seconds <= 0.0) {
+                return Err(EvalError::FrozenClock);
+            }
             rows.push((test, runner.threads(), rates(&test, &seconds)));
         }
     }

@@ -19,6 +19,8 @@ pub enum EvalError {
     TextTooShort { found: usize, needed: usize, context: usize },
     #[error("chunks of {found} tokens are too short, at least {least} are needed")]
     ChunkTooShort { found: usize, least: usize },
+    #[error("the clock of this system stands still: nothing can be timed")]
+    FrozenClock,
     #[error("no chunks were asked for")]
     NoChunks,
     #[error("the logits at token {token} of chunk {chunk} are not finite; the file may be damaged")]

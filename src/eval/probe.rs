@@ -1,6 +1,7 @@
 //! What the machine can do and what the process has taken.
 
-use crate::runtime::{AllocError, Buffer, Part, Pool};
+use super::EvalError;
+use crate::runtime::{Buffer, Part, Pool};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ const SUMS: usize = 16;
 /// processor allows, which is how weights are read.
 ///
 /// # Errors
-/// If the array cannot be allocated.
-pub fn read_bandwidth(bytes: usize, threads: usize) -> Result<f64, AllocError> {
+/// If the array cannot be allocated, or the clock stands still.
+pub fn read_bandwidth(bytes: usize, threads: usize) -> Result<f64, EvalError> {
     let words = bytes.div_ceil(size_of::<u64>()).max(1);
     let mut array = Buffer::<u64>::zeroed(words, "the bandwidth probe")?;
     // Pages that were never written may all be the same physical page.
@@ -35,7 +36,11 @@ pub fn read_bandwidth(bytes: usize, threads: usize) -> Result<f64, AllocError> {
         pool.run(&|part: Part| {
             total.fetch_add(sum(black_box(&array[part.share(words)])), Relaxed);
         });
-        best = best.min(pass.elapsed());
+        let time = pass.elapsed();
+        if time.is_zero() {
+            return Err(EvalError::FrozenClock);
+        }
+        best = best.min(time);
         black_box(total.load(Relaxed));
         passes += 1;
     }

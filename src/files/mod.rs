@@ -7,14 +7,17 @@
 //! text   UTF-8 text up to a named limit, without byte order mark
 //! lines  the same, a line at a time
 //! write  a new file beside its place, synced and renamed
+//! held   a file that is gone on with, by one process at a time
 //! kind   what a file is that was not expected
 //! hash   FNV-1a, a fast checksum and SHA-256
 //! ```
 //!
 //! Every text that a person gives, from a file or from standard input, comes through [`read_text`], [`read_text_from`]
-//! or [`Lines`]; every file that must never be seen half written goes through [`NewFile`].
+//! or [`Lines`]; every file that must never be seen half written goes through [`NewFile`], and every
+//! file that is added to through [`hold`]. Neither writes through a symbolic link.
 
 mod hash;
+mod held;
 mod kind;
 mod lines;
 mod open;
@@ -25,6 +28,7 @@ mod write;
 mod tests;
 
 pub use self::hash::{Fnv, Sha256Hex, checksum, sha256_hex, sha256_of};
+pub use self::held::{Stream, check_own, hold, is_same_file, is_standard_output, open_to_write, stream};
 pub use self::kind::{KIND_BYTES, Kind};
 pub use self::lines::{Line, Lines};
 pub use self::open::{first_bytes, open};

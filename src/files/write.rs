@@ -29,10 +29,28 @@ pub enum WriteError {
     Folder { file: String },
     #[error("{file}: is not a regular file, which a finished file could replace")]
     NotRegular { file: String },
+    #[error("{file}: is a symbolic link, through which nothing is written; name the file that it leads to")]
+    Link { file: String },
+    #[error(
+        "{file}: was not written by this program and is not replaced; name another file, or move it away"
+    )]
+    Foreign { file: String },
+    #[error("{file}: another process is writing it")]
+    Locked { file: String },
     #[error("{file}: there is no folder {folder} to write it in")]
     NoFolder { file: String, folder: String },
     #[error("{file}: cannot {action}")]
     Io { file: String, action: &'static str, source: io::Error },
+}
+
+impl WriteError {
+    /// Whether another name would help: what has this one is not to be written.
+    pub fn is_about_the_name(&self) -> bool {
+        match self {
+            Self::Folder { .. } | Self::NotRegular { .. } | Self::Link { .. } | Self::Foreign { .. } => true,
+            Self::Locked { .. } | Self::NoFolder { .. } | Self::Io { .. } => false,
+        }
+    }
 }
 
 /// Who may read a file that did not exist before. One that did keeps its mode.
@@ -144,11 +162,11 @@ pub fn sync_name(file: &Path) -> io::Result<()> {
     }
 }
 
-fn folder_of(file: &Path) -> &Path {
+pub(super) fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn fail(target: &Path, action: &'static str) -> impl Fn(io::Error) -> WriteError {
+pub(super) fn fail(target: &Path, action: &'static str) -> impl Fn(io::Error) -> WriteError {
     move |source| WriteError::Io { file: target.display().to_string(), action, source }
 }
 

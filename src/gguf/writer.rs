@@ -11,7 +11,7 @@ use super::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgufError, GgufFile, Kind, MAGIC, OwnedValue, TensorInfo, VERSION,
 };
 use crate::blocks::BlockType;
-use crate::files::{Access, NewFile};
+use crate::files::{Access, NewFile, check_own};
 
 /// Bytes collected before a write to the disk.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -97,7 +97,7 @@ impl GgufWriter {
     /// they were added, and writes exactly `tensor.bytes` bytes.
     ///
     /// The file appears under its name only when it is complete: it is written under a temporary name in the
-    /// same directory, synced and renamed. On an error nothing is left behind.
+    /// same directory, synced and renamed. On an error nothing is left behind. It replaces only GGUF files.
     ///
     /// # Errors
     /// If the content is not valid GGUF, the disk refuses, or `write_tensor` fails or writes another number
@@ -109,6 +109,7 @@ impl GgufWriter {
     ) -> Result<u64, GgufError> {
         let name = path.display().to_string();
         let plan = self.plan(&name)?;
+        Self::check_target(path)?;
         let new = NewFile::create(path, Access::Usual)?;
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, new.file());
         plan.write(&name, &mut out, write_tensor)?;
@@ -116,6 +117,14 @@ impl GgufWriter {
         drop(out);
         new.finish()?;
         Ok(plan.file_bytes)
+    }
+
+    /// Refuses to replace what is no GGUF file: it was not written by this program or one like it.
+    ///
+    /// # Errors
+    /// [`crate::files::WriteError::Foreign`].
+    pub fn check_target(path: &Path) -> Result<(), GgufError> {
+        Ok(check_own(path, MAGIC.len(), |first| first.starts_with(&MAGIC))?)
     }
 
     /// Like [`Self::write_to`], into memory. `name` is for messages.

@@ -5,11 +5,14 @@
 //! * [`Pool`]: persistent threads that run one closure at a time. A stage of the forward pass is one
 //!   [`Pool::run`]: it starts every part, takes part 0 itself and returns when all are done, so a stage is
 //!   one synchronisation point and borrowed data never outlives it.
+//! * [`EndingAllocator`], [`end_in_order`]: messages and exit codes in place of signals.
 
 mod buffer;
+mod ending;
 mod pool;
 
 #[cfg(test)]
 pub(crate) use buffer::allocated_bytes;
 pub use buffer::{AllocError, Buffer, PAGE, page_rounded};
+pub use ending::{EndingAllocator, end_in_order};
 pub use pool::{Part, Pool, split};

@@ -1,6 +1,6 @@
 //! Folders, locks and the SHA-256 of files.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 #[cfg(feature = "pull")]
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
-use crate::files::sync_name;
+use crate::files::{Access, open_to_write, sync_name};
 #[cfg(feature = "pull")]
 use crate::files::{Sha256Hex, sha256_hex};
 
@@ -74,8 +74,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock; if another process has it, calls `waiting` and waits for it.
     pub(super) fn take(path: PathBuf, waiting: impl FnOnce()) -> Result<Lock, StoreError> {
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = open.map_err(StoreError::io("open the lock", &path))?;
+        let file = open_to_write(&path, Access::Usual)?;
         match file.try_lock() {
             // A file system without locks cannot tell. Of two downloads of the same file then both write the same bytes to
             // the same places, and each installs what it has hashed.

@@ -185,7 +185,7 @@ impl Hub {
         let mut json = String::new();
         let mut body = response.into_body().into_reader().take(MAX_LIST + 1);
         body.read_to_string(&mut json).map_err(|error| cut(&url, error))?;
-        let wrong = |problem: String| StoreError::Response { url: url.clone(), problem };
+        let wrong = |problem: String| StoreError::Response { url: shown(&url), problem };
         if json.len() as u64 > MAX_LIST {
             return Err(wrong(format!("the list of files is longer than {MAX_LIST} bytes")).into());
         }
@@ -215,7 +215,7 @@ impl Hub {
             let etag = header(response, "x-linked-etag").or_else(|| header(response, "etag"));
             sha256 = sha256.take().or_else(|| as_sha256(etag?));
         })?;
-        let wrong = |problem: &str| StoreError::Response { url: url.clone(), problem: problem.to_owned() };
+        let wrong = |problem: &str| StoreError::Response { url: shown(&url), problem: problem.to_owned() };
         let (begins, total) = if response.status() == StatusCode::PARTIAL_CONTENT {
             let range = header(&response, "content-range").and_then(content_range);
             range.ok_or_else(|| wrong("part of a file without a Content-Range"))?
@@ -271,12 +271,16 @@ impl Hub {
             }
             let next = header(&response, "location").and_then(|location| follow(&url, location));
             let wrong = || StoreError::Response {
-                url: url.clone(),
+                url: shown(&url),
                 problem: "redirected to no address that can be followed".to_owned(),
             };
             url = next.ok_or_else(wrong)?;
         }
-        Err(StoreError::Response { url, problem: format!("more than {MAX_REDIRECTS} redirects") }.into())
+        Err(StoreError::Response {
+            url: shown(&url),
+            problem: format!("more than {MAX_REDIRECTS} redirects"),
+        }
+        .into())
     }
 
     /// Why an answer is not what was asked for.

@@ -5,22 +5,25 @@
 //! asks for the rest. The model gets its name only when it is complete, hashed and synced. One process downloads at a
 //! time; others wait, and find what they want installed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::address::shown;
 use super::hub::{Failure, Hub, HubFile, Stream, cut};
 use super::installed::record_path;
 use super::{HubName, Installed, Record, Store, StoreError, choose, files};
-use crate::files::{sha256_hex, write_whole};
+use crate::files::{Access, open_to_write, sha256_hex, write_whole};
 
 /// Attempts without a single new byte before it is given up.
 const ATTEMPTS: u32 = 5;
 /// Largest file, far above any that runs here: a server cannot fill the disk without an end.
 const MAX_FILE: u64 = 1 << 36;
+/// Largest file of which nobody tells the size: more than any model that runs here has.
+const MAX_UNSIZED: u64 = 1 << 32;
 /// Wait after the first failure; doubled after each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
@@ -197,8 +200,7 @@ struct Part {
 impl Part {
     /// Opens what an earlier download left.
     fn open(path: &Path) -> Result<Part, StoreError> {
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = open.map_err(StoreError::io("open", path))?;
+        let mut file = open_to_write(path, Access::Usual)?;
         let mut hash = Sha256::new();
         let bytes = files::add(&mut hash, &mut file).map_err(StoreError::io("read", path))?;
         Ok(Part { path: path.to_owned(), file, bytes, hash })
@@ -342,6 +344,7 @@ impl Download<'_> {
         if from != part.bytes {
             part.clear()?;
         }
+        let expected = self.file.bytes;
         if let (Some(expected), Some(found)) = (self.file.bytes, total)
             && expected != found
         {
@@ -349,6 +352,19 @@ impl Download<'_> {
             return Err(StoreError::WrongSize { file, expected, found }.into());
         }
         self.file.bytes = self.file.bytes.or(total);
+        let response = |problem: String| StoreError::Response { url: shown(&url), problem };
+        let limit = if self.file.bytes.is_some() { MAX_FILE } else { MAX_UNSIZED };
+        match self.file.bytes {
+            Some(total) if total > limit => {
+                return Err(response(format!("{total} bytes are more than the {limit} allowed")).into());
+            }
+            // What is there is not the beginning of this file.
+            Some(total) if total < part.bytes => {
+                self.file.bytes = expected;
+                return Err(Failure::PastEnd(response(format!("the file has only {total} bytes"))));
+            }
+            _ => {}
+        }
         self.file.sha256 = self.file.sha256.take().or(sha256);
         let mut block = vec![0; files::BLOCK];
         loop {
@@ -364,12 +380,11 @@ impl Download<'_> {
                 let early = || cut(&url, io::ErrorKind::UnexpectedEof.into());
                 return if is_short { Err(early()) } else { Ok(()) };
             }
+            if part.bytes + count as u64 > limit {
+                return Err(response(format!("more than the {limit} bytes allowed")).into());
+            }
             part.push(&block[..count])?;
             self.fetched += count as u64;
-            if part.bytes > MAX_FILE {
-                let problem = format!("longer than {MAX_FILE} bytes");
-                return Err(StoreError::Response { url, problem }.into());
-            }
         }
     }
 }

@@ -10,11 +10,13 @@
 //! with another key is begun anew.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use smolt::files::Fnv;
+use smolt::files::{Access, Fnv, check_own, hold, leads_to};
+
+use crate::error::QuantizeError;
 
 const MAGIC: &[u8; 24] = b"smolt-calibration-v1\n\0\0\0";
 const RECORD_HEAD: usize = 28;
@@ -42,9 +44,14 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or begins it if there is none for `key`.
-    pub(crate) fn open(path: &Path, key: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    /// Opens the journal at `path`, or begins it if there is none for `key`. What is no journal stays as it is.
+    pub(crate) fn open(path: &Path, key: u64) -> Result<Self, QuantizeError> {
+        check_own(path, MAGIC.len(), |first| first == MAGIC)?;
+        let file = hold(path, Access::Usual)?;
+        Self::read(file, path, key).map_err(QuantizeError::Journal)
+    }
+
+    fn read(file: File, path: &Path, key: u64) -> io::Result<Self> {
         let mut journal = Self { file, path: path.to_owned(), end: 0, records: HashMap::new() };
         if !journal.read_all(key)? {
             journal.records.clear();
@@ -83,7 +90,7 @@ impl Journal {
     }
 
     /// The data of a name.
-    pub(crate) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn data(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let Some(record) = self.records.get(name) else { return Ok(None) };
         let mut data = vec![0; record.len as usize];
         let mut file = &self.file;
@@ -115,7 +122,8 @@ impl Journal {
 
     /// Deletes the file: the calibration has ended.
     pub(crate) fn remove(self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        // Another file of this name is somebody else's.
+        if leads_to(&self.file, &self.path) { fs::remove_file(&self.path) } else { Ok(()) }
     }
 }
 
@@ -186,13 +194,42 @@ mod tests {
         journal.put("b", &[], 0.0, 0.0).unwrap();
         drop(journal);
         let journal = Journal::open(&place.0, 7).unwrap();
-        assert_eq!(journal.read("a").unwrap().unwrap(), [1, 2, 3]);
-        assert_eq!(journal.read("b").unwrap(), Some(Vec::new()));
-        assert_eq!(journal.read("c").unwrap(), None);
+        assert_eq!(journal.data("a").unwrap().unwrap(), [1, 2, 3]);
+        assert_eq!(journal.data("b").unwrap(), Some(Vec::new()));
+        assert_eq!(journal.data("c").unwrap(), None);
         let record = journal.record("a").unwrap();
         assert_eq!((record.loss, record.nearest_loss), (0.5, 2.0));
         journal.remove().unwrap();
         assert!(!place.0.exists());
+    }
+
+    /// What this program did not begin is neither gone on with nor written through.
+    #[test]
+    fn what_is_no_journal_stays_as_it_is() {
+        let place = Place::new("foreign");
+        for content in [&b"my precious note"[..], b"s", &MAGIC[..10], &[0; 64]] {
+            fs::write(&place.0, content).unwrap();
+            let error = Journal::open(&place.0, 7).unwrap_err();
+            assert!(error.to_string().contains("not written by this program"), "{error}");
+            assert_eq!((fs::read(&place.0).unwrap(), error.exit_code()), (content.to_vec(), 2));
+        }
+        fs::remove_file(&place.0).unwrap();
+        let journal = Journal::open(&place.0, 7).unwrap();
+        let error = Journal::open(&place.0, 7).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+        // Another file that took its place is not deleted.
+        fs::remove_file(&place.0).unwrap();
+        fs::write(&place.0, "a note").unwrap();
+        journal.remove().unwrap();
+        assert_eq!(fs::read(&place.0).unwrap(), b"a note");
+        #[cfg(unix)]
+        {
+            let link = Place::new("link");
+            std::os::unix::fs::symlink(&place.0, &link.0).unwrap();
+            let error = Journal::open(&link.0, 7).unwrap_err();
+            assert!(error.to_string().contains("symbolic link"), "{error}");
+            assert_eq!(fs::read(&place.0).unwrap(), b"a note");
+        }
     }
 
     #[test]
@@ -219,7 +256,7 @@ mod tests {
             assert!(journal.record("a").is_some() && journal.record("b").is_none(), "{end}");
             journal.put("c", &[9], 0.0, 0.0).unwrap();
             drop(journal);
-            assert_eq!(Journal::open(&place.0, 7).unwrap().read("c").unwrap().unwrap(), [9]);
+            assert_eq!(Journal::open(&place.0, 7).unwrap().data("c").unwrap().unwrap(), [9]);
         }
         let mut damaged = bytes.clone();
         let last = damaged.len() - 20;

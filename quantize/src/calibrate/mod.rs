@@ -140,7 +140,7 @@ impl Calibrated {
 
     /// The bytes of a tensor.
     pub(crate) fn read(&self, tensor: &str) -> io::Result<Option<Vec<u8>>> {
-        self.journal.as_ref().map_or(Ok(None), |journal| journal.read(tensor))
+        self.journal.as_ref().map_or(Ok(None), |journal| journal.data(tensor))
     }
 
     /// Deletes the file.
@@ -167,7 +167,7 @@ pub fn calibrate(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Calibrated, QuantizeError> {
     let sequences = sequences(plan.input(), texts, options)?;
-    let journal = Journal::open(journal, key(plan, &sequences, options)).map_err(QuantizeError::Journal)?;
+    let journal = Journal::open(journal, key(plan, &sequences, options))?;
     Work::new(plan, options, Some(journal), progress)?.run(&sequences)
 }
 
@@ -189,8 +189,8 @@ pub(crate) fn sensitivities(
     hash.add(&key(plan, &sequences, options).to_le_bytes());
     menu.iter().for_each(|one| hash.add(&one.id().to_le_bytes()));
     let key = hash.finish();
-    let journal = journal.map(|path| Journal::open(path, key)).transpose().map_err(QuantizeError::Journal)?;
-    let kept = journal.as_ref().map(|journal| journal.read(SENSITIVITIES)).transpose();
+    let journal = journal.map(|path| Journal::open(path, key)).transpose()?;
+    let kept = journal.as_ref().map(|journal| journal.data(SENSITIVITIES)).transpose();
     let kept = kept.map_err(QuantizeError::Journal)?.flatten();
     if let Some(known) = kept.as_deref().and_then(sensitivity::from_bytes) {
         return Ok(known);
@@ -201,6 +201,17 @@ pub(crate) fn sensitivities(
         journal.put(SENSITIVITIES, &bytes, 0.0, 0.0).map_err(QuantizeError::Journal)?;
     }
     Ok(found)
+}
+
+/// Deletes the file in which sensitivities were kept.
+///
+/// # Errors
+/// If the system refuses, or it is not such a file.
+pub fn remove_sensitivities(path: &Path) -> Result<(), QuantizeError> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Journal::open(path, 0)?.remove().map_err(QuantizeError::Journal)
 }
 
 /// Name of the sensitivities in their journal.

@@ -163,7 +163,7 @@ impl<'a> Work<'a> {
 
     /// What the journal holds of a name.
     fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, QuantizeError> {
-        self.journal.as_ref().map_or(Ok(None), |journal| journal.read(name)).map_err(QuantizeError::Journal)
+        self.journal.as_ref().map_or(Ok(None), |journal| journal.data(name)).map_err(QuantizeError::Journal)
     }
 
     fn is_kept(&self, name: &str) -> bool {

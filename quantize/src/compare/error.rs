@@ -3,7 +3,7 @@
 use std::io;
 
 use smolt::eval::EvalError;
-use smolt::files::ReadError;
+use smolt::files::{ReadError, WriteError};
 use smolt::gguf::GgufError;
 use smolt::kernels::KernelError;
 use smolt::model::ModelError;
@@ -47,6 +47,8 @@ pub enum CompareError {
     Overwrite { file: String },
     #[error("{file}: is not a regular file; give --html another name")]
     NotRegular { file: String },
+    #[error(transparent)]
+    Foreign(WriteError),
     #[error("{file}: cannot {action}")]
     Write { file: String, action: &'static str, source: io::Error },
 }

@@ -185,7 +185,7 @@ impl Conversion {
     /// If `path` is a file of the model, a weight is not a number or too large for its type, or a file cannot be
     /// read or written.
     pub fn write(&self, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), ConvertError> {
-        if self.shards.paths().any(|source| crate::files::is_same(source, path)) {
+        if self.shards.paths().any(|source| smolt::files::is_same_file(source, path)) {
             return Err(ConvertError::OutputIsInput { path: path.display().to_string() });
         }
         let mut tensors = self.tensors.iter();

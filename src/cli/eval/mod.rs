@@ -26,12 +26,12 @@ use super::output::note;
 use super::progress::Progress;
 use super::prompt::PromptArgs;
 use super::{interrupt, line, load, session};
-use crate::eval::batch::Journal;
+use crate::eval::batch::{BatchError, Journal};
 use crate::eval::tasks::{
     Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
     MergedLine, OutputType, Sample, Task, aggregate, compare, merge,
 };
-use crate::files::{Fnv, write_whole};
+use crate::files::{Fnv, is_same_file, write_whole};
 use crate::generate::{CancelHandle, Format};
 use crate::text::ChatTemplate;
 
@@ -139,6 +139,8 @@ pub(super) fn execute(args: &EvalArgs) -> Result<Exit, CliError> {
     if args.check {
         return check::execute(&args.tasks, args.json);
     }
+    // Before anything is asked, which may take hours.
+    args.report.as_deref().map_or(Ok(()), page::check)?;
     if !args.compare.is_empty() {
         return compare_two(args);
     }
@@ -252,8 +254,11 @@ fn ask(
 fn merged(args: &EvalArgs) -> Result<Report, CliError> {
     let merged = merge(&args.merge)?;
     if let Some(path) = &args.samples {
-        // Refuses what is no file of samples.
-        drop(Journal::open(path)?);
+        if args.merge.iter().any(|merged| is_same_file(merged, path)) {
+            return Err(BatchError::InputIsOutput { file: path.display().to_string() }.into());
+        }
+        // Refuses what is no file of samples, and keeps other processes from writing it.
+        let _held = Journal::open(path)?;
         let text: String = merged.iter().flat_map(|line| [line.line.as_str(), "\n"]).collect();
         write_whole(path, text.as_bytes())?;
     }

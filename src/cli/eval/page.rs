@@ -3,10 +3,12 @@
 //! All texts come from documents and models and are escaped; the page's own policy forbids scripts and requests.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use super::show::{Report, Shown, metric, number, verdict};
 use crate::eval::html::escape;
 use crate::eval::tasks::{Comparison, Metric, Outcome};
+use crate::files::{WriteError, check_own};
 
 /// Documents of a task and filter whose texts are shown.
 const SHOWN_DOCUMENTS: usize = 200;
@@ -14,6 +16,9 @@ const SHOWN_DOCUMENTS: usize = 200;
 const WIDTH: f64 = 400.0;
 /// Standard errors to either side of a value: 95 %.
 const ERRORS: f64 = 1.96;
+
+/// What every page begins with, and by which it is known.
+const START: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n";
 
 const STYLE: &str = "
 body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;background:#fff;margin:0}
@@ -28,7 +33,12 @@ svg{display:block;max-width:100%;height:auto}
 @media (prefers-color-scheme:dark){body{color:#eee;background:#161616}pre{background:#262626}}
 ";
 
-/// The page.
+/// Refuses to replace what is no such page.
+pub(super) fn check(path: &Path) -> Result<(), WriteError> {
+    check_own(path, START.len(), |first| first == START.as_bytes())
+}
+
+/// Makes the page.
 pub(super) fn page(report: &Report) -> String {
     let mut body = String::from("<h1>Evaluation</h1>\n");
     for model in &report.models {
@@ -41,8 +51,7 @@ pub(super) fn page(report: &Report) -> String {
     results(&report.results, &mut body);
     documents(report, &mut body);
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+        "{START}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <title>Evaluation</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )

@@ -83,6 +83,7 @@ impl Report {
     /// To standard output, and to a page if there shall be one.
     pub(super) fn write(&self, json: bool, page: Option<&Path>) -> Result<(), CliError> {
         if let Some(path) = page {
+            page::check(path)?;
             write_whole(path, page::page(self).as_bytes())?;
         }
         if json {

@@ -110,7 +110,7 @@ pub(super) fn keep_aside(path: &Path) -> Result<PathBuf, SessionError> {
             Ok(()) => return Ok(aside),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             // A file system without links.
-            Err(_) if !aside.exists() => {
+            Err(_) if aside.symlink_metadata().is_err() => {
                 fs::rename(path, &aside).map_err(fail)?;
                 return Ok(aside);
             }

@@ -1,14 +1,17 @@
 //! One process at a time talks in a session.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::SessionError;
-use crate::files::leads_to;
+use crate::files::{Access, check_own, leads_to, open_to_write};
 
 /// Bytes read of what the holder of a lock says about itself.
 const MAX_HOLDER: u64 = 200;
+
+/// What a lock that says who holds it begins with.
+const HOLDER: &str = "process ";
 
 /// A lock on a session, held until it is dropped or the process ends. It is a file beside the session, `.NAME.lock`,
 /// that says who holds it; a file that a killed process left locks nothing.
@@ -28,14 +31,10 @@ impl Lock {
         let fail = |source| SessionError::Lock { file: session.display().to_string(), source };
         let path = path(session);
         loop {
-            if path.symlink_metadata().is_ok_and(|data| !data.is_file()) {
-                return Err(fail(io::Error::other(format!("{} is not a file", path.display()))));
-            }
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(&path).map_err(fail)?;
+            // What somebody else keeps under this name stays.
+            let checked = check_own(&path, HOLDER.len(), |first| first == HOLDER.as_bytes());
+            let opened = checked.and_then(|()| open_to_write(&path, Access::Private));
+            let mut file = opened.map_err(|error| fail(io::Error::other(error)))?;
             match file.try_lock() {
                 Ok(()) if !leads_to(&file, &path) => {}
                 Ok(()) => {
@@ -81,5 +80,5 @@ fn holder() -> String {
         .first()
         .map(|program| Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned());
     let command = [name, words.get(1).cloned()].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    format!("process {} ({command})", std::process::id())
+    format!("{HOLDER}{} ({command})", std::process::id())
 }

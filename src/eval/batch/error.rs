@@ -13,6 +13,8 @@ pub enum BatchError {
     Read(#[from] ReadError),
     #[error("{file}: cannot be written")]
     Write { file: String, source: io::Error },
+    #[error("{message}; what was answered stays, and the same command goes on when there is room")]
+    NoRoom { message: String },
     #[error(transparent)]
     Replace(#[from] WriteError),
     #[error("{file}: another process is writing it")]

@@ -12,7 +12,7 @@
 //! beside its place and renamed: at every time what was answered is on the disk.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BatchError;
 use crate::console::JsonLines;
-use crate::files::{Access, leads_to, write_stream};
+use crate::files::{Access, Stream, WriteError, hold, stream, write_stream};
 
 /// Longest line that is read of an output.
 const MAX_OUTPUT_LINE: u64 = 64 << 20;
@@ -99,18 +99,25 @@ impl Journal {
         Self { name, sink, before, lines, order: vec![], counts: Counts::default() }
     }
 
-    /// Opens the file of a batch, or begins it. What is no regular file, such as `/dev/null`, is a stream.
+    /// Opens the file of a batch, or begins it. Standard output and the like are streams, see [`stream`].
     ///
     /// # Errors
-    /// If it cannot be read and written, another process writes it, or its lines are not those of a batch.
+    /// If it cannot be read and written, is a link or no file, another process writes it, or its lines are not those of a
+    /// batch.
     pub fn open(path: &Path) -> Result<Self, BatchError> {
         let name = path.display().to_string();
         let fail = |source| BatchError::Write { file: name.clone(), source };
-        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-            let stream = OpenOptions::new().write(true).open(path).map_err(fail)?;
-            return Ok(Self::stream(&name, Box::new(JsonLines::of_device(stream))));
+        if let Some(found) = stream(path) {
+            let lines = match found.map_err(fail)? {
+                Stream::Output => JsonLines::of_output(),
+                Stream::Device(device) => JsonLines::of_device(device),
+            };
+            return Ok(Self::stream(&name, Box::new(lines)));
         }
-        let file = locked(path, &name)?;
+        let file = hold(path, Access::Usual).map_err(|error| match error {
+            WriteError::Locked { file } => BatchError::Locked { file },
+            error => BatchError::Replace(error),
+        })?;
         let path = fs::canonicalize(path).map_err(fail)?;
         let (records, end) = read(&name, &file)?;
         // What a cut has left of a line goes; the line before may lack its end.
@@ -268,25 +275,6 @@ impl Journal {
     }
 }
 
-/// Opens a file to be written by this process alone.
-fn locked(path: &Path, name: &str) -> Result<File, BatchError> {
-    let fail = |source| BatchError::Write { file: name.to_owned(), source };
-    loop {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(BatchError::Locked { file: name.to_owned() }),
-            // A file system without locks.
-            Err(TryLockError::Error(_)) => {}
-        }
-        // Another process may have put a finished file in its place before the lock was free.
-        if leads_to(&file, path) {
-            return Ok(file);
-        }
-    }
-}
-
 fn bytes_of(mut file: &File, record: &Record) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; record.bytes];
     file.seek(SeekFrom::Start(record.at))?;
@@ -304,7 +292,9 @@ fn read(name: &str, file: &File) -> Result<(Vec<Record>, u64), BatchError> {
         (&mut reader).take(MAX_OUTPUT_LINE).read_until(b'\n', &mut line).map_err(fail)?;
         let foreign = || BatchError::Foreign { file: name.to_owned(), line: records.len() + 1 };
         if !line.ends_with(b"\n") {
-            let is_cut = is_part(&line) && (line.len() as u64) < MAX_OUTPUT_LINE;
+            // Of a first line there must be enough to know it.
+            let is_known = !records.is_empty() || line.is_empty() || Head { rest: &line }.place().is_some();
+            let is_cut = is_known && is_part(&line) && (line.len() as u64) < MAX_OUTPUT_LINE;
             return if is_cut { Ok((records, end)) } else { Err(foreign()) };
         }
         let record = record(&line, end).ok_or_else(foreign)?;

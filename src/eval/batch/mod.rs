@@ -27,8 +27,10 @@ mod items;
 mod journal;
 mod line;
 mod parse;
+mod trouble;
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -40,12 +42,20 @@ pub use self::items::{Input, MAX_LINE_BYTES, input, survey};
 pub(in crate::eval) use self::journal::Counts;
 pub use self::journal::{Journal, Place};
 use self::line::{Answer, Failure, Response, Timings};
+pub use self::trouble::ItemError;
 use crate::files::Fnv;
 use crate::generate::{
     CancelHandle, Choice, Draw, FinishReason, Layout, LogitFilter, Outcome, Request, SamplerOptions, Session,
 };
 use crate::model::LanguageModel;
 
+/// How long an item waits before it is asked again, where the system had no thread or no memory for it.
+const WAITS: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
 /// Reasons of failures that a run tells at its end.
 const TOLD_FAILURES: usize = 5;
 
@@ -108,19 +118,19 @@ pub trait Prepare {
     ///
     /// # Errors
     /// Why it has none, for the item's line.
-    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), String>;
+    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), ItemError>;
 
     /// The rule that the item's answer follows.
     ///
     /// # Errors
     /// Why it cannot be had, for the item's line.
-    fn rule(&self, item: &Item) -> Result<Rule, String>;
+    fn rule(&self, item: &Item) -> Result<Rule, ItemError>;
 
     /// The parts of the item's answer.
     ///
     /// # Errors
     /// Why they cannot be had, for the item's line.
-    fn layout(&self, _item: &Item) -> Result<Option<Layout>, String> {
+    fn layout(&self, _item: &Item) -> Result<Option<Layout>, ItemError> {
         Ok(None)
     }
 
@@ -247,7 +257,7 @@ impl<M: LanguageModel> Batch<'_, M> {
             }
         };
         let before = self.energy.as_ref().and_then(EnergyMeter::joules);
-        let answered = self.answer(item, input, tokens);
+        let answered = self.answer_patiently(item, input, tokens);
         let after = self.energy.as_ref().and_then(EnergyMeter::joules);
         let energy = before.zip(after).map(|(before, after)| after - before).filter(|joules| *joules >= 0.0);
         match answered {
@@ -273,8 +283,11 @@ impl<M: LanguageModel> Batch<'_, M> {
                 output.write(place, (input, run), &answer, false)?;
                 Ok(Some(None))
             }
+            Err(error) if error.is_passing && self.cancel.is_cancelled() => Ok(None),
+            // It says nothing about the item, which is asked again when the batch goes on.
+            Err(error) if error.is_passing => Err(BatchError::NoRoom { message: at(error.message) }),
             Err(error) => {
-                let error = at(error);
+                let error = at(error.message);
                 let failure = Failure::new(item.id.clone(), item.is_request, &error);
                 output.write(place, (input, run), &failure, true)?;
                 Ok(Some(Some(error)))
@@ -282,7 +295,25 @@ impl<M: LanguageModel> Batch<'_, M> {
         }
     }
 
-    fn answer(&mut self, item: &Item, input: u64, tokens: &mut Vec<u32>) -> Result<Answered, String> {
+    fn answer_patiently(
+        &mut self,
+        item: &Item,
+        input: u64,
+        tokens: &mut Vec<u32>,
+    ) -> Result<Answered, ItemError> {
+        let mut waits = WAITS.iter();
+        loop {
+            match self.answer(item, input, tokens) {
+                Err(error) if error.is_passing && !self.cancel.is_cancelled() => match waits.next() {
+                    Some(wait) => std::thread::sleep(*wait),
+                    None => return Err(error),
+                },
+                answered => return answered,
+            }
+        }
+    }
+
+    fn answer(&mut self, item: &Item, input: u64, tokens: &mut Vec<u32>) -> Result<Answered, ItemError> {
         tokens.clear();
         self.prepare.encode(item, self.session.context(), tokens)?;
         let mut rule = self.prepare.rule(item)?;
@@ -306,7 +337,7 @@ impl<M: LanguageModel> Batch<'_, M> {
             let temperature = item.temperature.or(options.choice_temperature);
             let draw = temperature.map(|temperature| Draw { temperature, seed });
             let chosen = self.session.choose(&request, texts, draw);
-            let (outcome, choices) = chosen.map_err(|error| with_sources(&error))?;
+            let (outcome, choices) = chosen.map_err(|error| ItemError::new(&error))?;
             let logprob = choices.iter().find(|choice| choice.text == outcome.text);
             let logprob = logprob.map_or(0.0, |choice| choice.logprob);
             return Ok(Answered { outcome, seed, logprob, choices: Some(choices), is_formed: true });
@@ -320,7 +351,7 @@ impl<M: LanguageModel> Batch<'_, M> {
             logprob += event.logprobs.map_or(0.0, |logprobs| f64::from(logprobs.chosen));
             ControlFlow::Continue(())
         });
-        let mut outcome = outcome.map_err(|error| with_sources(&error))?;
+        let mut outcome = outcome.map_err(|error| ItemError::new(&error))?;
         if self.prepare.hides_reasoning(item) {
             outcome.reasoning = None;
         }
@@ -336,12 +367,6 @@ struct Answered {
     choices: Option<Vec<Choice>>,
     /// It was to have a form.
     is_formed: bool,
-}
-
-/// An error with what it comes from.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 #[cfg(test)]

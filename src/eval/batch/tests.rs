@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::eval::synthetic::{Shape, Synthetic};
+use crate::generate::GrammarError;
 use crate::gguf::GgufFile;
 use crate::kernels::{Kernels, KvType};
 use crate::model::{Model, RunOptions, Runner};
@@ -34,13 +35,13 @@ impl Drop for Scratch {
 struct Raw(Arc<Tokenizer>);
 
 impl Prepare for Raw {
-    fn encode(&self, item: &Item, _context: usize, tokens: &mut Vec<u32>) -> Result<(), String> {
+    fn encode(&self, item: &Item, _context: usize, tokens: &mut Vec<u32>) -> Result<(), ItemError> {
         let prompt = item.prompt.as_deref().ok_or("no prompt")?;
         let options = EncodeOptions { add_special: true, parse_special: false };
-        self.0.encode(prompt, options, tokens).map_err(|error| error.to_string())
+        self.0.encode(prompt, options, tokens).map_err(|error| ItemError::new(&error))
     }
 
-    fn rule(&self, item: &Item) -> Result<Rule, String> {
+    fn rule(&self, item: &Item) -> Result<Rule, ItemError> {
         Ok(item.choices.clone().map_or(Rule::Free, Rule::Choices))
     }
 }
@@ -115,6 +116,51 @@ fn whole(scratch: &Scratch, session: &mut Session<Runner>) -> Vec<u8> {
     std::fs::read(&scratch.0).unwrap()
 }
 
+/// Says as often that the system has no thread.
+struct Busy(Raw, std::cell::Cell<usize>);
+
+impl Prepare for Busy {
+    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), ItemError> {
+        self.0.encode(item, context, tokens)
+    }
+
+    fn rule(&self, item: &Item) -> Result<Rule, ItemError> {
+        let left = self.1.get();
+        self.1.set(left.saturating_sub(1));
+        match left {
+            0 => self.0.rule(item),
+            _ => Err(ItemError::new(&GrammarError::Thread(std::io::ErrorKind::WouldBlock.into()))),
+        }
+    }
+}
+
+#[test]
+fn what_the_system_refuses_for_a_while_is_no_answer() {
+    let items = "{\"prompt\": \"one\"}\n{\"prompt\": \"two\"}\n";
+    let (scratch, mut session, options) = (Scratch::new(), session(), options());
+    let mut go = |refusals: usize| {
+        let prepare = Busy(Raw(Arc::clone(session.tokenizer())), std::cell::Cell::new(refusals));
+        let mut output = Journal::open(&scratch.0).unwrap();
+        let cancel = CancelHandle::new();
+        let mut batch = Batch {
+            session: &mut session,
+            prepare: &prepare,
+            options: &options,
+            cancel: &cancel,
+            energy: None,
+        };
+        let done = batch.run(input(items.as_bytes(), "in"), &mut output, &mut |_| {});
+        (done, std::fs::read_to_string(&scratch.0).unwrap())
+    };
+    let (done, text) = go(usize::MAX);
+    assert!(matches!(done, Err(BatchError::NoRoom { .. })), "{done:?}");
+    assert_eq!(text, "", "a refusal is no line");
+    let (done, text) = go(2);
+    let progress = done.unwrap().progress;
+    assert_eq!((progress.done, progress.failed, text.lines().count()), (2, 0, 2));
+    assert!(!text.contains("error"), "{text}");
+}
+
 #[test]
 fn every_item_has_a_line() {
     let scratch = Scratch::new();
@@ -146,6 +192,11 @@ fn a_batch_goes_on_after_a_cut_anywhere() {
     for cut in (0..50).map(|i| (i * 7919 + 13) % all.len()).chain([0, 1, all.len() - 1, all.len()]) {
         std::fs::write(&scratch.0, &all[..cut]).unwrap();
         session.clear();
+        // Of a first line so much is needed that nobody else's text begins so.
+        if (1..all.iter().position(|byte| *byte == b',').unwrap() + 1).contains(&cut) {
+            assert!(matches!(Journal::open(&scratch.0), Err(BatchError::Foreign { .. })), "cut at {cut}");
+            continue;
+        }
         let mut journal = Journal::open(&scratch.0).unwrap();
         let done = run(&mut session, &items(), &mut journal, &options()).unwrap().progress;
         let whole = all[..cut].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);

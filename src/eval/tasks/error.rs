@@ -3,7 +3,7 @@
 use crate::eval::batch::BatchError;
 use crate::eval::keys::KeyError;
 use crate::files::ReadError;
-use crate::generate::GenerateError;
+use crate::generate::{GenerateError, GrammarError};
 use crate::text::{TemplateError, TextError};
 
 /// Errors of evaluation tasks. Lines of samples that were written stay.
@@ -89,9 +89,12 @@ impl TaskError {
             | Self::ContinuationTooLong { .. }
             | Self::NothingToScore { .. }
             | Self::NotFinite { .. }
-            | Self::Template(_)
             | Self::Text(_) => true,
-            Self::Generate(error) => !matches!(error, GenerateError::Model(_)),
+            // Where the system refuses a thread, no document is to blame.
+            Self::Template(error) => !matches!(error, TemplateError::Thread { .. }),
+            Self::Generate(error) => {
+                !matches!(error, GenerateError::Model(_) | GenerateError::Grammar(GrammarError::Thread(_)))
+            }
             _ => false,
         }
     }

@@ -1,14 +1,15 @@
 //! What was said since the last snapshot, at the end of its file.
 
 use std::borrow::Cow;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::checksum::Checksum;
-use super::{MAX_HEADER_BYTES, SavedError};
+use super::{MAGIC, MAX_HEADER_BYTES, SavedError};
+use crate::files::{Access, open_to_write};
 use crate::generate::{Conversation, Turn};
 
 /// Bytes around a step: length and checksum.
@@ -91,10 +92,13 @@ impl Journal {
     /// If it cannot be opened, or its name is a symbolic link.
     pub fn open(path: &Path, bytes: u64, conversation: &Conversation) -> Result<Journal, SavedError> {
         let fail = |source| SavedError::Append { file: path.display().to_string(), source };
-        if path.symlink_metadata().is_ok_and(|data| data.is_symlink()) {
-            return Err(fail(io::Error::other("it is a symbolic link")));
+        let mut file = open_to_write(path, Access::Private)?;
+        // Another file may have taken its place since it was read.
+        let mut magic = [0; MAGIC.len()];
+        file.read_exact(&mut magic).map_err(fail)?;
+        if magic != MAGIC {
+            return Err(SavedError::NotASession { file: path.display().to_string() });
         }
-        let file = OpenOptions::new().write(true).open(path).map_err(fail)?;
         file.set_len(bytes).map_err(fail)?;
         let known = Conversation {
             system: conversation.system.clone(),

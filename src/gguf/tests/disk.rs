@@ -109,10 +109,13 @@ fn a_failed_write_leaves_nothing_and_keeps_the_old_file() {
     };
     fail();
     assert!(scratch.names().is_empty());
-    fs::write(&path, "old").unwrap();
+    fs::write(&path, "GGUF, old").unwrap();
     fail();
     assert!(matches!(writer(7).write_to(&path, |_, _| Ok(())), Err(GgufError::TensorBytes { .. })));
-    assert_eq!((scratch.names(), fs::read(&path).unwrap()), (vec!["model.gguf".to_owned()], b"old".to_vec()));
+    assert_eq!(
+        (scratch.names(), fs::read(&path).unwrap()),
+        (vec!["model.gguf".to_owned()], b"GGUF, old".to_vec())
+    );
     let into_directory = writer(8).write_to(&scratch.0, |_, out| out.write_all(&[0; 32]));
     assert!(matches!(into_directory, Err(GgufError::Write(WriteError::Folder { .. }))), "{into_directory:?}");
     let nowhere = writer(8).write_to(&scratch.0.join("no/model.gguf"), |_, out| out.write_all(&[0; 32]));
