@@ -1,14 +1,21 @@
 #!/usr/bin/env bash
 # The one gate: format, lints, documentation, tests, and aarch64 under emulation; what was not tested is counted last.
-#   scripts/check.sh [--install]
+#   scripts/check.sh [--install] [--fuzz]
 # --install fetches the cross compiler and emulator with apt-get where they are missing (needs root), with pip Ray into
 # target/ray, without which the recipe for evaluation on a cluster is not tested, and a real model into target/real,
 # without which README's commands with it are not. With it, a set of checks that is missing fails the gate.
-# The fuzz targets run ten seconds each where there are a nightly toolchain and cargo-fuzz, the dependencies are judged where
-# there is cargo-deny.
+# --fuzz runs each fuzz target for ten seconds, where there are a nightly toolchain and cargo-fuzz; building them takes ten
+# minutes. The dependencies are judged where there is cargo-deny.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-install=${1:-}
+install="" fuzz=""
+for argument in "$@"; do
+    case "$argument" in
+        --install) install=--install ;;
+        --fuzz) fuzz=--fuzz ;;
+        *) sed -n '2,3s/^# *//p' "$0" >&2; exit 2 ;;
+    esac
+done
 
 step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS" >&2; }
 
