@@ -16,12 +16,11 @@ use tokenizers::Token;
 
 use super::TextError;
 
-/// Bytes of a word that are merged at once.
-const WINDOW_BYTES: usize = 1 << 12;
-/// How much of a window is merged again in the next, in longest tokens and in bytes, and what part of it at most.
-const OVERLAP_PIECES: usize = 6;
+/// How much of a window is merged again in the next, in longest tokens and at least in bytes, and which part of the window
+/// that is.
+const OVERLAP_PIECES: usize = 4;
 const OVERLAP_BYTES: usize = 1 << 8;
-const OVERLAP_PART: usize = 8;
+const OVERLAP_PART: usize = 24;
 /// Memory for merging one byte: a part of a list, a token with its text, and places in a queue, which doubles.
 const BYTES_PER_BYTE: u64 = 192;
 /// How much larger windows are after one that was too small.
@@ -37,7 +36,7 @@ pub(super) struct Windows {
 impl Windows {
     pub(super) fn new(longest_piece: usize) -> Windows {
         let overlap = (longest_piece * OVERLAP_PIECES).max(OVERLAP_BYTES);
-        Windows { bytes: (overlap * OVERLAP_PART).max(WINDOW_BYTES), overlap }
+        Windows { bytes: overlap * OVERLAP_PART, overlap }
     }
 
     /// Bytes that merging takes at most, whatever the length of the word.
@@ -154,7 +153,7 @@ mod tests {
                 .flat_map(|_| std::iter::repeat_n(letters[next() % letters.len()], next() % 40))
                 .collect(),
         );
-        for length in [4094, 4095, 4096, 4097, 8191] {
+        for length in [6142, 6143, 6144, 6145, 12287] {
             texts.push((0..length).map(|_| letters[next() % letters.len()]).collect());
         }
         texts
@@ -166,9 +165,9 @@ mod tests {
             for text in texts(letters) {
                 let expected: Vec<u32> =
                     model.tokenize(&text).unwrap().iter().map(|token| token.id).collect();
-                let longest = Cell::new(0);
+                let merged = Cell::new(0);
                 let merge = |word: &str| {
-                    longest.set(longest.get().max(word.len()));
+                    merged.set(merged.get().max(word.len()));
                     Ok(model.tokenize(word).unwrap())
                 };
                 let mut out = vec![9];
@@ -176,9 +175,9 @@ mod tests {
                 assert!(out[1..] == expected, "{letters}, {} bytes", text.len());
                 // The last character may have more than one byte.
                 assert!(
-                    longest.get() <= WINDOW_BYTES + 1,
+                    merged.get() <= OVERLAP_PART * OVERLAP_BYTES + 1,
                     "{letters}: merged {} bytes at once",
-                    longest.get()
+                    merged.get()
                 );
             }
         }
