@@ -88,7 +88,7 @@ fn no_name_of_the_input_is_an_output() {
     assert_eq!(fs::read_to_string(&input).unwrap(), ITEM);
     // Merged samples do not take the place of a part of them.
     let eval = Scratch::new("eval", "input-is-output");
-    eval.write("tasks.jsonl", &format!("{TASK}{}", TASK.replace("the", "a")));
+    eval.write("tasks.jsonl", format!("{TASK}{}", TASK.replace("the", "a")));
     for (part, samples) in [("0/2", "0.jsonl"), ("1/2", "1.jsonl")] {
         eval.out(&["tasks.jsonl", "--shard", part, "--samples", samples]);
     }

@@ -41,7 +41,7 @@ fn too_little_memory_is_exit_code_4_and_never_a_signal() {
 fn a_limit_on_file_sizes_is_an_error_like_a_full_disk() {
     let scratch = Scratch::new("batch", "file-sizes");
     let item = format!("{{\"prompt\": \"{}\", \"max_tokens\": 2}}\n", "Lock the front door ".repeat(3));
-    scratch.write("in.jsonl", &item.repeat(40));
+    scratch.write("in.jsonl", item.repeat(40));
     let at = |file: &str| scratch.folder.join(file).display().to_string();
     // Blocks of 512 bytes.
     let command = format!("batch {} -o {} -n 2 --raw", at("in.jsonl"), at("out.jsonl"));

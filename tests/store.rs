@@ -52,6 +52,10 @@ struct Behaviour {
     token: Option<&'static str>,
     /// More bytes than the list says are sent.
     extra: usize,
+    /// The size that parts of a file are said to be of.
+    part_of: Option<u64>,
+    /// The length that whole files are said to have.
+    length: Option<u64>,
     /// Where the hub redirects to, whatever is asked for.
     redirect: Option<String>,
 }
@@ -200,10 +204,12 @@ fn answer(request: &Request, behaviour: &mut Behaviour, cdn: &str) -> (String, V
     if from > 0 && from >= bytes.len() {
         return status(416);
     }
-    let range = format!("\r\nContent-Range: bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
+    let size = behaviour.part_of.unwrap_or(bytes.len() as u64);
+    let range = format!("\r\nContent-Range: bytes {from}-{}/{size}", bytes.len() - 1);
     let first = if from > 0 { "206 Partial Content" } else { "200 OK" };
     let range = if from > 0 { range } else { String::new() };
-    let head = format!("{first}\r\nContent-Length: {}{range}", bytes.len() - from);
+    let length = behaviour.length.unwrap_or((bytes.len() - from) as u64);
+    let head = format!("{first}\r\nContent-Length: {length}{range}");
     let mut body = bytes[from..].to_vec();
     if !behaviour.cuts.is_empty() {
         body.truncate(behaviour.cuts.remove(0));
@@ -550,6 +556,42 @@ fn a_wrong_size_is_refused() {
     let expected = format!("expected {} bytes, the hub sends {}", model.len(), model.len() + 1);
     user.fails(&["pull", "org/tiny"], 1, &[&expected]);
     assert!(user.models().is_empty());
+}
+
+/// Where nobody tells hash or size, what a server says of the size later may be less than what is there already.
+#[test]
+fn a_part_of_less_than_what_is_there_begins_anew() {
+    let (server, model) = Server::with_model();
+    server.set().tells_no_hash = true;
+    server.set().cuts = vec![300_000];
+    server.set().part_of = Some(1000);
+    let user = User::new("shrunk", &server);
+    user.fails(&["pull", "org/tiny"], 1, &["the hub sends 1000"]);
+    assert_eq!(std::fs::metadata(&user.partial()[0]).unwrap().len(), 300_000);
+    user.ok(&["pull", "org/tiny"]);
+    assert_eq!(std::fs::read(user.model()).unwrap(), model);
+}
+
+#[test]
+fn a_file_beyond_all_sizes_is_refused_before_its_first_byte() {
+    let (server, _) = Server::with_model();
+    server.set().tells_no_hash = true;
+    server.set().length = Some(1 << 37);
+    let user = User::new("endless", &server);
+    user.fails(&["pull", "org/tiny"], 1, &["137438953472 bytes are more than"]);
+    assert_eq!(std::fs::metadata(&user.partial()[0]).unwrap().len(), 0);
+}
+
+/// An address with a signature lets everybody who sees it fetch the file.
+#[test]
+fn no_signed_address_is_shown() {
+    let (server, _) = Server::with_model();
+    let user = User::new("signed", &server);
+    for location in ["/again?X-Signature=secret", "file:///x?X-Signature=secret", "/again#secret"] {
+        server.set().redirect = Some(location.to_owned());
+        let done = user.fails(&["pull", "org/tiny"], 1, &["redirect"]);
+        assert!(!done.err.contains("secret") && !done.out.contains("secret"), "{}", done.err);
+    }
 }
 
 #[test]
