@@ -78,6 +78,9 @@ fn a_pack_is_used_and_changes_no_answer() {
     assert!(!String::from_utf8(out.stderr).unwrap().contains(UNFIT));
 }
 
+/// Changes the bytes of a pack.
+type Damage<'a> = &'a dyn Fn(&mut [u8]);
+
 #[test]
 fn a_damaged_pack_is_refused_and_made_anew() {
     let copy = Copy::new("damaged");
@@ -85,7 +88,7 @@ fn a_damaged_pack_is_refused_and_made_anew() {
     let pack = copy.pack();
     let good = std::fs::read(&pack).unwrap();
     let content = good.len() - (1 << 20);
-    let damage: [(&str, &dyn Fn(&mut [u8])); 6] = [
+    let damage: [(&str, Damage<'_>); 6] = [
         ("one bit of the content", &|bytes| bytes[content] ^= 1),
         ("the top bit of two bytes", &|bytes| {
             bytes[content] ^= 0x80;

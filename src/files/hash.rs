@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_checksum_notices_every_kind_of_damage() {
-        let bytes: Vec<u8> = (0..1000u32).map(|i| (i * i >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..1000u32).map(|i| ((i * i) >> 3) as u8).collect();
         let good = checksum(&bytes);
         assert_eq!(good, checksum(&bytes.clone()));
         for at in 0..bytes.len() {
