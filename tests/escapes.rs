@@ -277,12 +277,14 @@ fn tasks_and_batches() {
         ),
     );
     shown("a batch", "live", smolt(&["batch", "-m", model, "-n", "2", &items]), &folder);
-    shown(
-        "a batch to a terminal",
-        "live",
-        smolt(&["batch", "-m", model, "-n", "2", &items, "-o", "/dev/tty"]),
-        &folder,
-    );
+    for device in ["/dev/stdout", "/dev/stderr"] {
+        shown(
+            "a batch to a terminal",
+            "live",
+            smolt(&["batch", "-m", model, "-n", "2", &items, "-o", device]),
+            &folder,
+        );
+    }
     shown("a batch's name", "live", smolt(&["batch", "-m", model, &format!("{EVIL}.jsonl")]), &folder);
 }
 
