@@ -158,9 +158,14 @@ fn the_command_calibrates_and_leaves_only_the_output() {
     let done = quantize(&input, &output, &more);
     assert_eq!((done.code, done.stderr.contains("error")), (0, false), "{}", done.stderr);
     assert_eq!(scratch.names(), ["in.gguf", "out.gguf", "text.txt"]);
-    // A journal of something else is begun anew, and mentioned.
-    scratch.file("out.gguf.calibration", b"something else");
     let expected = std::fs::read(&output).unwrap();
+    // What is no journal is left as it is.
+    scratch.file("out.gguf.calibration", b"something else");
+    let refused = quantize(&input, &output, &more);
+    assert!(refused.code != 0 && refused.stderr.contains("out.gguf.calibration"), "{}", refused.stderr);
+    assert_eq!(std::fs::read(scratch.path("out.gguf.calibration")).unwrap(), b"something else");
+    // A journal of another calibration is begun anew, and mentioned.
+    scratch.file("out.gguf.calibration", b"smolt-calibration-v1\n\0\0\0another key");
     let again = quantize(&input, &output, &more);
     assert!(again.code == 0 && again.stderr.contains("out.gguf.calibration is there"), "{}", again.stderr);
     assert!(std::fs::read(&output).unwrap() == expected);

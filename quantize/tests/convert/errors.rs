@@ -237,9 +237,12 @@ fn an_output_that_exists_is_kept_when_the_conversion_fails() {
         let weights = folder.tensors.get_mut("model.norm.weight").unwrap();
         weights.bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
     });
-    folder.scratch.file("out.gguf", b"before");
+    folder.scratch.file("out.gguf", b"GGUF of before");
     refused(&folder, &[], 1, &["model.norm.weight"]);
-    assert_eq!(std::fs::read(folder.output()).unwrap(), b"before");
+    assert_eq!(std::fs::read(folder.output()).unwrap(), b"GGUF of before");
+    folder.scratch.file("out.gguf", b"a letter");
+    refused(&folder, &[], 1, &["out.gguf", "not written by this program"]);
+    assert_eq!(std::fs::read(folder.output()).unwrap(), b"a letter");
     assert!(folder.try_convert(&ConvertOptions::default()).is_err());
 }
 
