@@ -142,3 +142,27 @@ fn a_model_that_is_cut_short_ends_no_process_by_a_signal() {
     assert!(ends.keys().all(|code| matches!(code, 0 | 3)), "{ends:?}");
     eprintln!("exit codes: {ends:?}");
 }
+
+/// Editors and other programs that are started have their signals as usual: only handlers are given up for them.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_signal_is_kept_from_other_programs() {
+    use std::io::{BufRead, BufReader, Write};
+    let mut command = smolt();
+    command.args(["chat", "--json", "--no-save", "-n", "1"]).stderr(Stdio::null());
+    let mut chat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = chat.stdin.take().unwrap();
+    writeln!(input, "Hi").unwrap();
+    let answers = BufReader::new(chat.stdout.take().unwrap()).lines();
+    assert!(answers.map_while(Result::ok).any(|line| line.contains("\"answer\"")));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", chat.id())).unwrap();
+    drop(input);
+    chat.wait().unwrap();
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    // SIGXFSZ is number 25.
+    let has = |name: &str| (mask(name) >> 24) & 1 == 1;
+    assert_eq!((has("SigBlk:"), has("SigIgn:"), has("SigCgt:")), (false, false, true));
+}

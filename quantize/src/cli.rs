@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -128,13 +131,13 @@ struct TuningArgs {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "calibration")]
     seed: u64,
     /// Ridge on the inputs' second moments, in units of their mean.
-    #[arg(long, value_name = "X", default_value_t = 0.02, requires = "calibration", value_parser = damping)]
+    #[arg(long, value_name = "X", default_value_t = 0.02, requires = "calibration", value_parser = damping, allow_negative_numbers = true)]
     damping: f64,
     /// The same for the token embedding and the output head.
-    #[arg(long, value_name = "X", default_value_t = 0.05, requires = "calibration", value_parser = damping)]
+    #[arg(long, value_name = "X", default_value_t = 0.05, requires = "calibration", value_parser = damping, allow_negative_numbers = true)]
     head_damping: f64,
     /// How much of the error in its inputs a matrix makes up for, from 0 to 1.
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "calibration", value_parser = share)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "calibration", value_parser = share, allow_negative_numbers = true)]
     asymmetry: f32,
     /// Times the scale of a block is fitted again to the levels it gave.
     #[arg(long, value_name = "N", default_value_t = 2, requires = "calibration")]
@@ -182,22 +185,22 @@ const MAX_DAMPING: f64 = 100.0;
 /// Most tokens of a calibration, beyond what any text that is read holds.
 const MAX_TOKENS: usize = 1 << 28;
 
-/// Reads a number of tokens.
+/// Reads a number within a range.
+fn within<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected a number from {} to {}", range.start(), range.end()))
+}
+
 fn tokens(text: &str) -> Result<usize, String> {
-    let tokens = text.parse().ok().filter(|tokens| (1..=MAX_TOKENS).contains(tokens));
-    tokens.ok_or_else(|| format!("expected a number from 1 to {MAX_TOKENS}"))
+    within(text, 1..=MAX_TOKENS)
 }
 
-/// Reads a ridge.
 fn damping(text: &str) -> Result<f64, String> {
-    let damping = text.parse().ok().filter(|damping| (0.0..=MAX_DAMPING).contains(damping));
-    damping.ok_or_else(|| format!("expected a number from 0 to {MAX_DAMPING}"))
+    within(text, 0.0..=MAX_DAMPING)
 }
 
-/// Reads a part of a whole.
 fn share(text: &str) -> Result<f32, String> {
-    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+    within(text, 0.0..=1.0)
 }
 
 /// The name of a text's file and the text.

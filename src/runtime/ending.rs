@@ -69,19 +69,23 @@ extern "C" fn on_bus_error(_: nix::libc::c_int) {
     );
 }
 
+/// A signal that is heard and changes nothing: what was asked of the system fails with an error.
+#[cfg(unix)]
+extern "C" fn on_file_limit(_: nix::libc::c_int) {}
+
 /// Makes refusals of the system errors: writing beyond the limit of file sizes, and reading a mapped file that was cut
-/// short. To be called before other threads start.
+/// short. Programs that this one starts have the signals as usual.
 pub fn end_in_order() {
     #[cfg(unix)]
     {
         use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-        // Kept back, the signal does nothing, and the write fails.
-        let mut kept_back = SigSet::empty();
-        kept_back.add(Signal::SIGXFSZ);
-        let action = SigAction::new(SigHandler::Handler(on_bus_error), SaFlags::empty(), SigSet::empty());
-        // SAFETY: the handler only writes and ends the process, which signal handlers may.
-        let handled = unsafe { sigaction(Signal::SIGBUS, &action) };
-        // Where a signal cannot be kept back, it ends the process as it does for any program.
-        let _ = (handled, kept_back.thread_block());
+        let handlers: [(Signal, extern "C" fn(nix::libc::c_int)); 2] =
+            [(Signal::SIGBUS, on_bus_error), (Signal::SIGXFSZ, on_file_limit)];
+        for (signal, handler) in handlers {
+            let action = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, SigSet::empty());
+            // SAFETY: the handlers do nothing, or write and end the process, which signal handlers may.
+            // Where a signal cannot be handled, it ends the process as it does for any program.
+            let _ = unsafe { sigaction(signal, &action) };
+        }
     }
 }

@@ -283,7 +283,6 @@ impl<M: LanguageModel> Batch<'_, M> {
                 output.write(place, (input, run), &answer, false)?;
                 Ok(Some(None))
             }
-            Err(error) if error.is_passing && self.cancel.is_cancelled() => Ok(None),
             // It says nothing about the item, which is asked again when the batch goes on.
             Err(error) if error.is_passing => Err(BatchError::NoRoom { message: at(error.message) }),
             Err(error) => {
