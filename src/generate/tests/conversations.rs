@@ -199,11 +199,12 @@ fn results_are_dropped_with_their_calls() {
         {% endfor %}<s>assistant: ";
     let format = Format::Template(Box::new(ChatTemplate::compile(source, &tokenizer()).unwrap()));
     let mut cuts = HashSet::new();
-    for context in 100..400 {
+    // The first two messages are long, so that a cut may be wanted behind any turn.
+    for context in (100..650).step_by(3) {
         let mut conversation = Conversation::new(None);
         let mut session = cat();
         for number in 0..6 {
-            conversation.ask("x".repeat(8));
+            conversation.ask("x".repeat(if number < 2 { 150 } else { 8 }));
             let next = conversation.next(&format, &tokenizer(), 4 * CONTEXT, 8).unwrap();
             assert_eq!(next.dropped, 0);
             let mut outcome =

@@ -573,7 +573,7 @@ mod tests {
     fn schemas_that_multiply_are_refused_at_once() {
         let tokenizer = tokenizer(&[]);
         let mut schema = r#"{"type": "string"}"#.to_owned();
-        for _ in 0..24 {
+        for _ in 0..14 {
             schema = format!(r#"{{"type": ["array", "array", "array", "array"], "items": {schema}}}"#);
         }
         let tools = format!(
