@@ -15,8 +15,8 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use smolt::blocks::BlockType;
-use smolt::kernels::ops::{Executor, Input, Limits, Output};
-use smolt::kernels::{Forms, Kernels, KvShape, KvType, PackedMatrix, PackedShape};
+use smolt::kernels::Kernels;
+use smolt::kernels::trial;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -28,48 +28,24 @@ const TOKENS: usize = 64;
 
 /// A packed matrix of random weights with an input and an output.
 struct Product {
-    shape: PackedShape,
-    packed: Vec<u8>,
-    input: Vec<f32>,
-    out: Vec<f32>,
-    executor: Executor,
+    trial: trial::Product,
+    weights: u64,
 }
 
 impl Product {
     fn new(kernels: &'static Kernels, block_type: BlockType, (rows, cols): (usize, usize)) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut uniform = || random.next_u32() as f32 / u32::MAX as f32 - 0.5;
-        let shape = PackedShape { block_type, rows, cols, packing: kernels.packing };
-        let mut packed = vec![0; shape.bytes()];
-        let mut native = vec![0; block_type.row_bytes(cols).expect("whole blocks")];
-        for row in 0..rows {
-            let values: Vec<f32> = (0..cols).map(|_| uniform()).collect();
-            block_type.encode(&values, &mut native);
-            shape.pack_rows(&native, row, &mut packed).expect("finite rows");
-        }
-        let limits = Limits {
-            tokens: TOKENS,
-            cols,
-            forms: Forms::default().with(&shape),
-            kv: KvShape { kind: KvType::F16, heads: 1, dim: 16, positions: 16 },
-            heads: 1,
-        };
-        let input = (0..TOKENS * cols).map(|_| uniform()).collect();
-        let executor = Executor::new(kernels, 1, &limits).expect("memory");
-        Self { shape, packed, input, out: vec![0.0; TOKENS * rows], executor }
+        let trial = trial::Product::new(kernels, block_type, [rows, cols, TOKENS], &mut uniform);
+        Self { trial: trial.expect("whole blocks and memory"), weights: (rows * cols) as u64 }
     }
 
     fn run(&mut self, tokens: usize) {
-        let PackedShape { rows, cols, .. } = self.shape;
-        let input = Input { rows: &self.input[..tokens * cols], dim: cols, norm: None };
-        let weights = PackedMatrix::new(self.shape, &self.packed);
-        let out = &mut self.out[..tokens * rows];
-        self.executor.linear(&input, &mut [Output { weights, bias: None, out, accumulate: false }]);
-        black_box(&self.out);
+        black_box(self.trial.run(tokens));
     }
 
     fn macs(&self, tokens: usize) -> u64 {
-        (tokens * self.shape.rows * self.shape.cols) as u64
+        tokens as u64 * self.weights
     }
 }
 
@@ -110,7 +86,7 @@ fn matvec(criterion: &mut Criterion) {
     let mut group = group(criterion, "matvec");
     each(|block_type, kernels, shape| {
         let mut product = Product::new(kernels, block_type, shape);
-        group.throughput(Throughput::Bytes(product.packed.len() as u64));
+        group.throughput(Throughput::Bytes(product.trial.packed_bytes() as u64));
         let id = BenchmarkId::new(block_type.name().to_lowercase(), label(kernels, shape));
         group.bench_function(id, |b| b.iter(|| product.run(1)));
     });

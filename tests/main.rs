@@ -39,6 +39,7 @@ mod run;
 mod sessions;
 mod shared;
 mod show;
+mod sound;
 #[cfg(all(unix, feature = "pull"))]
 mod store;
 #[cfg(unix)]

@@ -7,6 +7,7 @@ use crate::eval::EvalError;
 use crate::files::Kind;
 use crate::generate::GenerateError;
 use crate::gguf::GgufError;
+use crate::kernels::KernelError;
 use crate::model::ModelError;
 use crate::store::{HubName, Store, StoreError};
 use crate::text::{TextError, nearest};
@@ -20,6 +21,9 @@ pub(super) fn of(error: &CliError) -> Option<String> {
         CliError::Gguf(error) | CliError::Model(ModelError::Gguf(error)) => return of_file(error),
         CliError::Store(error) => return of_store(error),
         CliError::Model(error) | CliError::Generate(GenerateError::Model(error)) => return of_model(error),
+        CliError::Kernel(KernelError::UnknownIsa { .. } | KernelError::MissingIsa { .. }) => {
+            "SMOLT_ISA names it; without, the best set of this processor is used"
+        }
         CliError::Text(TextError::MissingPre { .. } | TextError::UnknownPre { .. }) => {
             "if it splits text like one of these, name that one with --pre NAME"
         }

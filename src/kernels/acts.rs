@@ -31,11 +31,11 @@ pub(crate) struct ActScale {
 
 /// Which forms of the activations the matrices of a stage need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forms {
+pub(crate) struct Forms {
     /// 8-bit codes.
-    pub codes: bool,
+    pub(crate) codes: bool,
     /// f32 values.
-    pub floats: bool,
+    pub(crate) floats: bool,
 }
 
 /// A run of tokens that a kernel handles at once.
@@ -61,7 +61,7 @@ pub(crate) fn tiles(tokens: usize, widest: usize) -> impl Iterator<Item = Tile> 
 
 /// Room for the activations of one thread.
 #[derive(Debug)]
-pub struct Acts {
+pub(crate) struct Acts {
     codes: Buffer<i8>,
     scales: Buffer<ActScale>,
     floats: Buffer<f32>,
@@ -73,7 +73,7 @@ pub struct Acts {
 
 impl Acts {
     /// Room for `tokens` rows of up to `cols` columns in the forms named; tiles are `widest` tokens wide.
-    pub fn new(tokens: usize, cols: usize, forms: Forms, widest: usize) -> Result<Self, AllocError> {
+    pub(crate) fn new(tokens: usize, cols: usize, forms: Forms, widest: usize) -> Result<Self, AllocError> {
         let blocks = cols.div_ceil(BLOCK);
         let len = |wanted: bool, per_block: usize| if wanted { tokens * blocks * per_block } else { 0 };
         Ok(Self {
@@ -88,7 +88,7 @@ impl Acts {
     }
 
     /// Bytes that [`Self::new`] allocates for the same arguments.
-    pub fn planned_bytes(tokens: usize, cols: usize, forms: Forms) -> usize {
+    pub(crate) fn planned_bytes(tokens: usize, cols: usize, forms: Forms) -> usize {
         let elements = tokens * cols.div_ceil(BLOCK) * BLOCK;
         let codes = page_rounded(elements) + page_rounded(elements / BLOCK * size_of::<ActScale>());
         page_rounded(cols.div_ceil(BLOCK) * BLOCK * 4)

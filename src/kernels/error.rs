@@ -12,8 +12,8 @@ pub enum KernelError {
     Length { expected: usize, found: usize },
     #[error("row {row} holds a value or scale that is not finite; the file may be damaged")]
     NotFinite { row: usize },
-    #[error("unknown instruction set {name:?} in SMOLT_ISA; this build knows: {known}")]
+    #[error("unknown instruction set {name:?}; this build knows: {known}")]
     UnknownIsa { name: String, known: String },
-    #[error("this processor lacks {name} (asked for by SMOLT_ISA); it has: {available}")]
+    #[error("this processor lacks the instruction set {name}; it has: {available}")]
     MissingIsa { name: &'static str, available: String },
 }

@@ -74,26 +74,21 @@ impl fmt::Display for KvType {
 
 /// Shape of the KV cache of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvShape {
+pub(crate) struct KvShape {
     /// How it is stored.
-    pub kind: KvType,
+    pub(crate) kind: KvType,
     /// KV heads.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Values per head.
-    pub dim: usize,
+    pub(crate) dim: usize,
     /// Positions.
-    pub positions: usize,
+    pub(crate) positions: usize,
 }
 
 impl KvShape {
     /// Halves (two bytes) of the key cache, and of the value cache.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.heads * self.head_len()
-    }
-
-    /// Whether there is nothing to store.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Positions, rounded up to whole vectors.

@@ -26,15 +26,15 @@ use super::packed_row::PackedRow;
 use crate::blocks::{self, Block, BlockType};
 
 /// Columns per block of the packed layout.
-pub const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 
 /// How an instruction set wants its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packing {
+pub(crate) struct Packing {
     /// Rows per group.
-    pub lanes: usize,
+    pub(crate) lanes: usize,
     /// 8-bit codes are stored with 128 added, for instructions that multiply unsigned by signed bytes.
-    pub offset_bytes: bool,
+    pub(crate) offset_bytes: bool,
 }
 
 /// Bytes per row and block of 32 columns in each plane; `supers` counts the f16 values per 256 columns.
@@ -102,25 +102,25 @@ impl Offsets {
 
 /// The shape of a packed matrix and where its parts lie: computed from the header alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackedShape {
+pub(crate) struct PackedShape {
     /// Storage type of the weights.
-    pub block_type: BlockType,
+    pub(crate) block_type: BlockType,
     /// Output features.
-    pub rows: usize,
+    pub(crate) rows: usize,
     /// Input features.
-    pub cols: usize,
+    pub(crate) cols: usize,
     /// Row grouping.
-    pub packing: Packing,
+    pub(crate) packing: Packing,
 }
 
 impl PackedShape {
     /// Blocks of 32 columns per row; the last one is filled with zeros.
-    pub fn blocks(&self) -> usize {
+    pub(crate) fn blocks(&self) -> usize {
         self.cols.div_ceil(BLOCK)
     }
 
     /// Groups of rows.
-    pub fn groups(&self) -> usize {
+    pub(crate) fn groups(&self) -> usize {
         self.rows.div_ceil(self.packing.lanes)
     }
 
@@ -133,14 +133,14 @@ impl PackedShape {
     }
 
     /// Bytes of one group, a multiple of 64.
-    pub fn group_bytes(&self) -> usize {
+    pub(crate) fn group_bytes(&self) -> usize {
         let offsets = self.offsets();
         let supers = if offsets.supers == 0 { 0 } else { self.blocks().div_ceil(8) * offsets.supers };
         (self.blocks() * offsets.block + supers).next_multiple_of(64)
     }
 
     /// Bytes of the packed matrix, a multiple of 64.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.groups() * self.group_bytes()
     }
 
@@ -148,7 +148,12 @@ impl PackedShape {
     ///
     /// # Errors
     /// If a length does not fit the shape, or a scale or float weight is not finite.
-    pub fn pack_rows(&self, native: &[u8], first_row: usize, packed: &mut [u8]) -> Result<(), KernelError> {
+    pub(crate) fn pack_rows(
+        &self,
+        native: &[u8],
+        first_row: usize,
+        packed: &mut [u8],
+    ) -> Result<(), KernelError> {
         let row_bytes = self.block_type.row_bytes(self.cols).filter(|&bytes| bytes > 0);
         let row_bytes =
             row_bytes.ok_or(KernelError::Columns { block_type: self.block_type, cols: self.cols })?;
@@ -355,7 +360,7 @@ impl RowSink<'_> {
 
 /// A packed matrix: shape and bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct PackedMatrix<'a> {
+pub(crate) struct PackedMatrix<'a> {
     shape: PackedShape,
     bytes: &'a [u8],
 }
@@ -365,13 +370,13 @@ impl<'a> PackedMatrix<'a> {
     ///
     /// # Panics
     /// If the length is not [`PackedShape::bytes`].
-    pub fn new(shape: PackedShape, bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(shape: PackedShape, bytes: &'a [u8]) -> Self {
         assert_eq!(bytes.len(), shape.bytes(), "packed bytes");
         Self { shape, bytes }
     }
 
     /// The shape.
-    pub fn shape(&self) -> PackedShape {
+    pub(crate) fn shape(&self) -> PackedShape {
         self.shape
     }
 
@@ -388,7 +393,7 @@ impl<'a> PackedMatrix<'a> {
     }
 
     /// Decodes row `index` into `out` (`cols` values), bit for bit as [`BlockType::decode`] does.
-    pub fn decode_row(&self, index: usize, out: &mut [f32]) {
+    pub(crate) fn decode_row(&self, index: usize, out: &mut [f32]) {
         let row = self.row(index);
         for (b, values) in out.chunks_mut(BLOCK).enumerate() {
             row.decode_block(b, values);

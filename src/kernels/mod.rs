@@ -7,13 +7,21 @@
 //!   returns the bits of the specification: lanes are rows, so no sum is ever split across lanes in an order
 //!   that depends on their number.
 //! * A [`Kernels`] table is chosen once, by [`Kernels::detect`]; the environment variable `SMOLT_ISA` forces
-//!   one. [`ALL`] lists what this build knows; the conformance suite walks that list.
+//!   one. `ALL` lists what this build knows; the conformance suite walks that list.
 //! * Weights are packed once into the layout of the chosen set (see `layout`), activations are rounded to 8
 //!   bits per 32 columns (see `acts`).
-//! * [`ops`] runs whole stages on a thread pool; what it computes does not depend on the number of threads
+//! * `ops` runs whole stages on a thread pool; what it computes does not depend on the number of threads
 //!   or on how a prompt is cut, because each output element is computed by one thread in a fixed order.
 //!
 //! # Safety
+//!
+//! Outside of this module a `Kernels` can only be had for a set that the processor has: `ALL` is private, and
+//! [`Kernels::detect`], [`Kernels::named`] and [`Kernels::available`] ask the processor first. Shapes and buffers are the
+//! crate's own: what others reach of them checks its arguments.
+//!
+//! ```compile_fail,E0603
+//! smolt::kernels::ALL[0].round_activations(&mut [1.0; 64]);
+//! ```
 //!
 //! A function that states no contract of its own has that of `simd`: the processor has the instruction set, and pointers
 //! are valid for the elements named.
@@ -29,55 +37,60 @@ mod error;
 mod generic;
 mod kv;
 mod layout;
-pub mod ops;
+#[allow(unreachable_pub, reason = "what is public there is for this crate")]
+pub(crate) mod ops;
 mod packed_row;
 #[cfg(test)]
 mod repeated;
 mod scalar;
 mod simd;
+#[doc(hidden)]
+pub mod trial;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use activation::Activation;
-pub use acts::{Acts, Forms};
 pub use error::KernelError;
-pub use kv::{KvShape, KvType};
-pub use layout::{BLOCK, PackedMatrix, PackedShape, Packing};
+pub use kv::KvType;
+
+pub(crate) use acts::{Acts, Forms};
+pub(crate) use kv::KvShape;
+pub(crate) use layout::{PackedMatrix, PackedShape, Packing};
 
 use crate::blocks::BlockType;
 use acts::QuantSink;
 use generic::{ChunkJob, MatmulJob};
 use kv::Partial;
+use layout::BLOCK;
 
 /// Of a row, epsilon, weight and bias, to the result.
 type LayerNorm = unsafe fn(&[f32], f32, [Option<&[f32]>; 2], &mut [f32]);
 
-/// The kernels of one instruction set.
+/// The kernels of one instruction set that this processor has.
 ///
-/// The function pointers are `unsafe` to call: the processor must have the set, which holds for every table
-/// that [`Kernels::detect`] and [`Kernels::named`] return, and the arguments must fit each other, which
-/// [`ops`] checks.
+/// The function pointers are `unsafe` to call: the processor must have the set, which holds for every table that code
+/// outside of this module can have, and the arguments must fit each other, which [`ops`] checks.
 pub struct Kernels {
-    /// Name, also the value of `SMOLT_ISA` that forces it.
+    /// Name, as [`Self::named`] takes it.
     pub name: &'static str,
     /// How weights are packed for it.
-    pub packing: Packing,
+    pub(crate) packing: Packing,
     /// Tokens per tile of activations.
-    pub(crate) widest: usize,
-    pub(crate) is_available: fn() -> bool,
-    pub(crate) matmul: fn(BlockType) -> unsafe fn(&MatmulJob<'_>),
-    pub(crate) quantize: unsafe fn(&[f32], &mut QuantSink<'_>),
-    pub(crate) sum_squares: unsafe fn(&[f32]) -> f32,
-    pub(crate) scale_by: unsafe fn(&[f32], f32, &[f32], &mut [f32]),
-    pub(crate) layer_norm: LayerNorm,
-    pub(crate) activate: unsafe fn(Activation, &mut [f32], Option<&[f32]>),
-    pub(crate) attend: unsafe fn(&mut ChunkJob<'_>, &mut Partial<'_>),
+    widest: usize,
+    is_available: fn() -> bool,
+    matmul: fn(BlockType) -> unsafe fn(&MatmulJob<'_>),
+    quantize: unsafe fn(&[f32], &mut QuantSink<'_>),
+    sum_squares: unsafe fn(&[f32]) -> f32,
+    scale_by: unsafe fn(&[f32], f32, &[f32], &mut [f32]),
+    layer_norm: LayerNorm,
+    activate: unsafe fn(Activation, &mut [f32], Option<&[f32]>),
+    attend: unsafe fn(&mut ChunkJob<'_>, &mut Partial<'_>),
     /// The last argument is the row of `mixed`.
-    pub(crate) merge: unsafe fn(&mut Partial<'_>, &Partial<'_>, usize),
+    merge: unsafe fn(&mut Partial<'_>, &Partial<'_>, usize),
 }
 
 impl Kernels {
-    /// Replaces `row` by what a matrix of quantized weights sees of it: 8 bits per [`BLOCK`] columns.
+    /// Replaces `row` by what a matrix of quantized weights sees of it: 8 bits per block of 32 columns.
     pub fn round_activations(&self, row: &mut [f32]) {
         let (mut codes, mut scales) = ([0; BLOCK], [acts::ActScale::default()]);
         for values in row.chunks_mut(BLOCK) {
@@ -169,7 +182,7 @@ macro_rules! entries {
         }
 
         /// The kernels of this instruction set.
-        pub(crate) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
+        pub(in crate::kernels) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
             name: $isa::NAME,
             packing: crate::kernels::Packing {
                 lanes: <$isa as Simd>::LANES,
@@ -200,7 +213,7 @@ macro_rules! entries {
 pub(crate) use entries;
 
 /// Every instruction set this build knows, best first; the last is the specification.
-pub static ALL: &[&Kernels] = &[
+static ALL: &[&Kernels] = &[
     #[cfg(target_arch = "x86_64")]
     &x86::avx512vnni::KERNELS,
     #[cfg(target_arch = "x86_64")]

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of the smallest page of any system.
-pub const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 /// Buffers from this size on ask for huge pages.
 const HUGE: usize = 8 << 20;
 
@@ -20,7 +20,7 @@ pub struct AllocError {
 }
 
 /// Bytes that a [`Buffer`] of `bytes` occupies: whole pages.
-pub const fn page_rounded(bytes: usize) -> usize {
+pub(crate) const fn page_rounded(bytes: usize) -> usize {
     bytes.next_multiple_of(PAGE)
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn allocated_bytes() -> u64 {
 
 /// A zeroed array of `T`, page aligned. Untouched pages take no physical memory.
 #[derive(Debug)]
-pub struct Buffer<T> {
+pub(crate) struct Buffer<T> {
     pages: Option<MmapMut>,
     len: usize,
     element: PhantomData<T>,
@@ -45,7 +45,7 @@ pub struct Buffer<T> {
 
 impl<T: Pod> Buffer<T> {
     /// Allocates `len` zeroed elements; `purpose` names them in the error.
-    pub fn zeroed(len: usize, purpose: &'static str) -> Result<Self, AllocError> {
+    pub(crate) fn zeroed(len: usize, purpose: &'static str) -> Result<Self, AllocError> {
         let fail = |bytes, source| AllocError { bytes, purpose, source };
         let bytes = len
             .checked_mul(size_of::<T>())

@@ -1,6 +1,6 @@
 //! Memory and threads.
 //!
-//! * [`Buffer`]: a page-aligned, zeroed, fixed-size array. Everything a run needs lives in a few of them,
+//! * `Buffer`: a page-aligned, zeroed, fixed-size array. Everything a run needs lives in a few of them,
 //!   sized by the memory plan before the first is allocated. Pages are committed when first touched.
 //! * [`Pool`]: persistent threads that run one closure at a time. A stage of the forward pass is one
 //!   [`Pool::run`]: it starts every part, takes part 0 itself and returns when all are done, so a stage is
@@ -11,8 +11,10 @@ mod buffer;
 mod ending;
 mod pool;
 
+pub use buffer::AllocError;
 #[cfg(test)]
 pub(crate) use buffer::allocated_bytes;
-pub use buffer::{AllocError, Buffer, PAGE, page_rounded};
+pub(crate) use buffer::{Buffer, PAGE, page_rounded};
 pub use ending::{EndingAllocator, end_in_order};
-pub use pool::{Part, Pool, split};
+pub(crate) use pool::split;
+pub use pool::{Part, Pool};

@@ -46,7 +46,7 @@ impl Part {
 }
 
 /// The contiguous share of `0..items` that belongs to `part`; shares differ by at most one item.
-pub fn split(items: usize, part: Part) -> Range<usize> {
+pub(crate) fn split(items: usize, part: Part) -> Range<usize> {
     items * part.index / part.count..items * (part.index + 1) / part.count
 }
 

@@ -92,11 +92,6 @@ impl Executor {
         Ok(Self { kernels, pool, scratch, cuts })
     }
 
-    /// The kernels in use.
-    pub fn kernels(&self) -> &'static Kernels {
-        self.kernels
-    }
-
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.pool.threads()
