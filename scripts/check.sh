@@ -50,7 +50,8 @@ fi
 
 step lints
 cargo clippy --workspace --all-targets -- -D warnings
-cargo clippy -p smolt --no-default-features -- -D warnings
+cargo clippy -p smolt --no-default-features --lib --examples -- -D warnings
+cargo clippy -p smolt --no-default-features --features cli -- -D warnings
 
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

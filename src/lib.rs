@@ -9,8 +9,8 @@
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.
-//! * [`console`]: standard output and standard error, and what a terminal may be shown.
-//! * [`files`]: texts read whole or by lines, files written whole or not at all, hashes.
+//! * `console`: standard output and standard error, and what a terminal may be shown.
+//! * `files`: texts read whole or by lines, files written whole or not at all, hashes.
 //! * [`gguf`]: reading and writing the container.
 //! * [`runtime`]: aligned buffers and the thread pool.
 //! * [`kernels`]: packed weights and the arithmetic, chosen once per instruction set.
@@ -18,18 +18,29 @@
 //! * [`text`]: tokenizer and streaming detokenizer.
 //! * [`generate`]: sampling, the generation session, conversations and their files.
 //! * [`eval`]: perplexity and benchmarks.
-//! * [`store`]: the models of this computer, and fetching them.
-//! * [`cli`]: the command line.
+//! * `store`: the models of this computer, and fetching them.
+//! * `cli`: the command line.
+//!
+//! # Features
+//!
+//! `default-features = false` leaves the library: files, kernels, models, texts, answers, and of [`eval`] perplexity and
+//! divergence. `eval` adds batches, tasks and timings, `cli` the program `smolt`, `pull` its command that fetches models.
 
 pub mod blocks;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod console;
 pub mod eval;
+#[doc(hidden)]
 pub mod files;
 pub mod generate;
 pub mod gguf;
 pub mod kernels;
 pub mod model;
 pub mod runtime;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod store;
 pub mod text;

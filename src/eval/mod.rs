@@ -17,20 +17,32 @@
 //! error        everything that can go wrong
 //! ```
 //!
+//! Batches, tasks and timings are there with the feature `eval`.
+//!
 //! Nothing here prints: results are values, progress goes to a callback.
 
+#[cfg(feature = "eval")]
 pub mod batch;
+#[cfg(feature = "eval")]
 pub mod bench;
 pub mod divergence;
 mod error;
+#[doc(hidden)]
 pub mod html;
+#[cfg(feature = "eval")]
 mod keys;
 pub mod perplexity;
+#[cfg(feature = "eval")]
 pub mod probe;
+#[cfg(feature = "eval")]
 pub mod report;
+#[doc(hidden)]
 pub mod stats;
+#[doc(hidden)]
 pub mod synthetic;
+#[cfg(feature = "eval")]
 pub mod tasks;
 
 pub use error::EvalError;
+#[cfg(feature = "eval")]
 pub use keys::KeyError;

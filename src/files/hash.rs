@@ -1,9 +1,5 @@
 //! Hashes that are the same on every machine and in every version of this program.
 
-use std::fmt::Write as _;
-
-use sha2::{Digest, Sha256};
-
 /// The 64-bit FNV-1a hash (Fowler, Noll, Vo). It resists accidents, not attackers.
 #[derive(Clone, Debug)]
 pub struct Fnv(u64);
@@ -48,24 +44,6 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     let mut sum = Fnv::default();
     sum.add(rest);
     lanes.iter().fold(mix(sum.finish(), bytes.len() as u64), |sum, lane| mix(sum, *lane))
-}
-
-/// SHA-256 as 64 hexadecimal digits, in small letters.
-pub type Sha256Hex = String;
-
-/// Computes the SHA-256 of bytes that come in parts.
-pub fn sha256_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Sha256Hex {
-    let mut hash = Sha256::new();
-    parts.for_each(|part| hash.update(part));
-    sha256_hex(hash)
-}
-
-/// Writes the digits of a finished hash.
-pub fn sha256_hex(hash: Sha256) -> Sha256Hex {
-    hash.finalize().iter().fold(String::with_capacity(64), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
 }
 
 #[cfg(test)]

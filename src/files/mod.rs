@@ -9,7 +9,8 @@
 //! write  a new file beside its place, synced and renamed
 //! held   a file that is gone on with, by one process at a time
 //! kind   what a file is that was not expected
-//! hash   FNV-1a, a fast checksum and SHA-256
+//! hash   FNV-1a and a fast checksum
+//! sha256 SHA-256, with the feature `eval`
 //! ```
 //!
 //! Every text that a person gives, from a file or from standard input, comes through [`read_text`], [`read_text_from`]
@@ -21,13 +22,17 @@ mod held;
 mod kind;
 mod lines;
 mod open;
+#[cfg(feature = "eval")]
+mod sha256;
 mod text;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::hash::{Fnv, Sha256Hex, checksum, sha256_hex, sha256_of};
+pub use self::hash::{Fnv, checksum};
+#[cfg(feature = "eval")]
+pub use self::sha256::{Sha256Hex, sha256_hex, sha256_of};
 pub use self::held::{Stream, check_own, hold, is_same_file, is_standard_output, open_to_write, stream};
 pub use self::kind::{KIND_BYTES, Kind};
 pub use self::lines::{Line, Lines};
