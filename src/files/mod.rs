@@ -31,11 +31,11 @@ mod write;
 mod tests;
 
 pub use self::hash::{Fnv, checksum};
-#[cfg(feature = "eval")]
-pub use self::sha256::{Sha256Hex, sha256_hex, sha256_of};
 pub use self::held::{Stream, check_own, hold, is_same_file, is_standard_output, open_to_write, stream};
 pub use self::kind::{KIND_BYTES, Kind};
 pub use self::lines::{Line, Lines};
 pub use self::open::{first_bytes, open};
+#[cfg(feature = "eval")]
+pub use self::sha256::{Sha256Hex, sha256_hex, sha256_of};
 pub use self::text::{ReadError, read_text, read_text_from, read_text_if_there, without_mark};
 pub use self::write::{Access, NewFile, WriteError, leads_to, sync_name, write_stream, write_whole};
