@@ -198,6 +198,13 @@ impl<'s, 'env, 'template> Walk<'s, 'env, 'template> {
     }
 }
 
+/// Whether a value is a list: minijinja has sums of lists, which stay lazy, as what can be iterated only, and keeps their
+/// type to itself.
+pub(super) fn is_list(value: &Value) -> bool {
+    let is_sum = || value.as_object().is_some_and(|object| object.type_name().ends_with("::MergeSeq"));
+    value.kind() == ValueKind::Seq || (value.kind() == ValueKind::Iterable && is_sum())
+}
+
 /// minijinja keeps the type of namespaces to itself.
 fn is_namespace(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
@@ -214,7 +221,8 @@ fn bounded(value: &Value) -> Result<(), Error> {
     }
 }
 
-fn eager(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+/// Makes a list of what is lazy.
+pub(super) fn eager(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
     bounded(value)?;
     if value.kind() != ValueKind::Iterable {
         return Ok(value.clone());

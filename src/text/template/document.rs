@@ -61,6 +61,7 @@ mod tests {
             ("{{list}}", r#"['a', "it's", 'say "hi"', 'line\nbreak', 'both \' and "', 1, 2.0, False]"#),
             ("{{map}} {{map.k[0]}}", "{'k': ['v']} v"),
             ("{{[q, n|string]}}", "['Who?', '3']"),
+            ("{{[q] + list[1:2]}} {{([n] + [q]).index(q)}}", "['Who?', \"it's\"] 1"),
             ("{{list.index(\"it's\")}} {{q.strip('?')|lower}}", "1 who"),
         ] {
             assert_eq!(render(source, document.clone()).unwrap(), expected, "{source}");

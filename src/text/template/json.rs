@@ -6,6 +6,8 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
+use super::cost;
+
 /// Nesting of values; Python's own limit is near 1000.
 const MAX_DEPTH: usize = 200;
 /// Spaces per level at most.
@@ -85,7 +87,7 @@ impl Writer<'_, '_, '_> {
                 let text = value.as_str().unwrap_or_default();
                 string(text, self.ascii, &mut self.out);
             }
-            ValueKind::Seq => self.list(value, depth)?,
+            _ if cost::is_list(value) => self.list(value, depth)?,
             ValueKind::Map => self.object(value, depth)?,
             kind => return Err(invalid(format!("an object of type {kind} is not JSON serializable"))),
         }

@@ -28,7 +28,9 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.add_filter("indent", indent);
     environment.add_filter("wordcount", |text: &str| split_spaces(text, usize::MAX).len());
     environment.add_test("sequence", |value: &Value| {
-        value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+        value.is_undefined()
+            || matches!(value.kind(), ValueKind::Map | ValueKind::String)
+            || cost::is_list(value)
     });
     environment
         .add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
@@ -63,7 +65,7 @@ pub(super) fn write_repr(
     value: &Value,
 ) -> Result<(), Error> {
     match value.kind() {
-        ValueKind::Seq | ValueKind::Map => {
+        kind if kind == ValueKind::Map || cost::is_list(value) => {
             let mut text = String::new();
             repr(state, value, &mut text, 0)?;
             out.write_str(&text).map_err(Error::from)
@@ -90,7 +92,7 @@ fn repr(state: &mut State<'_, '_>, value: &Value, out: &mut String, depth: usize
     }
     state.consume_fuel(1 + value.as_str().map_or(0, str::len) as u64 / 16)?;
     match value.kind() {
-        ValueKind::Seq => {
+        _ if cost::is_list(value) => {
             out.push('[');
             for (i, item) in value.try_iter()?.enumerate() {
                 out.push_str(if i == 0 { "" } else { ", " });
@@ -165,7 +167,9 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
     } else {
         cost::shallow(state, value)?;
     }
-    if value.kind() == ValueKind::Seq && name == "index" {
+    let list = cost::is_list(value).then(|| cost::eager(state, value)).transpose()?;
+    let value = list.as_ref().unwrap_or(value);
+    if list.is_some() && name == "index" {
         let (wanted,): (&Value,) = from_args(args)?;
         for (index, item) in value.try_iter()?.enumerate() {
             if item == *wanted {

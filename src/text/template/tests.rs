@@ -414,3 +414,24 @@ fn long_expressions_do_not_overflow_the_stack() {
         let _ = rendered(&format!("{start}{}{end}", unit.repeat(count)), &[(Role::User, "a")]);
     }
 }
+
+#[test]
+fn sums_of_lists_are_lists() {
+    let sum = "([1, 'a'] + [2] + [])";
+    for (use_of_it, expected) in [
+        ("{{ x | tojson }}", r#"[1, "a", 2]"#),
+        ("{{ {'k': x} | tojson }}", r#"{"k": [1, "a", 2]}"#),
+        ("{{ x is sequence }}", "True"),
+        ("{{ x[0] }}{{ x[-1] }}{{ x[1:] | length }}", "122"),
+        ("{{ x == [1, 'a', 2] }}", "True"),
+        ("{{ x.index('a') }}{{ x.count(2) }}", "11"),
+        ("{% set ns = namespace(l=x) %}{% set ns.l = ns.l + [3] %}{{ ns.l | tojson }}", r#"[1, "a", 2, 3]"#),
+    ] {
+        let source = format!("{{% set x = {sum} %}}{use_of_it}{{{{ messages[0].content }}}}");
+        let text = rendered(&source, &[(Role::User, "")]).map(|text| text.replace("true", "True"));
+        assert_eq!(text.unwrap(), expected, "{use_of_it}");
+    }
+    // What Python iterates only once is none.
+    let once = "{{ {'a': 1}.items() | tojson }}";
+    assert!(rendered(once, &[(Role::User, "")]).is_err());
+}
