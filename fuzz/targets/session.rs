@@ -3,4 +3,6 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| smolt_fuzz::session(data));
+fuzz_target!(|data: &[u8]| {
+    smolt_fuzz::session(data);
+});
