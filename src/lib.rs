@@ -5,7 +5,7 @@
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.
 //!
 //! ```text
-//! cli -> eval, store -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files, console
+//! cli -> load, eval, store -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files, console
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.
@@ -17,6 +17,7 @@
 //! * [`model`]: families as data, memory plan, KV cache, the forward pass.
 //! * [`text`]: tokenizer and streaming detokenizer.
 //! * [`generate`]: sampling, the generation session, conversations and their files.
+//! * [`load`](mod@load): from a file to a model that answers, its memory planned before.
 //! * [`eval`]: perplexity and benchmarks.
 //! * `store`: the models of this computer, and fetching them.
 //! * `cli`: the command line.
@@ -38,9 +39,12 @@ pub mod files;
 pub mod generate;
 pub mod gguf;
 pub mod kernels;
+pub mod load;
 pub mod model;
 pub mod runtime;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod store;
 pub mod text;
+
+pub use load::{LoadError, LoadOptions, Loaded, MemoryPlan, Prepared, load};

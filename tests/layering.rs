@@ -16,11 +16,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("generate", &["model", "text", "kernels", "gguf", "files"]),
     ("eval", &["console", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"]),
     ("store", &["files"]),
+    ("load", &["generate", "model", "text", "kernels", "gguf"]),
     (
         "cli",
         &[
-            "eval", "store", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files",
-            "console",
+            "load", "eval", "store", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks",
+            "files", "console",
         ],
     ),
 ];

@@ -18,13 +18,17 @@ mod demo;
 mod escapes;
 mod eval;
 mod eval_tasks;
+mod examples;
 mod forms;
 mod grammar;
 mod inputs;
 mod layering;
 mod limits;
 mod line;
+#[cfg(unix)]
+mod load;
 mod memory;
+mod messages;
 #[cfg(unix)]
 mod own_files;
 mod pack;

@@ -109,6 +109,7 @@ const NOT_RUN_HERE: &[&str] = &[
     "scripts/",
     "pip ",
     "cargo run --release -p smolt-quantize",
+    "cargo run --release --example",
     "cargo bench",
 ];
 

@@ -1,23 +1,16 @@
 //! Arguments that commands share.
 
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::generate::MAX_LOOKUP;
 use crate::kernels::KvType;
-use crate::model::{MAX_CONTEXT, RunOptions, Spec};
+use crate::load::{LoadOptions, MAX_THREADS};
+use crate::model::MAX_CONTEXT;
 
 use super::memory::parse_bytes;
-
-/// Longest context taken without being asked for.
-const DEFAULT_CONTEXT: usize = 2048;
-/// Most threads taken without being asked for: small models gain little from more.
-const DEFAULT_THREADS: usize = 4;
-/// Most threads.
-const MAX_THREADS: i64 = 256;
 
 /// Which model.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,7 +33,7 @@ pub(super) struct ResourceArgs {
 
     /// Threads [default: one per processor, at most 4]
     #[arg(short, long, value_name = "N", env = "SMOLT_THREADS",
-          value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS))]
+          value_parser = clap::value_parser!(i64).range(1..=MAX_THREADS as i64))]
     pub(super) threads: Option<i64>,
 
     /// How keys and values of the context are stored; q8_0 takes about half the memory
@@ -75,7 +68,7 @@ impl LookupArgs {
         usize::from(self.lookup)
     }
 
-    /// As in [`RunOptions`]: a guess and the token before it are read together.
+    /// As in [`LoadOptions`]: a guess and the token before it are read together.
     pub(super) fn logit_rows(&self) -> usize {
         1 + self.tokens()
     }
@@ -89,7 +82,7 @@ pub(super) fn context(text: &str) -> Result<usize, String> {
 
 /// Reads a number of threads.
 pub(super) fn parse_threads(text: &str) -> Option<i64> {
-    text.parse().ok().filter(|count| (1..=MAX_THREADS).contains(count))
+    text.parse().ok().filter(|count| (1..=MAX_THREADS as i64).contains(count))
 }
 
 /// Reads the name of a [`KvType`].
@@ -98,19 +91,15 @@ pub(super) fn kv_type() -> impl TypedValueParser<Value = KvType> {
     names.map(|name| KvType::named(&name).unwrap_or_default())
 }
 
-/// Threads where none are asked for.
-pub(super) fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(DEFAULT_THREADS)
-}
-
 impl ResourceArgs {
-    /// Fills in what was not given. `logit_rows` as in [`RunOptions`].
-    pub(super) fn resolve(&self, spec: &Spec, logit_rows: usize) -> RunOptions {
-        RunOptions {
-            context: self.context.unwrap_or(spec.trained_context.min(DEFAULT_CONTEXT)),
-            threads: self.threads.map_or_else(default_threads, |n| n as usize),
-            logit_rows,
+    /// How a model is loaded with it.
+    pub(super) fn options(&self) -> LoadOptions {
+        LoadOptions {
+            context: self.context,
+            threads: self.threads.map(|n| n as usize),
             kv: self.kv,
+            max_memory: self.max_memory,
+            ..LoadOptions::default()
         }
     }
 }

@@ -248,7 +248,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let mut planned = args.generation.plan(&args.generation.model)?;
     let mut sampler = args.generation.sampler(&planned)?;
     sampler.seed = sampling.seed().unwrap_or(0);
-    let mut loaded = planned.load(&args.generation.model, started)?;
+    let mut loaded = planned.load(started)?;
     // A batch that does not fit ends before its first item.
     loaded.session.touch();
     let tokenizer = Arc::clone(loaded.session.tokenizer());

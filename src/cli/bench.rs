@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::args::{ModelArgs, ResourceArgs, kv_type};
+use super::args::{ModelArgs, kv_type};
 use super::error::{CliError, Exit};
 use super::{load, output};
 use crate::console::{Code, Screen, Stream};
@@ -12,7 +12,8 @@ use crate::eval::bench::{BenchOptions, MAX_THREADS, Subject, Test, bench};
 use crate::eval::synthetic::Synthetic;
 use crate::gguf::GgufFile;
 use crate::kernels::{Kernels, KvType};
-use crate::model::{Model, Spec};
+use crate::load::usual_threads;
+use crate::model::Model;
 
 /// Arguments of `smolt bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -92,7 +93,7 @@ pub(super) fn execute(args: &BenchArgs) -> Result<Exit, CliError> {
         Some(temporary) => GgufFile::open(&temporary.0)?,
         None => load::open(&args.model)?,
     };
-    let options = options(args, &Spec::read(&file)?);
+    let options = options(args);
     options.check()?;
     let model = Arc::new(Model::load(&file, kernels)?);
     let name = args
@@ -121,11 +122,10 @@ pub(super) fn execute(args: &BenchArgs) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-fn options(args: &BenchArgs, spec: &Spec) -> BenchOptions {
+fn options(args: &BenchArgs) -> BenchOptions {
     let mut threads: Vec<usize> = args.threads.iter().map(|&n| n as usize).collect();
     if threads.is_empty() {
-        let usual = ResourceArgs { context: None, threads: None, kv: args.kv, max_memory: None };
-        threads.push(usual.resolve(spec, 1).threads);
+        threads.push(usual_threads());
     }
     BenchOptions {
         prompts: args.prompt.clone(),

@@ -9,6 +9,7 @@ use crate::files::{ReadError, WriteError};
 use crate::generate::{GenerateError, GrammarError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
+use crate::load::{DoesNotFit, LoadError};
 use crate::model::ModelError;
 use crate::store::StoreError;
 use crate::text::{TemplateError, TextError};
@@ -17,7 +18,6 @@ use super::chat::ChatError;
 use super::config::ConfigError;
 use super::hint;
 use super::line::UsageError;
-use super::memory::show_bytes;
 use super::preset::PresetError;
 use super::session::SessionError;
 
@@ -104,20 +104,8 @@ pub enum CliError {
     NotUtf8Path { path: std::path::PathBuf },
     #[error("{what} would be removed; nobody is there to be asked")]
     NotAsked { what: String },
-    #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]
-    Vocabulary { file: String, tokens: usize, rows: usize },
-    #[error(
-        "{file} needs {} with a context of {context}{}, more than the {} allowed",
-        show_bytes(*.needed), if *.grammar { " and a grammar" } else { "" }, show_bytes(*.limit)
-    )]
-    DoesNotFit {
-        file: String,
-        needed: u64,
-        limit: u64,
-        context: usize,
-        grammar: bool,
-        largest: Option<usize>,
-    },
+    #[error(transparent)]
+    Load(LoadError),
     #[error("there is no prompt")]
     NoPrompt,
     #[error("there is no prompt: {model} is the model")]
@@ -140,6 +128,25 @@ pub enum CliError {
     Signals(#[source] io::Error),
 }
 
+impl From<LoadError> for CliError {
+    fn from(error: LoadError) -> CliError {
+        match error {
+            LoadError::Gguf(error) => CliError::Gguf(error),
+            LoadError::Kernel(error) => CliError::Kernel(error),
+            LoadError::Model(error) => CliError::Model(error),
+            LoadError::Text(error) => CliError::Text(error),
+            LoadError::Template(error) => CliError::Template(error),
+            error => CliError::Load(error),
+        }
+    }
+}
+
+impl From<DoesNotFit> for CliError {
+    fn from(error: DoesNotFit) -> CliError {
+        CliError::Load(LoadError::DoesNotFit(error))
+    }
+}
+
 impl CliError {
     /// The exit code.
     pub fn exit(&self) -> Exit {
@@ -147,7 +154,9 @@ impl CliError {
             return Exit::DoesNotFit;
         }
         match self {
-            Self::Gguf(_) | Self::Vocabulary { .. } => Exit::Model,
+            Self::Load(LoadError::DoesNotFit(_)) => Exit::DoesNotFit,
+            Self::Load(LoadError::OutOfRange { .. }) => Exit::Usage,
+            Self::Gguf(_) | Self::Load(_) => Exit::Model,
             Self::Model(error) => model_exit(error),
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
@@ -166,7 +175,6 @@ impl CliError {
             | Self::NotUtf8Path { .. }
             | Self::NotAsked { .. } => Exit::Usage,
             Self::Task(error) => task_exit(error),
-            Self::DoesNotFit { .. } => Exit::DoesNotFit,
             Self::Kernel(_)
             | Self::NoTask
             | Self::NoTemplate
@@ -197,10 +205,10 @@ impl CliError {
             return Some(hint);
         }
         let hint = match self {
-            Self::DoesNotFit { largest: Some(context), .. } => {
+            Self::Load(LoadError::DoesNotFit(DoesNotFit { largest: Some(context), .. })) => {
                 return Some(format!("a context of {context} fits: -c {context}"));
             }
-            Self::DoesNotFit { .. } => "use a smaller model or a stronger quantization",
+            Self::Load(LoadError::DoesNotFit(_)) => "use a smaller model or a stronger quantization",
             Self::NoTask => "name a task file (YAML) or documents (JSONL); see smolt eval --help",
             Self::NoTemplate => "leave --chat off, or name a template with --template",
             Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",

@@ -32,10 +32,23 @@ pub(super) fn of(error: &CliError) -> Option<String> {
         CliError::Eval(EvalError::TextTooShort { .. }) => "use a longer text or a smaller -c",
         CliError::Eval(EvalError::ChunkTooShort { .. }) => "choose a larger -c",
         CliError::Eval(EvalError::NoChunks) => "--chunks must be at least 1",
+        CliError::Eval(EvalError::OutOfRange { what, .. }) => return of_range(what),
         CliError::Eval(EvalError::NoTests) => "give -p or -n numbers above 0",
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What sets a number of [`bench`](crate::eval::bench).
+fn of_range(what: &str) -> Option<String> {
+    let option = match what {
+        "the number of repetitions" => "-r sets it",
+        "the number of threads" => "-t sets it",
+        "the depth" => "-d sets it",
+        "the number of tokens" => "-p and -n set it",
+        _ => return None,
+    };
+    Some(option.to_owned())
 }
 
 fn of_model(error: &ModelError) -> Option<String> {

@@ -2,38 +2,33 @@
 
 use std::borrow::Cow;
 use std::io::ErrorKind;
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args::{ModelArgs, ResourceArgs};
 use super::constrain::GrammarArgs;
 use super::demo;
 use super::error::CliError;
-use super::memory::MemoryPlan;
 use super::output::{note, with_causes};
 use super::preset;
 use super::prompt::PromptArgs;
 use crate::console::is_unsafe;
+use crate::eval::probe::program_bytes;
 use crate::generate::{Format, Session, loaded_grammar_bytes};
-use crate::gguf::{GgufFile, Purpose};
+use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
-use crate::model::{Misfit, Model, PackStatus, RunOptions, Runner, Spec, check_purpose, pack_path};
+use crate::load::{self, DoesNotFit, LoadOptions, MemoryPlan, Prepared};
+use crate::model::{Misfit, Model, PackStatus, Runner};
 use crate::store::{Store, StoreError};
-use crate::text::{Tokenizer, TokenizerOptions};
+use crate::text::Tokenizer;
 
 /// A model file, resolved options and what they will take; nothing is loaded yet.
 pub(super) struct Planned {
-    pub(super) file: GgufFile,
-    pub(super) kernels: &'static Kernels,
-    pub(super) spec: Spec,
-    pub(super) options: RunOptions,
-    pub(super) memory: MemoryPlan,
-    /// What is allowed, from `--max-memory`.
-    limit: Option<u64>,
+    prepared: Prepared,
     name: String,
     /// The plan with a grammar, and why it is above what is allowed.
-    foreseen: Option<(MemoryPlan, Option<CliError>)>,
+    foreseen: Option<(MemoryPlan, Option<DoesNotFit>)>,
 }
 
 /// A loaded model, ready to answer.
@@ -92,22 +87,23 @@ pub(super) fn plan(
     logit_rows: usize,
     grammar: &GrammarArgs,
 ) -> Result<Planned, CliError> {
-    let kernels = Kernels::detect()?;
-    let file = open(args)?;
-    let spec = Spec::read(&file)?;
-    let options = resources.resolve(&spec, logit_rows);
-    if options.context > spec.trained_context {
+    let options = LoadOptions {
+        logit_rows,
+        grammar: grammar.takes_memory(),
+        program_bytes: program_bytes(),
+        pre: args.pre.clone(),
+        kernels: Some(Kernels::detect()?),
+        ..resources.options()
+    };
+    let prepared = Prepared::new(open(args)?, &options)?;
+    let (context, trained) = (prepared.options().context, prepared.spec().trained_context);
+    if context > trained {
         note(format_args!(
-            "a context of {} is more than the {} tokens the model was trained for; late answers may be poor",
-            options.context, spec.trained_context
+            "a context of {context} is more than the {trained} tokens the model was trained for; late answers may be poor"
         ));
     }
-    let mut memory = MemoryPlan::new(&file, kernels, &options)?;
-    if grammar.takes_memory() {
-        memory.add_grammar(&file);
-    }
-    let name = name(&file);
-    Ok(Planned { file, kernels, spec, options, memory, limit: resources.max_memory, name, foreseen: None })
+    let name = name(prepared.file());
+    Ok(Planned { prepared, name, foreseen: None })
 }
 
 /// Rebuilds the tokenizer of the file, and says what may be wrong with it.
@@ -115,14 +111,16 @@ pub(super) fn plan(
 /// # Errors
 /// If it is not complete or not supported.
 pub(super) fn tokenizer(file: &GgufFile, args: &ModelArgs) -> Result<Tokenizer, CliError> {
-    if file.purpose() != Purpose::Vocabulary {
-        check_purpose(file)?;
-    }
-    let tokenizer = Tokenizer::from_gguf(file, TokenizerOptions { pre: args.pre.clone() })?;
+    let tokenizer = load::tokenizer(file, args.pre.as_deref())?;
+    warn(file, &tokenizer);
+    Ok(tokenizer)
+}
+
+/// Says what may be wrong with the tokenizer of a file.
+fn warn(file: &GgufFile, tokenizer: &Tokenizer) {
     for warning in tokenizer.warnings() {
         note(format_args!("{}: {warning}", file.name()));
     }
-    Ok(tokenizer)
 }
 
 impl Loaded {
@@ -138,55 +136,59 @@ impl Loaded {
     }
 }
 
+impl Deref for Planned {
+    type Target = Prepared;
+
+    fn deref(&self) -> &Prepared {
+        &self.prepared
+    }
+}
+
 impl Planned {
     /// Refuses to go on if the plan is above what is allowed.
     ///
     /// # Errors
-    /// [`CliError::DoesNotFit`].
+    /// [`LoadError::DoesNotFit`](crate::load::LoadError::DoesNotFit).
     pub(super) fn check(&self) -> Result<(), CliError> {
-        self.memory.check(self.limit, &self.file, self.kernels, &self.options)
+        Ok(self.prepared.check()?)
     }
 
     /// Plans for answers to a grammar too.
     ///
     /// # Errors
-    /// [`CliError::DoesNotFit`].
+    /// As [`Self::check`].
     pub(super) fn allow_grammar(&mut self) -> Result<(), CliError> {
-        self.memory.add_grammar(&self.file);
+        self.prepared.add_grammar();
         self.check()
     }
 
     /// Plans for answers to a grammar, which may be asked for when the file is gone.
     pub(super) fn foresee_grammar(&mut self) {
-        if self.limit.is_some() {
-            let mut memory = self.memory;
-            memory.add_grammar(&self.file);
-            let refusal = memory.check(self.limit, &self.file, self.kernels, &self.options).err();
-            self.foreseen = Some((memory, refusal));
+        if self.limit().is_some() {
+            let mut plan = *self.plan();
+            plan.add_grammar(self.file());
+            let refusal = self.prepared.check_plan(&plan).err();
+            self.foreseen = Some((plan, refusal));
         }
     }
 
     /// As [`Self::allow_grammar`], without the file, after [`Self::foresee_grammar`].
     ///
     /// # Errors
-    /// [`CliError::DoesNotFit`].
+    /// As [`Self::check`].
     pub(super) fn allow_foreseen_grammar(&mut self, tokenizer: &Tokenizer) -> Result<(), CliError> {
         match &self.foreseen {
-            None if self.memory.grammar == 0 => {
-                self.memory.add_grammar_bytes(loaded_grammar_bytes(tokenizer));
+            Some((_, Some(refusal))) => Err(refusal.clone().into()),
+            Some((plan, None)) => {
+                self.prepared.set_plan(*plan);
                 Ok(())
             }
-            None => Ok(()),
-            Some((memory, None)) => {
-                self.memory = *memory;
+            None => {
+                let mut plan = *self.plan();
+                plan.add_grammar_bytes(loaded_grammar_bytes(tokenizer));
+                self.prepared.set_plan(plan);
                 Ok(())
             }
-            Some((_, Some(CliError::DoesNotFit { file, needed, limit, context, grammar, largest }))) => {
-                let (file, needed, limit) = (file.clone(), *needed, *limit);
-                let (context, grammar, largest) = (*context, *grammar, *largest);
-                Err(CliError::DoesNotFit { file, needed, limit, context, grammar, largest })
-            }
-            Some(_) => self.check(),
         }
     }
 
@@ -194,46 +196,20 @@ impl Planned {
     ///
     /// # Errors
     /// If the file is damaged or memory cannot be had.
-    pub(super) fn load(&self, args: &ModelArgs, started: Instant) -> Result<Loaded, CliError> {
-        let (tokenizer, model) = self.load_both(args);
-        let (tokenizer, model) = (tokenizer?, model?);
-        let (tokens, rows) = (tokenizer.vocab_size(), self.spec.vocab);
-        if tokens > rows {
-            return Err(CliError::Vocabulary { file: self.file.name().to_owned(), tokens, rows });
+    pub(super) fn load(&self, started: Instant) -> Result<Loaded, CliError> {
+        let loaded = self.prepared.load()?;
+        warn(self.file(), loaded.tokenizer());
+        if let PackStatus::Unfit(path, misfit) = loaded.model().pack() {
+            self.renew_pack(loaded.model(), path, *misfit);
         }
-        if let PackStatus::Unfit(path, misfit) = model.pack() {
-            self.renew_pack(&model, path, *misfit);
-        }
-        let runner = Runner::new(Arc::new(model), &self.options)?;
-        if runner.threads() < self.options.threads {
-            let (started, asked) = (runner.threads(), self.options.threads);
+        let session = loaded.plain_session()?;
+        let (started_threads, asked) = (session.model().threads(), self.options().threads);
+        if started_threads < asked {
             note(format_args!(
-                "the system refuses more than {started} of {asked} threads; it goes on with these"
+                "the system refuses more than {started_threads} of {asked} threads; it goes on with these"
             ));
         }
-        let session = Session::new(runner, Arc::new(tokenizer));
         Ok(Loaded { session, time: started.elapsed() })
-    }
-
-    /// Loads tokenizer and weights.
-    fn load_both(&self, args: &ModelArgs) -> (Result<Tokenizer, CliError>, Result<Model, CliError>) {
-        let load = || Ok(Model::load(&self.file, self.kernels)?);
-        // Either takes as long as the other; with one thread the memory that building the tokenizer took for
-        // a while is used again for the rest, of which there is little beside a pack.
-        let has_pack = self.file.path().is_some_and(|path| pack_path(path, self.kernels).exists());
-        let at_once = std::thread::scope(|scope| {
-            if self.options.threads == 1 && !has_pack {
-                return None;
-            }
-            let model = std::thread::Builder::new().spawn_scoped(scope, load).ok()?;
-            Some((tokenizer(&self.file, args), model.join()))
-        });
-        match at_once {
-            Some((tokenizer, model)) => {
-                (tokenizer, model.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            }
-            None => (tokenizer(&self.file, args), load()),
-        }
     }
 
     /// Makes a pack anew that was not used, and says so.
@@ -248,7 +224,7 @@ impl Planned {
             Misfit::Other => "does not fit this model or program",
             Misfit::Damaged => "is damaged",
         };
-        match model.renew_pack(&self.file) {
+        match model.renew_pack(self.file()) {
             Ok(_) => note(format_args!("{path} {why} and is not used; it was made anew")),
             Err(error) => {
                 let error = with_causes(&error);

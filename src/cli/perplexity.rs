@@ -91,10 +91,10 @@ pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
         ResourceArgs { context: Some(args.context), threads: args.threads, kv: args.kv, max_memory: None };
     let planned = load::plan(&args.model, &resources, LOGIT_ROWS, &GrammarArgs::default())?;
     let options = PerplexityOptions { n_ctx: args.context, chunks: args.chunks };
-    let corpus = Corpus::new(&load::tokenizer(&planned.file, &args.model)?, &read_text(&args.text)?)?;
+    let corpus = Corpus::new(&load::tokenizer(planned.file(), &args.model)?, &read_text(&args.text)?)?;
     options.check(corpus.tokens.len())?;
-    let model = Arc::new(Model::load(&planned.file, planned.kernels)?);
-    let mut runner = Runner::new(model, &planned.options)?;
+    let model = Arc::new(Model::load(planned.file(), planned.kernels())?);
+    let mut runner = Runner::new(model, planned.options())?;
     let start = Instant::now();
     let progress = Progress { start, is_shown: Stream::Err.is_terminal() };
     let result =
@@ -106,12 +106,12 @@ pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
         seconds,
         tokens_s: (result.chunks * result.n_ctx) as f64 / seconds,
         threads: runner.threads(),
-        isa: planned.kernels.name,
+        isa: planned.kernels().name,
         kv: args.kv.name(),
         model: ModelInfo {
             name: planned.name(),
-            file: planned.file.name(),
-            bytes: planned.file.file_bytes(),
+            file: planned.file().name(),
+            bytes: planned.file().file_bytes(),
         },
     };
     if args.json {

@@ -6,8 +6,9 @@ use super::args::{LookupArgs, ModelArgs, ResourceArgs};
 use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
 use super::load::{self, Planned};
-use super::memory::{MemoryPlan, show_bytes};
+use super::memory::show_bytes;
 use super::output;
+use crate::load::MemoryPlan;
 
 /// Arguments of `smolt plan`.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,14 +61,14 @@ impl Report {
     fn new(planned: &Planned) -> Report {
         Report {
             model: planned.name(),
-            architecture: planned.spec.family.architecture,
-            file_bytes: planned.file.file_bytes(),
-            memory: planned.memory,
-            context: planned.options.context,
-            trained_context: planned.spec.trained_context,
-            threads: planned.options.threads,
-            isa: planned.kernels.name,
-            kv: planned.options.kv.name(),
+            architecture: planned.spec().family.architecture,
+            file_bytes: planned.file().file_bytes(),
+            memory: *planned.plan(),
+            context: planned.options().context,
+            trained_context: planned.spec().trained_context,
+            threads: planned.options().threads,
+            isa: planned.kernels().name,
+            kv: planned.options().kv.name(),
         }
     }
 

@@ -6,7 +6,6 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
 use crate::generate::SamplerOptions;
-use crate::gguf::{GgufError, GgufFile};
 
 /// How tokens are chosen. What is not given comes from the file (general.sampling.*), else from the defaults.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,13 +51,9 @@ impl SamplingArgs {
         self.temp.filter(|_| self.is_typed.0)
     }
 
-    /// The options for the model in `file`; the demo model is greedy.
-    ///
-    /// # Errors
-    /// If what the file prefers is of a wrong type.
-    pub(super) fn resolve(&self, file: &GgufFile, is_demo: bool) -> Result<SamplerOptions, GgufError> {
-        let own = SamplerOptions::for_model(file)?;
-        Ok(SamplerOptions {
+    /// The options for a model that prefers `own`; the demo model is greedy.
+    pub(super) fn resolve(&self, own: SamplerOptions, is_demo: bool) -> SamplerOptions {
+        SamplerOptions {
             temperature: self.temp.unwrap_or(if is_demo { 0.0 } else { own.temperature }),
             top_k: self.top_k.unwrap_or(own.top_k),
             top_p: self.top_p.unwrap_or(own.top_p),
@@ -66,7 +61,7 @@ impl SamplingArgs {
             repeat_penalty: self.repeat_penalty.unwrap_or(own.repeat_penalty),
             seed: self.seed.unwrap_or_else(random_seed),
             ..own
-        })
+        }
     }
 }
 

@@ -5,14 +5,15 @@
 
 use serde::Serialize;
 
-use super::args::{ModelArgs, default_threads};
+use super::args::ModelArgs;
 use super::error::{CliError, Exit};
-use super::memory::{MemoryPlan, show_bytes};
+use super::memory::{self, show_bytes};
 use super::{load, output};
 use crate::console::is_unsafe;
 use crate::files::sha256_of;
 use crate::gguf::{FILE_TYPE_KEY, GgufFile, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo};
 use crate::kernels::{Kernels, KvType};
+use crate::load::usual_threads;
 use crate::model::{MAX_CONTEXT, RunOptions, Spec};
 use crate::store::Record;
 use crate::text::{TokenKind, Tokenizer};
@@ -377,8 +378,8 @@ fn needs(file: &GgufFile, spec: &Spec) -> Result<Vec<Need>, CliError> {
     let mut needs = vec![];
     for context in contexts {
         for kv in [KvType::F16, KvType::Q8_0] {
-            let options = RunOptions { context, threads: default_threads(), logit_rows: 1, kv };
-            let plan = MemoryPlan::new(file, kernels, &options)?;
+            let options = RunOptions { context, threads: usual_threads(), logit_rows: 1, kv };
+            let plan = memory::plan(file, kernels, &options)?;
             needs.push(Need {
                 context,
                 kv: kv.name(),

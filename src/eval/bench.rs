@@ -109,11 +109,11 @@ impl BenchOptions {
         if tests.is_empty() || self.threads.is_empty() {
             return Err(EvalError::NoTests);
         }
-        check("the number of repetitions (-r)", self.repetitions, 1, MAX_REPETITIONS)?;
-        self.threads.iter().try_for_each(|&n| check("the number of threads (-t)", n, 1, MAX_THREADS))?;
+        check("the number of repetitions", self.repetitions, 1, MAX_REPETITIONS)?;
+        self.threads.iter().try_for_each(|&n| check("the number of threads", n, 1, MAX_THREADS))?;
         tests.iter().try_for_each(|test| {
-            check("the depth (-d)", test.depth, 0, MAX_CONTEXT)?;
-            check("the number of tokens (-p, -n)", test.tokens, 1, MAX_CONTEXT)
+            check("the depth", test.depth, 0, MAX_CONTEXT)?;
+            check("the number of tokens", test.tokens, 1, MAX_CONTEXT)
         })
     }
 }

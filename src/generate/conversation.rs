@@ -21,6 +21,17 @@ pub enum Format {
 }
 
 impl Format {
+    /// Takes the model's own chat template; without one, prompts are text that is continued.
+    ///
+    /// # Errors
+    /// If the template is not valid.
+    pub fn of(tokenizer: &Tokenizer) -> Result<Format, TemplateError> {
+        Ok(match ChatTemplate::of(tokenizer)? {
+            Some(template) => Format::Template(Box::new(template)),
+            None => Format::Raw { control: false },
+        })
+    }
+
     /// The token that the template writes behind an answer.
     pub fn turn_end(&self, tokenizer: &Tokenizer) -> Option<u32> {
         match self {

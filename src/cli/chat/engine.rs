@@ -37,7 +37,7 @@ impl Engine {
         mut planned: Planned,
         generation: GenerationArgs,
     ) -> Result<Engine, CliError> {
-        let mut loaded = planned.load(&model, Instant::now())?;
+        let mut loaded = planned.load(Instant::now())?;
         let format = loaded.format(&generation.prompting)?;
         planned.foresee_grammar();
         // Everything that is wanted of the file: it may be replaced or cut short while the talk goes on.

@@ -31,7 +31,7 @@ pub(super) fn stats(outcome: &Outcome, engine: &Engine) -> String {
         format!("  answer   {} tokens{}{guessed}", tokens.len(), rate(timings.decode_tokens_per_second())),
         format!("  ended    {}", outcome.finish.name()),
         context_line(engine),
-        format!("  memory   {} planned, {memory} peak", show_bytes(engine.planned.memory.total)),
+        format!("  memory   {} planned, {memory} peak", show_bytes(engine.planned.plan().total)),
     ]
     .join("\n")
 }
@@ -54,9 +54,9 @@ pub(super) fn model(engine: &Engine) -> String {
     format!(
         "  model    {} ({}), {} threads, {}",
         planned.name(),
-        planned.file.name(),
+        planned.file().name(),
         engine.loaded.session.model().threads(),
-        planned.kernels.name
+        planned.kernels().name
     )
 }
 

@@ -199,7 +199,7 @@ fn ask(
     let started = Instant::now();
     let planned = load::plan(model, &args.resources, LOGIT_ROWS, &GrammarArgs::default())?;
     planned.check()?;
-    let mut loaded = planned.load(model, started)?;
+    let mut loaded = planned.load(started)?;
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let format = if args.chat { args.prompting.format(&tokenizer)? } else { Format::Raw { control: false } };
     // lm-evaluation-harness judges the reasoning too, unless it is told what ends it.
@@ -247,7 +247,7 @@ fn ask(
     if finished.cancelled && args.samples.is_some() {
         note("stopped; the same command goes on from here");
     }
-    Ok((finished, ModelInfo { name: planned.name(), file: planned.file.name().to_owned(), seconds }))
+    Ok((finished, ModelInfo { name: planned.name(), file: planned.file().name().to_owned(), seconds }))
 }
 
 /// The results of shards.

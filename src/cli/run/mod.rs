@@ -133,7 +133,7 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let planned = args.generation.plan(&args.generation.model)?;
     let sampler = args.generation.sampler(&planned)?;
-    let mut loaded = planned.load(&args.generation.model, started)?;
+    let mut loaded = planned.load(started)?;
     let mut talk = Talk::open(args, &planned, form.as_ref(), &mut loaded)?;
     let tokens = talk.ask(args, prompt, &loaded)?;
     let seed = sampler.seed;

@@ -143,7 +143,7 @@ impl<'a> Report<'a> {
             seed,
             choices: None,
             logprobs: None,
-            lookup: (planned.options.logit_rows > 1).then_some(LookupReport {
+            lookup: (planned.options().logit_rows > 1).then_some(LookupReport {
                 drafted_tokens: timings.drafted_tokens,
                 accepted_tokens: timings.accepted_tokens,
             }),
@@ -154,8 +154,8 @@ impl<'a> Report<'a> {
                 decode_tok_s: timings.decode_tokens_per_second(),
             },
             memory: MemoryReport {
-                planned_bytes: planned.memory.total,
-                kv: planned.options.kv.name(),
+                planned_bytes: planned.plan().total,
+                kv: planned.options().kv.name(),
                 peak_rss_bytes: peak_rss(),
             },
             model: ModelReport { name: planned.name() },
@@ -184,9 +184,9 @@ pub(super) fn stats(report: &Report<'_>, planned: &Planned, loaded: &Loaded) -> 
             timings.ttft_ms.map_or("-".to_owned(), |ms| format!("token after {ms:.0} ms"))
         ),
         format!("  decode   {} tokens, {}{guessed}", report.tokens, rate(timings.decode_tok_s)),
-        format!("  context  {} of {} used, {}", runner.position(), runner.context(), planned.options.kv),
+        format!("  context  {} of {} used, {}", runner.position(), runner.context(), planned.options().kv),
         format!("  memory   {} planned, {peak} peak", show_bytes(memory.planned_bytes)),
-        format!("  kernels  {}, {} threads", planned.kernels.name, runner.threads()),
+        format!("  kernels  {}, {} threads", planned.kernels().name, runner.threads()),
         format!("  ended    {}, seed {}", report.finish_reason, report.seed),
     ]
     .join("\n")

@@ -138,17 +138,7 @@ impl SessionError {
 
 /// What a saved state depends on.
 pub(super) fn identity(planned: &Planned, loaded: &Loaded, format: &Format) -> Identity {
-    let file = &planned.file;
-    let identity = Identity {
-        model: file.fingerprint(),
-        model_bytes: file.file_bytes(),
-        tokenizer: loaded.session.tokenizer().fingerprint(),
-        template: format.fingerprint(),
-        state: loaded.session.state_key(),
-    };
-    // Of the fingerprint's samples nothing need stay in memory.
-    file.release_all();
-    identity
+    planned.identity(&loaded.session, format)
 }
 
 /// What a session with this model is of. Reads the model file.
