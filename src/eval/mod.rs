@@ -33,8 +33,10 @@ pub mod html;
 mod keys;
 pub mod perplexity;
 #[cfg(feature = "eval")]
+#[doc(hidden)]
 pub mod probe;
 #[cfg(feature = "eval")]
+#[doc(hidden)]
 pub mod report;
 #[doc(hidden)]
 pub mod stats;

@@ -69,7 +69,7 @@ type LayerNorm = unsafe fn(&[f32], f32, [Option<&[f32]>; 2], &mut [f32]);
 /// The kernels of one instruction set that this processor has.
 ///
 /// The function pointers are `unsafe` to call: the processor must have the set, which holds for every table that code
-/// outside of this module can have, and the arguments must fit each other, which [`ops`] checks.
+/// outside of this module can have, and the arguments must fit each other, which `ops` checks.
 pub struct Kernels {
     /// Name, as [`Self::named`] takes it.
     pub name: &'static str,

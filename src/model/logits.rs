@@ -7,8 +7,8 @@ use crate::kernels::ops::{LOGIT_BLOCK, peak};
 pub struct Logits<'a> {
     /// `[vocab]`
     pub values: &'a [f32],
-    /// [`peak`](crate::kernels::ops::peak) of every [`LOGIT_BLOCK`] values, so that readers who want only
-    /// large logits can pass over most blocks.
+    /// The largest of every 64 values, positive infinity where one is not a number, so that readers who want only large
+    /// logits can pass over most blocks.
     pub peaks: &'a [f32],
 }
 

@@ -29,6 +29,9 @@ const REST: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(32
 /// After this time without being late a worker's rests start from the first again.
 const TRUSTED: Duration = Duration::from_millis(100);
 
+/// Most threads of a pool.
+const MOST_THREADS: usize = 1024;
+
 /// One thread's share of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -159,8 +162,9 @@ pub struct Pool {
 
 impl Pool {
     /// Starts `threads - 1` workers; the caller of [`Self::run`] is the remaining thread. Fewer are started
-    /// if the system refuses; [`Self::threads`] tells.
+    /// if the system refuses, and never more than 1024 in all; [`Self::threads`] tells.
     pub fn new(threads: usize) -> Self {
+        let threads = threads.min(MOST_THREADS);
         let shared = Arc::new(Shared {
             epoch: AtomicUsize::new(0),
             job: UnsafeCell::new(None),

@@ -27,7 +27,7 @@
 //! pull         downloading: resumed, checked, then renamed into place
 //! ```
 //!
-//! Only [`pull`] uses the network, and only with the feature `pull`.
+//! Only `pull` uses the network, and only with the feature `pull`.
 //!
 //! The crate `hf-hub` says where the hub's own client keeps files, which are then not fetched again. It does not fetch
 //! any: since 1.0 it cannot resume a download and brings an asynchronous runtime, before that it checks no hash. What is
