@@ -1,5 +1,8 @@
 //! smolt: a runner for small language models (100M-500M parameters) on small computers.
 //!
+//! To embed one, begin with [`load()`]; the folder `examples` has an answer as it comes, a conversation, an answer held to a
+//! form, choices with their probabilities and a saved state.
+//!
 //! # Layers
 //!
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.

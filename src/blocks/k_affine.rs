@@ -23,7 +23,7 @@ const REFITS: usize = 2;
 ///
 /// # Panics
 /// If `j` is 8 or more.
-pub fn scale_min_k4(j: usize, scales: &[u8; 12]) -> (u8, u8) {
+pub(crate) fn scale_min_k4(j: usize, scales: &[u8; 12]) -> (u8, u8) {
     if j < 4 {
         (scales[j] & 63, scales[j + 4] & 63)
     } else {

@@ -42,7 +42,7 @@ pub use self::bf16::BlockBF16;
 pub use self::f16::BlockF16;
 pub use self::f32::BlockF32;
 pub use self::iq4_nl::{BlockIQ4NL, IQ4_NL_VALUES};
-pub use self::k_affine::scale_min_k4;
+pub(crate) use self::k_affine::scale_min_k4;
 pub use self::q4_0::BlockQ4_0;
 pub use self::q4_1::BlockQ4_1;
 pub use self::q4_k::BlockQ4K;

@@ -38,7 +38,9 @@ mod prepared;
 
 pub use self::error::{DoesNotFit, LoadError};
 pub use self::loaded::Loaded;
-pub use self::memory::{MemoryPlan, show_bytes};
+pub use self::memory::MemoryPlan;
+#[doc(hidden)]
+pub use self::memory::show_bytes;
 pub use self::options::{LoadOptions, MAX_LOGIT_ROWS, MAX_THREADS, USUAL_CONTEXT, usual_threads};
 pub use self::prepared::{Prepared, tokenizer};
 

@@ -94,6 +94,7 @@ impl Prepared {
     }
 
     /// As [`Self::add_grammar`], by a plan that was made before.
+    #[doc(hidden)]
     pub fn set_plan(&mut self, plan: MemoryPlan) {
         self.plan = plan;
     }

@@ -54,11 +54,14 @@ pub use self::bpe::BYTE_CHARS;
 pub use self::detok::Detokenizer;
 pub use self::error::TextError;
 pub use self::kinds::TextWarning;
+#[doc(hidden)]
 pub use self::nearest::nearest;
+#[doc(hidden)]
 pub use self::plan::{planned_bytes, planned_encoding_bytes};
 pub use self::template::{
     BUILTIN_TEMPLATES, ChatTemplate, DocumentTemplate, MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, MAX_VARIABLES,
     Message, Prompt, ReasoningMarks, Role, TemplateError, TemplateVariables, ToolCall,
 };
 pub use self::tokenizer::{EncodeOptions, Tokenizer, TokenizerOptions};
-pub use self::vocab::{KEY_TOKENS, MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};
+pub(crate) use self::vocab::KEY_TOKENS;
+pub use self::vocab::{MAX_ADDED_BYTES, MAX_MERGES, MAX_TOKEN_BYTES, MAX_TOKENS, TokenKind};

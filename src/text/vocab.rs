@@ -14,7 +14,7 @@ pub const MAX_TOKEN_BYTES: usize = 1024;
 pub const MAX_ADDED_BYTES: usize = 1 << 20;
 
 /// Key of the texts of all tokens.
-pub const KEY_TOKENS: &str = "tokenizer.ggml.tokens";
+pub(crate) const KEY_TOKENS: &str = "tokenizer.ggml.tokens";
 pub(super) const KEY_TYPES: &str = "tokenizer.ggml.token_type";
 pub(super) const KEY_SCORES: &str = "tokenizer.ggml.scores";
 pub(super) const KEY_MERGES: &str = "tokenizer.ggml.merges";
