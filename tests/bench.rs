@@ -80,6 +80,10 @@ fn what_makes_no_sense_is_refused() {
         assert!(error.contains(message), "{args:?}: {error}");
         assert!(output.stdout.is_empty());
     };
+    for (option, hint) in [("-r", "-r sets it"), ("-p", "-p and -n set it"), ("-d", "-d sets it")] {
+        let wrong = if option == "-r" { "0" } else { "9999999999" };
+        fail(&["bench", option, wrong], 2, hint);
+    }
     fail(&["perplexity", "-"], 2, "1024 are needed");
     fail(&["perplexity", "no/such/text"], 2, "no/such/text");
     fail(&["perplexity", "-", "-c", "2"], 2, "at least 3");
