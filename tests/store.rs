@@ -431,7 +431,8 @@ fn it_is_given_up_after_a_while_and_gone_on_with_later() {
     let (server, model) = Server::with_model();
     server.set().cuts = vec![1000, 0, 0, 0, 0, 0];
     let user = User::new("give-up", &server);
-    user.fails(&["pull", "org/tiny"], 1, &["cannot reach", "goes on from there"]);
+    let waits = ["again in 0.5 s", "again in 1.0 s", "again in 2.0 s", "again in 4.0 s"];
+    user.fails(&["pull", "org/tiny"], 1, &[&["cannot reach", "goes on from there"], &waits[..]].concat());
     assert!(user.models().is_empty());
     server.set().cuts.clear();
     let done = user.ok(&["pull", "org/tiny"]);

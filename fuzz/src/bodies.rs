@@ -37,8 +37,9 @@ fn sum(data: &[u8]) -> u32 {
     data.iter().fold(0x811C_9DC5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193)) >> 8
 }
 
+/// Those of this processor: they are the unsafe ones.
 fn kernels() -> &'static Kernels {
-    Kernels::named("scalar").expect("every processor has them")
+    Kernels::detect().expect("every processor has some")
 }
 
 /// A GGUF file: all of its metadata, and the bytes of all tensors.
@@ -68,14 +69,10 @@ pub fn load(data: &[u8]) -> bool {
     }
     let Ok(model) = Model::load(&file, kernels()) else { return false };
     let Ok(mut runner) = Runner::new(Arc::new(model), &OPTIONS) else { return false };
-    let mut fed = 0;
-    for token in [1, runner.vocab_size() as u32 - 1] {
-        if let Ok(logits) = runner.feed(&[token], &|| false) {
-            std::hint::black_box(logits.iter().sum::<f32>());
-            fed += 1;
-        }
-    }
-    fed == 2
+    let tokens = [1, runner.vocab_size() as u32 - 1];
+    let Ok(logits) = runner.feed(&tokens, &|| false) else { return false };
+    std::hint::black_box(logits.iter().sum::<f32>());
+    true
 }
 
 /// A vocabulary and a text in it.

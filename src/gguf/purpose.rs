@@ -95,6 +95,8 @@ mod tests {
         for (keys, tensor, expected) in [
             (&[llama, (kind, "model")][..], "output.weight", Purpose::Model),
             (&[], "output.weight", Purpose::Model),
+            (&[llama], "", Purpose::Model),
+            (&[llama, ("tokenizer.ggml.tokens", "in truth a list")], "output.weight", Purpose::Model),
             (&[llama, (kind, "adapter")], "blk.0.attn_q.weight.lora_a", Purpose::Adapter),
             (&[llama], "blk.0.attn_q.weight.lora_b", Purpose::Adapter),
             (&[(kind, "imatrix")], "", Purpose::Imatrix),

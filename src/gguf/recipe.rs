@@ -258,6 +258,9 @@ mod tests {
         assert_eq!(raised, [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27, 28, 29]);
         let raised: Vec<_> = (0..6).filter(|layer| every_third(*layer, 6)).collect();
         assert_eq!(raised, [2, 5]);
+        // An eighth that is no multiple of three moves them.
+        let raised: Vec<_> = (0..16).filter(|layer| every_third(*layer, 16)).collect();
+        assert_eq!(raised, [0, 1, 4, 7, 10, 13, 14, 15]);
         let _ = every_third(u32::MAX, u32::MAX);
     }
 

@@ -315,7 +315,7 @@ pub(super) fn cut(url: &str, error: std::io::Error) -> Failure {
     Failure::Later(StoreError::Network { url: shown(url), source: Box::new(error) }, Duration::ZERO)
 }
 
-fn unreachable(url: &str, error: ureq::Error) -> Failure {
+pub(super) fn unreachable(url: &str, error: ureq::Error) -> Failure {
     let url = shown(url);
     match &error {
         // What rustls has against a server comes as this kind of an error, for example an unknown certificate.

@@ -176,3 +176,77 @@ fn removing_takes_what_belongs_to_the_model_and_nothing_else() {
     left.sort();
     assert_eq!(left, ["m.gguf.notes.txt", "mm.gguf", "mm.gguf.avx2.pack"]);
 }
+
+#[test]
+fn no_default_can_be_cleared() {
+    let scratch = Scratch::new("default");
+    let store = &scratch.0;
+    store.clear_default().unwrap();
+    store.set_default("small").unwrap();
+    assert_eq!(store.default_model().unwrap().as_deref(), Some("small"));
+    store.clear_default().unwrap();
+    assert_eq!(store.default_model().unwrap(), None);
+    std::fs::create_dir(store.home().join("default")).unwrap();
+    assert!(store.clear_default().is_err(), "what is there and cannot be removed is said");
+}
+
+#[test]
+fn addresses_name_what_they_show() {
+    let of = |address| super::name::of_address(address).map(|(name, at)| (name, at.map(str::to_owned)));
+    let named = |name: &str, at: Option<&str>| Some((name.to_owned(), at.map(str::to_owned)));
+    for (address, expected) in [
+        ("https://huggingface.co/a/b", named("a/b", None)),
+        ("HTTP://www.HuggingFace.co/a/b/", named("a/b", None)),
+        ("hf.co/a/b:Q4_0", named("a/b:Q4_0", None)),
+        ("hf://models/a/b", named("a/b", None)),
+        ("hf://a/b?x=1#y", named("a/b", None)),
+        ("https://huggingface.co/a/b/blob/main/sub/c.gguf", named("a/b:sub/c.gguf", Some("main"))),
+        ("https://huggingface.co/a/b/resolve/v2/c.gguf?download=true", named("a/b:c.gguf", Some("v2"))),
+        ("https://huggingface.co/a/b/tree/v2", named("a/b", Some("v2"))),
+        ("https://huggingface.co/a/b/blob/main", named("a/b", None)),
+        ("https://example.invalid/a/b", None),
+        ("a/b", None),
+        ("models/a", None),
+    ] {
+        assert_eq!(of(address), expected, "{address}");
+    }
+}
+
+#[cfg(feature = "pull")]
+#[test]
+fn a_hash_survives_interruptions_and_no_other_errors() {
+    use std::io::{Error, ErrorKind, Read};
+
+    /// Fails once in each way it is told, then gives two bytes.
+    struct Fails(Vec<ErrorKind>, &'static [u8]);
+
+    impl Read for Fails {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            self.0.pop().map_or_else(|| self.1.read(out), |kind| Err(Error::from(kind)))
+        }
+    }
+
+    let hash = |reader: &mut dyn Read| {
+        let mut hash = sha2::Sha256::default();
+        let bytes = super::files::add(&mut hash, &mut { reader });
+        bytes.map(|bytes| (bytes, crate::files::sha256_hex(hash)))
+    };
+    let whole = hash(&mut &b"ab"[..]).unwrap();
+    assert_eq!(whole.0, 2);
+    assert_eq!(hash(&mut Fails(vec![ErrorKind::Interrupted; 2], b"ab")).unwrap(), whole);
+    assert_eq!(hash(&mut Fails(vec![ErrorKind::BrokenPipe], b"ab")).unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[cfg(feature = "pull")]
+#[test]
+fn only_what_is_not_secure_is_not_tried_again() {
+    use super::hub::{Failure, unreachable};
+    use std::io::ErrorKind;
+
+    let failure = |kind: ErrorKind| unreachable("https://hub.invalid/a", ureq::Error::Io(kind.into()));
+    for kind in [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::TimedOut] {
+        assert!(matches!(failure(kind), Failure::Later(StoreError::Network { .. }, _)), "{kind}");
+    }
+    // A certificate that nobody vouches for.
+    assert!(matches!(failure(ErrorKind::InvalidData), Failure::Final(StoreError::NotSecure { .. })));
+}

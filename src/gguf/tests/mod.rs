@@ -1,6 +1,7 @@
 //! Tests of the container. Files are built by hand in [`raw`], not by the writer under test.
 
 mod disk;
+mod facts;
 mod foreign;
 mod lies;
 mod mutation;
