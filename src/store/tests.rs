@@ -234,7 +234,10 @@ fn a_hash_survives_interruptions_and_no_other_errors() {
     let whole = hash(&mut &b"ab"[..]).unwrap();
     assert_eq!(whole.0, 2);
     assert_eq!(hash(&mut Fails(vec![ErrorKind::Interrupted; 2], b"ab")).unwrap(), whole);
-    assert_eq!(hash(&mut Fails(vec![ErrorKind::BrokenPipe], b"ab")).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(
+        hash(&mut Fails(vec![ErrorKind::BrokenPipe], b"ab")).unwrap_err().kind(),
+        ErrorKind::BrokenPipe
+    );
 }
 
 #[cfg(feature = "pull")]

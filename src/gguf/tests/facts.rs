@@ -6,9 +6,8 @@ use crate::blocks::BlockType;
 use crate::files::Fnv;
 
 fn written(writer: &GgufWriter, byte: u8) -> Vec<u8> {
-    let data = |tensor: &TensorInfo, out: &mut dyn std::io::Write| {
-        out.write_all(&vec![byte; tensor.bytes as usize])
-    };
+    let data =
+        |tensor: &TensorInfo, out: &mut dyn std::io::Write| out.write_all(&vec![byte; tensor.bytes as usize]);
     writer.to_vec("written", data).unwrap()
 }
 
