@@ -83,6 +83,7 @@ lies! {
 
     tensor_name_empty: Raw::v3(1, 0).tensor("", &[8, 1], 0, 0).data(32) => BadName { place: Place::TensorNumber(0), .. }, "empty";
     tensor_name_too_long: Raw::v3(1, 0).tensor(&"w".repeat(65), &[8], 0, 0).data(32) => LimitExceeded { found: 65, limit: 64, what: "name length", .. }, "tensor number 0";
+    tensor_name_with_nul: Raw::v3(1, 0).tensor("a\0b", &[8], 0, 0).data(32) => BadName { place: Place::TensorNumber(0), .. }, "\"a\\0b\"";
     tensor_twice: Raw::v3(2, 0).tensor("w", &[8], 0, 0).tensor("w", &[8], 0, 32).data(64) => DuplicateTensor { offset: 65, .. }, "\"w\" appears twice";
     dimensions_0: Raw::v3(1, 0).tensor("w", &[], 0, 0).data(32) => DimensionCount { found: 0, .. }, "0 dimensions";
     dimensions_5: one_tensor(&[1; 5], 0, 0, 32) => DimensionCount { found: 5, .. }, "1 to 4";

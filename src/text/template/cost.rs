@@ -6,8 +6,9 @@
 
 use std::fmt::{self, Write};
 
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
+use minijinja_contrib::globals;
 
 /// Pays for all that a value holds.
 pub(super) const WEIGHED: &str = "weighed";
@@ -36,8 +37,10 @@ const MAX_SMALL: u64 = 1 << 12;
 const UNITS: u64 = 64;
 /// Units for one value that is looked at.
 const NODE: u64 = 64;
-/// Units for one value that is walked past.
+/// Units for one value that is walked past, and for one that lies deeper than those of a conversation that grows.
 const PASSED: u64 = 4;
+const PASSED_DEEP: u64 = 32;
+const DEEP: usize = 3;
 /// Units for one byte of the text of a list or a dictionary.
 const WRITTEN_BYTE: u64 = 16;
 
@@ -60,7 +63,7 @@ pub(super) fn install(environment: &mut Environment<'static>) {
         shallow(state, value).map(|()| value.clone())
     });
     environment.add_filter(KEPT, |state: &State<'_, '_>, value: &Value| {
-        let mut walk = Walk { holds_namespaces: false, ..Walk::new(state, PASSED) };
+        let mut walk = Walk { holds: Holds::Callers, ..Walk::new(state, PASSED) };
         walk.value(value, 0).map(|()| value.clone())
     });
     environment.add_filter(WRITTEN, |state: &State<'_, '_>, value: &Value| match value.kind() {
@@ -75,6 +78,15 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     // Sums stay lazy up to a depth that is bounded.
     environment.add_filter(BOUNDED, |value: &Value| bounded(value).map(|()| value.clone()));
     environment.add_filter("sum", sum);
+    // Their texts say all that they hold: neither holds another.
+    environment.add_function("cycler", |state: &State<'_, '_>, items: Rest<Value>| {
+        items.iter().try_for_each(|item| hold(state, item))?;
+        globals::cycler(items.0)
+    });
+    environment.add_function("joiner", |state: &State<'_, '_>, separator: Option<Value>| {
+        separator.iter().try_for_each(|separator| hold(state, separator))?;
+        Ok::<_, Error>(globals::joiner(separator))
+    });
     // Jinja2 has neither.
     environment.remove_filter("chain");
     environment.remove_global("debug");
@@ -100,13 +112,23 @@ pub(super) fn shallow(state: &State<'_, '_>, value: &Value) -> Result<(), Error>
 /// Writes a value as minijinja does, and pays for its text as it grows.
 pub(super) fn write(state: &State<'_, '_>, value: &Value, out: &mut dyn Write) -> Result<(), Error> {
     weigh(state, value)?;
-    let left = state.fuel_levels().map_or(u64::MAX, |(_, left)| left);
-    let mut writer = Limited { out, left: left.saturating_mul(UNITS / WRITTEN_BYTE), is_over: false };
+    written(state, value, out).map(drop)
+}
+
+/// Writes the text of a value as far as the fuel lasts; how many bytes it has.
+fn written(state: &State<'_, '_>, value: &Value, out: &mut dyn Write) -> Result<u64, Error> {
+    let left = state.fuel_levels().map_or(u64::MAX, |(_, left)| left).saturating_mul(UNITS / WRITTEN_BYTE);
+    let mut writer = Limited { out, left, is_over: false };
     let written = write!(writer, "{value}");
     match writer.is_over {
         true => Err(Error::from(ErrorKind::OutOfFuel)),
-        false => written.map_err(Error::from),
+        false => written.map_err(Error::from).map(|()| left - writer.left),
     }
+}
+
+/// Refuses what a cycler or a joiner may not hold.
+fn hold(state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
+    Walk { holds: Holds::Values, ..Walk::new(state, PASSED) }.value(value, 0)
 }
 
 fn pay(state: &State<'_, '_>, units: u64) -> Result<(), Error> {
@@ -137,6 +159,25 @@ impl Write for Limited<'_> {
     }
 }
 
+/// A writer that forgets.
+struct Nothing;
+
+impl Write for Nothing {
+    fn write_str(&mut self, _: &str) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// What a value may hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    All,
+    /// No namespaces.
+    Callers,
+    /// Neither namespaces nor cyclers and joiners.
+    Values,
+}
+
 /// Goes through all that a value holds.
 struct Walk<'s, 'env, 'template> {
     state: &'s State<'env, 'template>,
@@ -144,7 +185,7 @@ struct Walk<'s, 'env, 'template> {
     node: u64,
     /// Units that may be spent.
     limit: u64,
-    holds_namespaces: bool,
+    holds: Holds,
     /// Units in all, and those of them that fuel was not yet taken for.
     paid: u64,
     owed: u64,
@@ -152,7 +193,7 @@ struct Walk<'s, 'env, 'template> {
 
 impl<'s, 'env, 'template> Walk<'s, 'env, 'template> {
     fn new(state: &'s State<'env, 'template>, node: u64) -> Walk<'s, 'env, 'template> {
-        Walk { state, node, limit: u64::MAX, holds_namespaces: true, paid: 0, owed: 0 }
+        Walk { state, node, limit: u64::MAX, holds: Holds::All, paid: 0, owed: 0 }
     }
 
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
@@ -162,7 +203,8 @@ impl<'s, 'env, 'template> Walk<'s, 'env, 'template> {
         let kind = value.kind();
         // Texts that are only passed cost nothing more.
         let bytes = if self.node == NODE { value.as_str().map_or(0, str::len) as u64 } else { 0 };
-        self.pay(self.node + bytes)?;
+        let node = if self.node == PASSED && depth > DEEP { PASSED_DEEP } else { self.node };
+        self.pay(node + bytes)?;
         match kind {
             ValueKind::Seq | ValueKind::Iterable => {
                 for item in value.try_iter()? {
@@ -170,13 +212,21 @@ impl<'s, 'env, 'template> Walk<'s, 'env, 'template> {
                 }
             }
             ValueKind::Map => {
-                if !self.holds_namespaces && is_namespace(value) {
+                if self.holds != Holds::All && is_a(value, &["Namespace"]) {
                     return Err(invalid("a namespace cannot be put into a namespace".to_owned()));
                 }
                 for key in value.try_iter()? {
                     self.value(&key, depth + 1)?;
                     self.value(&value.get_item(&key)?, depth + 1)?;
                 }
+            }
+            ValueKind::Plain if self.holds == Holds::Values && is_a(value, &["Cycler", "Joiner"]) => {
+                return Err(invalid("a cycler or joiner cannot be put into another".to_owned()));
+            }
+            // It is compared by its text, which says what it holds.
+            ValueKind::Plain if self.node == NODE => {
+                let written = written(self.state, value, &mut Nothing)?;
+                self.pay(written.saturating_mul(WRITTEN_BYTE))?;
             }
             _ => {}
         }
@@ -205,9 +255,12 @@ pub(super) fn is_list(value: &Value) -> bool {
     value.kind() == ValueKind::Seq || (value.kind() == ValueKind::Iterable && is_sum())
 }
 
-/// minijinja keeps the type of namespaces to itself.
-fn is_namespace(value: &Value) -> bool {
-    value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
+/// Whether a value is of one of these types, which minijinja keeps to itself.
+fn is_a(value: &Value, types: &[&str]) -> bool {
+    let of = |object: &minijinja::value::DynObject| {
+        object.type_name().rsplit("::").next().unwrap_or_default().to_owned()
+    };
+    value.as_object().map(of).is_some_and(|name| types.contains(&name.as_str()))
 }
 
 fn too_long(items: usize) -> Error {

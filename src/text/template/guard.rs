@@ -223,7 +223,6 @@ impl Guards<'_> {
         // Methods of texts, lists and dictionaries pay themselves.
         let filter = match &call.expr {
             Expr::GetAttr(attribute) if attribute.name == "changed" => Some(WEIGHED),
-            Expr::Var(function) if matches!(function.id, "cycler" | "joiner") => Some(KEPT),
             Expr::Var(function) if function.id == "loop" => Some(SHALLOW),
             _ => None,
         };

@@ -30,7 +30,7 @@ fn shared(what: &str) -> String {
 }
 
 /// What looks into values.
-const USES: [&str; 71] = [
+const USES: [&str; 79] = [
     "{{ ns.a }}",
     "{{ ns }}",
     "{{ ns.d }}",
@@ -102,7 +102,44 @@ const USES: [&str; 71] = [
     "{{ dict(x=ns.a) == dict(x=ns.b) }}",
     "{{ raise_exception(ns.a | string) }}",
     "{{ (ns.a if ns.b else 1) == (ns.b or 1) }}",
+    // What is kept to be given later, under any name.
+    "{{ joiner(ns.a) < joiner(ns.b) }}",
+    "{{ [cycler(ns.a, 1)] == [cycler(ns.b, 1)] }}",
+    "{% set j = joiner %}{{ [j(ns.a)] | map('string') | list }}",
+    "{% set j = [cycler][0] %}{{ j(ns.a) ~ '' }}",
+    "{{ {joiner(ns.a): 1} }}",
+    "{{ joiner(ns.a) | tojson }}",
+    "{{ [joiner(ns.a), joiner(ns.b)] | unique | list | length }}",
+    "{{ 'x' | replace('x', cycler(ns.a)) }}",
 ];
+
+/// Joiners and cyclers whose text would say 2^60 times what the first one holds.
+#[test]
+fn cyclers_and_joiners_hold_no_others() {
+    for make in
+        ["joiner([ns.a, ns.a])", "cycler(ns.a, ns.a)", "[joiner(ns.a), joiner(ns.a)]", "f([ns.a, ns.a])"]
+    {
+        for what in
+            ["{{ ns.a }}", "{{ ns.a == ns.a }}", "{{ ns.a < ns.b }}", "{{ [ns.a] | map('string') | list }}"]
+        {
+            let source = format!(
+                "{{% set f = joiner %}}{{% set ns = namespace(a=1, b=joiner(2)) %}}{{% for i in range(60) %}}\
+                 {{% set ns.a = {make} %}}{{% endfor %}}{what}"
+            );
+            let error = stopped(source);
+            assert!(matches!(error, TemplateError::Render { .. }), "{make} {what}: {error}");
+        }
+    }
+    // What they are for.
+    let commas =
+        "{% set ns = namespace(c=joiner('; ')) %}{% for i in range(3) %}{{ ns.c() }}{{ i }}{% endfor %}";
+    let said = |source: &str| rendered(&format!("{source}{{{{ messages[0].content }}}}")).unwrap();
+    assert_eq!(said(commas), "0; 1; 2a");
+    let rows = "{% set row = cycler('odd', 'even') %}{% for i in range(3) %}{{ row.next() }} {% endfor %}";
+    assert_eq!(said(rows), "odd even odd a");
+    let long = "{% set j = joiner('x' * 400000) %}{% set a = [j] * 9999 %}{% for i in range(99) %}{% set x = a == a[0:] %}{% endfor %}";
+    assert!(matches!(stopped(long.to_owned()), TemplateError::OutOfFuel { .. }));
+}
 
 #[test]
 fn values_that_share_themselves_are_paid_for() {
@@ -171,4 +208,50 @@ fn namespaces_hold_no_namespaces() {
 fn a_rendered_text_has_a_limit() {
     let error = stopped("{% for i in range(33) %}{{ 'x' * 1000000 }}{% endfor %}".to_owned());
     assert!(matches!(error, TemplateError::OutputTooLarge { .. }), "{error}");
+}
+
+/// A template reaches its own values, and nothing of the program or the system.
+#[test]
+fn attributes_lead_nowhere() {
+    for walk in [
+        "''.__class__.__mro__[1].__subclasses__()",
+        "messages.__class__",
+        "self.__init__.__globals__",
+        "cycler.__init__.__globals__.os.popen('id').read()",
+        "namespace.__init__.__globals__",
+        "lipsum.__globals__",
+        "request.application",
+        "config.items()",
+        "messages | attr('__class__') | attr('__base__')",
+        "get_flashed_messages.__globals__",
+        "range.__self__",
+        "messages[0].content.encode.__func__",
+    ] {
+        match rendered(&format!("{{{{ {walk} }}}}{{{{ messages[0].content }}}}")) {
+            Ok(text) => assert_eq!(text, "a", "{walk}"),
+            Err(error) => assert!(matches!(error, TemplateError::Render { .. }), "{walk}: {error}"),
+        }
+    }
+    for source in ["{% include '/etc/passwd' %}", "{% import 'os' as os %}", "{% extends 'a' %}"] {
+        assert!(rendered(source).is_err(), "{source}");
+    }
+}
+
+#[test]
+fn blocks_are_nested_only_so_deep() {
+    for (open, close) in [
+        ("{% if true %}", "{% endif %}"),
+        ("{% for a in [1] %}", "{% endfor %}"),
+        ("{% set a %}", "{% endset %}"),
+        ("{% filter upper %}", "{% endfilter %}"),
+        ("{% macro m() %}", "{% endmacro %}"),
+    ] {
+        let source = format!("{}x{}", open.repeat(20_000), close.repeat(20_000));
+        let error = stopped(source);
+        let is_typed = matches!(
+            error,
+            TemplateError::Syntax { .. } | TemplateError::Render { .. } | TemplateError::TooLarge { .. }
+        );
+        assert!(is_typed, "{open}: {error}");
+    }
 }

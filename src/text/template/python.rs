@@ -40,8 +40,6 @@ pub(super) fn install(environment: &mut Environment<'static>) {
             || matches!(kind, ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Iterable)
     });
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
-    environment.add_function("cycler", minijinja_contrib::globals::cycler);
-    environment.add_function("joiner", minijinja_contrib::globals::joiner);
 }
 
 /// Prints as Python's `str` does.

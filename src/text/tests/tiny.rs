@@ -324,6 +324,61 @@ fn sizes_are_capped() {
     assert!(matches!(broken(added, as_is, "gpt2"), TextError::OutOfBounds { .. }));
 }
 
+/// Tokens without text, and merges in circles or in masses, give what the others give.
+#[test]
+fn odd_vocabularies_take_no_longer() {
+    let mut tokens = bpe_tokens();
+    tokens.add("", NORMAL, 0.0);
+    let mut writer = tokens.writer("gpt2");
+    writer.set("tokenizer.ggml.pre", "gpt-2");
+    let merges = ["h e", "l l", "he ll", "hell o", "h e", "he ll", "l l"];
+    writer.set("tokenizer.ggml.merges", merges.map(String::from).to_vec());
+    let tokenizer = build(&writer).unwrap();
+    assert_eq!(encode(&tokenizer, "hello", PLAIN), [259]);
+    assert_eq!(tokenizer.decode(&[259, 263, 259], false), b"hellohello");
+    let masses: Vec<String> = (0..1_000_000).map(|i| merges[i % merges.len()].to_owned()).collect();
+    let mut many = bpe_writer();
+    many.set("tokenizer.ggml.merges", masses);
+    match build(&many) {
+        Ok(tokenizer) => assert_eq!(encode(&tokenizer, "hello", PLAIN), [259]),
+        Err(error) => assert!(matches!(error, TextError::OutOfBounds { .. }), "{error}"),
+    }
+}
+
+/// Tokens that are looked for in the text, each the beginning of the next.
+#[test]
+fn beginnings_of_each_other_are_found_in_linear_time() {
+    let mut tokens = bpe_tokens();
+    for length in 1..=1000 {
+        tokens.add(&"a".repeat(length), USER, 0.0);
+    }
+    let mut writer = tokens.writer("gpt2");
+    writer.set("tokenizer.ggml.pre", "gpt-2");
+    let tokenizer = build(&writer).unwrap();
+    let text = "a".repeat(999) + "b";
+    let text = text.repeat(300);
+    let started = std::time::Instant::now();
+    let ids = encode(&tokenizer, &text, PLAIN);
+    assert_eq!(ids.len(), 600);
+    // Each place looked at by each token would be 300 million looks.
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+/// A megabyte of one kind of character, in words without an end: twice the text is twice the work.
+#[test]
+fn long_words_take_linear_time() {
+    for tokenizer in [bpe(), spm()] {
+        for unit in ["A", "a", " ", ".", "\n", "7", "日", "\u{1F468}\u{200D}\u{1F469}", "e\u{301}"] {
+            let text = unit.repeat((1 << 20) / unit.len());
+            let started = std::time::Instant::now();
+            let ids = encode(&tokenizer, &text, PLAIN);
+            // Quadratic work would take hours.
+            assert!(started.elapsed().as_secs() < 40, "{unit:?}: {:?}", started.elapsed());
+            assert!(tokenizer.decode(&ids, false).ends_with(text.as_bytes()), "{unit:?}");
+        }
+    }
+}
+
 #[test]
 fn text_without_a_token_is_an_error_and_not_lost() {
     let mut tokens = Tokens::default();
