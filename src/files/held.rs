@@ -7,7 +7,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-use super::write::{fail, folder_of};
+use super::open::found;
+use super::write::{MAX_TRIES, fail, folder_of};
 use super::{Access, WriteError, first_bytes, leads_to};
 
 /// Opens a file, or begins an empty one, to be read and written by this process alone. As long as it is open, another
@@ -16,7 +17,7 @@ use super::{Access, WriteError, first_bytes, leads_to};
 /// # Errors
 /// If it is a link, or no file, or another process has it, or the disk refuses. What is there stays as it is.
 pub fn hold(path: &Path, access: Access) -> Result<File, WriteError> {
-    loop {
+    for _ in 0..MAX_TRIES {
         let file = open_to_write(path, access)?;
         match file.try_lock() {
             // Before the lock was held another process may have put a finished file in its place.
@@ -28,6 +29,7 @@ pub fn hold(path: &Path, access: Access) -> Result<File, WriteError> {
             }
         }
     }
+    Err(fail(path, "be locked")(io::Error::other("it is replaced all the time")))
 }
 
 /// Opens a file, or begins an empty one, to be read and written at any place.
@@ -42,7 +44,7 @@ pub fn open_to_write(path: &Path, access: Access) -> Result<File, WriteError> {
         () if !found.is_file() => Err(WriteError::NotRegular { file: name() }),
         () => Ok(()),
     };
-    if let Ok(found) = path.symlink_metadata() {
+    if let Some(found) = found(path).map_err(fail(path, "be looked at"))? {
         check(&found)?;
     }
     let mut options = OpenOptions::new();
@@ -76,7 +78,8 @@ pub fn open_to_write(path: &Path, access: Access) -> Result<File, WriteError> {
 /// [`WriteError::Foreign`], also if it cannot be read.
 pub fn check_own(path: &Path, bytes: usize, is_own: impl FnOnce(&[u8]) -> bool) -> Result<(), WriteError> {
     // In place of a link a file is put; what it leads to stays.
-    if !path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() > 0) {
+    let found = found(path).map_err(fail(path, "be looked at"))?;
+    if !found.is_some_and(|found| found.is_file() && found.len() > 0) {
         return Ok(());
     }
     match first_bytes(path, bytes) {

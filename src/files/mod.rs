@@ -34,7 +34,7 @@ pub use self::hash::{Fnv, checksum};
 pub use self::held::{Stream, check_own, hold, is_same_file, is_standard_output, open_to_write, stream};
 pub use self::kind::{KIND_BYTES, Kind};
 pub use self::lines::{Line, Lines};
-pub use self::open::{first_bytes, open};
+pub use self::open::{first_bytes, is_there, open};
 #[cfg(feature = "eval")]
 pub use self::sha256::{Sha256Hex, sha256_hex, sha256_of};
 pub use self::text::{ReadError, read_text, read_text_from, read_text_if_there, without_mark};

@@ -28,6 +28,26 @@ pub fn open(path: &Path) -> Result<File, ReadError> {
     Ok(file)
 }
 
+/// Tells whether a name leads to anything, be it a link that leads nowhere. What the system does not tell is an error,
+/// not an absence: what is taken for absent is begun anew.
+///
+/// # Errors
+/// If the system refuses to tell.
+pub fn is_there(path: &Path) -> io::Result<bool> {
+    found(path).map(|found| found.is_some())
+}
+
+/// What a name leads to, itself and not what a link leads to; nothing if there is nothing.
+pub(super) fn found(path: &Path) -> io::Result<Option<fs::Metadata>> {
+    match path.symlink_metadata() {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Returns the first bytes of a file, at most `limit`.
 ///
 /// # Errors

@@ -12,11 +12,12 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::Fnv;
+use super::open::found;
 
 /// Longest name of a target that is part of the temporary one; file systems allow 255 bytes.
 const MAX_NAME: usize = 180;
-/// Names tried before giving up.
-const MAX_TRIES: usize = 16;
+/// Names, or files of one name, tried before giving up.
+pub(super) const MAX_TRIES: usize = 16;
 /// End of temporary names.
 const SUFFIX: &str = ".tmp";
 
@@ -178,7 +179,8 @@ fn check(target: &Path) -> Result<Option<fs::Metadata>, WriteError> {
         Ok(metadata) if !metadata.is_file() => return Err(WriteError::NotRegular { file: file() }),
         _ => {}
     }
-    let old = fs::symlink_metadata(target).ok();
+    // Of a file that is not seen the mode would not be kept.
+    let old = found(target).map_err(fail(target, "look at the file"))?;
     let is_link = old.as_ref().is_some_and(fs::Metadata::is_symlink);
     // `/dev/stdout` and the like belong to the system, wherever they lead to.
     if is_link && ["/dev", "/proc"].iter().any(|system| target.starts_with(system)) {
@@ -222,6 +224,8 @@ fn create(target: &Path, stem: &OsStr, access: Access) -> Result<(File, PathBuf)
                 if leads_to(&file, &path) {
                     return Ok((file, path));
                 }
+                // Nobody else chooses this name.
+                let _ = fs::remove_file(&path);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

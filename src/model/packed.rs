@@ -13,7 +13,7 @@
 use super::error::ModelError;
 use super::layout::Layout;
 use crate::blocks::BlockType;
-use crate::files::{checksum, first_bytes};
+use crate::files::{check_own, checksum, first_bytes};
 use crate::gguf::{ALIGNMENT_KEY, GgufFile, GgufWriter, MAGIC};
 use crate::kernels::{Kernels, Packing};
 use std::path::{Path, PathBuf};
@@ -126,10 +126,12 @@ impl Pack {
 
 /// Whether what lies at a path begins as packs do. What is empty holds nothing that could be lost.
 fn is_pack(path: &Path) -> bool {
-    let holds = |first: &[u8], name: &[u8]| first.windows(name.len()).any(|window| window == name);
-    first_bytes(path, FIRST_BYTES).is_ok_and(|first| {
-        first.is_empty() || (first.starts_with(&MAGIC) && holds(&first, ARCHITECTURE.as_bytes()))
-    })
+    first_bytes(path, FIRST_BYTES).is_ok_and(|first| first.is_empty() || begins_as_pack(&first))
+}
+
+fn begins_as_pack(first: &[u8]) -> bool {
+    let name = ARCHITECTURE.as_bytes();
+    first.starts_with(&MAGIC) && first.windows(name.len()).any(|window| window == name)
 }
 
 /// Writes the pack of the model in `file` beside it; path and size. An older one is replaced.
@@ -155,9 +157,7 @@ pub(super) fn write(file: &GgufFile, kernels: &Kernels, packed: &[u8]) -> Result
 fn place(file: &GgufFile, kernels: &Kernels) -> Result<PathBuf, ModelError> {
     let model = file.path().ok_or_else(|| ModelError::NoFile { file: file.name().to_owned() })?;
     let path = pack_path(model, kernels);
-    // What is no file is refused where it is written.
-    if path.is_file() && !is_pack(&path) {
-        return Err(ModelError::ForeignPack { file: path.display().to_string() });
-    }
+    let foreign = |_| ModelError::ForeignPack { file: path.display().to_string() };
+    check_own(&path, FIRST_BYTES, begins_as_pack).map_err(foreign)?;
     Ok(path)
 }

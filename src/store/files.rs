@@ -1,8 +1,9 @@
 //! Folders, locks and the SHA-256 of files.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 #[cfg(feature = "pull")]
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "pull")]
@@ -81,9 +82,19 @@ impl Lock {
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
                 waiting();
-                file.lock().map_err(StoreError::io("take the lock", &path))?;
+                lock(&file).map_err(StoreError::io("take the lock", &path))?;
             }
         }
         Ok(Lock { _file: file })
+    }
+}
+
+/// Waits for a lock, also where a signal was handled meanwhile.
+fn lock(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }

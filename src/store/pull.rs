@@ -93,12 +93,15 @@ pub fn pull(
     if let Some(folder) = target.parent() {
         files::make_folder(folder)?;
     }
-    // A record without its model, or of another, must not be found after a power cut.
-    match fs::remove_file(record_path(&target)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::io("replace", &target)(error));
+    // Until its own is written, what is there must not be taken for the record of this file. Of one of another size it
+    // never is: it stays, for the model that stays where the file cannot take its place.
+    if Record::beside(&target).is_none_or(|old| old.bytes == record.bytes) {
+        match fs::remove_file(record_path(&target)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("replace", &target)(error));
+            }
+            _ => {}
         }
-        _ => {}
     }
     files::rename(&part, &target).map_err(StoreError::io("install", &target))?;
     let model = download.install(&target, record)?;

@@ -1,11 +1,13 @@
 //! Sessions that are kept without being asked for: those of people at a terminal, to go on with by `--continue`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::SessionError;
 use super::lock::Lock;
+use crate::files::{Access, is_there, write_stream};
 use crate::generate::{Origin, origin};
 
 /// Sessions that are kept; of more the oldest are removed.
@@ -53,8 +55,13 @@ pub(super) fn new_path() -> Result<Option<PathBuf>, SessionError> {
     remove_locks(&folder);
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let process = std::process::id();
-    let mut names = (0..).map(|number| folder.join(format!("{seconds:010}-{process}-{number}.{EXTENSION}")));
-    Ok(names.find(|path| path.symlink_metadata().is_err()))
+    for number in 0.. {
+        let path = folder.join(format!("{seconds:010}-{process}-{number}.{EXTENSION}"));
+        if !is_there(&path).map_err(fail)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes the locks that killed processes left.
@@ -108,14 +115,21 @@ pub(super) fn keep_aside(path: &Path) -> Result<PathBuf, SessionError> {
         let aside = PathBuf::from(name);
         match fs::hard_link(path, &aside) {
             Ok(()) => return Ok(aside),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // A file system without links.
-            Err(_) if aside.symlink_metadata().is_err() => {
-                fs::rename(path, &aside).map_err(fail)?;
+            Err(_) if !is_there(&aside).map_err(fail)? => {
+                copy(path, &aside).map_err(fail)?;
                 return Ok(aside);
             }
             Err(_) => {}
         }
     }
-    Err(fail(std::io::ErrorKind::AlreadyExists.into()))
+    Err(fail(io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Copies a session; the copy appears when it is whole.
+fn copy(path: &Path, to: &Path) -> io::Result<()> {
+    let mut from = File::open(path)?;
+    let copied = write_stream(to, Access::Private, |out| io::copy(&mut from, out).map(drop));
+    copied.map_err(io::Error::other)
 }

@@ -1,4 +1,4 @@
-//! One process at a time talks in a session.
+//! One process at a time talks in a session, or has a draft.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ const HOLDER: &str = "process ";
 /// A lock on a session, held until it is dropped or the process ends. It is a file beside the session, `.NAME.lock`,
 /// that says who holds it; a file that a killed process left locks nothing.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(in crate::cli) struct Lock {
     /// Nothing where the file system has no locks.
     _file: Option<File>,
     path: PathBuf,
@@ -27,7 +27,7 @@ impl Lock {
     ///
     /// # Errors
     /// If another process has it, or the folder cannot be written.
-    pub(super) fn take(session: &Path) -> Result<Lock, SessionError> {
+    pub(in crate::cli) fn take(session: &Path) -> Result<Lock, SessionError> {
         let fail = |source| SessionError::Lock { file: session.display().to_string(), source };
         let path = path(session);
         loop {
@@ -53,9 +53,14 @@ impl Lock {
     }
 
     /// Whether a process has the lock of a session.
-    pub(super) fn is_taken(session: &Path) -> bool {
+    pub(in crate::cli) fn is_taken(session: &Path) -> bool {
         let file = File::open(path(session));
         file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Removes the lock that a killed process left of what is removed with it.
+    pub(in crate::cli) fn remove_left(session: &Path) {
+        let _ = fs::remove_file(path(session));
     }
 }
 

@@ -17,15 +17,16 @@ mod lock;
 
 use self::kept::last_origin;
 pub(super) use self::kept::state_folder;
+pub(super) use self::lock::Lock;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use self::lock::Lock;
 use super::args::ModelArgs;
 use super::error::{CliError, Exit};
 use super::load::{Loaded, Planned};
 use super::output::note;
+use crate::files;
 use crate::generate::{
     Conversation, Difference, Format, Identity, Journal, Opened, Origin, SavedError, Session, open, origin,
     save,
@@ -199,7 +200,7 @@ impl SessionFile {
             keeps_old: false,
             is_changed: true,
         };
-        if path.symlink_metadata().is_err() {
+        if !is_there(path)? {
             return Ok((file, None));
         }
         let opened = open(path, &origin.identity, session)?;
@@ -278,6 +279,8 @@ impl SessionFile {
             _ => {
                 self.set_aside()?;
                 self.is_changed = true;
+                // What it writes to is replaced.
+                self.journal = None;
                 let bytes = save::<Runner>(&self.path, &self.origin, conversation, None)?;
                 self.journal = Some(Journal::open(&self.path, bytes, conversation)?);
                 Ok(())
@@ -312,6 +315,7 @@ impl SessionFile {
             return self.record(conversation);
         }
         self.set_aside()?;
+        self.journal = None;
         let bytes = save(&self.path, &self.origin, conversation, Some(session))?;
         self.journal = Some(Journal::open(&self.path, bytes, conversation)?);
         self.is_changed = false;
@@ -368,14 +372,20 @@ pub(super) fn save_copy(
     is_own: bool,
 ) -> Result<u64, CliError> {
     let _lock = Lock::take(path)?;
-    if path.symlink_metadata().is_ok() {
+    if is_there(path)? {
         is_session(path)?;
-    }
-    if path.symlink_metadata().is_ok() && !is_own {
-        let aside = kept::keep_aside(path)?;
-        note(format_args!("{} as it was is kept in {}", path.display(), aside.display()));
+        if !is_own {
+            let aside = kept::keep_aside(path)?;
+            note(format_args!("{} as it was is kept in {}", path.display(), aside.display()));
+        }
     }
     Ok(save(path, origin, conversation, Some(session))?)
+}
+
+/// Whether there is anything of this name, a session or not.
+fn is_there(path: &Path) -> Result<bool, SavedError> {
+    let read = |source| SavedError::Read { file: path.display().to_string(), source };
+    files::is_there(path).map_err(read)
 }
 
 /// Refuses what is no session of any version.
