@@ -115,6 +115,9 @@ type Last = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct Shared {
     cancel: CancelHandle,
+    /// Whether there has been an answer, or there is something to do at the end: before, a signal ends the process at
+    /// once.
+    begun: AtomicBool,
     answering: AtomicBool,
     /// The exit code that was asked for; 0 for none.
     ending: AtomicI32,
@@ -125,6 +128,9 @@ impl Shared {
     /// Stops the answer, and ends the process: after [`Interrupts::at_end`]'s work if there is any, else whoever waits
     /// for the answer does it. Asked again, at once.
     fn end(&self, exit: Exit) {
+        if !self.begun.load(Ordering::SeqCst) {
+            end(exit);
+        }
         self.cancel.cancel();
         if self.ending.swap(exit as i32, Ordering::SeqCst) != 0 {
             end(exit);
@@ -152,7 +158,8 @@ pub(super) struct Interrupts(Arc<Shared>);
 impl Interrupts {
     /// From now on Ctrl-C stops an answer after the current token. Where a person is there to go on
     /// (`interactive`), that is all it does; else it ends the process between answers, and the second time.
-    /// The other signals stop an answer and end the process.
+    /// The other signals stop an answer and end the process. Before the first answer every signal ends it at once:
+    /// nothing need be waited for.
     ///
     /// # Errors
     /// If the system refuses.
@@ -165,7 +172,9 @@ impl Interrupts {
         }
         let on_interrupt = Arc::clone(&shared);
         ctrlc::set_handler(move || {
-            if interactive {
+            if !on_interrupt.begun.load(Ordering::SeqCst) {
+                end(Exit::Interrupted);
+            } else if interactive {
                 on_interrupt.cancel.cancel();
             } else if on_interrupt.cancel.is_cancelled() {
                 end(Exit::Interrupted);
@@ -183,6 +192,7 @@ impl Interrupts {
 
     /// What is done before a signal ends the process.
     pub(super) fn at_end(&self, last: impl FnOnce() + Send + 'static) {
+        self.0.begun.store(true, Ordering::SeqCst);
         if let Ok(mut place) = self.0.last.lock() {
             *place = Some(Box::new(last));
         }
@@ -201,6 +211,7 @@ impl Interrupts {
     /// Calls `answer` with the handle that Ctrl-C cancels.
     pub(super) fn during<T>(&self, answer: impl FnOnce(&CancelHandle) -> T) -> T {
         let shared = &self.0;
+        shared.begun.store(true, Ordering::SeqCst);
         shared.cancel.reset();
         shared.answering.store(true, Ordering::Relaxed);
         // A signal that came before the reset.

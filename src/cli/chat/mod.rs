@@ -139,6 +139,7 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
     let interactive = std::io::stdin().is_terminal() || args.json;
     args.display.apply();
     output::events(args.json);
+    let interrupts = Interrupts::new(interactive, signals)?;
     let mut args = args.clone();
     args.session.choose_model(&mut args.generation.model);
     let args = &args;
@@ -165,7 +166,7 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
         stats: args.stats,
         wrap: args.display.wraps(),
     };
-    let talk = begin(args, settings, &mut engine, Interrupts::new(interactive, signals)?, interactive)?;
+    let talk = begin(args, settings, &mut engine, interrupts, interactive)?;
     let mut console = Console::open(!args.no_history, args.json, args.display.has_colours())?;
     if args.json {
         output::event(&Event::Start {

@@ -129,7 +129,7 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     args.display.apply();
     let form = args.generation.grammar.read()?;
     let prompt = args.read_prompt()?;
-    let signals = Signals::block();
+    let interrupts = Interrupts::new(false, Signals::block())?;
     let started = Instant::now();
     let planned = args.generation.plan(&args.generation.model)?;
     let sampler = args.generation.sampler(&planned)?;
@@ -137,7 +137,6 @@ pub(super) fn execute(args: &RunArgs) -> Result<Exit, CliError> {
     let mut talk = Talk::open(args, &planned, form.as_ref(), &mut loaded)?;
     let tokens = talk.ask(args, prompt, &loaded)?;
     let seed = sampler.seed;
-    let interrupts = Interrupts::new(false, signals)?;
     let answer = interrupts.during(|cancel| {
         answer(args, &tokens, sampler, (form.as_ref(), &talk.format), &mut loaded, cancel)
     })?;
