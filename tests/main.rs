@@ -8,6 +8,7 @@ mod batch;
 mod bench;
 #[cfg(unix)]
 mod chat;
+mod checklist;
 mod choices;
 mod cli;
 mod config;
@@ -19,8 +20,12 @@ mod escapes;
 mod eval;
 mod eval_tasks;
 mod examples;
+#[cfg(target_os = "linux")]
+mod faults;
 mod forms;
 mod grammar;
+#[cfg(unix)]
+mod hostile_models;
 mod inputs;
 mod layering;
 mod limits;
@@ -43,6 +48,8 @@ mod run;
 mod sessions;
 mod shared;
 mod show;
+#[cfg(target_os = "linux")]
+mod signals;
 mod sound;
 #[cfg(all(unix, feature = "pull"))]
 mod store;
