@@ -412,4 +412,102 @@ mod tests {
             assert!(record(format!("{text}\n").as_bytes(), 0).is_none(), "{text}");
         }
     }
+
+    /// A journal in a file of its own, which goes with it.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("smolt-journal-{}-{name}", std::process::id())))
+        }
+
+        fn open(&self) -> Journal {
+            Journal::open(&self.0).unwrap()
+        }
+
+        fn text(&self) -> String {
+            fs::read_to_string(&self.0).unwrap()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn at(index: usize, line: usize) -> Place {
+        Place { index, line: Some(line) }
+    }
+
+    fn write(journal: &mut Journal, place: Place, input: u64, failed: bool) -> String {
+        let key = if failed { "error" } else { "text" };
+        let rest = serde_json::json!({ key: input.to_string() });
+        journal.write(place, (input, 7), &rest, failed).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_found_again() {
+        let scratch = Scratch::new("found");
+        let mut journal = scratch.open();
+        assert!(journal.is_new() && journal.is_file(&scratch.0) && !journal.is_file(Path::new("/")));
+        let first = write(&mut journal, at(0, 1), 10, false);
+        let second = write(&mut journal, at(1, 2), 11, true);
+        assert_eq!(scratch.text(), format!("{first}\n{second}\n"));
+        drop(journal);
+        let journal = scratch.open();
+        assert!(!journal.is_new() && journal.has(10) && journal.has(11) && !journal.has(12));
+        assert_eq!(journal.line(&journal.answer(10).unwrap()).unwrap(), first);
+        assert!(journal.answer(11).is_none(), "a failure is no answer");
+        journal.check_run(7).unwrap();
+        assert!(matches!(journal.check_run(8), Err(BatchError::OtherRun { index: 0, .. })));
+        journal.check_other_shard(11).unwrap();
+        assert!(matches!(journal.check_other_shard(10), Err(BatchError::OtherShard { index: 0, .. })));
+        let mut counts = Counts::default();
+        [10, 11, 12].into_iter().for_each(|input| journal.count(input, &mut counts));
+        assert_eq!((counts.kept, counts.again, counts.new), (1, 1, 1));
+    }
+
+    #[test]
+    fn lines_come_into_the_order_of_the_items_and_get_their_places() {
+        let scratch = Scratch::new("order");
+        let mut journal = scratch.open();
+        let second = write(&mut journal, at(1, 2), 11, false);
+        let first = write(&mut journal, at(0, 1), 10, false);
+        journal.finish().unwrap();
+        assert_eq!(scratch.text(), format!("{second}\n{first}\n"), "as long as nobody says what is first");
+        drop(journal);
+        let mut journal = scratch.open();
+        assert!(!journal.keep(at(0, 1), 10) && !journal.keep(at(1, 2), 11) && !journal.keep(at(2, 3), 12));
+        journal.finish().unwrap();
+        assert_eq!(scratch.text(), format!("{first}\n{second}\n"));
+        drop(journal);
+        // The same items, a line further down.
+        let mut journal = scratch.open();
+        journal.keep(at(0, 2), 10);
+        journal.keep(at(1, 3), 11);
+        journal.finish().unwrap();
+        let moved = |line: &str, from: &str, to: &str| line.replace(from, to);
+        let expected =
+            [moved(&first, "\"line\":1", "\"line\":2"), moved(&second, "\"line\":2", "\"line\":3")];
+        assert_eq!(scratch.text(), format!("{}\n{}\n", expected[0], expected[1]));
+    }
+
+    #[test]
+    fn answers_without_items_are_counted() {
+        let scratch = Scratch::new("kept");
+        let mut journal = scratch.open();
+        write(&mut journal, at(0, 1), 10, false);
+        drop(journal);
+        let counts = |kept, again, new| Counts { kept, again, new };
+        let mut journal = scratch.open();
+        journal.check_kept(counts(0, 0, 1)).unwrap();
+        assert!(journal.check_kept(counts(0, 0, 0)).is_err(), "an answer would be lost");
+        write(&mut journal, at(1, 2), 11, false);
+        drop(journal);
+        let journal = scratch.open();
+        journal.check_kept(counts(1, 0, 1)).unwrap();
+        assert!(journal.check_kept(counts(1, 0, 0)).is_err());
+        assert!(journal.check_kept(counts(0, 0, 2)).is_err(), "nothing is as it was");
+    }
 }
