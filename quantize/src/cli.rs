@@ -17,7 +17,9 @@ use smolt::files::is_same_file;
 use smolt::gguf::{GgufFile, Recipe};
 
 use crate::allocate::{Allocation, Budget, BudgetArgs};
-use crate::calibrate::{CalibrateOptions, Calibrated, Draw, Method, calibrate, remove_sensitivities};
+use crate::calibrate::{
+    CalibrateOptions, Calibrated, Draw, Method, calibrate, holds_calibration, remove_sensitivities,
+};
 use crate::compare::ReportArgs;
 use crate::convert::cli::ConvertArgs;
 use crate::files::MAX_TEXT_BYTES;
@@ -340,7 +342,7 @@ impl QuantizeArgs {
         let weights = plan.tensors().iter().filter(|tensor| tensor.choice.stored.is_quantized());
         let weights = weights.map(|tensor| tensor.source.elements() as u64).sum();
         let journal = beside(output, CALIBRATION);
-        if journal.exists() {
+        if holds_calibration(&journal)? {
             say(format_args!(
                 "note: {} is there: what it holds of this calibration is not done again",
                 journal.display()

@@ -207,3 +207,17 @@ fn hostile_arguments_and_names_are_escaped() {
         assert!(!shown.contains(smolt::console::is_unsafe), "{args:?}: {shown:?}");
     }
 }
+
+/// What is there of somebody else is refused before anything is said of going on with it.
+#[test]
+fn a_foreign_journal_gets_no_note() {
+    let scratch = Scratch::new();
+    let (input, output) = (scratch.file("in.gguf", &tiny("f16")), scratch.path("out.gguf"));
+    let text = scratch.file("text.txt", b"a text\n");
+    let journal = scratch.file("out.gguf.calibration", b"my precious note");
+    let done = quantize(&input, &output, &["--type", "q4_0", "--calibration", text.to_str().unwrap()]);
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    assert!(done.stderr.contains("was not written by this program"), "{}", done.stderr);
+    assert!(!done.stderr.contains("note:"), "{}", done.stderr);
+    assert_eq!(std::fs::read(&journal).unwrap(), b"my precious note");
+}

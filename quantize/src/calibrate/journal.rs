@@ -51,13 +51,24 @@ impl Journal {
         Self::read(file, path, key).map_err(QuantizeError::Journal)
     }
 
+    /// Whether there is a journal at `path`.
+    pub(crate) fn holds(path: &Path) -> Result<bool, QuantizeError> {
+        check_own(path, MAGIC.len(), |first| first == MAGIC)?;
+        Ok(fs::metadata(path).is_ok_and(|found| found.len() > 0))
+    }
+
     fn read(file: File, path: &Path, key: u64) -> io::Result<Self> {
         let mut journal = Self { file, path: path.to_owned(), end: 0, records: HashMap::new() };
         if !journal.read_all(key)? {
             journal.records.clear();
             journal.file.set_len(0)?;
             journal.file.seek(SeekFrom::Start(0))?;
-            journal.file.write_all(&[&MAGIC[..], &key.to_le_bytes()].concat())?;
+            let written = journal.file.write_all(&[&MAGIC[..], &key.to_le_bytes()].concat());
+            if let Err(error) = written {
+                // A part of it would be taken for somebody else's file.
+                let _ = journal.file.set_len(0);
+                return Err(error);
+            }
             journal.end = MAGIC.len() as u64 + 8;
         }
         journal.file.set_len(journal.end)?;

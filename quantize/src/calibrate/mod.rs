@@ -203,6 +203,14 @@ pub(crate) fn sensitivities(
     Ok(found)
 }
 
+/// Whether a file holds what was finished of a calibration.
+///
+/// # Errors
+/// If it holds something else: that stays as it is.
+pub fn holds_calibration(path: &Path) -> Result<bool, QuantizeError> {
+    Journal::holds(path)
+}
+
 /// Deletes the file in which sensitivities were kept.
 ///
 /// # Errors
