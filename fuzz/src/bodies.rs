@@ -16,7 +16,7 @@ use smolt::kernels::{Kernels, KvType};
 use smolt::model::{LanguageModel, Model, Plan, RunOptions, Runner};
 use smolt::text::{ChatTemplate, Detokenizer, EncodeOptions, Message, Role, Tokenizer, TokenizerOptions};
 
-use super::input::{parts, text};
+use super::input::parts;
 use super::models;
 use super::scratch::Scratch;
 
@@ -35,6 +35,10 @@ static TOKENIZER: LazyLock<Arc<Tokenizer>> = LazyLock::new(|| {
 /// A number of an input, by which a part of all inputs is chosen, whatever is changed in them.
 fn sum(data: &[u8]) -> u32 {
     data.iter().fold(0x811C_9DC5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193)) >> 8
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Those of this processor: they are the unsafe ones.

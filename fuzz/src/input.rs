@@ -13,7 +13,3 @@ pub(crate) fn parts<const N: usize>(data: &[u8]) -> [&[u8]; N] {
         part
     })
 }
-
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}

@@ -8,6 +8,7 @@ mod command;
 mod convert;
 mod families;
 mod fixture;
+mod fuzz;
 mod llama_quantize;
 mod oracle;
 mod plan;
