@@ -116,7 +116,7 @@ pub fn template(data: &[u8]) -> bool {
     ];
     let messages = messages.map(|(role, text)| Message::new(role, text));
     // Each has a thread of its own, whose start takes longer than most templates.
-    let messages = if sum(data) % 2 == 0 { &messages[1..2] } else { &messages };
+    let messages = if sum(data).is_multiple_of(2) { &messages[1..2] } else { &messages };
     let Ok(prompt) = template.render(messages) else { return false };
     prompt.encode(&TOKENIZER, &mut vec![]).is_ok()
 }

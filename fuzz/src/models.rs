@@ -125,7 +125,10 @@ pub(crate) fn vocabulary(data: &[u8], number: u32) -> GgufFile {
     let last = tokens.len().saturating_sub(1) as u32;
     writer.set("tokenizer.ggml.model", if is_bpe { "gpt2" } else { "llama" });
     let named = PRES[usize::from(pre) % PRES.len()];
-    writer.set("tokenizer.ggml.pre", if number % 32 == 0 || named == "none" { named } else { "bloom" });
+    writer.set(
+        "tokenizer.ggml.pre",
+        if number.is_multiple_of(32) || named == "none" { named } else { "bloom" },
+    );
     writer.set("tokenizer.ggml.tokens", tokens).set("tokenizer.ggml.token_type", kinds);
     writer.set("tokenizer.ggml.scores", scores).set("tokenizer.ggml.merges", merges);
     writer.set("tokenizer.ggml.bos_token_id", last).set("tokenizer.ggml.eos_token_id", last);
@@ -175,7 +178,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 /// Mostly makes the first bytes of a GGUF file right again: the magic, a version that is read, and counts that the file
 /// could hold.
 pub fn mend(data: &mut [u8], seed: u32) {
-    if data.len() >= 24 && seed % 8 != 0 {
+    if data.len() >= 24 && !seed.is_multiple_of(8) {
         data[..4].copy_from_slice(MAGIC);
         data[4..8].copy_from_slice(&3_u32.to_le_bytes());
         for count in [8, 16] {
