@@ -163,6 +163,10 @@ mod tests {
         assert_eq!(time.format("%A, %-d %B %Y %H:%M:%S %j %p %I").unwrap(), {
             "Friday, 7 March 2025 14:05:09 066 PM 02"
         });
+        assert_eq!(time.format("%R|%T|%X|%D|%x|%e|%-e|%h %b %a").unwrap(), {
+            "14:05|14:05:09|14:05:09|03/07/25|03/07/25| 7|7|Mar Mar Fri"
+        });
+        assert_eq!(time.format("%n%t%%%Z%z").unwrap(), "\n\t%");
         assert_eq!(time.format("%Q").unwrap_err(), "%Q");
         assert_eq!(time.format("%").unwrap_err(), "%");
         assert!(!Time(u64::MAX).format("%c").is_ok_and(|text| text.is_empty()));

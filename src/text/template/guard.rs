@@ -469,6 +469,15 @@ mod tests {
             ("{{ (not a)|f == b }}", "{{ ((not a)|f)|weighed == (b)|weighed }}"),
             ("{% set n.a, n.b = x, 1 %}", "{% set n.a, n.b = (x)|kept, 1 %}"),
             ("{{ -a|f ~ b.c(d) }}", "{{ ((-a)|weighed|f)|written ~ (b.c(d))|written }}"),
+            ("{{ f(a, *b) }}", "{{ f(a, *(b)|shallow) }}"),
+            ("{{ f(a == b, c=d < e) }}", "{{ f((a)|weighed == (b)|weighed, c=(d)|weighed < (e)|weighed) }}"),
+            ("{{ loop.changed(a) }}{{ loop(b) }}", "{{ loop.changed((a)|weighed) }}{{ loop((b)|shallow) }}"),
+            ("{{ a is string }}{{ a is eq('b') }}", "{{ a is string }}{{ a is eq('b') }}"),
+            ("{{ a is eq(b) }}", "{{ (a)|weighed is eq((b)|weighed) }}"),
+            (
+                "{% macro m(x=a == b) %}{{ c == d }}{% endmacro %}",
+                "{% macro m(x=(a)|weighed == (b)|weighed) %}{{ (c)|weighed == (d)|weighed }}{% endmacro %}",
+            ),
         ] {
             assert_eq!(guarded(source), expected, "{source}");
         }

@@ -217,6 +217,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_that_json_has_not_are_written_as_python_does() {
+        for (float, text) in
+            [(f64::NAN, "NaN"), (f64::INFINITY, "Infinity"), (f64::NEG_INFINITY, "-Infinity"), (0.5, "0.5")]
+        {
+            assert_eq!(number(&Value::from(float)), text);
+        }
+    }
+
+    #[test]
+    fn an_indent_is_bounded() {
+        let render = |source: &str| {
+            let mut environment = minijinja::Environment::new();
+            environment.set_fuel(Some(1 << 20));
+            environment.add_filter("tojson", tojson);
+            environment.render_str(source, ())
+        };
+        assert_eq!(render("{{ [1] | tojson(indent=2) }}").unwrap(), "[\n  1\n]");
+        let widest = render("{{ [1] | tojson(indent=64) }}").unwrap();
+        assert_eq!(widest.len(), "[\n1\n]".len() + 64);
+        for refused in ["{{ [1] | tojson(indent=65) }}", "{{ [1] | tojson(indent=' ' * 65) }}"] {
+            assert!(render(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
     fn floats_are_written_as_python_does() {
         for (float, text) in [
             (1.0, "1.0"),

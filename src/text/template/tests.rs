@@ -435,3 +435,10 @@ fn sums_of_lists_are_lists() {
     let once = "{{ {'a': 1}.items() | tojson }}";
     assert!(rendered(once, &[(Role::User, "")]).is_err());
 }
+
+#[test]
+fn what_follows_a_prompt_is_a_message_too() {
+    let prompt = Prompt::plain("ab").followed_by("c").followed_by("");
+    assert_eq!((prompt.text.as_str(), prompt.from_messages), ("abc", vec![0..2, 2..3]));
+    assert!(Prompt::plain("").followed_by("").from_messages.is_empty());
+}

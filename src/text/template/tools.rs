@@ -133,6 +133,31 @@ mod tests {
     }
 
     #[test]
+    fn tools_are_told_before_a_call_and_calls_without_tools() {
+        let source = "{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}";
+        let tokenizer = tokenizer(&["<|im_start|>", "<|im_end|>"], false);
+        let mut template = ChatTemplate::compile(source, &tokenizer).unwrap();
+        let user = Message::new(Role::User, "Hi");
+        let text = |template: &ChatTemplate, messages: &[Message]| template.render(messages).unwrap().text;
+        let plain = text(&template, std::slice::from_ref(&user));
+        assert_eq!(plain, "<|im_start|>user:Hi<|im_end|>");
+        let mut called = Message::new(Role::Assistant, "");
+        called.tool_calls = vec![ToolCall {
+            id: "call00000".to_owned(),
+            name: "find_weather".to_owned(),
+            arguments: serde_json::Map::new(),
+        }];
+        let all = text(&template, &[user.clone(), called]);
+        assert!(all.contains("find_weather"), "{all}");
+        let mut variables = TemplateVariables::default();
+        let function = json!({"name": "find_weather", "description": "", "parameters": {}});
+        variables.set_tools(Some(json!([{"type": "function", "function": function}])));
+        template.set_variables(variables);
+        let told = text(&template, &[user]);
+        assert!(told.contains("find_weather"), "{told}");
+    }
+
+    #[test]
     fn other_models_are_told_in_the_system_message() {
         let source = "{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}";
         let (text, controls) = rendered(source);
