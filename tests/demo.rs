@@ -42,7 +42,8 @@ impl Demo {
 
 fn runner(file: &GgufFile) -> Runner {
     let model = Arc::new(Model::load(file, Kernels::detect().unwrap()).unwrap());
-    Runner::new(model, &RunOptions { context: 256, threads: 1, logit_rows: 1, kv: KvType::F16 }).unwrap()
+    Runner::new(model, &RunOptions { context: 256, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F16 })
+        .unwrap()
 }
 
 /// Commands answered with exactly the right action line, commands, other requests answered without one, and
@@ -111,8 +112,11 @@ fn greedy_tokens_equal_the_training_program() {
 fn lookup_changes_no_token() {
     let file = GgufFile::open(&repository(EMBEDDED)).unwrap();
     let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
-    let runner =
-        Runner::new(model, &RunOptions { context: 256, threads: 2, logit_rows: 8, kv: KvType::F16 }).unwrap();
+    let runner = Runner::new(
+        model,
+        &RunOptions { context: 256, threads: 2, slots: 1, logit_rows: 8, kv: KvType::F16 },
+    )
+    .unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap());
     let mut session = Session::new(runner, Arc::clone(&tokenizer));
     let text = std::fs::read_to_string(repository("prompts/demo-heldout.jsonl")).unwrap();
@@ -151,7 +155,7 @@ fn rows_of_logits_are_those_of_single_tokens() {
     let expected: Vec<Vec<f32>> =
         tokens.iter().map(|token| single.feed(&[*token], &|| false).unwrap().to_vec()).collect();
     for threads in 1..=4 {
-        let options = RunOptions { context: 70, threads, logit_rows: 8, kv: KvType::F16 };
+        let options = RunOptions { context: 70, threads, slots: 1, logit_rows: 8, kv: KvType::F16 };
         let mut runner = Runner::new(Arc::clone(&model), &options).unwrap();
         for (len, rows) in [(70, 8), (67, 5), (64, 8), (8, 8), (1, 1), (70, 1), (65, 2)] {
             runner.truncate(0);

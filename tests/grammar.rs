@@ -201,7 +201,7 @@ fn answers_are_valid(schema: &str) {
         let mut constraint = compiled.clone();
         let prompt = [(mix(seed) % 1000) as u32, 5];
         let lookup = if seed % 3 == 0 { 7 } else { 0 };
-        let filter: Option<&mut dyn LogitFilter> = Some(&mut constraint);
+        let filter: Option<Box<dyn LogitFilter + '_>> = Some(Box::new(&mut constraint));
         let request = Request { sampler: sampler(seed), lookup, filter, ..Request::new(&prompt) };
         let outcome = session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap();
         let ended = matches!(outcome.finish, FinishReason::EndToken(_) | FinishReason::Complete);

@@ -34,7 +34,7 @@ fn measure(text: &str, kind: &str, chunks: Option<usize>, kv: KvType) -> Option<
     let corpus = Corpus::new(&tokenizer, &std::fs::read_to_string(text).unwrap()).unwrap();
     let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
     let options = PerplexityOptions { chunks, ..Default::default() };
-    let run = RunOptions { context: options.n_ctx, threads: 2, logit_rows: 8, kv };
+    let run = RunOptions { context: options.n_ctx, threads: 2, slots: 1, logit_rows: 8, kv };
     let mut runner = Runner::new(model, &run).unwrap();
     Some(perplexity(&mut runner, &corpus, &options, &mut |_, _| ()).unwrap())
 }

@@ -31,11 +31,11 @@ fn allocations(
     let request = Request {
         max_tokens: Some(TOKENS),
         sampler,
-        stop: &stop,
+        stop: (&stop).into(),
         logprobs: Some(3),
         lookup,
         loop_guard: true,
-        layout,
+        layout: layout.map(std::borrow::Cow::Borrowed),
         ..Request::new(prompt)
     };
     let (mut seen, mut first, mut last) = (0, 0, 0);
@@ -65,7 +65,7 @@ fn no_allocation_per_token() {
     tokenizer.encode(request, options, &mut prompt).unwrap();
     let mut drafted = 0;
     for threads in 1..=3 {
-        let options = RunOptions { context: 128, threads, logit_rows: 8, kv: KvType::F16 };
+        let options = RunOptions { context: 128, threads, slots: 1, logit_rows: 8, kv: KvType::F16 };
         let runner = Runner::new(Arc::clone(&model), &options).unwrap();
         let mut session = Session::new(runner, Arc::clone(&tokenizer));
         let layout = Layout::new(&tokenizer, Some(&MARKS), CallFormat::named("json"));

@@ -13,7 +13,8 @@ use std::sync::Arc;
 fn runner(path: &Path, threads: usize) -> Runner {
     let file = GgufFile::open(path).unwrap();
     let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
-    Runner::new(model, &RunOptions { context: 512, threads, logit_rows: 8, kv: KvType::F16 }).unwrap()
+    Runner::new(model, &RunOptions { context: 512, threads, slots: 1, logit_rows: 8, kv: KvType::F16 })
+        .unwrap()
 }
 
 fn argmax(logits: &[f32]) -> u32 {

@@ -21,7 +21,7 @@ use super::models;
 use super::scratch::Scratch;
 
 /// Positions of the KV cache, and how it is kept.
-const OPTIONS: RunOptions = RunOptions { context: 16, threads: 1, logit_rows: 1, kv: KvType::F32 };
+const OPTIONS: RunOptions = RunOptions { context: 16, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F32 };
 /// Most that a run may plan, as `--max-memory` says it; the malloc limit of the fuzzer is above.
 const MAX_MEMORY: u64 = 32 << 20;
 

@@ -118,7 +118,7 @@ fn argmax(logits: &[f32]) -> u32 {
 fn runner(path: &Path, kv: KvType) -> Runner {
     let file = GgufFile::open(path).unwrap();
     let model = Model::load(&file, Kernels::detect().unwrap()).unwrap_or_else(|error| panic!("{error}"));
-    let options = RunOptions { context: 128, threads: 2, logit_rows: 8, kv };
+    let options = RunOptions { context: 128, threads: 2, slots: 1, logit_rows: 8, kv };
     Runner::new(Arc::new(model), &options).unwrap()
 }
 

@@ -16,8 +16,11 @@ const TOKENS: usize = 90;
 
 fn ours(file: &GgufFile, tokens: &[u32]) -> Vec<Vec<f32>> {
     let model = Arc::new(Model::load(file, Kernels::detect().unwrap()).unwrap());
-    let mut runner =
-        Runner::new(model, &RunOptions { context: 128, threads: 2, logit_rows: 8, kv: KvType::F16 }).unwrap();
+    let mut runner = Runner::new(
+        model,
+        &RunOptions { context: 128, threads: 2, slots: 1, logit_rows: 8, kv: KvType::F16 },
+    )
+    .unwrap();
     let mut rows = vec![];
     runner.score(tokens, 0, &mut |_, logits| rows.push(logits.to_vec())).unwrap();
     rows

@@ -92,8 +92,13 @@ fn a_file_does_not_differ_from_itself() {
     let corpus = smolt::eval::perplexity::Corpus::new(&tokenizer, &text).unwrap();
     let kernels = smolt::kernels::Kernels::detect().unwrap();
     let model = std::sync::Arc::new(smolt::model::Model::load(&gguf, kernels).unwrap());
-    let options =
-        smolt::model::RunOptions { context: 32, threads: 1, logit_rows: 8, kv: smolt::kernels::KvType::F16 };
+    let options = smolt::model::RunOptions {
+        context: 32,
+        threads: 1,
+        slots: 1,
+        logit_rows: 8,
+        kv: smolt::kernels::KvType::F16,
+    };
     let mut runner = smolt::model::Runner::new(model, &options).unwrap();
     let options = smolt::eval::perplexity::PerplexityOptions { n_ctx: 32, chunks: Some(60) };
     let ppl = smolt::eval::perplexity::perplexity(&mut runner, &corpus, &options, &mut |_, _| ()).unwrap();

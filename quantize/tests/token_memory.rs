@@ -60,7 +60,7 @@ fn no_family_allocates_per_token() {
         let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
         seen.push(file.str("general.architecture").unwrap().unwrap().to_owned());
         for threads in [1, 2] {
-            let options = RunOptions { context: 128, threads, logit_rows: 4, kv: KvType::F16 };
+            let options = RunOptions { context: 128, threads, slots: 1, logit_rows: 4, kv: KvType::F16 };
             let count = allocations(&mut Runner::new(Arc::clone(&model), &options).unwrap());
             assert_eq!(count, 0, "{} with {threads} threads", folder.display());
         }

@@ -1,6 +1,7 @@
 //! Standard output and standard error.
 
 use std::borrow::Cow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use serde::Serialize;
@@ -242,6 +243,11 @@ pub(super) struct Answer {
     last: Option<char>,
     /// How far the prompt is read.
     reading: Progress,
+}
+
+/// The answer under way, which prompt and tokens report to.
+pub(super) fn lock(answer: &Mutex<Answer>) -> MutexGuard<'_, Answer> {
+    answer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Answer {

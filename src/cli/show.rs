@@ -378,7 +378,7 @@ fn needs(file: &GgufFile, spec: &Spec) -> Result<Vec<Need>, CliError> {
     let mut needs = vec![];
     for context in contexts {
         for kv in [KvType::F16, KvType::Q8_0] {
-            let options = RunOptions { context, threads: usual_threads(), logit_rows: 1, kv };
+            let options = RunOptions { context, threads: usual_threads(), slots: 1, logit_rows: 1, kv };
             let plan = memory::plan(file, kernels, &options)?;
             needs.push(Need {
                 context,

@@ -181,7 +181,7 @@ pub fn bench(
     let mut first_token = None;
     let mut rows = vec![];
     for &threads in &options.threads {
-        let run = RunOptions { context, threads, logit_rows: 1, kv: options.kv };
+        let run = RunOptions { context, threads, slots: 1, logit_rows: 1, kv: options.kv };
         let mut runner = Runner::new(Arc::clone(&subject.model), &run)?;
         let mut tokens = RandomTokens::new(runner.vocab_size());
         if first_token.is_none() {

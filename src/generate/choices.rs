@@ -10,17 +10,21 @@
 //! The choices form a trie of tokens; the model reads each of its nodes once.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::model::{LanguageModel, LogitRows, Logits, ModelError};
+use crate::model::{LanguageModel, LogitRows, Logits};
 use crate::text::{EncodeOptions, Tokenizer};
 
+use super::generation::check_prompt;
 use super::grammar::{MAX_GRAMMAR_BYTES, shorten};
 use super::logits::{Peak, weight_sum};
 use super::metrics::Stopwatch;
 use super::sampler::Sampler;
+use super::sequence::{OnToken, Sequence};
+use super::task::{Limits, Read, Rewind, Room, Task};
 use super::{
     CancelHandle, FinishReason, GenerateError, GrammarError, Outcome, Request, SamplerOptions, Session,
 };
@@ -77,30 +81,78 @@ impl<M: LanguageModel> Session<M> {
         choices: &[String],
         draw: Option<Draw>,
     ) -> Result<(Outcome, Vec<Choice>), GenerateError> {
-        let mut watch = Stopwatch::start(Instant::now());
+        let limits = self.limits();
+        let mut choosing = Choosing::start(request, choices, draw, &mut self.sequence, &mut self.model, limits)?;
+        self.drive(&mut choosing, &mut |_| ControlFlow::Continue(()))?;
+        choosing.end(&mut self.sequence, &mut self.model)
+    }
+}
+
+/// Choices whose probabilities are being computed.
+pub(super) struct Choosing {
+    /// Tokens of the prompt.
+    prompt: usize,
+    /// Tokens of the prompt that were in the cache.
+    cached: usize,
+    trie: Trie,
+    options: SamplerOptions,
+    cancel: Option<CancelHandle>,
+    watch: Stopwatch,
+    at: Place,
+    is_interrupted: bool,
+}
+
+/// What is to be measured next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Prompt,
+    /// What follows the first `measured` tokens of a path was measured.
+    Path { index: usize, measured: usize },
+}
+
+impl Choosing {
+    /// As [`Session::choose`].
+    pub(super) fn start(
+        request: &Request<'_>,
+        choices: &[String],
+        draw: Option<Draw>,
+        sequence: &mut Sequence,
+        cache: &mut dyn Rewind,
+        limits: Limits,
+    ) -> Result<Self, GenerateError> {
+        let watch = Stopwatch::start(Instant::now());
         let options = draw.map_or_else(SamplerOptions::greedy, Draw::options);
         options.validate()?;
-        let mut choices = self.encode_choices(request, choices)?;
-        let cached = self.rewind(request.prompt);
-        let scored = match self.score(request, cached, &mut choices, &mut watch) {
-            Ok(()) => true,
-            Err(GenerateError::Model(ModelError::Cancelled)) => false,
-            Err(error) => {
-                self.clear();
-                return Err(error);
-            }
-        };
+        let choices = encode_choices(&request.prompt, choices, sequence.tokenizer())?;
+        let longest = choices.iter().map(|choice| choice.tokens.len()).max().unwrap_or(0);
         let prompt = request.prompt.len();
-        self.model.truncate(prompt);
-        if !scored {
-            choices.clear();
-        }
-        let chosen = if scored { Some(pick(&choices, &options)?) } else { None };
+        check_prompt(&request.prompt, prompt + longest, limits)?;
+        let cached = sequence.rewind(&request.prompt, cache);
+        let trie = Trie::new(choices, sequence.ends());
+        let cancel = request.cancel.clone();
+        let at = Place::Prompt;
+        Ok(Self { prompt, cached, trie, options, cancel, watch, at, is_interrupted: false })
+    }
+
+    /// The answer, and the choices with their probabilities. The cache keeps the prompt.
+    ///
+    /// # Errors
+    /// If the model rules out all choices.
+    pub(super) fn end(
+        mut self,
+        sequence: &mut Sequence,
+        cache: &mut dyn Rewind,
+    ) -> Result<(Outcome, Vec<Choice>), GenerateError> {
+        self.watch.sampled(Instant::now());
+        sequence.drop_draft();
+        cache.truncate(self.prompt);
+        let scored = !self.is_interrupted;
+        let choices = if scored { self.trie.into_choices() } else { vec![] };
+        let chosen = if scored { Some(pick(&choices, &self.options)?) } else { None };
         let (tokens, text) = chosen.map_or_else(Default::default, |index: usize| {
             (choices[index].tokens.clone(), choices[index].text.clone())
         });
         let finish = if scored { FinishReason::Complete } else { FinishReason::Cancelled };
-        let timings = watch.stop(Instant::now(), 0, 0);
         let outcome = Outcome {
             tokens,
             text,
@@ -108,77 +160,106 @@ impl<M: LanguageModel> Session<M> {
             tool_calls: vec![],
             finish,
             whole: scored,
-            prompt_tokens: prompt,
-            cached_tokens: cached,
-            timings,
+            prompt_tokens: self.prompt,
+            cached_tokens: self.cached,
+            timings: self.watch.stop(Instant::now(), 0, 0),
         };
         Ok((outcome, choices))
     }
 
-    /// Checks the request and turns the choices into tokens.
-    fn encode_choices(
-        &self,
-        request: &Request<'_>,
-        choices: &[String],
-    ) -> Result<Vec<Choice>, GenerateError> {
-        check_choices(choices)?;
-        if request.prompt.is_empty() {
-            return Err(GenerateError::EmptyPrompt);
+    /// Goes to the path `index`, of which a part may have been measured with those before.
+    fn begin(&mut self, index: usize, sequence: &mut Sequence, cache: &mut dyn Rewind) {
+        if let Some(path) = self.trie.paths.get(index) {
+            sequence.set_draft(&path.choice.tokens);
+            cache.truncate(self.prompt + path.shared);
         }
-        let mut encoded = vec![];
-        for (index, text) in choices.iter().enumerate() {
-            let tokens = encode(self.tokenizer(), request.prompt, text).ok_or_else(|| {
-                let reason = "the vocabulary cannot write it after this prompt";
-                GrammarError::Choice { number: index + 1, text: text.clone(), reason }
-            })?;
-            encoded.push(Choice { text: text.clone(), tokens, logprob: 0.0, probability: 0.0 });
-        }
-        let longest = encoded.iter().map(|choice| choice.tokens.len()).max().unwrap_or(0);
-        let (tokens, context) = (request.prompt.len() + longest, self.model.context());
-        if tokens > context {
-            return Err(GenerateError::PromptTooLong { tokens, context });
-        }
-        Ok(encoded)
+        let measured = self.trie.paths.get(index).map_or(0, |path| path.shared);
+        self.at = Place::Path { index, measured };
     }
+}
 
-    /// Computes the probabilities; the cache holds `cached` tokens of the prompt.
-    fn score(
-        &mut self,
-        request: &Request<'_>,
-        cached: usize,
-        choices: &mut [Choice],
-        watch: &mut Stopwatch,
-    ) -> Result<(), GenerateError> {
-        let prompt = request.prompt;
-        let is_cancelled = || request.cancel.is_some_and(CancelHandle::is_cancelled);
-        let mut trie = Trie::new(choices, self.sequence.ends());
-        let fed = self.model.feed_rows(&prompt[cached..], 1, &is_cancelled)?;
-        trie.measure(fed, 0, 0)?;
-        watch.prompt_fed(prompt.len() - cached, Instant::now());
-        let rows = self.model.logit_rows().max(1);
-        let mut all = prompt.to_vec();
-        for index in 0..trie.paths.len() {
-            let shared = trie.paths[index].shared;
-            all.truncate(prompt.len());
-            all.extend_from_slice(&trie.paths[index].choice.tokens);
-            self.model.truncate(prompt.len() + shared);
-            let mut measured = shared;
-            while prompt.len() + measured < all.len() {
-                // A model may have had to forget more than it was told to.
-                let (start, begin) = (self.model.position(), prompt.len() + measured);
-                let end = all.len().min(begin + rows);
-                let fed = self.model.feed_rows(&all[start..end], end - begin, &is_cancelled)?;
-                trie.measure(fed, index, measured + 1)?;
-                measured += end - begin;
+impl Task for Choosing {
+    fn next(&mut self, sequence: &mut Sequence, cache: &mut dyn Rewind, room: Room) -> Option<Read> {
+        if self.is_cancelled() {
+            self.interrupt();
+        }
+        if self.is_interrupted {
+            return None;
+        }
+        while let Place::Path { index, measured } = self.at {
+            match self.trie.paths.get(index) {
+                None => return None,
+                Some(path) if measured < path.choice.tokens.len() => break,
+                Some(_) => self.begin(index + 1, sequence, cache),
             }
         }
-        watch.sampled(Instant::now());
-        let total = log_sum(choices.iter().map(|choice| choice.logprob));
-        if total > f64::NEG_INFINITY {
-            choices.iter_mut().for_each(|choice| choice.probability = (choice.logprob - total).exp());
+        // A model may have had to forget more than it was told to.
+        let start = cache.position();
+        let (begin, all) = match self.at {
+            Place::Prompt => (self.prompt - 1, self.prompt),
+            Place::Path { measured, .. } => (self.prompt + measured, sequence.all().len()),
+        };
+        let end = all.min(begin + room.rows).min(start + room.tokens);
+        Some(Read { range: start..end, rows: end.saturating_sub(begin.max(start)) })
+    }
+
+    fn take(
+        &mut self,
+        sequence: &mut Sequence,
+        logits: LogitRows<'_>,
+        _: OnToken<'_>,
+    ) -> Result<(), GenerateError> {
+        if logits.is_empty() {
+            return Ok(());
+        }
+        match self.at {
+            Place::Prompt => {
+                self.trie.measure(logits, 0, 0)?;
+                self.watch.prompt_fed(self.prompt - self.cached, Instant::now());
+                let first = self.trie.paths.first();
+                sequence.set_draft(first.map_or(&[], |path| path.choice.tokens.as_slice()));
+                self.at = Place::Path { index: 0, measured: 0 };
+            }
+            Place::Path { index, measured } => {
+                self.trie.measure(logits, index, measured + 1)?;
+                self.at = Place::Path { index, measured: measured + logits.rows().count() };
+            }
         }
         Ok(())
     }
+
+    fn is_over(&self) -> bool {
+        let Place::Path { index, measured } = self.at else { return self.is_interrupted };
+        let is_last = self.trie.paths.get(index).is_none_or(|path| {
+            measured >= path.choice.tokens.len() && self.trie.paths[index + 1..].iter().all(Path::is_known)
+        });
+        self.is_interrupted || is_last
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled)
+    }
+
+    fn interrupt(&mut self) {
+        self.is_interrupted = true;
+    }
+}
+
+/// Turns the choices into tokens.
+fn encode_choices(
+    prompt: &[u32],
+    choices: &[String],
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Choice>, GenerateError> {
+    check_choices(choices)?;
+    let encoded = choices.iter().enumerate().map(|(index, text)| {
+        let tokens = encode(tokenizer, prompt, text).ok_or_else(|| {
+            let reason = "the vocabulary cannot write it after this prompt";
+            GrammarError::Choice { number: index + 1, text: text.clone(), reason }
+        })?;
+        Ok(Choice { text: text.clone(), tokens, logprob: 0.0, probability: 0.0 })
+    });
+    encoded.collect()
 }
 
 /// Makes sure that there are choices, neither empty nor equal nor too many.
@@ -208,27 +289,48 @@ pub fn check_choices(choices: &[String]) -> Result<(), GrammarError> {
 }
 
 /// Choices in the order of their tokens: those with a common start are next to each other.
-struct Trie<'a> {
-    paths: Vec<Path<'a>>,
+struct Trie {
+    paths: Vec<Path>,
     /// Any of these ends an answer.
     ends: Vec<u32>,
 }
 
-struct Path<'a> {
-    choice: &'a mut Choice,
+struct Path {
+    /// Place among the choices as they were given.
+    index: usize,
+    choice: Choice,
     /// Tokens that it starts with as the path before does.
     shared: usize,
 }
 
-impl<'a> Trie<'a> {
-    fn new(choices: &'a mut [Choice], ends: Vec<u32>) -> Trie<'a> {
-        let mut paths: Vec<Path<'a>> = choices.iter_mut().map(|choice| Path { choice, shared: 0 }).collect();
+impl Path {
+    /// Whether the path before has all of its tokens.
+    fn is_known(&self) -> bool {
+        self.shared == self.choice.tokens.len()
+    }
+}
+
+impl Trie {
+    fn new(choices: Vec<Choice>, ends: Vec<u32>) -> Trie {
+        let paths = choices.into_iter().enumerate();
+        let mut paths: Vec<Path> = paths.map(|(index, choice)| Path { index, choice, shared: 0 }).collect();
         paths.sort_by(|a, b| a.choice.tokens.cmp(&b.choice.tokens));
         for index in 1..paths.len() {
             let (before, tokens) = (&paths[index - 1].choice.tokens, &paths[index].choice.tokens);
             paths[index].shared = before.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         }
         Trie { paths, ends }
+    }
+
+    /// The choices as they were given, with their probabilities.
+    fn into_choices(mut self) -> Vec<Choice> {
+        self.paths.sort_by_key(|path| path.index);
+        let mut choices: Vec<Choice> = self.paths.into_iter().map(|path| path.choice).collect();
+        let total = log_sum(choices.iter().map(|choice| choice.logprob));
+        if total > f64::NEG_INFINITY {
+            choices.iter_mut().for_each(|choice| choice.probability = (choice.logprob - total).exp());
+        }
+        choices
     }
 
     /// Adds what the logits after the first `depth` and more tokens of path `first` say of what follows there, to

@@ -31,4 +31,8 @@ pub enum GenerateError {
     Grammar(#[from] GrammarError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error("{limit} requests wait already; try again later")]
+    QueueFull { limit: usize },
+    #[error("the model failed: {0}")]
+    Step(String),
 }

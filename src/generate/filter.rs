@@ -10,7 +10,7 @@ pub type FilterError = Box<dyn Error + Send + Sync>;
 /// A session calls [`apply`](Self::apply) once for every token it is about to choose, after the repetition
 /// penalty and before all other filters, [`settle`](Self::settle) with the token that was chosen, and
 /// [`accept`](Self::accept) with the one that is taken, end tokens included. An object serves one request.
-pub trait LogitFilter {
+pub trait LogitFilter: Send {
     /// Learns the prompt, before anything else.
     fn start(&mut self, prompt: &[u32]) {
         let _ = prompt;
@@ -66,6 +66,48 @@ pub trait LogitFilter {
     /// Tokens that a whole answer takes at least, asked before the first.
     fn least_tokens(&self) -> usize {
         0
+    }
+}
+
+impl<F: LogitFilter + ?Sized> LogitFilter for &mut F {
+    fn start(&mut self, prompt: &[u32]) {
+        (**self).start(prompt);
+    }
+
+    fn apply(&mut self, logits: &mut [f32]) -> Result<(), FilterError> {
+        (**self).apply(logits)
+    }
+
+    fn settle(&mut self, token: u32, room: usize) -> Result<u32, FilterError> {
+        (**self).settle(token, room)
+    }
+
+    fn accept(&mut self, token: u32) -> Result<(), FilterError> {
+        (**self).accept(token)
+    }
+
+    fn is_done(&self) -> bool {
+        (**self).is_done()
+    }
+
+    fn is_whole(&mut self) -> bool {
+        (**self).is_whole()
+    }
+
+    fn is_free(&self) -> bool {
+        (**self).is_free()
+    }
+
+    fn end_reasoning(&mut self) -> bool {
+        (**self).end_reasoning()
+    }
+
+    fn has_part(&self) -> bool {
+        (**self).has_part()
+    }
+
+    fn least_tokens(&self) -> usize {
+        (**self).least_tokens()
     }
 }
 

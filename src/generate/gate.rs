@@ -1,5 +1,7 @@
 //! A rule for the answer that leaves the reasoning before it free. See [`Gate`].
 
+use std::sync::Arc;
+
 use crate::text::{EncodeOptions, ReasoningMarks, Tokenizer};
 
 use super::layout::Opening;
@@ -28,10 +30,9 @@ enum Phase {
 /// Holds back a filter until the reasoning is over. Until then the model may say what it likes, but not end; where it
 /// goes in circles or would leave no room for the answer, the mark that ends it is put in.
 pub(super) struct Gate<'a> {
-    inner: &'a mut dyn LogitFilter,
-    layout: &'a Layout,
+    inner: Box<dyn LogitFilter + 'a>,
+    shown: Arc<Shown>,
     marks: &'static ReasoningMarks,
-    tokenizer: &'a Tokenizer,
     /// Tokens that end an answer; reasoning is no answer.
     ends: Vec<u32>,
     /// Tokens of the mark that ends reasoning.
@@ -49,13 +50,30 @@ pub(super) struct Gate<'a> {
     spared: Vec<(u32, f32)>,
 }
 
+/// How tokens look.
+struct Shown {
+    layout: Layout,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl Shown {
+    /// The text of a token; none for one that is no text.
+    fn text(&self, id: u32) -> &[u8] {
+        match self.layout.mark(&self.tokenizer, id) {
+            Some(mark) => mark.as_bytes(),
+            None if self.tokenizer.is_special(id) => &[],
+            None => self.tokenizer.piece(id),
+        }
+    }
+}
+
 impl<'a> Gate<'a> {
     /// `marks` are those of the layout.
     pub(super) fn new(
-        inner: &'a mut (dyn LogitFilter + 'a),
-        layout: &'a Layout,
+        inner: Box<dyn LogitFilter + 'a>,
+        layout: Layout,
         marks: &'static ReasoningMarks,
-        tokenizer: &'a Tokenizer,
+        tokenizer: Arc<Tokenizer>,
         ends: Vec<u32>,
     ) -> Gate<'a> {
         let capacity = marks.close.len().max(marks.open.len()) + tokenizer.longest_piece();
@@ -69,9 +87,8 @@ impl<'a> Gate<'a> {
         );
         Gate {
             inner,
-            layout,
+            shown: Arc::new(Shown { layout, tokenizer }),
             marks,
-            tokenizer,
             ends,
             closing,
             closed: None,
@@ -92,18 +109,9 @@ impl<'a> Gate<'a> {
         self.closing.get(self.closed?).copied()
     }
 
-    /// The text of a token; none for one that is no text.
-    fn text(&self, id: u32) -> &'a [u8] {
-        match self.layout.mark(self.tokenizer, id) {
-            Some(mark) => mark.as_bytes(),
-            None if self.tokenizer.is_special(id) => &[],
-            None => self.tokenizer.piece(id),
-        }
-    }
-
     fn forbid(&self, logits: &mut [f32], is_bad: impl Fn(&[u8]) -> bool) {
         for (id, logit) in (0u32..).zip(logits.iter_mut()) {
-            if self.ends.contains(&id) || is_bad(self.text(id)) {
+            if self.ends.contains(&id) || is_bad(self.shown.text(id)) {
                 *logit = f32::NEG_INFINITY;
             }
         }
@@ -117,7 +125,7 @@ impl<'a> Gate<'a> {
     ) -> Result<(), FilterError> {
         self.spared.clear();
         for (id, logit) in (0u32..).zip(logits.iter()) {
-            let text = self.text(id);
+            let text = self.shown.text(id);
             if !text.is_empty() && self.spared.len() < MAX_OPENERS && is_free(text) {
                 self.spared.push((id, *logit));
             }
@@ -152,7 +160,7 @@ impl LogitFilter for Gate<'_> {
         self.line_ends = 0;
         (self.closed, self.kept) = (None, None);
         self.inner.start(prompt);
-        self.phase = match self.layout.opening(self.tokenizer, prompt) {
+        self.phase = match self.shown.layout.opening(&self.shown.tokenizer, prompt) {
             _ if self.inner.has_part() => Phase::Answer,
             Opening::Free => Phase::Start,
             Opening::Inside => Phase::Inside,
@@ -200,7 +208,8 @@ impl LogitFilter for Gate<'_> {
         if self.phase == Phase::Inside {
             return Ok(self.next_closing(room).unwrap_or(token));
         }
-        let text = String::from_utf8_lossy(self.text(token));
+        let shown = Arc::clone(&self.shown);
+        let text = String::from_utf8_lossy(shown.text(token));
         let is_answer = match self.phase {
             Phase::Start => !goes_on(text.trim_start().as_bytes(), self.rest_of_open()),
             Phase::Opening => !goes_on(text.as_bytes(), self.rest_of_open()),
@@ -232,7 +241,8 @@ impl LogitFilter for Gate<'_> {
     }
 
     fn accept(&mut self, token: u32) -> Result<(), FilterError> {
-        let text = String::from_utf8_lossy(self.text(token));
+        let shown = Arc::clone(&self.shown);
+        let text = String::from_utf8_lossy(shown.text(token));
         match self.phase {
             Phase::Start | Phase::Opening => {
                 let begun = if self.phase == Phase::Start { text.trim_start() } else { &text };

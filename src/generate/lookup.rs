@@ -3,8 +3,8 @@
 //! The model reads several tokens at once for less than it reads them one after the other. An answer that
 //! repeats parts of its prompt, or of itself, can be guessed: the place where the last [`LONGEST`] tokens, else
 //! the last [`SHORTEST`], occurred before is searched backwards, and what followed there is the draft
-//! (Saxena 2023, "Prompt Lookup Decoding"). The session lets the model read the draft with the last token,
-//! chooses a token from each row of logits as it would without a draft, and stops at the first that differs.
+//! (Saxena 2023, "Prompt Lookup Decoding"). The model reads the draft with the last token;
+//! a session chooses a token from each row of logits as it would without a draft, and stops at the first that differs.
 //!
 //! Drafts are paid for, so that text that cannot be guessed costs little: see [`Lookup`].
 
@@ -43,9 +43,9 @@ pub(super) struct Lookup {
     draft: [u32; MAX_LOOKUP],
     len: usize,
     /// Tokens drafted.
-    pub(super) drafted: usize,
+    drafted: usize,
     /// Those of them that were right.
-    pub(super) accepted: usize,
+    accepted: usize,
 }
 
 impl Lookup {
@@ -89,6 +89,11 @@ impl Lookup {
             self.budget += REWARD;
         }
         is_right
+    }
+
+    /// Tokens drafted, and those of them that were right.
+    pub(super) fn counts(&self) -> [usize; 2] {
+        [self.drafted, self.accepted]
     }
 
     /// The model has made a step.

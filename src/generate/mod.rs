@@ -43,6 +43,7 @@ mod conversation;
 mod error;
 mod filter;
 mod gate;
+mod generation;
 mod grammar;
 mod layout;
 mod likelihood;
@@ -52,11 +53,14 @@ mod lookup;
 mod metrics;
 mod options;
 mod repetition;
+mod request;
 mod sampler;
 mod saved;
 mod sequence;
 mod session;
+mod slots;
 mod stop;
+mod task;
 mod tools;
 
 #[cfg(test)]
@@ -72,6 +76,7 @@ pub use self::grammar::{
     MAX_REGEX_BYTES, loaded_grammar_bytes, planned_grammar_bytes,
 };
 pub use self::layout::{Layout, Thinking};
+pub use self::likelihood::{OnPrediction, Predicted};
 pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;
@@ -80,7 +85,9 @@ pub use self::sampler::Sampler;
 pub use self::saved::{
     Difference, Identity, Journal, MAX_HEADER_BYTES, Opened, Origin, SavedError, open, origin, save,
 };
-pub use self::session::{FinishReason, Outcome, Request, Session, TokenEvent, planned_bytes};
+pub use self::request::{FinishReason, Outcome, Request, TokenEvent};
+pub use self::session::{Session, planned_bytes};
+pub use self::slots::{Done, Job, OnEvent, Slots, Ticket};
 pub use self::stop::{MAX_STOP_BYTES, MAX_STOPS};
 pub use self::tools::{
     CallError, CallFormat, Calling, MAX_TOOLS, MAX_TOOLS_BYTES, ToolChoice, ToolError, Tools,

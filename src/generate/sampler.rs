@@ -77,7 +77,7 @@ impl Sampler {
         &mut self,
         logits: Logits<'_>,
         history: &[u32],
-        filter: Option<&mut dyn LogitFilter>,
+        filter: Option<&mut (dyn LogitFilter + '_)>,
     ) -> Result<u32, GenerateError> {
         let peak = Peak::of(logits)?;
         if filter.is_none() && !self.options.penalizes() {
@@ -99,7 +99,7 @@ impl Sampler {
         logits: &[f32],
         changed: &mut Vec<f32>,
         history: &[u32],
-        filter: Option<&mut dyn LogitFilter>,
+        filter: Option<&mut (dyn LogitFilter + '_)>,
     ) -> Result<(), GenerateError> {
         changed.clear();
         changed.extend_from_slice(logits);

@@ -4,14 +4,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::model::Logits;
-use crate::text::{Detokenizer, Tokenizer};
+use crate::text::{Detokenizer, Tokenizer, ToolCall};
 
 use super::layout::Splitter;
 use super::logprobs::Logprobs;
+use super::lookup::Lookup;
 use super::repetition::LoopGuard;
+use super::request::{FinishReason, Request, TokenEvent};
 use super::sampler::Sampler;
 use super::stop::{self, StopBuffer};
-use super::{FinishReason, GenerateError, Layout, LogitFilter, Request, TokenEvent};
+use super::task::{Limits, Rewind};
+use super::{GenerateError, Layout, LogitFilter};
 
 /// Bytes reserved for the text of an answer at most; a longer text grows as it comes.
 const MAX_RESERVED_TEXT: usize = 1 << 20;
@@ -21,8 +24,7 @@ pub(super) type OnToken<'a> = &'a mut dyn FnMut(&TokenEvent<'_>) -> ControlFlow<
 
 /// What ends an answer besides the model and the caller.
 #[derive(Clone, Copy)]
-pub(super) struct Ends<'a> {
-    pub(super) stop: &'a [String],
+pub(super) struct Ends {
     /// Length of prompt and answer at which [`FinishReason::Length`] applies.
     pub(super) length: usize,
     /// Length above which [`FinishReason::Context`] applies.
@@ -34,9 +36,15 @@ pub(super) struct Sequence {
     tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
     logprobs: Logprobs,
+    /// Prompt and answer, and then a draft.
     tokens: Vec<u32>,
+    /// Tokens of the draft.
+    drafted: usize,
+    pub(super) lookup: Lookup,
     detokenizer: Detokenizer,
     text: StopBuffer,
+    /// Texts that end an answer.
+    stop: Vec<String>,
     /// Ends an answer besides the ends of the vocabulary.
     turn_end: Option<u32>,
     /// Control tokens that stop strings name, with the index of the string.
@@ -48,7 +56,7 @@ pub(super) struct Sequence {
     splitter: Splitter,
 }
 
-impl Ends<'_> {
+impl Ends {
     /// Tokens that may follow when prompt and answer have `len`: the last need not be in the context.
     pub(super) fn room(&self, len: usize) -> usize {
         self.length.min(self.context.saturating_add(1)).saturating_sub(len)
@@ -62,6 +70,9 @@ impl Sequence {
             sampler: Sampler::new(vocab_size),
             logprobs: Logprobs::default(),
             tokens: Vec::with_capacity(tokens),
+            drafted: 0,
+            lookup: Lookup::default(),
+            stop: vec![],
             detokenizer: Detokenizer::new(&tokenizer, &[], true),
             text: StopBuffer::new(text_capacity(tokens, tokenizer.longest_piece())),
             turn_end: None,
@@ -77,7 +88,13 @@ impl Sequence {
         &self.tokenizer
     }
 
+    /// Prompt and answer.
     pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens[..self.tokens.len() - self.drafted]
+    }
+
+    /// Prompt and answer, and what is to be read after them.
+    pub(super) fn all(&self) -> &[u32] {
         &self.tokens
     }
 
@@ -113,12 +130,16 @@ impl Sequence {
     }
 
     /// Takes the options of a request and forgets the text of the last; the tokens stay.
-    pub(super) fn start(&mut self, request: &Request<'_>, vocab_size: usize) -> Result<(), GenerateError> {
-        stop::validate(request.stop)?;
+    pub(super) fn start(&mut self, request: &Request<'_>, limits: Limits) -> Result<(), GenerateError> {
+        self.drop_draft();
+        self.lookup.start(request.lookup, limits.rows)?;
+        stop::validate(&request.stop)?;
         self.sampler.start(&request.sampler, request.filter.is_some())?;
-        self.logprobs.start(request.logprobs, vocab_size)?;
-        self.detokenizer.restart(&self.tokenizer, request.prompt);
+        self.logprobs.start(request.logprobs, limits.vocab)?;
+        self.detokenizer.restart(&self.tokenizer, &request.prompt);
         self.text.clear();
+        self.stop.clear();
+        self.stop.extend_from_slice(&request.stop);
         self.stop_tokens.clear();
         for (index, stop) in request.stop.iter().enumerate() {
             let named = self.tokenizer.added_token(stop.trim());
@@ -126,10 +147,10 @@ impl Sequence {
             self.stop_tokens.extend(named.filter(|id| self.tokenizer.is_special(*id)).map(|id| (id, index)));
         }
         self.guard = request.loop_guard.then(LoopGuard::default);
-        self.layout = request.layout.filter(|layout| !layout.is_empty()).cloned();
+        self.layout = request.layout.as_deref().filter(|layout| !layout.is_empty()).cloned();
         if let Some(layout) = &self.layout {
             let capacity = text_capacity(self.tokens.capacity(), self.tokenizer.longest_piece());
-            self.splitter.start(layout, layout.opening(&self.tokenizer, request.prompt), capacity);
+            self.splitter.start(layout, layout.opening(&self.tokenizer, &request.prompt), capacity);
         }
         Ok(())
     }
@@ -137,29 +158,63 @@ impl Sequence {
     /// Replaces the tokens.
     pub(super) fn set_prompt(&mut self, prompt: &[u32]) {
         self.tokens.clear();
+        self.drafted = 0;
         self.tokens.extend_from_slice(prompt);
     }
 
-    /// Calls `read` with the tokens followed by `draft`, which is gone afterwards.
-    pub(super) fn with_draft<T>(&mut self, draft: &[u32], read: impl FnOnce(&[u32]) -> T) -> T {
-        let len = self.tokens.len();
+    /// Replaces the tokens. The cache keeps what it shares with `prompt`, but not its last token; returns how many
+    /// tokens it is.
+    pub(super) fn rewind(&mut self, prompt: &[u32], cache: &mut dyn Rewind) -> usize {
+        cache.truncate(self.shared(prompt, cache.position()).min(prompt.len() - 1));
+        self.set_prompt(prompt);
+        // A model may have to forget more than it was told to.
+        cache.position()
+    }
+
+    /// Tokens that `prompt` shares with the first `position`.
+    pub(super) fn shared(&self, prompt: &[u32], position: usize) -> usize {
+        let pairs = self.tokens().iter().take(position).zip(prompt);
+        pairs.take_while(|(old, new)| old == new).count()
+    }
+
+    /// Guesses at most `room` tokens that may follow, and puts them behind; returns how many.
+    pub(super) fn draft(&mut self, room: usize) -> usize {
+        let Sequence { lookup, tokens, tokenizer, turn_end, .. } = self;
+        let draft = lookup.draft(tokens, room, |id| tokenizer.is_end(id) || *turn_end == Some(id));
+        tokens.extend_from_slice(draft);
+        self.drafted = draft.len();
+        self.drafted
+    }
+
+    /// Puts tokens behind prompt and answer that are to be read after them.
+    pub(super) fn set_draft(&mut self, draft: &[u32]) {
+        self.drop_draft();
         self.tokens.extend_from_slice(draft);
-        let result = read(&self.tokens);
-        self.tokens.truncate(len);
-        result
+        self.drafted = draft.len();
+    }
+
+    pub(super) fn drop_draft(&mut self) {
+        self.tokens.truncate(self.tokens.len() - self.drafted);
+        self.drafted = 0;
+    }
+
+    /// The functions that the answer calls, if what it says is a call.
+    pub(super) fn parse_calls(&self) -> Vec<ToolCall> {
+        let calls = self.layout.as_ref().and_then(|layout| layout.parse_calls(self.calls()));
+        calls.unwrap_or_default()
     }
 
     /// Chooses the token that follows, given its `logits`; `room` more may follow.
     pub(super) fn choose(
         &mut self,
         logits: Logits<'_>,
-        filter: &mut Option<&mut dyn LogitFilter>,
+        filter: Option<&mut (dyn LogitFilter + '_)>,
         room: usize,
     ) -> Result<u32, GenerateError> {
         let id = match filter {
             None => self.sampler.sample(logits, &self.tokens, None)?,
             Some(filter) => {
-                let id = self.sampler.sample(logits, &self.tokens, Some(&mut **filter))?;
+                let id = self.sampler.sample(logits, &self.tokens, Some(&mut *filter))?;
                 let id = filter.settle(id, room).map_err(GenerateError::Filter)?;
                 filter.accept(id).map_err(GenerateError::Filter)?;
                 id
@@ -174,8 +229,8 @@ impl Sequence {
     pub(super) fn add(
         &mut self,
         id: u32,
-        filter: &mut Option<&mut dyn LogitFilter>,
-        ends: &Ends<'_>,
+        mut filter: Option<&mut (dyn LogitFilter + '_)>,
+        ends: Ends,
         on_token: OnToken<'_>,
     ) -> Option<FinishReason> {
         self.tokens.push(id);
@@ -184,10 +239,10 @@ impl Sequence {
         let circles = is_free && self.guard.as_mut().is_some_and(|guard| guard.push(id, piece));
         let circles = circles && !filter.as_mut().is_some_and(|filter| filter.end_reasoning());
         let mut released = match &self.layout {
-            None => self.text.push(piece, ends.stop),
+            None => self.text.push(piece, &self.stop),
             Some(layout) => {
                 let piece = layout.mark(&self.tokenizer, id).unwrap_or(piece);
-                self.splitter.push(piece, &mut self.text, ends.stop)
+                self.splitter.push(piece, &mut self.text, &self.stop)
             }
         };
         let named = self.stop_tokens.iter().find(|(token, _)| *token == id).map(|(_, index)| *index);

@@ -45,8 +45,12 @@ pub enum ModelError {
     ForeignPack { file: String },
     #[error("{file} is no file of its own; a pack lies beside the file of its model")]
     NoFile { file: String },
-    #[error("logits of {found} tokens were asked for, possible are 1 to {most}")]
+    #[error("logits of {found} tokens were asked for, possible are up to {most}")]
     LogitRows { found: usize, most: usize },
+    #[error("a step of {found} tokens is above the {most} that are read together")]
+    StepTokens { found: usize, most: usize },
+    #[error("{found} slots are outside 1..={most}")]
+    Slots { found: usize, most: usize },
     #[error("no tokens were given")]
     NoTokens,
     #[error("cancelled")]

@@ -78,6 +78,13 @@ impl History {
         Shape::new(spec, context).lens().into_iter().map(|len| page_rounded(len * 4)).sum()
     }
 
+    /// Takes over all that another of the same model and context holds.
+    pub(super) fn copy(&mut self, from: &Self) {
+        self.ring.copy_from_slice(&from.ring);
+        self.saved.copy_from_slice(&from.saved);
+        self.first = from.first;
+    }
+
     /// The ring of a layer, `[position % slots][dim]`.
     pub(super) fn ring(&mut self, layer: usize) -> &mut [f32] {
         let len = self.shape.slots() * self.shape.dim;

@@ -39,6 +39,22 @@ pub struct LogitRows<'a> {
 }
 
 impl<'a> LogitRows<'a> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Cuts off the first `rows`, which must be there.
+    pub fn split_at(self, rows: usize) -> (LogitRows<'a>, LogitRows<'a>) {
+        let (values, other_values) = self.values.split_at(rows * self.vocab);
+        let (peaks, other_peaks) = self.peaks.split_at(rows * logit_blocks(self.vocab));
+        let vocab = self.vocab;
+        (
+            LogitRows { vocab, values, peaks },
+            LogitRows { vocab, values: other_values, peaks: other_peaks },
+        )
+    }
+
     /// The rows, in order.
     pub fn rows(self) -> impl Iterator<Item = Logits<'a>> {
         let rows = self.values.chunks_exact(self.vocab);

@@ -1,17 +1,22 @@
 //! The stage of the forward pass in which tokens learn of each other: attention, or a short convolution.
 
+use super::activations::Activations;
+use super::cache::Cache;
 use super::families::{HeadNorm, Positions, RotaryPairs};
 use super::layout::MixerWeights;
-use super::runner::{Activations, Model, Runner};
+use super::plan::TILE;
+use super::prepared::Model;
 use super::spec::{LayerSpec, Rotary};
-use super::tile::{Tile, input, norm, output};
+use super::tile::{Parts, SequencePart, Tile, input, norm, output};
+use super::worker::Worker;
 use crate::kernels::Activation;
-use crate::kernels::ops::{Attention, Convolution, Rotation, StateSpace};
+use crate::kernels::ops::{Attention, Convolution, Past, Ring, Rotation, SpaceState, StateSpace};
+use arrayvec::ArrayVec;
 
 impl Tile<'_> {
     /// The attention of layer `index`, or what it has instead: from the residual stream to [`Self::mixed`].
     pub fn mix(&mut self, index: usize) {
-        match self.runner.model.layout.layers[index].mixer {
+        match self.worker.model.layout.layers[index].mixer {
             MixerWeights::Attention(_) => {
                 self.ask(index);
                 self.attend(index);
@@ -23,7 +28,7 @@ impl Tile<'_> {
 
     /// Queries, keys and values of layer `index`, as attention wants them but for their rotation.
     fn ask(&mut self, index: usize) {
-        let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
+        let Self { worker: Worker { model, executor, activations, .. }, parts: Parts { tokens, .. } } = self;
         let Model { spec, layout, weights, .. } = &**model;
         let MixerWeights::Attention(attention) = &layout.layers[index].mixer else { return };
         let Activations { residual, queries, keys, values, .. } = activations;
@@ -56,18 +61,23 @@ impl Tile<'_> {
 
     /// Attention of layer `index` from the queries to the cache, with the new keys and values.
     fn attend(&mut self, index: usize) {
-        let (runner, tokens) = (&mut *self.runner, self.tokens);
-        let Runner { model, executor, rope, local_rope, kv, activations, .. } = runner;
-        let Model { spec, .. } = &**model;
+        let Self { worker, parts: Parts { sequences, tokens } } = self;
+        let Worker { model, executor, rope, local_rope, activations, .. } = &mut **worker;
+        let (Model { spec, .. }, kv) = (&**model, sequences[0].cache.kv);
         let LayerSpec { rotary, window, number, .. } = spec.layer_specs[index];
         let Activations { queries, keys, values, mixed, .. } = activations;
-        let (query_len, kv_len) = (tokens * spec.query_width(), tokens * spec.kv_width());
+        let (query_len, kv_len) = (*tokens * spec.query_width(), *tokens * spec.kv_width());
         let rope = match (rotary, &*local_rope) {
             (Rotary::None, _) => None,
             (Rotary::Local, Some(local)) => Some(local),
             (Rotary::Global | Rotary::Local, _) => Some(&*rope),
         };
-        let cache = number * kv.len()..(number + 1) * kv.len();
+        let layer = number * kv.len()..(number + 1) * kv.len();
+        let pasts = sequences.iter_mut().map(|SequencePart { cache, rows }| {
+            let Cache { keys, values, position, .. } = &mut **cache;
+            Past::new(&mut keys[layer.clone()], &mut values[layer.clone()], *position, rows.clone())
+        });
+        let pasts: ArrayVec<Past<'_>, TILE> = pasts.collect();
         executor.attend(&mut Attention {
             queries: &queries[..query_len],
             new_keys: &keys[..kv_len],
@@ -77,11 +87,9 @@ impl Tile<'_> {
                 pairs: rope.map_or(0, |_| spec.rope.pairs),
                 adjacent: spec.family.positions == Positions::Rotary(RotaryPairs::Adjacent),
             },
-            keys: &mut runner.keys[cache.clone()],
-            values: &mut runner.values[cache],
-            kv: *kv,
+            sequences: &pasts,
+            kv,
             heads: spec.heads,
-            position: runner.position,
             scale: spec.attention_scale,
             window,
             slopes: &spec.slopes,
@@ -91,12 +99,12 @@ impl Tile<'_> {
 
     /// The convolution of layer `index`.
     fn convolve(&mut self, index: usize) {
-        let (runner, tokens) = (&mut *self.runner, self.tokens);
-        let Runner { model, executor, activations, history, .. } = runner;
+        let Self { worker, parts: Parts { sequences, tokens } } = self;
+        let Worker { model, executor, activations, .. } = &mut **worker;
         let Model { spec, layout, weights, .. } = &**model;
         let MixerWeights::Convolution(convolution) = &layout.layers[index].mixer else { return };
         let Activations { residual, gates, mixed, .. } = activations;
-        let (len, number) = (tokens * spec.dim, spec.layer_specs[index].number);
+        let (len, number) = (*tokens * spec.dim, spec.layer_specs[index].number);
         let gates = &mut gates[..3 * len];
         let input_norm = norm(model, layout.layers[index].attention_norms.input.as_ref());
         let inputs = input(model, &residual[..len], input_norm);
@@ -108,18 +116,19 @@ impl Tile<'_> {
             gates: Some([0, spec.dim]),
             kernel: weights.vector(&convolution.kernel),
             bias: None,
-            ring: history.ring(number),
+            sequences: &rings(sequences, number),
             dim: spec.dim,
-            position: runner.position,
             out: &mut mixed[..len],
         });
-        history.save(number, &(runner.position..runner.position + tokens));
+        for SequencePart { cache, rows } in sequences {
+            cache.history.save(number, &(cache.position..cache.position + rows.len()));
+        }
     }
 
     /// The state space of layer `index`, if it has one, to [`Self::stated`].
     fn remember(&mut self, index: usize) {
-        let (runner, tokens) = (&mut *self.runner, self.tokens);
-        let Runner { model, executor, activations, history, states, position, .. } = runner;
+        let Self { worker, parts: Parts { sequences, tokens } } = self;
+        let (Worker { model, executor, activations, .. }, tokens) = (&mut **worker, *tokens);
         let Model { spec, layout, weights, .. } = &**model;
         let (MixerWeights::Attention(attention), Some(shape)) = (&layout.layers[index].mixer, spec.state)
         else {
@@ -139,12 +148,15 @@ impl Tile<'_> {
             gates: None,
             kernel: weights.vector(&state.kernel),
             bias: state.kernel_bias.as_ref().map(|bias| weights.vector(bias)),
-            ring: history.ring(index),
+            sequences: &rings(sequences, index),
             dim: shape.channels(),
-            position: *position,
             out: convolved,
         });
         executor.activate(Activation::Silu, convolved);
+        let states = sequences.iter_mut().map(|SequencePart { cache, rows }| {
+            SpaceState::new(cache.states.of(index, cache.position), rows.clone())
+        });
+        let states: ArrayVec<SpaceState<'_>, TILE> = states.collect();
         executor.scan(&mut StateSpace {
             inputs: convolved,
             gates,
@@ -154,8 +166,16 @@ impl Tile<'_> {
             size: shape.size,
             groups: shape.groups,
             head_dim: shape.head_dim,
-            state: states.of(index, *position),
+            sequences: &states,
             out: &mut stated[..tokens * shape.inner()],
         });
     }
+}
+
+/// What the sequences' convolutions of a layer remember.
+fn rings<'a>(sequences: &'a mut [SequencePart<'_>], layer: usize) -> ArrayVec<Ring<'a>, TILE> {
+    let rings = sequences.iter_mut().map(|SequencePart { cache, rows }| {
+        Ring::new(cache.history.ring(layer), cache.position, rows.clone())
+    });
+    rings.collect()
 }

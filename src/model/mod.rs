@@ -2,16 +2,20 @@
 //!
 //! * `families`: a row of data per family; no code knows a family by name.
 //! * [`Spec`]: a model's shape, from the header.
-//! * [`Plan`]: the memory a run takes, from the header.
-//! * `layout`: where each tensor goes; [`Model`]: the packed weights.
+//! * `layout`: where each tensor goes; [`Prepared`]: a header that was read.
+//! * [`Plan`]: the memory a run takes; [`Model`]: the packed weights. Both come from a [`Prepared`].
 //! * `packed`: packed weights kept in a file, so that the next start need not pack them.
-//! * [`Runner`]: a model with its KV cache, working memory and threads; the one forward pass.
-//! * [`Tile`]: the stages of that pass, for those who look inside; `mix` is the one in which tokens meet.
+//! * [`Cache`]: what is kept of one sequence: KV cache, inputs of convolutions, states.
+//! * [`Worker`]: working memory and threads; [`Worker::step`] is the one forward pass, for any number of sequences.
+//! * [`Runner`]: a worker with the cache of one sequence.
+//! * [`Tile`]: the stages of the pass, for those who look inside; `mix` is the one in which tokens meet.
 //! * `history`, `states`: what convolutions and state spaces remember, and how they go back.
 //! * [`Logits`]: what a model says may come next.
 //! * [`Resume`]: what the cache holds as bytes, to go on in a later run.
 //! * [`LanguageModel`]: what generation and scoring need of a runner, so that tests can use another.
 
+mod activations;
+mod cache;
 mod error;
 mod families;
 mod history;
@@ -20,6 +24,7 @@ mod logits;
 mod mix;
 mod packed;
 mod plan;
+mod prepared;
 mod rope;
 mod runner;
 mod snapshot;
@@ -29,18 +34,22 @@ mod states;
 mod tests;
 mod tile;
 mod weights;
+mod worker;
 
+pub use cache::Cache;
 pub use error::ModelError;
 pub use families::{
     FAMILIES, Family, HeadNorm, NormKind, NormPlaces, Parallel, Positions, RotaryPairs, Windows,
 };
 pub use logits::{LogitRows, Logits, logit_blocks};
 pub use packed::{Misfit, PackStatus, pack_path, write_pack};
-pub use plan::{MAX_CONTEXT, Plan, RunOptions, TILE};
-pub use runner::{Model, Runner};
+pub use plan::{MAX_CONTEXT, MAX_SLOTS, Plan, RunOptions, TILE};
+pub use prepared::{Model, Prepared};
+pub use runner::Runner;
 pub use snapshot::Resume;
 pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec, check_purpose};
 pub use tile::{Norm, Tile};
+pub use worker::{Piece, Worker};
 
 /// A causal language model with a cache of the tokens it has read.
 pub trait LanguageModel {
@@ -68,8 +77,8 @@ pub trait LanguageModel {
     /// the tokens are split over calls. Long input is read in tiles; between them `cancel` is asked.
     ///
     /// # Errors
-    /// If there are no tokens, they do not fit, an id is out of range, `rows` is not from 1 to the number of
-    /// tokens and to [`Self::logit_rows`] ([`ModelError::ContextFull`] and the others leave the cache as it
+    /// If there are no tokens, they do not fit, an id is out of range, `rows` is above the number of
+    /// tokens or [`Self::logit_rows`] ([`ModelError::ContextFull`] and the others leave the cache as it
     /// was), or `cancel` said so ([`ModelError::Cancelled`]: the tiles read before stay in the cache).
     fn feed_rows(
         &mut self,

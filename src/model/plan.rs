@@ -1,30 +1,35 @@
 //! The memory plan: what a run will allocate, known from the header before anything is.
 
+use super::cache::Cache;
 use super::error::ModelError;
 use super::families::NormPlaces;
-use super::history::History;
 use super::layout::Layout;
 use super::logits::logit_blocks;
 use super::spec::{Mixer, Rope, Spec};
-use super::states::States;
 use crate::gguf::GgufFile;
 use crate::kernels::ops::Limits;
 use crate::kernels::{Kernels, KvShape, KvType};
-use crate::runtime::page_rounded;
+use crate::runtime::{PAGE, page_rounded};
+use std::hint::black_box;
 
 /// Tokens of a prompt that go through the layers together.
 pub const TILE: usize = 64;
+/// Most sequences that are continued together: each has a token in every step.
+pub const MAX_SLOTS: usize = TILE;
 /// Longest context.
 pub const MAX_CONTEXT: usize = 1 << 20;
 
 /// What a run needs room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunOptions {
-    /// Positions of the KV cache.
+    /// Positions of each KV cache.
     pub context: usize,
     /// Threads.
     pub threads: usize,
-    /// Tokens whose logits are computed together: 1 to generate, more to score or to check a draft.
+    /// Sequences that are continued together, each with a cache of its own.
+    pub slots: usize,
+    /// Tokens whose logits are computed together: 1 to generate, more to score or to check a draft; at least one
+    /// per slot.
     pub logit_rows: usize,
     /// How the KV cache is stored.
     pub kv: KvType,
@@ -35,7 +40,7 @@ pub struct RunOptions {
 pub struct Plan {
     /// Packed weights, norms and biases.
     pub weights: u64,
-    /// Keys and values of all layers, states, and what convolutions remember.
+    /// Keys and values of all layers, states, and what convolutions remember, of all slots.
     pub kv_cache: u64,
     /// Activations, logits and the threads' working memory.
     pub scratch: u64,
@@ -45,21 +50,43 @@ impl Plan {
     /// Plans a run of the model in `file`.
     ///
     /// # Errors
-    /// If the file does not hold a model that can be run, or the context is out of range.
+    /// If the file does not hold a model that can be run, or the context or the number of slots is out of range.
     pub fn new(file: &GgufFile, kernels: &Kernels, options: &RunOptions) -> Result<Self, ModelError> {
         let spec = Spec::read(file)?;
         let layout = Layout::new(file, &spec, kernels.packing)?;
-        check_context(&spec, options.context)?;
+        Self::of(&spec, &layout, options)
+    }
+
+    pub(super) fn of(spec: &Spec, layout: &Layout, options: &RunOptions) -> Result<Self, ModelError> {
+        check(spec, options)?;
         Ok(Self {
             weights: layout.planned_bytes() as u64,
-            kv_cache: (kv_bytes(&spec, options) + memory_bytes(&spec, options.context)) as u64,
-            scratch: scratch_bytes(&spec, &layout, options) as u64,
+            kv_cache: options.slots as u64 * Cache::planned_bytes(spec, options) as u64,
+            scratch: scratch_bytes(spec, layout, options) as u64,
         })
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
         self.weights + self.kv_cache + self.scratch
+    }
+}
+
+pub(super) fn check(spec: &Spec, options: &RunOptions) -> Result<(), ModelError> {
+    check_context(spec, options.context)?;
+    let (found, most) = (options.slots, MAX_SLOTS);
+    if (1..=most).contains(&found) { Ok(()) } else { Err(ModelError::Slots { found, most }) }
+}
+
+/// Rows of logits that are computed together.
+pub(super) fn logit_rows(options: &RunOptions) -> usize {
+    options.logit_rows.max(options.slots)
+}
+
+/// Writes to every page what it holds.
+pub(super) fn prefault(bytes: &mut [u8]) {
+    for page in bytes.chunks_mut(PAGE) {
+        page[0] = black_box(page[0]);
     }
 }
 
@@ -80,18 +107,10 @@ pub(super) fn kv_len(spec: &Spec, kv: &KvShape) -> usize {
     spec.layers_with(Mixer::Attention) * kv.len()
 }
 
-fn kv_bytes(spec: &Spec, options: &RunOptions) -> usize {
-    2 * page_rounded(kv_len(spec, &kv_shape(spec, options)) * 2)
-}
-
-fn memory_bytes(spec: &Spec, context: usize) -> usize {
-    History::planned_bytes(spec, context) + States::planned_bytes(spec)
-}
-
 pub(super) fn limits(spec: &Spec, layout: &Layout, options: &RunOptions) -> Limits {
     let inner = spec.state.map_or(0, |state| state.inner());
     Limits {
-        tokens: TILE.min(options.context),
+        tokens: TILE.min(options.slots.saturating_mul(options.context)),
         cols: spec.dim.max(spec.query_width()).max(spec.hidden).max(spec.word_dim).max(inner),
         forms: layout.forms(),
         kv: kv_shape(spec, options),
@@ -129,7 +148,7 @@ fn scratch_bytes(spec: &Spec, layout: &Layout, options: &RunOptions) -> usize {
     let tile: usize = widths(spec).iter().map(|width| page_rounded(limits.tokens * width * 4)).sum();
     let ropes = [Some(&spec.rope), spec.local_rope.as_ref()];
     let rope: usize = ropes.into_iter().flatten().map(|rope| rope_bytes(rope, limits.tokens)).sum();
-    let logits = page_rounded(options.logit_rows * spec.vocab * 4)
-        + page_rounded(options.logit_rows * logit_blocks(spec.vocab) * 4);
+    let rows = logit_rows(options);
+    let logits = page_rounded(rows * spec.vocab * 4) + page_rounded(rows * logit_blocks(spec.vocab) * 4);
     tile + rope + logits + limits.planned_bytes(options.threads)
 }

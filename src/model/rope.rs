@@ -28,15 +28,15 @@ impl RopeTable {
         Ok(Self { frequencies, table: Buffer::zeroed(tokens * rope.pairs, "rotary angles")? })
     }
 
-    /// (cos, sin), `[token][pair]`, of the tokens of the last [`Self::fill`].
+    /// (cos, sin), `[token][pair]`, as [`Self::fill`] left them.
     pub(super) fn table(&self) -> &[[f32; 2]] {
         &self.table
     }
 
-    /// Fills the table for `tokens` positions from `position` on.
-    pub(super) fn fill(&mut self, position: usize, tokens: usize) {
+    /// Fills rows from `row` on for `tokens` positions from `position` on.
+    pub(super) fn fill(&mut self, row: usize, position: usize, tokens: usize) {
         let pairs = self.frequencies.len();
-        let rows = &mut self.table[..tokens * pairs];
+        let rows = &mut self.table[row * pairs..(row + tokens) * pairs];
         for (token, row) in rows.chunks_exact_mut(pairs.max(1)).enumerate() {
             for (entry, frequency) in row.iter_mut().zip(self.frequencies.iter()) {
                 let (sin, cos) = ((position + token) as f64 * frequency).sin_cos();
@@ -52,7 +52,7 @@ mod tests {
 
     fn angles(rope: &Rope, factors: Option<&[f32]>, position: usize) -> Vec<[f32; 2]> {
         let mut table = RopeTable::new(rope, factors, 1).unwrap();
-        table.fill(position, 1);
+        table.fill(0, position, 1);
         table.table().to_vec()
     }
 

@@ -1,6 +1,6 @@
 //! What a cache holds, as bytes: a later run goes on from there without reading the tokens again.
 //!
-//! The bytes are those in memory, of the cached positions only, in one order for both ways ([`Runner::visit`]).
+//! The bytes are those in memory, of the cached positions only, in one order for both ways ([`Cache::visit`]).
 //! They do not depend on the length of the context; they do depend on the model, on how keys and values are
 //! stored and, for 8-bit codes, on the instruction set, which is what [`Resume::state_key`] tells apart.
 
@@ -44,8 +44,8 @@ impl Resume for Runner {
         let mut hash = Fnv::default();
         hash.add(&[VERSION, u8::from(cfg!(target_endian = "big"))]);
         hash.add(format!("{:?}", self.model().spec()).as_bytes());
-        hash.add(self.kv.kind.name().as_bytes());
-        if self.kv.kind == KvType::Q8_0 {
+        hash.add(self.cache.kv.kind.name().as_bytes());
+        if self.cache.kv.kind == KvType::Q8_0 {
             hash.add(format!("{:?}", self.model().kernels().packing).as_bytes());
         }
         hash.finish()
@@ -54,7 +54,7 @@ impl Resume for Runner {
     fn state_bytes(&mut self, positions: usize) -> u64 {
         let mut bytes = 0;
         // Counting cannot fail.
-        let _ = self.visit(positions.min(self.context()), &mut |part| {
+        let _ = self.cache.visit(positions.min(self.context()), &mut |part| {
             bytes += part.len() as u64;
             Ok(())
         });
@@ -62,7 +62,8 @@ impl Resume for Runner {
     }
 
     fn write_state(&mut self, out: &mut dyn io::Write) -> io::Result<()> {
-        self.visit(self.position, &mut |part| out.write_all(part))
+        let positions = self.cache.position;
+        self.cache.visit(positions, &mut |part| out.write_all(part))
     }
 
     fn read_state(&mut self, positions: usize, from: &mut dyn io::Read) -> io::Result<()> {
@@ -70,15 +71,16 @@ impl Resume for Runner {
         if positions > self.context() {
             return Err(impossible("the number of positions"));
         }
-        let read = self.visit(positions, &mut |part| from.read_exact(part)).and_then(|()| {
-            let is_possible = self.states.is_possible(positions) && self.history.is_possible(positions);
+        let cache = &mut self.cache;
+        let read = cache.visit(positions, &mut |part| from.read_exact(part)).and_then(|()| {
+            let is_possible = cache.states.is_possible(positions) && cache.history.is_possible(positions);
             if is_possible { Ok(()) } else { Err(impossible("a position of a state")) }
         });
         if read.is_ok() {
-            self.position = positions;
+            cache.position = positions;
         } else {
-            self.states.forget();
-            self.history.forget();
+            cache.states.forget();
+            cache.history.forget();
         }
         read
     }

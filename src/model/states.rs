@@ -51,6 +51,13 @@ impl States {
         all_lens(spec).into_iter().map(|len| page_rounded(len * 4)).sum()
     }
 
+    /// Takes over all that another of the same model holds.
+    pub(super) fn copy(&mut self, from: &Self) {
+        self.now.copy_from_slice(&from.now);
+        self.copies.copy_from_slice(&from.copies);
+        self.positions = from.positions;
+    }
+
     /// The state of a layer, to be carried on from `position`.
     pub(super) fn of(&mut self, layer: usize, position: usize) -> &mut [f32] {
         let [len, _] = lens(&self.shape);

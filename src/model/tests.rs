@@ -80,9 +80,11 @@ impl Small<'_> {
 
     fn logits(&self, tokens: &[u32]) -> Vec<f32> {
         let model = Arc::new(Model::load(&self.file(), Kernels::detect().unwrap()).unwrap());
-        let mut runner =
-            Runner::new(model, &RunOptions { context: 64, threads: 1, logit_rows: 1, kv: KvType::F16 })
-                .unwrap();
+        let mut runner = Runner::new(
+            model,
+            &RunOptions { context: 64, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F16 },
+        )
+        .unwrap();
         runner.feed(tokens, &|| false).unwrap().to_vec()
     }
 
@@ -175,7 +177,7 @@ fn shapes_are_checked_before_loading() {
         ("block_count", 2, "blk.1.attn_norm.weight is missing"),
     ] {
         let small = Small { settings: &[(key, value)], biases: false, value: &only_biases };
-        let options = RunOptions { context: 16, threads: 1, logit_rows: 1, kv: KvType::F16 };
+        let options = RunOptions { context: 16, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F16 };
         let error = Plan::new(&small.file(), Kernels::detect().unwrap(), &options).unwrap_err().to_string();
         assert!(error.contains(expected), "{key}: {error}");
     }
@@ -185,7 +187,7 @@ fn shapes_are_checked_before_loading() {
 fn the_cache_has_its_limits() {
     let small = Small { settings: &[], biases: false, value: &only_biases };
     let model = Arc::new(Model::load(&small.file(), Kernels::detect().unwrap()).unwrap());
-    let options = RunOptions { context: 5, threads: 1, logit_rows: 1, kv: KvType::F16 };
+    let options = RunOptions { context: 5, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F16 };
     let mut runner = Runner::new(Arc::clone(&model), &options).unwrap();
     let mut feed = |tokens: &[u32]| runner.feed(tokens, &|| false).map(<[f32]>::to_vec);
     assert!(matches!(feed(&[]), Err(ModelError::NoTokens)));

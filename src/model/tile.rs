@@ -1,6 +1,6 @@
 //! The stages of the forward pass.
 //!
-//! [`Runner`] sends a [`Tile`] through all layers. Calibration drives the same stages itself, one layer at a
+//! A [`Worker`] sends a [`Tile`] through all layers. Calibration drives the same stages itself, one layer at a
 //! time, and looks at what goes into each matrix:
 //!
 //! ```text
@@ -16,12 +16,17 @@
 
 use std::ops::Range;
 
-use super::error::ModelError;
+use arrayvec::ArrayVec;
+
+use super::activations::Activations;
+use super::cache::Cache;
 use super::families::NormKind;
 use super::layout::{self, Linear, MixerWeights, Norms};
 use super::logits::LogitRows;
-use super::runner::{Activations, Model, Runner};
+use super::plan::TILE;
+use super::prepared::Model;
 use super::weights::Weights;
+use super::worker::Worker;
 use crate::kernels::ops::{Executor, FeedForward, Input, Norm as RowNorm, Output};
 
 /// A norm of the model.
@@ -33,61 +38,72 @@ pub enum Norm {
     FeedForward(usize),
 }
 
-/// Adjacent tokens on their way through the layers. Buffers are `[token][width]`.
-pub struct Tile<'r> {
-    pub(super) runner: &'r mut Runner,
+/// Tokens of one sequence in a tile.
+pub(super) struct SequencePart<'r> {
+    pub(super) cache: &'r mut Cache,
+    /// Rows of the activations.
+    pub(super) rows: Range<usize>,
+}
+
+/// The tokens of a tile, sequence by sequence.
+#[derive(Default)]
+pub(super) struct Parts<'r> {
+    pub(super) sequences: ArrayVec<SequencePart<'r>, TILE>,
     pub(super) tokens: usize,
 }
 
-impl Runner {
-    /// A tile of `tokens` tokens at `position`. Attention sees what the layer's cache holds of the positions
-    /// before: the tiles of a text must pass a layer in order.
-    ///
-    /// # Errors
-    /// If there are no tokens, more than [`TILE`](super::TILE) or more than fit into the context.
-    pub fn tile(&mut self, position: usize, tokens: usize) -> Result<Tile<'_>, ModelError> {
-        let context = self.kv.positions.min(position.saturating_add(self.most_tokens()));
-        match position.checked_add(tokens) {
-            _ if tokens == 0 => Err(ModelError::NoTokens),
-            Some(needed) if needed <= context => Ok(self.checked_tile(position, tokens)),
-            needed => Err(ModelError::ContextFull { needed: needed.unwrap_or(usize::MAX), context }),
-        }
+impl<'r> Parts<'r> {
+    /// Adds tokens of another sequence, which follow those in its cache.
+    pub(super) fn push(&mut self, cache: &'r mut Cache, tokens: usize) {
+        let rows = self.tokens..self.tokens + tokens;
+        self.tokens = rows.end;
+        self.sequences.push(SequencePart { cache, rows });
     }
+}
 
-    pub(super) fn checked_tile(&mut self, position: usize, tokens: usize) -> Tile<'_> {
-        self.position = position;
-        self.rope.fill(position, tokens);
-        if let Some(rope) = &mut self.local_rope {
-            rope.fill(position, tokens);
+/// Tokens on their way through the layers: adjacent ones of each of some sequences. Buffers are `[token][width]`.
+pub struct Tile<'r> {
+    pub(super) worker: &'r mut Worker,
+    pub(super) parts: Parts<'r>,
+}
+
+impl<'r> Tile<'r> {
+    /// Prepares the pass of these tokens, at most [`TILE`] in all, which fit into their caches.
+    pub(super) fn new(worker: &'r mut Worker, mut parts: Parts<'r>) -> Self {
+        for SequencePart { cache, rows } in &mut parts.sequences {
+            worker.rope.fill(rows.start, cache.position, rows.len());
+            if let Some(rope) = &mut worker.local_rope {
+                rope.fill(rows.start, cache.position, rows.len());
+            }
+            cache.history.announce(&(cache.position..cache.position + rows.len()));
         }
-        self.history.announce(&(position..position + tokens));
-        Tile { runner: self, tokens }
+        Self { worker, parts }
     }
 }
 
 impl Tile<'_> {
     /// The residual stream, `[token][dim]`.
     pub fn residual(&mut self) -> &mut [f32] {
-        let len = self.tokens * self.runner.model.spec.dim;
-        &mut self.runner.activations.residual[..len]
+        let len = self.parts.tokens * self.worker.model.spec.dim;
+        &mut self.worker.activations.residual[..len]
     }
 
     /// What attention gives, or a convolution, `[token][query width]`.
     pub fn mixed(&mut self) -> &mut [f32] {
-        let len = self.tokens * self.runner.model.spec.query_width();
-        &mut self.runner.activations.mixed[..len]
+        let len = self.parts.tokens * self.worker.model.spec.query_width();
+        &mut self.worker.activations.mixed[..len]
     }
 
     /// What a state space beside attention gives, `[token][width]`; empty without.
     pub fn stated(&mut self) -> &mut [f32] {
-        let len = self.tokens * self.runner.model.spec.state.map_or(0, |state| state.inner());
-        &mut self.runner.activations.stated[..len]
+        let len = self.parts.tokens * self.worker.model.spec.state.map_or(0, |state| state.inner());
+        &mut self.worker.activations.stated[..len]
     }
 
     /// What the activation of the feed-forward part gives, `[token][hidden]`.
     pub fn hidden(&mut self) -> &mut [f32] {
-        let len = self.tokens * self.runner.model.spec.hidden;
-        &mut self.runner.activations.hidden[..len]
+        let len = self.parts.tokens * self.worker.model.spec.hidden;
+        &mut self.worker.activations.hidden[..len]
     }
 
     /// The residual stream as the matrices behind a norm read it, `[token][dim]`.
@@ -95,13 +111,13 @@ impl Tile<'_> {
     /// # Panics
     /// If `out` has another size.
     pub fn normed(&self, of: Norm, out: &mut [f32]) {
-        let Runner { model, executor, activations, .. } = &*self.runner;
+        let Worker { model, executor, activations, .. } = &*self.worker;
         let layout = &model.layout;
         let found = match of {
             Norm::Attention(layer) => &layout.layers[layer].attention_norms.input,
             Norm::FeedForward(layer) => &layout.layers[layer].feed_forward_norms.input,
         };
-        let rows = &activations.residual[..self.tokens * model.spec.dim];
+        let rows = &activations.residual[..self.parts.tokens * model.spec.dim];
         executor.normed(&input(model, rows, norm(model, found.as_ref())), out);
     }
 
@@ -110,7 +126,7 @@ impl Tile<'_> {
     /// # Panics
     /// If there are more tokens than the tile has, or an id is out of range.
     pub fn embed(&mut self, tokens: &[u32]) {
-        let Runner { model, executor, activations, position, .. } = &mut *self.runner;
+        let Worker { model, executor, activations, .. } = &mut *self.worker;
         let Model { spec, layout, weights, .. } = &**model;
         let Activations { residual, words, branch, .. } = activations;
         let embedding = weights.matrix(&layout.embedding);
@@ -129,9 +145,12 @@ impl Tile<'_> {
         }
         if let Some(positions) = &layout.positions {
             let (positions, place) = (weights.matrix(positions), &mut branch[..spec.dim]);
-            for (i, row) in residual.chunks_exact_mut(spec.dim).enumerate() {
-                positions.decode_row(*position + i, place);
-                row.iter_mut().zip(&*place).for_each(|(x, place)| *x += place);
+            for SequencePart { cache, rows } in &self.parts.sequences {
+                let rows = residual[rows.start * spec.dim..rows.end * spec.dim].chunks_exact_mut(spec.dim);
+                for (row, position) in rows.zip(cache.position..) {
+                    positions.decode_row(position, place);
+                    row.iter_mut().zip(&*place).for_each(|(x, place)| *x += place);
+                }
             }
         }
         if let Some(norm) = norm(model, layout.embedding_norm.as_ref()) {
@@ -142,7 +161,7 @@ impl Tile<'_> {
     /// Takes the residual stream through layer `index`.
     pub fn layer(&mut self, index: usize) {
         self.mix(index);
-        if self.runner.model.spec.parallel {
+        if self.worker.model.spec.parallel {
             self.expand(index);
             self.project(index);
         } else {
@@ -154,7 +173,7 @@ impl Tile<'_> {
 
     /// Adds what the attention of layer `index` gives to the residual stream.
     pub fn project(&mut self, index: usize) {
-        let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
+        let Self { worker: Worker { model, executor, activations, .. }, parts: Parts { tokens, .. } } = self;
         let layer = &model.layout.layers[index];
         let Activations { residual, mixed, branch, stated, .. } = activations;
         if let (MixerWeights::Attention(attention), Some(shape)) = (&layer.mixer, model.spec.state) {
@@ -173,7 +192,7 @@ impl Tile<'_> {
 
     /// The wide part of the feed-forward layer `index`: from the residual stream to [`Self::hidden`].
     pub fn expand(&mut self, index: usize) {
-        let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
+        let Self { worker: Worker { model, executor, activations, .. }, parts: Parts { tokens, .. } } = self;
         let Model { spec, layout, weights, .. } = &**model;
         let layer = &layout.layers[index];
         let Activations { residual, hidden, up, .. } = activations;
@@ -195,7 +214,7 @@ impl Tile<'_> {
 
     /// Adds the feed-forward output of layer `index` to the residual stream.
     pub fn contract(&mut self, index: usize) {
-        let Self { runner: Runner { model, executor, activations, .. }, tokens } = self;
+        let Self { worker: Worker { model, executor, activations, .. }, parts: Parts { tokens, .. } } = self;
         let layer = &model.layout.layers[index];
         let Activations { residual, hidden, branch, .. } = activations;
         let dim = model.spec.hidden;
@@ -211,9 +230,9 @@ impl<'r> Tile<'r> {
     /// # Panics
     /// If `out` has another size.
     pub fn head_input(&mut self, out: &mut [f32]) {
-        let Runner { model, executor, activations, .. } = &mut *self.runner;
+        let Worker { model, executor, activations, .. } = &mut *self.worker;
         let Model { spec, layout, weights, .. } = &**model;
-        let rows = &activations.residual[..self.tokens * spec.dim];
+        let rows = &activations.residual[..self.parts.tokens * spec.dim];
         let input = input(model, rows, norm(model, layout.output_norm.as_ref()));
         match &layout.leave {
             Some(leave) => executor.linear(&input, &mut [output(weights, leave, out, false)]),
@@ -226,8 +245,8 @@ impl<'r> Tile<'r> {
     /// # Panics
     /// If there are more rows than [`LanguageModel::logit_rows`](super::LanguageModel::logit_rows) or tokens.
     pub fn logits(self, rows: Range<usize>) -> LogitRows<'r> {
-        assert!(rows.end <= self.tokens);
-        self.runner.head(rows, 0)
+        assert!(rows.end <= self.parts.tokens);
+        self.worker.head(rows, 0)
     }
 }
 

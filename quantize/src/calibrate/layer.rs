@@ -170,7 +170,7 @@ impl<'a> Layer<'a> {
         let kernels = Kernels::detect().map_err(|error| QuantizeError::Kernels(error.to_string()))?;
         let model = Model::load(&self.file()?, kernels).map_err(QuantizeError::Model)?;
         let logit_rows = if self.embedding.is_some() { TILE } else { 1 };
-        let options = RunOptions { context: length, threads, logit_rows, kv: KvType::F16 };
+        let options = RunOptions { context: length, threads, slots: 1, logit_rows, kv: KvType::F16 };
         Runner::new(Arc::new(model), &options).map_err(QuantizeError::Model)
     }
 }

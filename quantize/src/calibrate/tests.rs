@@ -53,7 +53,7 @@ fn sequences(spec: &Spec) -> Sequences {
 
 fn whole(input: &GgufFile) -> Runner {
     let model = Model::load(input, Kernels::detect().unwrap()).unwrap();
-    let options = RunOptions { context: LENGTH, threads: 1, logit_rows: TILE, kv: KvType::F16 };
+    let options = RunOptions { context: LENGTH, threads: 1, slots: 1, logit_rows: TILE, kv: KvType::F16 };
     Runner::new(Arc::new(model), &options).unwrap()
 }
 

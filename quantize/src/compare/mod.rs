@@ -201,6 +201,6 @@ fn runner(file: &GgufFile, options: &CompareOptions) -> Result<Runner, CompareEr
     let kernels = Kernels::detect().map_err(CompareError::Kernels)?;
     let model = Model::load(file, kernels)?;
     let (context, threads) = (options.text.n_ctx, options.threads);
-    let options = RunOptions { context, threads, logit_rows: LOGIT_ROWS, kv: KvType::F16 };
+    let options = RunOptions { context, threads, slots: 1, logit_rows: LOGIT_ROWS, kv: KvType::F16 };
     Ok(Runner::new(Arc::new(model), &options)?)
 }

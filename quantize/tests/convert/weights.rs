@@ -210,7 +210,7 @@ fn logits(folder: &Folder, file: &GgufFile) -> (Vec<f32>, Vec<f32>) {
     let input = Tensor::new(&tokens[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
     let expected = model.forward(&input, 0, &mut cache).unwrap();
     let model = std::sync::Arc::new(Model::load(file, Kernels::detect().unwrap()).unwrap());
-    let options = RunOptions { context: 128, threads: 1, logit_rows: 8, kv: KvType::F16 };
+    let options = RunOptions { context: 128, threads: 1, slots: 1, logit_rows: 8, kv: KvType::F16 };
     let mut last = Vec::new();
     let mut runner = Runner::new(model, &options).unwrap();
     runner.score(&tokens, 0, &mut |_, logits| last = logits.to_vec()).unwrap();

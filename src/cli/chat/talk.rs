@@ -1,15 +1,15 @@
 //! Asking and answering, saving and going on.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::constrain::{self, Form};
 use super::super::error::{CliError, Exit};
 use super::super::generation::{USUAL_TOKENS, answer_room};
 use super::super::interrupt::Interrupts;
-use super::super::output::{self, Answer, Event, complain, note, say, write_calls};
+use super::super::output::{self, Answer, Event, complain, lock, note, say, write_calls};
 use super::super::session::{self, SessionFile};
 use super::super::thoughts::Thoughts;
 use super::engine::Engine;
@@ -177,7 +177,7 @@ impl Talk {
         let settings = &self.settings;
         let seed = settings.sampler.seed.wrapping_add(self.answers);
         let max_tokens = settings.length.tokens(settings.form.is_some());
-        let (printed, mut failure) = (RefCell::new(Answer::new(settings.wrap)), None);
+        let (printed, mut failure) = (Mutex::new(Answer::new(settings.wrap)), None);
         // Of a new answer the whole prompt is before it.
         let before = prompt.answer.unwrap_or(prompt.tokens.len());
         let mut rule = constraint.as_mut().map(|constraint| Resumed::new(constraint, before));
@@ -187,19 +187,19 @@ impl Talk {
             let request = Request {
                 max_tokens,
                 sampler: SamplerOptions { seed, ..settings.sampler.clone() },
-                stop: &settings.stop,
-                cancel: Some(cancel),
+                stop: Cow::Borrowed(&settings.stop),
+                cancel: Some(cancel.clone()),
                 lookup: self.lookup,
                 loop_guard: settings.loop_guard,
-                progress: Some(&|read, of| printed.borrow_mut().read(read, of)),
-                filter: rule.as_mut().map(|rule| rule as &mut dyn LogitFilter),
-                layout: layout.as_ref(),
+                progress: Some(Box::new(|read, of| lock(&printed).read(read, of))),
+                filter: rule.as_mut().map(|rule| Box::new(rule) as Box<dyn LogitFilter + '_>),
+                layout: layout.as_ref().map(Cow::Borrowed),
                 ..Request::new(&prompt.tokens)
             };
             if let Some(Form::Choices(texts)) = &settings.form {
                 let draw = constrain::draw(settings.choice_temp, seed);
                 let (outcome, choices) = session.choose(&request, texts, draw)?;
-                failure = printed.borrow_mut().push(&outcome.text).err();
+                failure = lock(&printed).push(&outcome.text).err();
                 if settings.stats {
                     constrain::note_choices(&choices);
                 }
@@ -207,10 +207,10 @@ impl Talk {
             }
             session.generate(request, &mut |event| {
                 if !event.reasoning.is_empty() {
-                    printed.borrow_mut().end_reading();
+                    lock(&printed).end_reading();
                 }
                 thoughts.push(event.reasoning, event.text);
-                failure = printed.borrow_mut().push(event.text).err();
+                failure = lock(&printed).push(event.text).err();
                 if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
         });
@@ -226,7 +226,7 @@ impl Talk {
         // Before the line ends: an answer that was seen whole is on the disk.
         self.record();
         if outcome.tool_calls.is_empty() || !outcome.text.is_empty() {
-            printed.into_inner().end_line()?;
+            printed.into_inner().unwrap_or_else(PoisonError::into_inner).end_line()?;
         }
         if !output::has_events() {
             write_calls(&outcome)?;

@@ -2,10 +2,10 @@
 
 mod report;
 
-use std::cell::RefCell;
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use self::report::{Report, TokenReport};
@@ -15,7 +15,7 @@ use super::generation::{GenerationArgs, USUAL_TOKENS, answer_room};
 use super::input::PromptParts;
 use super::interrupt::{Interrupts, Signals};
 use super::load::{Loaded, Planned};
-use super::output::{self, Answer, note};
+use super::output::{self, Answer, lock, note};
 use super::pretty::Indent;
 use super::session::{self, SessionArgs, SessionFile};
 use super::terminal::{DisplayArgs, Quiet};
@@ -263,30 +263,30 @@ fn answer(
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let layout = format.layout(&tokenizer, form.and_then(Form::calling));
     let grammar = form.map(|form| form.grammar(format, &tokenizer)).transpose()?.flatten();
-    let mut constraint = match grammar {
+    let constraint = match grammar {
         Some(grammar) => Some(constrain::compile(&grammar, &tokenizer, cancel)?),
         None => None,
     };
     let draw = constrain::draw(args.generation.sampling.typed_temp(), sampler.seed);
     let _quiet = (!args.json).then(|| Quiet::new(false));
-    let printed = RefCell::new(Answer::new(args.display.wraps()));
+    let printed = Mutex::new(Answer::new(args.display.wraps()));
     let request = Request {
         max_tokens: args.generation.max_tokens(),
         sampler,
-        stop: &args.generation.stop,
+        stop: Cow::Borrowed(&args.generation.stop),
         logprobs: args.logprobs.map(usize::from),
-        cancel: Some(cancel),
+        cancel: Some(cancel.clone()),
         lookup: args.generation.lookup.tokens(),
         loop_guard: args.generation.loop_guard(),
-        progress: Some(&|read, of| printed.borrow_mut().read(read, of)),
-        filter: constraint.as_mut().map(|constraint| constraint as &mut dyn LogitFilter),
-        layout: layout.as_ref(),
+        progress: Some(Box::new(|read, of| lock(&printed).read(read, of))),
+        filter: constraint.map(|constraint| Box::new(constraint) as Box<dyn LogitFilter>),
+        layout: layout.as_ref().map(Cow::Borrowed),
         ..Request::new(tokens)
     };
     if let Some(Form::Choices(texts)) = form {
         let (outcome, choices) = loaded.session.choose(&request, texts, draw)?;
         if !args.json {
-            let mut printed = printed.borrow_mut();
+            let mut printed = lock(&printed);
             printed.push(&outcome.text)?;
             printed.end_line()?;
         }
@@ -303,7 +303,7 @@ fn stream(
     args: &RunArgs,
     request: Request<'_>,
     loaded: &mut Loaded,
-    printed: &RefCell<Answer>,
+    printed: &Mutex<Answer>,
 ) -> Result<(Outcome, Vec<TokenReport>), CliError> {
     let tokenizer = Arc::clone(loaded.session.tokenizer());
     let mut thoughts = Thoughts::new(args.generation.prompting.think());
@@ -313,12 +313,12 @@ fn stream(
         tokens.extend(TokenReport::new(event, &tokenizer));
         if !args.json {
             if !event.reasoning.is_empty() {
-                printed.borrow_mut().end_reading();
+                lock(printed).end_reading();
             }
             thoughts.push(event.reasoning, event.text);
             failure = match &mut indent {
-                Some(indent) => printed.borrow_mut().push(&indent.push(event.text)).err(),
-                None => printed.borrow_mut().push(event.text).err(),
+                Some(indent) => lock(printed).push(&indent.push(event.text)).err(),
+                None => lock(printed).push(event.text).err(),
             };
         }
         if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -328,7 +328,7 @@ fn stream(
     }
     thoughts.finish();
     // An error before the answer has begun leaves standard output empty.
-    let mut printed = printed.borrow_mut();
+    let mut printed = lock(printed);
     let has_text = outcome.as_ref().is_ok_and(|outcome| outcome.tool_calls.is_empty());
     if !args.json && (has_text || printed.is_begun()) {
         printed.end_line()?;

@@ -29,6 +29,7 @@ mod line;
 mod parse;
 mod trouble;
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -315,10 +316,10 @@ impl<M: LanguageModel> Batch<'_, M> {
     fn answer(&mut self, item: &Item, input: u64, tokens: &mut Vec<u32>) -> Result<Answered, ItemError> {
         tokens.clear();
         self.prepare.encode(item, self.session.context(), tokens)?;
-        let mut rule = self.prepare.rule(item)?;
+        let rule = self.prepare.rule(item)?;
         let layout = self.prepare.layout(item)?;
         let options = self.options;
-        let mut request = Request::new(tokens);
+        let mut request = Request::new(&*tokens);
         request.max_tokens = item.max_tokens.or(options.max_tokens);
         if matches!(rule, Rule::Free) {
             request.max_tokens = request.max_tokens.or(options.usual_tokens);
@@ -326,11 +327,11 @@ impl<M: LanguageModel> Batch<'_, M> {
         request.sampler = item.sampler(&options.sampler, input);
         let seed = request.sampler.seed;
         let stop: Vec<String> = item.stop.clone().unwrap_or_else(|| options.stop.clone());
-        request.stop = &stop;
+        request.stop = stop.into();
         request.logprobs = Some(0);
-        request.cancel = Some(self.cancel);
+        request.cancel = Some(self.cancel.clone());
         request.lookup = options.lookup;
-        request.layout = layout.as_ref();
+        request.layout = layout.map(Cow::Owned);
         request.loop_guard = item.loop_guard.unwrap_or(options.loop_guard && !item.raw);
         if let Rule::Choices(texts) = &rule {
             let temperature = item.temperature.or(options.choice_temperature);
@@ -342,8 +343,8 @@ impl<M: LanguageModel> Batch<'_, M> {
             return Ok(Answered { outcome, seed, logprob, choices: Some(choices), is_formed: true });
         }
         let is_formed = !matches!(rule, Rule::Free);
-        if let Rule::Filter(filter) = &mut rule {
-            request.filter = Some(&mut **filter);
+        if let Rule::Filter(filter) = rule {
+            request.filter = Some(filter);
         }
         let mut logprob = 0.0;
         let outcome = self.session.generate(request, &mut |event| {

@@ -67,7 +67,7 @@ fn session() -> Session<Runner> {
     let file = GgufFile::from_vec("tiny", bytes).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap());
     let model = Model::load(&file, Kernels::detect().unwrap()).unwrap();
-    let options = RunOptions { context: 96, threads: 1, logit_rows: 1, kv: KvType::F16 };
+    let options = RunOptions { context: 96, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F16 };
     Session::new(Runner::new(Arc::new(model), &options).unwrap(), tokenizer)
 }
 

@@ -4,12 +4,13 @@
 //! tokens of the continuation are those of the whole text after as many as the prompt alone has, and what does not fit
 //! into the context is cut off at the front.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::TaskError;
 use super::task::Generation;
 use crate::eval::stats::log_probability;
-use crate::generate::{CancelHandle, FinishReason, GenerateError, Layout, Request, SamplerOptions, Session};
+use crate::generate::{CancelHandle, FinishReason, GenerateError, Layout, Predicted, Request, SamplerOptions, Session};
 use crate::model::{LanguageModel, ModelError};
 use crate::text::Prompt;
 
@@ -113,10 +114,10 @@ impl<M: LanguageModel> Scorer<'_, M> {
             seed,
             ..SamplerOptions::greedy()
         };
-        request.stop = &generation.until;
+        request.stop = Cow::Borrowed(&generation.until);
         // Without a loop guard: what is judged is the whole answer up to its limit, as in lm-evaluation-harness.
-        request.cancel = Some(self.cancel);
-        request.layout = self.layout;
+        request.cancel = Some(self.cancel.clone());
+        request.layout = self.layout.map(Cow::Borrowed);
         let outcome = self.session.generate(request, &mut |_| ControlFlow::Continue(()))?;
         match outcome.finish {
             FinishReason::Cancelled => Err(GenerateError::Model(ModelError::Cancelled).into()),
@@ -148,7 +149,8 @@ impl<M: LanguageModel> Scorer<'_, M> {
         tokens.drain(..cut);
         first -= cut;
         let mut found = Likelihood { sum: 0.0, greedy: true };
-        let mut visit = |at: usize, logits: &[f32]| {
+        let read = Predicted { tokens: tokens.clone(), first };
+        let visit = |_: usize, at: usize, logits: &[f32]| {
             let token = tokens[at];
             found.sum += log_probability(logits, token);
             let logit = logits[token as usize];
@@ -157,7 +159,7 @@ impl<M: LanguageModel> Scorer<'_, M> {
             };
             found.greedy &= logits.iter().enumerate().all(is_most);
         };
-        self.session.predictions(&tokens, first, Some(self.cancel), &mut visit)?;
+        self.session.predictions(vec![read], Some(self.cancel), Box::new(visit))?;
         if !found.sum.is_finite() {
             return Err(TaskError::NotFinite { task: self.task.to_owned(), document: self.document });
         }

@@ -96,7 +96,7 @@ fn choosing_can_be_cancelled() {
     cancel.cancel();
     let prompt = bytes("So");
     let mut session = session(FakeModel::copying(20));
-    let request = Request { cancel: Some(&cancel), ..greedy(&prompt) };
+    let request = Request { cancel: Some(cancel.clone()), ..greedy(&prompt) };
     let (outcome, scored) = session.choose(&request, &choices(&["a", "b"]), None).unwrap();
     assert_eq!((outcome.finish, outcome.text.as_str(), scored.len()), (FinishReason::Cancelled, "", 0));
 }

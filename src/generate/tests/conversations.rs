@@ -38,7 +38,7 @@ pub(super) fn answer(
     let tokenizer = tokenizer();
     let next = conversation.next(format, &tokenizer, CONTEXT, 4).unwrap();
     let before = session.model().fed.get();
-    let request = Request { stop, ..greedy(&next.tokens) };
+    let request = Request { stop: stop.into(), ..greedy(&next.tokens) };
     let outcome = session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap();
     conversation.answer(&outcome, &tokenizer).unwrap();
     let read = session.model().fed.get() - before;

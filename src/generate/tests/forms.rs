@@ -31,7 +31,7 @@ fn try_ask(
     request: Request<'_>,
 ) -> Result<Outcome, GenerateError> {
     let mut constraint = constraint.clone();
-    let filter: Option<&mut dyn LogitFilter> = Some(&mut constraint);
+    let filter: Option<Box<dyn LogitFilter + '_>> = Some(Box::new(&mut constraint));
     session(model).generate(Request { filter, ..request }, &mut |_| ControlFlow::Continue(()))
 }
 
@@ -145,7 +145,7 @@ fn a_model_without_end_tokens_ends_its_answers_too() {
     let tokenizer = tokenizer_with(false, None);
     let mut constraint =
         GrammarCompiler::new(std::sync::Arc::clone(&tokenizer)).unwrap().compile(&schema(OPEN[0])).unwrap();
-    let filter: Option<&mut dyn LogitFilter> = Some(&mut constraint);
+    let filter: Option<Box<dyn LogitFilter + '_>> = Some(Box::new(&mut constraint));
     let request = Request { filter, max_tokens: Some(60), ..greedy(&prompt) };
     let mut session = Session::new(endless(200, 5), tokenizer);
     let outcome = session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap();
@@ -158,10 +158,10 @@ fn an_answer_that_is_cut_is_not_whole() {
     let prompt = bytes("Hi");
     let constraint = compile(&Grammar::Regex("a{9}b".to_owned()));
     let stop = ["aaa".to_owned()];
-    let outcome = ask(endless(200, 5), &constraint, Request { stop: &stop, ..greedy(&prompt) });
+    let outcome = ask(endless(200, 5), &constraint, Request { stop: (&stop).into(), ..greedy(&prompt) });
     assert_eq!((outcome.finish, outcome.whole), (FinishReason::StopString(0), false));
     let mut constraint = constraint.clone();
-    let filter: Option<&mut dyn LogitFilter> = Some(&mut constraint);
+    let filter: Option<Box<dyn LogitFilter + '_>> = Some(Box::new(&mut constraint));
     let request = Request { filter, ..greedy(&prompt) };
     let outcome = session(endless(200, 5)).generate(request, &mut |_| ControlFlow::Break(())).unwrap();
     assert_eq!((outcome.finish, outcome.whole), (FinishReason::Cancelled, false));

@@ -36,7 +36,7 @@ fn compile(grammar: &Grammar) -> Constraint {
 
 fn ask(session: &mut Session<FakeModel>, grammar: &Grammar, request: Request<'_>) -> Outcome {
     let mut constraint = compile(grammar);
-    let filter: Option<&mut dyn LogitFilter> = Some(&mut constraint);
+    let filter: Option<Box<dyn LogitFilter + '_>> = Some(Box::new(&mut constraint));
     session.generate(Request { filter, ..request }, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
@@ -65,9 +65,9 @@ fn a_complete_answer_costs_no_further_step_and_shows_all_text() {
     let mut session = session(preferring(&[word(" ST"), word("The")]));
     let mut constraint = compile(&regex("The ST"));
     let stop = [" STOP".to_owned()];
-    let filter: Option<&mut dyn LogitFilter> = Some(&mut constraint);
+    let filter: Option<Box<dyn LogitFilter + '_>> = Some(Box::new(&mut constraint));
     let mut seen = String::new();
-    let request = Request { filter, stop: &stop, max_tokens: Some(2), ..greedy(&prompt) };
+    let request = Request { filter, stop: (&stop).into(), max_tokens: Some(2), ..greedy(&prompt) };
     let outcome = session
         .generate(request, &mut |event| {
             seen.push_str(event.text);
@@ -84,7 +84,7 @@ fn stop_strings_and_limits_still_end_an_answer() {
     let prompt = bytes("Hi");
     let stop = ["bb".to_owned()];
     let model = || session(preferring(&[byte(b'b')]));
-    let outcome = ask(&mut model(), &regex("ab{2,5}"), Request { stop: &stop, ..greedy(&prompt) });
+    let outcome = ask(&mut model(), &regex("ab{2,5}"), Request { stop: (&stop).into(), ..greedy(&prompt) });
     assert_eq!((outcome.text.as_str(), outcome.finish), ("a", FinishReason::StopString(0)));
     assert!(!outcome.whole);
     let outcome = ask(&mut model(), &regex("ab{2,5}"), Request { max_tokens: Some(4), ..greedy(&prompt) });
@@ -171,7 +171,7 @@ fn a_space_that_is_not_shown_does_not_count() {
     let shown = |pattern: &str, prompt: &[u32]| {
         let model = preferring(&[word(" cat"), word(" sat"), END, byte(b'a')]);
         let mut constraint = compiler.compile(&regex(pattern)).unwrap();
-        let filter: Option<&mut dyn LogitFilter> = Some(&mut constraint);
+        let filter: Option<Box<dyn LogitFilter + '_>> = Some(Box::new(&mut constraint));
         let mut session = Session::new(model, Arc::clone(&tokenizer));
         session.generate(Request { filter, ..greedy(prompt) }, &mut |_| ControlFlow::Continue(())).unwrap()
     };
@@ -190,7 +190,7 @@ fn a_model_without_end_tokens_can_be_constrained() {
     assert!(tokenizer.end_ids().is_empty());
     let mut constraint =
         GrammarCompiler::new(Arc::clone(&tokenizer)).unwrap().compile(&regex("(ab)*abb")).unwrap();
-    let filter: Option<&mut dyn LogitFilter> = Some(&mut constraint);
+    let filter: Option<Box<dyn LogitFilter + '_>> = Some(Box::new(&mut constraint));
     let prompt = bytes("Hi");
     let mut session = Session::new(preferring(&[byte(b'b'), byte(b'a')]), tokenizer);
     let request = Request { filter, ..greedy(&prompt) };

@@ -24,8 +24,8 @@ fn say(prompt: &str, script: &str, grammar: Option<Grammar>) -> (Outcome, String
     let request = Request {
         sampler: SamplerOptions::greedy(),
         max_tokens: Some(200),
-        layout: Some(&layout),
-        filter: rule.as_mut().map(|rule| rule as &mut dyn LogitFilter),
+        layout: Some(std::borrow::Cow::Borrowed(&layout)),
+        filter: rule.as_mut().map(|rule| Box::new(rule) as Box<dyn LogitFilter + '_>),
         ..Request::new(&prompt)
     };
     let (mut said, mut thought) = (String::new(), String::new());
@@ -101,8 +101,8 @@ fn reasoning_ends_and_the_answer_has_its_form() {
         let request = Request {
             sampler: SamplerOptions::greedy(),
             max_tokens: Some(600),
-            layout: Some(&layout),
-            filter: Some(&mut rule),
+            layout: Some(std::borrow::Cow::Borrowed(&layout)),
+            filter: Some(Box::new(&mut rule)),
             loop_guard: true,
             ..Request::new(&prompt)
         };
@@ -132,7 +132,7 @@ fn reasoning_of_earlier_turns_is_for_the_template_to_say() {
         let next = conversation.next(&format, &tokenizer, 400, 8).unwrap();
         let model = FakeModel::scripted(400, next.tokens.len(), bytes("<think>Hm</think>A"));
         let mut session = Session::new(model, Arc::clone(&tokenizer));
-        let request = Request { layout: Some(&layout), ..Request::new(&next.tokens) };
+        let request = Request { layout: Some(std::borrow::Cow::Borrowed(&layout)), ..Request::new(&next.tokens) };
         let outcome = session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap();
         conversation.answer(&outcome, &tokenizer).unwrap();
         assert_eq!(conversation.turns()[0].reasoning.as_deref(), Some("Hm"));

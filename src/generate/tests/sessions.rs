@@ -1,8 +1,7 @@
 //! The session on a model whose answers are known.
 
-use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::sync::mpsc;
 
 use crate::generate::{
@@ -60,14 +59,14 @@ fn a_stop_string_across_tokens_is_never_seen() {
     let script = [word("The"), word(" ST"), word("OP"), word(" ST"), word("OP"), word("P!"), word(" cat")];
     let prompt = bytes("Hi");
     let stop = ["zzz".to_owned(), " STOPP".to_owned()];
-    let (outcome, events) = run(&mut answering(&script), Request { stop: &stop, ..greedy(&prompt) });
+    let (outcome, events) = run(&mut answering(&script), Request { stop: (&stop).into(), ..greedy(&prompt) });
     assert_eq!(outcome.text, "The STOP");
     assert_eq!(outcome.finish, FinishReason::StopString(1));
     assert_eq!(outcome.tokens, script[..6]);
     assert_eq!(texts(&events), ["The", "", "", " STOP", "", ""]);
 
     let (outcome, events) =
-        run(&mut answering(&[word("The"), word(" STOPPING")]), Request { stop: &stop, ..greedy(&prompt) });
+        run(&mut answering(&[word("The"), word(" STOPPING")]), Request { stop: (&stop).into(), ..greedy(&prompt) });
     assert_eq!((outcome.text.as_str(), texts(&events)), ("The", vec!["The", ""]));
 }
 
@@ -76,7 +75,7 @@ fn text_held_back_comes_at_the_end() {
     let script = [word("The"), word(" ST")];
     let prompt = bytes("Hi");
     let stop = [" STOP".to_owned()];
-    let request = || Request { stop: &stop, ..greedy(&prompt) };
+    let request = || Request { stop: (&stop).into(), ..greedy(&prompt) };
 
     let (outcome, events) = run(&mut answering(&script), request());
     assert_eq!((outcome.text.as_str(), outcome.finish), ("The ST", FinishReason::EndToken(END)));
@@ -168,7 +167,7 @@ fn cancelled_within_the_prompt() {
     });
     let mut session = session(model);
     let prompt = bytes("twenty tokens of it.");
-    let request = || Request { cancel: Some(&cancel), max_tokens: Some(2), ..greedy(&prompt) };
+    let request = || Request { cancel: Some(cancel.clone()), max_tokens: Some(2), ..greedy(&prompt) };
     let (outcome, events) = run(&mut session, request());
     assert_eq!(outcome.finish, FinishReason::Cancelled);
     assert!(outcome.tokens.is_empty() && outcome.text.is_empty() && events.is_empty());
@@ -217,7 +216,7 @@ fn cancelled_from_another_thread() {
     let prompt = bytes("Go");
     let stop = [" STOP".to_owned()];
     let mut events = Vec::new();
-    let request = Request { cancel: Some(&cancel), stop: &stop, ..greedy(&prompt) };
+    let request = Request { cancel: Some(cancel.clone()), stop: (&stop).into(), ..greedy(&prompt) };
     let outcome = session
         .generate(request, &mut |event| {
             events.push((event.id, event.text.to_owned()));
@@ -334,12 +333,12 @@ fn the_prompt_counts_for_the_penalty() {
 /// Allows the tokens of `text` one after the other, then only the end token.
 struct Dictate {
     text: Vec<u32>,
-    accepted: Rc<RefCell<Vec<u32>>>,
+    accepted: Arc<Mutex<Vec<u32>>>,
 }
 
 impl LogitFilter for Dictate {
     fn apply(&mut self, logits: &mut [f32]) -> Result<(), FilterError> {
-        let at = self.accepted.borrow().len();
+        let at = self.accepted.lock().unwrap().len();
         let wanted = *self.text.get(at).unwrap_or(&END) as usize;
         let kept = logits[wanted].max(0.0);
         logits.fill(f32::NEG_INFINITY);
@@ -351,23 +350,23 @@ impl LogitFilter for Dictate {
         if token == byte(b'?') {
             return Err("a question is not allowed".into());
         }
-        self.accepted.borrow_mut().push(token);
+        self.accepted.lock().unwrap().push(token);
         Ok(())
     }
 }
 
 #[test]
 fn a_filter_dictates_the_answer() {
-    let accepted = Rc::new(RefCell::new(Vec::new()));
-    let mut filter = Dictate { text: bytes("yes\u{e9}"), accepted: Rc::clone(&accepted) };
+    let accepted = Arc::new(Mutex::new(Vec::new()));
+    let mut filter = Dictate { text: bytes("yes\u{e9}"), accepted: Arc::clone(&accepted) };
     let prompt = bytes("Go");
     let mut hashed = session(FakeModel::hashed(64));
-    let (outcome, _) = run(&mut hashed, Request { filter: Some(&mut filter), ..Request::new(&prompt) });
+    let (outcome, _) = run(&mut hashed, Request { filter: Some(Box::new(&mut filter)), ..Request::new(&prompt) });
     assert_eq!((outcome.text.as_str(), outcome.finish), ("yes\u{e9}", FinishReason::EndToken(END)));
-    assert_eq!(*accepted.borrow(), [bytes("yes\u{e9}"), vec![END]].concat());
+    assert_eq!(*accepted.lock().unwrap(), [bytes("yes\u{e9}"), vec![END]].concat());
 
-    let mut filter = Dictate { text: bytes("ye?"), accepted: Rc::default() };
-    let error = fails(&mut hashed, Request { filter: Some(&mut filter), ..Request::new(&prompt) });
+    let mut filter = Dictate { text: bytes("ye?"), accepted: Arc::default() };
+    let error = fails(&mut hashed, Request { filter: Some(Box::new(&mut filter)), ..Request::new(&prompt) });
     assert_eq!(error.to_string(), "the constraint on the output failed: a question is not allowed");
     assert!(hashed.cached().is_empty(), "a failed request empties the cache");
     // Without a filter the session goes on as before.
@@ -407,7 +406,7 @@ fn requests_are_checked_before_the_model_runs() {
     assert!(matches!(fails(&mut session, greedy(&[])), GenerateError::EmptyPrompt));
     let requests = [
         (Request { sampler, ..Request::new(&prompt) }, "top_p"),
-        (Request { stop: &empty, ..Request::new(&prompt) }, "stop"),
+        (Request { stop: (&empty).into(), ..Request::new(&prompt) }, "stop"),
         (Request { logprobs: Some(1000), ..Request::new(&prompt) }, "logprobs"),
     ];
     for (request, name) in requests {
@@ -460,7 +459,7 @@ fn an_answer_that_goes_in_circles_is_ended_if_asked_for() {
     assert_eq!((outcome.finish, outcome.tokens), (FinishReason::EndToken(END), script));
     // What a stop string holds back is told.
     let stop = [" sat sat".to_owned()];
-    let (outcome, events) = run(&mut session, Request { stop: &stop, ..guarded() });
+    let (outcome, events) = run(&mut session, Request { stop: (&stop).into(), ..guarded() });
     assert_eq!((outcome.finish, texts(&events).concat()), (FinishReason::Loop, outcome.text));
 }
 
@@ -471,14 +470,14 @@ fn a_stop_string_may_name_a_control_token() {
     let prompt = bytes("Hi");
     for (stop, index) in [(&["<s>"][..], 0), (&["dog", " <s>\n"], 1)] {
         let stop: Vec<String> = stop.iter().map(|stop| (*stop).to_owned()).collect();
-        let (outcome, events) = run(&mut answering(&script), Request { stop: &stop, ..greedy(&prompt) });
+        let (outcome, events) = run(&mut answering(&script), Request { stop: (&stop).into(), ..greedy(&prompt) });
         assert_eq!((outcome.text.as_str(), outcome.finish), ("The", FinishReason::StopString(index)));
         assert_eq!(texts(&events).concat(), "The");
     }
     // Held back text comes out, and the next request has no such stop.
     let held = ["The cat".to_owned(), "<s>".to_owned()];
     let mut session = answering(&script);
-    let (outcome, events) = run(&mut session, Request { stop: &held, ..greedy(&prompt) });
+    let (outcome, events) = run(&mut session, Request { stop: (&held).into(), ..greedy(&prompt) });
     assert_eq!((outcome.finish, texts(&events).concat()), (FinishReason::StopString(1), "The".to_owned()));
     assert_eq!(run(&mut session, greedy(&prompt)).0.text, "The cat");
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::kernels::acts::ActScale;
 use crate::kernels::generic::ChunkJob;
 use crate::kernels::kv::{CHUNK, Partial, Stored};
-use crate::kernels::ops::{Attention, Rotation};
+use crate::kernels::ops::{Attention, Past, Rotation};
 
 const HEADS: usize = 6;
 
@@ -163,36 +163,114 @@ const SIGHTS: [Sight; 5] = [
     Sight { window: usize::MAX, slopes: SLOPES },
 ];
 
+/// Queries, keys and values at [`TOTAL`] positions, and the angles of rotation, `[position][width]`.
+struct Text {
+    rows: [Vec<f32>; 3],
+    table: Vec<[f32; 2]>,
+}
+
+impl Text {
+    fn new(seed: u64, shape: &KvShape) -> Self {
+        let mut rng = rng(seed);
+        let rows = [HEADS, shape.heads, shape.heads].map(|heads| normal(&mut rng, TOTAL * heads * shape.dim));
+        let table = (0..TOTAL * 8).map(|i| [(i as f32).cos(), (i as f32).sin()]).collect();
+        Self { rows, table }
+    }
+}
+
+/// A text whose first `at` positions were read into its caches.
+struct Reader {
+    text: Text,
+    keys: Vec<u16>,
+    values: Vec<u16>,
+    at: usize,
+}
+
+impl Reader {
+    fn new(seed: u64, shape: &KvShape) -> Self {
+        Self {
+            text: Text::new(seed, shape),
+            keys: vec![0; shape.len()],
+            values: vec![0x7FC0; shape.len()],
+            at: 0,
+        }
+    }
+}
+
+/// Lets each reader read as many tokens in one call; returns the output, reader by reader.
+fn read(
+    executor: &mut Executor,
+    kind: KvType,
+    sight: Sight,
+    readers: &mut [Reader],
+    tokens: &[usize],
+) -> Vec<f32> {
+    let shape = kv(kind);
+    let (mut rows, mut table, mut row) = ([vec![], vec![], vec![]], vec![], 0);
+    let mut sequences = vec![];
+    for (reader, &tokens) in readers.iter_mut().zip(tokens).filter(|(_, tokens)| **tokens > 0) {
+        let at = reader.at..reader.at + tokens;
+        for (to, from) in rows.iter_mut().zip(&reader.text.rows) {
+            let width = from.len() / TOTAL;
+            to.extend_from_slice(&from[at.start * width..at.end * width]);
+        }
+        table.extend_from_slice(&reader.text.table[at.start * 8..at.end * 8]);
+        sequences.push(Past::new(&mut reader.keys, &mut reader.values, at.start, row..row + tokens));
+        (reader.at, row) = (at.end, row + tokens);
+    }
+    let mut out = vec![0.0; rows[0].len()];
+    executor.attend(&mut Attention {
+        queries: &rows[0],
+        new_keys: &rows[1],
+        new_values: &rows[2],
+        rotation: Rotation { table: &table, pairs: 8, adjacent: true },
+        sequences: &sequences,
+        kv: shape,
+        heads: HEADS,
+        scale: 0.2,
+        window: sight.window,
+        slopes: sight.slopes,
+        out: &mut out,
+    });
+    out
+}
+
 /// Attention over as many positions as the chunks have, fed one after the other; returns all outputs.
 fn attend(executor: &mut Executor, kind: KvType, sight: Sight, chunks: &[usize]) -> Vec<f32> {
-    let (mut rng, shape) = (rng(11), kv(kind));
-    let (q, kv) = (HEADS * shape.dim, shape.heads * shape.dim);
-    let (queries, new_keys, new_values) =
-        (normal(&mut rng, TOTAL * q), normal(&mut rng, TOTAL * kv), normal(&mut rng, TOTAL * kv));
-    let table: Vec<[f32; 2]> = (0..TOTAL * 8).map(|i| [(i as f32).cos(), (i as f32).sin()]).collect();
-    let (mut keys, mut values) = (vec![0; shape.len()], vec![0x7FC0; shape.len()]);
-    let mut out = vec![0.0; chunks.iter().sum::<usize>() * q];
-    let mut at = 0;
-    for &tokens in chunks {
-        let end = at + tokens;
-        executor.attend(&mut Attention {
-            queries: &queries[at * q..end * q],
-            new_keys: &new_keys[at * kv..end * kv],
-            new_values: &new_values[at * kv..end * kv],
-            rotation: Rotation { table: &table[at * 8..end * 8], pairs: 8, adjacent: true },
-            keys: &mut keys,
-            values: &mut values,
-            kv: shape,
-            heads: HEADS,
-            position: at,
-            scale: 0.2,
-            window: sight.window,
-            slopes: sight.slopes,
-            out: &mut out[at * q..end * q],
-        });
-        at = end;
+    let mut readers = [Reader::new(11, &kv(kind))];
+    chunks.iter().flat_map(|tokens| read(executor, kind, sight, &mut readers, &[*tokens])).collect()
+}
+
+/// Sequences of different lengths in the same calls: alone, one of many, absent from some calls.
+#[test]
+fn attention_does_not_depend_on_company() {
+    let steps: [[usize; 4]; 6] =
+        [[1, 130, 0, 7], [1, 1, 30, 1], [1, 1, 1, 1], [40, 1, 2, 0], [1, 5, 100, 1], [9, 0, 1, 16]];
+    let width = HEADS * kv(KvType::F16).dim;
+    for (case, kind) in KvType::ALL.into_iter().enumerate() {
+        let sight = SIGHTS[2 * case];
+        let alone: Vec<Vec<f32>> = (0..4)
+            .map(|seed| {
+                let mut readers = [Reader::new(seed, &kv(kind))];
+                read(&mut executor(&scalar::KERNELS, 1, TOTAL, kind), kind, sight, &mut readers, &[TOTAL])
+            })
+            .collect();
+        for (kernels, threads) in sets().into_iter().flat_map(|kernels| (1..=4).map(move |t| (kernels, t))) {
+            let mut executor = executor(kernels, threads, TOTAL, kind);
+            let mut readers: Vec<Reader> = (0..4).map(|seed| Reader::new(seed, &kv(kind))).collect();
+            for tokens in &steps {
+                let before: Vec<usize> = readers.iter().map(|reader| reader.at).collect();
+                let found = read(&mut executor, kind, sight, &mut readers, tokens);
+                let mut rest = found.as_slice();
+                for (i, tokens) in tokens.iter().enumerate() {
+                    let (out, others) = rest.split_at(tokens * width);
+                    let expected = &alone[i][before[i] * width..][..tokens * width];
+                    assert!(bits(out) == bits(expected), "{} {kind} {threads} sequence {i}", kernels.name);
+                    rest = others;
+                }
+            }
+        }
     }
-    out
 }
 
 const SPLITS: [&[usize]; 5] = [&[270], &[1; 41], &[7, 1, 120, 142], &[255, 1, 1, 3, 8, 2], &[130, 1, 9, 130]];

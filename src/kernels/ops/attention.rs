@@ -1,8 +1,8 @@
 //! Causal attention with grouped queries over the KV cache.
 //!
-//! The query heads that share a KV head (Ainslie et al. 2023, arXiv 2305.13245), at a few tokens, are a
-//! [`Unit`]: they are computed in one pass over the head's cache, chunk by chunk (see `kv`). The units lie
-//! end to end and are cut into parts of equal size, at chunks. A part that has all chunks of a unit merges
+//! The query heads that share a KV head (Ainslie et al. 2023, arXiv 2305.13245), at a few tokens of a sequence,
+//! are a [`Unit`]: they are computed in one pass over the head's cache, chunk by chunk (see `kv`). The units of
+//! all sequences lie end to end and are cut into parts of equal size, at chunks. A part that has all chunks of a unit merges
 //! them as it goes; if a cut falls inside a unit, its chunks are kept apart and the part that finishes last
 //! merges them, in the same order, so no further stage is needed and the result is the same.
 
@@ -51,9 +51,47 @@ impl Rotation<'_> {
     }
 }
 
-/// One layer's attention over `tokens` new positions.
-#[derive(Debug)]
-pub struct Attention<'a> {
+/// A sequence with new positions, and its KV cache of one layer.
+pub struct Past<'a> {
+    /// [`KvShape::len`] halves.
+    keys: Shared<'a, u16>,
+    /// [`KvShape::len`] halves.
+    values: Shared<'a, u16>,
+    /// Position of the first new token.
+    position: usize,
+    /// Rows of the new tokens in queries, keys and values.
+    rows: Range<usize>,
+}
+
+impl<'a> Past<'a> {
+    /// The tokens at `rows` are to follow the first `position` ones in these caches of keys and values.
+    pub fn new(keys: &'a mut [u16], values: &'a mut [u16], position: usize, rows: Range<usize>) -> Self {
+        Self { keys: Shared::new(keys), values: Shared::new(values), position, rows }
+    }
+
+    fn tokens(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Position behind the last new token.
+    fn end(&self) -> usize {
+        self.position + self.rows.len()
+    }
+
+    /// Runs of `len` positions that the new tokens touch.
+    fn aligned_runs(&self, len: usize) -> usize {
+        self.end().div_ceil(len) - self.position / len
+    }
+
+    /// The new tokens in the `i`-th of these.
+    fn aligned(&self, len: usize, i: usize) -> Range<usize> {
+        let start = (self.position / len + i) * len;
+        start.saturating_sub(self.position)..self.tokens().min(start + len - self.position)
+    }
+}
+
+/// One layer's attention over the new positions of some sequences.
+pub struct Attention<'a, 'c> {
     /// `[token][head][dim]`
     pub queries: &'a [f32],
     /// `[token][KV head][dim]`
@@ -62,16 +100,12 @@ pub struct Attention<'a> {
     pub new_values: &'a [f32],
     /// Applied to queries and keys.
     pub rotation: Rotation<'a>,
-    /// The layer's key cache, [`KvShape::len`] halves.
-    pub keys: &'a mut [u16],
-    /// The layer's value cache, [`KvShape::len`] halves.
-    pub values: &'a mut [u16],
-    /// Shape of the cache.
+    /// The sequences; their rows follow each other from 0 on.
+    pub sequences: &'a [Past<'c>],
+    /// Shape of each cache.
     pub kv: KvShape,
     /// Query heads.
     pub heads: usize,
-    /// Position of the first token.
-    pub position: usize,
     /// What scores are multiplied with.
     pub scale: f32,
     /// Positions that a token sees, itself the last; `usize::MAX` for all.
@@ -93,11 +127,20 @@ fn tile_tokens(group: usize) -> usize {
     1 << (QUERIES / group).max(1).ilog2()
 }
 
-/// The query heads of a KV head at some tokens, within one chunk.
-#[derive(Clone, Debug)]
-struct Unit {
+/// The query heads of a KV head at some tokens of a sequence, within one chunk.
+struct Unit<'a> {
+    past: &'a Past<'a>,
     head: usize,
+    /// Of the sequence's new tokens.
     tokens: Range<usize>,
+}
+
+impl Unit<'_> {
+    /// Rows of the tokens in queries, keys and values.
+    fn rows(&self) -> Range<usize> {
+        let first = self.past.rows.start;
+        first + self.tokens.start..first + self.tokens.end
+    }
 }
 
 /// The queries of a unit, as in [`Working`].
@@ -108,53 +151,47 @@ struct Asked<'a> {
 }
 
 /// What a part does of a unit.
-#[derive(Clone, Debug)]
-struct Run {
-    unit: Unit,
+struct Run<'a> {
+    unit: Unit<'a>,
     chunks: Range<usize>,
     /// Number of the cut in it, if these are not all chunks.
     cut: Option<usize>,
 }
 
-/// An [`Attention`] whose cache and output are shared by the parts of a stage.
+/// An [`Attention`] whose caches and output are shared by the parts of a stage.
 struct Stage<'a> {
     kernels: &'static Kernels,
     queries: &'a [f32],
     new_keys: &'a [f32],
     new_values: &'a [f32],
     rotation: Rotation<'a>,
-    keys: Shared<'a, u16>,
-    values: Shared<'a, u16>,
+    sequences: &'a [Past<'a>],
     out: Shared<'a, f32>,
     partials: Shared<'a, f32>,
     stride: usize,
     done: &'a [AtomicUsize],
     kv: KvShape,
     heads: usize,
-    position: usize,
-    tokens: usize,
     scale: f32,
     window: usize,
     slopes: &'a [f32],
 }
 
 impl Executor {
-    /// Rotates queries and keys, writes keys and values to the cache and attends to it.
+    /// Rotates queries and keys, writes keys and values to the caches and attends to them.
     ///
     /// # Panics
     /// If shapes do not fit each other, or exceed the executor's limits.
-    pub fn attend(&mut self, attention: &mut Attention<'_>) {
+    pub fn attend(&mut self, attention: &mut Attention<'_, '_>) {
         self.cuts.done.iter_mut().for_each(|done| *done.get_mut() = 0);
         let stage = Stage::new(self.kernels, attention, &mut self.cuts);
-        // The tokens of one unit are all in its last chunk: whoever attends to that writes them.
-        let writes = stage.tiles() == 1;
-        if !writes {
-            let blocks = stage.blocks();
+        let blocks: usize =
+            stage.written_first().map(|past| stage.kv.heads * past.aligned_runs(VIRTUAL)).sum();
+        if blocks > 0 {
             self.pool.run_with(&mut self.scratch, &|part, scratch| {
-                for item in part.share(stage.kv.heads * blocks) {
-                    let tokens = stage.block_tokens(item % blocks);
+                for unit in stage.blocks(part.share(blocks)) {
                     // SAFETY: each block of 16 positions of a head belongs to one part.
-                    unsafe { stage.write(&Unit { head: item / blocks, tokens }, &mut scratch.attention) };
+                    unsafe { stage.write(&unit, &mut scratch.attention) };
                 }
             });
         }
@@ -162,9 +199,9 @@ impl Executor {
             for run in stage.runs(part) {
                 let working = &mut scratch.attention;
                 // SAFETY: each chunk of a unit belongs to one part, and so does each unit's last chunk.
-                // Otherwise nothing is written to the cache now.
+                // Otherwise nothing is written to the caches now.
                 unsafe {
-                    if writes && run.chunks.end == stage.chunks(&run.unit) {
+                    if stage.is_one_unit(run.unit.past) && run.chunks.end == stage.chunks(&run.unit) {
                         stage.write(&run.unit, working);
                     }
                     stage.run(&run, working);
@@ -184,16 +221,22 @@ impl Shared<'_, u16> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(kernels: &'static Kernels, attention: &'a mut Attention<'_>, cuts: &'a mut Cuts) -> Self {
+    fn new(kernels: &'static Kernels, attention: &'a mut Attention<'_, '_>, cuts: &'a mut Cuts) -> Self {
         let (kv, heads) = (attention.kv, attention.heads);
         let tokens = attention.queries.len() / (heads * kv.dim);
         assert_eq!(attention.queries.len(), tokens * heads * kv.dim, "queries");
         assert_eq!(attention.out.len(), attention.queries.len(), "output");
         assert_eq!(attention.new_keys.len(), tokens * kv.heads * kv.dim, "new keys");
         assert_eq!(attention.new_values.len(), attention.new_keys.len(), "new values");
-        assert_eq!((attention.keys.len(), attention.values.len()), (kv.len(), kv.len()), "cache");
-        assert!(heads % kv.heads == 0 && attention.position + tokens <= kv.positions, "cache bounds");
-        assert!(tokens > 0 && heads / kv.heads <= MOST_QUERIES, "queries");
+        let mut next = 0;
+        for past in attention.sequences {
+            assert!(past.rows.start == next && past.tokens() > 0, "rows of sequences");
+            assert_eq!((past.keys.len, past.values.len), (kv.len(), kv.len()), "cache");
+            assert!(past.end() <= kv.positions, "cache bounds");
+            next = past.rows.end;
+        }
+        assert!(tokens > 0 && next == tokens, "a sequence for each token");
+        assert!(heads % kv.heads == 0 && heads / kv.heads <= MOST_QUERIES, "queries");
         assert!(attention.window > 0, "a token sees itself");
         assert!(attention.slopes.is_empty() || attention.slopes.len() == heads, "slopes");
         assert!(attention.rotation.table.len() >= tokens * attention.rotation.pairs);
@@ -204,16 +247,13 @@ impl<'a> Stage<'a> {
             new_keys: attention.new_keys,
             new_values: attention.new_values,
             rotation: attention.rotation,
-            keys: Shared::new(attention.keys),
-            values: Shared::new(attention.values),
+            sequences: attention.sequences,
             out: Shared::new(attention.out),
             partials: Shared::new(&mut cuts.partials),
             stride: cuts.stride,
             done: &cuts.done,
             kv,
             heads,
-            position: attention.position,
-            tokens,
             scale: attention.scale,
             window: attention.window,
             slopes: attention.slopes,
@@ -225,56 +265,67 @@ impl<'a> Stage<'a> {
         self.heads / self.kv.heads
     }
 
-    /// Blocks of 16 positions that the tokens touch.
-    fn blocks(&self) -> usize {
-        (self.position + self.tokens).div_ceil(VIRTUAL) - self.position / VIRTUAL
+    /// Whether the new tokens of a sequence are one unit per KV head. They are all in its last chunk: whoever
+    /// attends to that writes them.
+    fn is_one_unit(&self, past: &Past<'_>) -> bool {
+        past.aligned_runs(tile_tokens(self.group())) == 1
     }
 
-    /// Tokens in the `i`-th of these.
-    fn block_tokens(&self, i: usize) -> Range<usize> {
-        self.aligned(VIRTUAL, i)
+    /// The sequences whose keys and values must be written before any thread attends to them.
+    fn written_first(&self) -> impl Iterator<Item = &'a Past<'a>> {
+        self.sequences.iter().filter(|past| !self.is_one_unit(past))
     }
 
-    /// Units of a KV head.
-    fn tiles(&self) -> usize {
+    /// Some of the blocks of 16 positions that those sequences write, over all KV heads.
+    fn blocks(&self, range: Range<usize>) -> impl Iterator<Item = Unit<'a>> {
+        let mut before = 0;
+        self.written_first().flat_map(move |past| {
+            let blocks = past.aligned_runs(VIRTUAL);
+            let (start, all) = (before, self.kv.heads * blocks);
+            before += all;
+            let ours = |at: usize| at.saturating_sub(start).min(all);
+            (ours(range.start)..ours(range.end)).map(move |item| Unit {
+                past,
+                head: item / blocks,
+                tokens: past.aligned(VIRTUAL, item % blocks),
+            })
+        })
+    }
+
+    fn units(&self) -> impl Iterator<Item = Unit<'a>> {
         let tile = tile_tokens(self.group());
-        (self.position + self.tokens).div_ceil(tile) - self.position / tile
-    }
-
-    /// The tokens at the `i`-th run of `len` positions, counted from the run of the first token on.
-    fn aligned(&self, len: usize, i: usize) -> Range<usize> {
-        let start = (self.position / len + i) * len;
-        start.saturating_sub(self.position)..self.tokens.min(start + len - self.position)
-    }
-
-    fn units(&self) -> impl Iterator<Item = Unit> {
-        let (tile, tiles) = (tile_tokens(self.group()), self.tiles());
-        (0..self.kv.heads * tiles)
-            .map(move |i| Unit { head: i / tiles, tokens: self.aligned(tile, i % tiles) })
+        self.sequences.iter().flat_map(move |past| {
+            let tiles = past.aligned_runs(tile);
+            (0..self.kv.heads * tiles).map(move |i| Unit {
+                past,
+                head: i / tiles,
+                tokens: past.aligned(tile, i % tiles),
+            })
+        })
     }
 
     /// The first chunk that a unit attends to. It is that of all tokens of the unit's run of positions, so that
     /// it does not depend on which of them are here.
-    fn first_chunk(&self, unit: &Unit) -> usize {
+    fn first_chunk(&self, unit: &Unit<'_>) -> usize {
         let tile = tile_tokens(self.group());
-        let first = (self.position + unit.tokens.start) / tile * tile;
+        let first = (unit.past.position + unit.tokens.start) / tile * tile;
         (first + 1).saturating_sub(self.window) / CHUNK
     }
 
     /// Chunks that a unit attends to.
-    fn chunks(&self, unit: &Unit) -> usize {
-        (self.position + unit.tokens.end).div_ceil(CHUNK) - self.first_chunk(unit)
+    fn chunks(&self, unit: &Unit<'_>) -> usize {
+        (unit.past.position + unit.tokens.end).div_ceil(CHUNK) - self.first_chunk(unit)
     }
 
     /// Costs of a chunk and of a unit, in proportion to the time they take.
-    fn costs(&self, unit: &Unit) -> (usize, usize) {
+    fn costs(&self, unit: &Unit<'_>) -> (usize, usize) {
         let start = self.first_chunk(unit) * CHUNK;
-        let blocks = (self.position + unit.tokens.end - start).div_ceil(VIRTUAL);
+        let blocks = (unit.past.position + unit.tokens.end - start).div_ceil(VIRTUAL);
         (CHUNK / VIRTUAL * unit.tokens.len(), blocks * unit.tokens.len())
     }
 
     /// The chunks of units that belong to a part: those that start in its share of the costs.
-    fn runs(&self, part: Part) -> impl Iterator<Item = Run> {
+    fn runs(&self, part: Part) -> impl Iterator<Item = Run<'a>> {
         let total: usize = self.units().map(|unit| self.costs(&unit).1).sum();
         let (mine, mut before) = (part.share(total), 0);
         self.units().filter_map(move |unit| {
@@ -290,9 +341,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Rotates, scales and perhaps rounds the queries of a unit; returns their number.
-    fn prepare(&self, unit: &Unit, working: &mut Working) -> usize {
+    fn prepare(&self, unit: &Unit<'_>, working: &mut Working) -> usize {
         let (group, dim, row) = (self.group(), self.kv.dim, self.kv.row());
-        for (i, token) in unit.tokens.clone().enumerate() {
+        for (i, token) in unit.rows().enumerate() {
             let from = (token * self.heads + unit.head * group) * dim;
             let queries = self.queries[from..from + group * dim].chunks_exact(dim);
             let rows = working.queries[i * group * row..].chunks_exact_mut(row);
@@ -315,7 +366,7 @@ impl<'a> Stage<'a> {
     /// # Safety
     /// No thread writes these chunks, no other thread attends to them for this unit, and no other unit has
     /// this unit's output.
-    unsafe fn run(&self, run: &Run, working: &mut Working) {
+    unsafe fn run(&self, run: &Run<'_>, working: &mut Working) {
         let Run { unit, chunks, cut } = run;
         let (count, row) = (self.prepare(unit, working), self.kv.row());
         let len = Partial::len(count, row);
@@ -367,13 +418,14 @@ impl<'a> Stage<'a> {
     /// No thread writes this chunk.
     unsafe fn attend(
         &self,
-        (unit, chunk): (&Unit, usize),
+        (unit, chunk): (&Unit<'_>, usize),
         asked: &Asked<'_>,
         weights: &mut [f32],
         out: &mut Partial<'_>,
     ) {
         let chunk = self.first_chunk(unit) + chunk;
-        let (start, end) = (chunk * CHUNK, self.position + unit.tokens.end);
+        let past = unit.past;
+        let (start, end) = (chunk * CHUNK, past.position + unit.tokens.end);
         let positions = start..end.next_multiple_of(VIRTUAL).min(start + CHUNK);
         let codes = self.of_head(unit.head, self.kv.codes_at(&positions));
         let scales = self.of_head(unit.head, self.kv.scales_at(chunk));
@@ -381,7 +433,7 @@ impl<'a> Stage<'a> {
         let next = if end > start + CHUNK {
             codes.end
         } else {
-            (unit.head + usize::from(self.tokens == 1)) * self.kv.head_len()
+            (unit.head + usize::from(past.tokens() == 1)) * self.kv.head_len()
         };
         let mut job = ChunkJob {
             kv: self.kv,
@@ -390,14 +442,14 @@ impl<'a> Stage<'a> {
             codes: asked.codes,
             scales: asked.scales,
             // SAFETY: only reads of this chunk, by contract.
-            keys: unsafe { self.keys.stored(&codes, &scales) },
+            keys: unsafe { past.keys.stored(&codes, &scales) },
             // SAFETY: as above.
-            values: unsafe { self.values.stored(&codes, &scales) },
-            visible: self.position + unit.tokens.start + 1 - start,
+            values: unsafe { past.values.stored(&codes, &scales) },
+            visible: past.position + unit.tokens.start + 1 - start,
             window: self.window,
             slopes: self.slopes.get(unit.head * self.group()..(unit.head + 1) * self.group()).unwrap_or(&[]),
             weights,
-            next: [&self.keys, &self.values].map(|cache| cache.start().wrapping_add(next).cast_const()),
+            next: [&past.keys, &past.values].map(|cache| cache.start().wrapping_add(next).cast_const()),
         };
         // SAFETY: the kernels are available, and all slices are as long as the job wants them.
         unsafe { (self.kernels.attend)(&mut job, out) };
@@ -407,10 +459,10 @@ impl<'a> Stage<'a> {
     ///
     /// # Safety
     /// No other thread uses it.
-    unsafe fn finish(&self, unit: &Unit, state: &Partial<'_>) {
+    unsafe fn finish(&self, unit: &Unit<'_>, state: &Partial<'_>) {
         let (group, dim, row) = (self.group(), self.kv.dim, self.kv.row());
         for (query, mixed) in state.mixed.chunks_exact(row).enumerate() {
-            let token = unit.tokens.start + query / group;
+            let token = unit.rows().start + query / group;
             let to = (token * self.heads + unit.head * group + query % group) * dim;
             let scale = 1.0 / state.sum[query];
             // SAFETY: the caller's contract.

@@ -19,13 +19,13 @@ mod linear;
 mod rows;
 mod state_space;
 
-pub use attention::{Attention, Rotation};
+pub use attention::{Attention, Past, Rotation};
 use attention::{Cuts, Room, Working};
-pub use convolution::Convolution;
+pub use convolution::{Convolution, Ring};
 pub use head::{LOGIT_BLOCK, peak};
 pub use linear::{FeedForward, Input, Output};
 pub use rows::Norm;
-pub use state_space::StateSpace;
+pub use state_space::{SpaceState, StateSpace};
 
 use super::{Acts, Forms, Kernels, KvShape};
 use crate::runtime::{AllocError, Pool};

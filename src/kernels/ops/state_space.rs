@@ -5,10 +5,24 @@ use crate::kernels::scalar::{self, VIRTUAL};
 use crate::kernels::{Activation, Kernels};
 use std::ops::Range;
 
+/// The state of a sequence with new positions.
+pub struct SpaceState<'a> {
+    /// `[head][head_dim][size]`, read and written.
+    state: Shared<'a, f32>,
+    /// Rows of the new tokens in inputs, gates and output.
+    rows: Range<usize>,
+}
+
+impl<'a> SpaceState<'a> {
+    /// The tokens at `rows` carry on this state.
+    pub fn new(state: &'a mut [f32], rows: Range<usize>) -> Self {
+        Self { state: Shared::new(state), rows }
+    }
+}
+
 /// A scan: for each token and head, with `step = softplus(raw step + bias)`,
 /// `state = state * exp(step * fading) + step * x writes^T` and `out = (state reads + direct * x) * silu(gate)`.
-#[derive(Debug)]
-pub struct StateSpace<'a> {
+pub struct StateSpace<'a, 'c> {
     /// `[token]` of x `[head][head_dim]`, writes `[group][size]` and reads `[group][size]`.
     pub inputs: &'a [f32],
     /// `[token]` of gates `[head][head_dim]`, anything, and raw steps `[head]`.
@@ -25,8 +39,8 @@ pub struct StateSpace<'a> {
     pub groups: usize,
     /// Rows of a state.
     pub head_dim: usize,
-    /// `[head][head_dim][size]`, read and written.
-    pub state: &'a mut [f32],
+    /// The sequences; their rows follow each other from 0 on.
+    pub sequences: &'a [SpaceState<'c>],
     /// `[token][head][head_dim]`
     pub out: &'a mut [f32],
 }
@@ -41,7 +55,6 @@ struct Stage<'a> {
     groups: usize,
     head_dim: usize,
     tokens: usize,
-    state: Shared<'a, f32>,
     out: Shared<'a, f32>,
 }
 
@@ -56,14 +69,22 @@ impl Executor {
     ///
     /// # Panics
     /// If shapes do not fit each other.
-    pub fn scan(&mut self, space: &mut StateSpace<'_>) {
-        let StateSpace { inputs, gates, step_bias, fading, direct, size, groups, head_dim, .. } = *space;
-        let (state, out) = (&mut *space.state, &mut *space.out);
+    pub fn scan(&mut self, space: &mut StateSpace<'_, '_>) {
+        let StateSpace {
+            inputs, gates, step_bias, fading, direct, size, groups, head_dim, sequences, ..
+        } = *space;
+        let out = &mut *space.out;
         let heads = step_bias.len();
         let inner = heads * head_dim;
         let tokens = out.len() / inner;
         assert_eq!((fading.len(), direct.len()), (heads, heads), "values per head");
-        assert_eq!((out.len(), state.len()), (tokens * inner, inner * size), "output and state");
+        assert_eq!(out.len(), tokens * inner, "output");
+        let mut next = 0;
+        for SpaceState { state, rows } in sequences {
+            assert_eq!((state.len, rows.start), (inner * size, next), "states and rows");
+            next = rows.end;
+        }
+        assert_eq!(next, tokens, "a sequence for each token");
         assert_eq!(inputs.len(), tokens * (inner + 2 * groups * size), "inputs");
         assert!(heads.is_multiple_of(groups) && gates.len() / tokens >= inner + heads, "gates and groups");
         assert!(gates.len().is_multiple_of(tokens), "whole rows of gates");
@@ -76,13 +97,12 @@ impl Executor {
             groups,
             head_dim,
             tokens,
-            state: Shared::new(state),
             out: Shared::new(out),
         };
         self.pool.run_with(&mut self.scratch, &|part, _| {
-            for head in part.share(heads) {
-                // SAFETY: each head belongs to one part.
-                unsafe { stage.run(head) };
+            for item in part.share(sequences.len() * heads) {
+                // SAFETY: each head of a sequence belongs to one part.
+                unsafe { stage.run(&sequences[item / heads], item % heads) };
             }
         });
     }
@@ -95,16 +115,16 @@ fn softplus(x: f32) -> f32 {
 
 impl Stage<'_> {
     /// # Safety
-    /// No other thread uses this head.
-    unsafe fn run(&self, head: usize) {
+    /// No other thread uses this head of the sequence.
+    unsafe fn run(&self, sequence: &SpaceState<'_>, head: usize) {
         let heads = self.heads[0].len();
         let (inner, width) = (heads * self.head_dim, self.inputs.len() / self.tokens);
         let [step_bias, fading, direct] = self.heads.map(|values| values[head]);
         let ours = |row: usize| row * inner + head * self.head_dim..row * inner + (head + 1) * self.head_dim;
         let states = head * self.head_dim * self.size..(head + 1) * self.head_dim * self.size;
         // SAFETY: the head is ours by contract.
-        let state = unsafe { self.state.part(states) };
-        for token in 0..self.tokens {
+        let state = unsafe { sequence.state.part(states) };
+        for token in sequence.rows.clone() {
             let (x, rest) = self.inputs[token * width..][..width].split_at(inner);
             let group = |first: usize| -> Range<usize> {
                 let start = (first + head / (heads / self.groups)) * self.size;

@@ -98,7 +98,7 @@ impl Sample {
         }
         loop {
             let file = self.write(&tensors);
-            let options = RunOptions { context: 1, threads: 1, logit_rows: 1, kv: KvType::F16 };
+            let options = RunOptions { context: 1, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F16 };
             let (name, shape) = match Plan::new(&file, Kernels::detect().unwrap(), &options) {
                 Ok(_) => return file,
                 Err(ModelError::MissingTensor { tensor, .. }) => (tensor, vec![1]),
@@ -148,7 +148,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 fn runner(file: &GgufFile, kernels: &'static Kernels, threads: usize) -> Runner {
     let model = Arc::new(Model::load(file, kernels).unwrap());
-    let options = RunOptions { context: 160, threads, logit_rows: 4, kv: KvType::F16 };
+    let options = RunOptions { context: 160, threads, slots: 1, logit_rows: 4, kv: KvType::F16 };
     Runner::new(model, &options).unwrap()
 }
 
@@ -226,7 +226,7 @@ fn the_plan_of_every_family_is_what_is_allocated() {
     for sample in samples() {
         let file = sample.file();
         for (context, threads, kv) in [(1, 1, KvType::F16), (100, 2, KvType::Q8_0), (160, 3, KvType::F32)] {
-            let options = RunOptions { context, threads, logit_rows: 3, kv };
+            let options = RunOptions { context, threads, slots: 1, logit_rows: 3, kv };
             let kernels = Kernels::detect().unwrap();
             let planned = Plan::new(&file, kernels, &options).unwrap().total();
             let before = allocated_bytes();
@@ -298,7 +298,7 @@ fn a_family_needs_its_tensors() {
 fn positions_without_an_embedding_are_refused() {
     let file = Sample::named("gpt2").file();
     let plan = |context| {
-        let options = RunOptions { context, threads: 1, logit_rows: 1, kv: KvType::F16 };
+        let options = RunOptions { context, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F16 };
         Plan::new(&file, Kernels::detect().unwrap(), &options)
     };
     assert!(plan(PLACES as usize).is_ok());
@@ -373,7 +373,7 @@ fn every_family_goes_on_from_its_state() {
         let mut keys = vec![];
         for kv in KvType::ALL {
             let with = |context| {
-                let options = RunOptions { context, threads: 1, logit_rows: 4, kv };
+                let options = RunOptions { context, threads: 1, slots: 1, logit_rows: 4, kv };
                 Runner::new(Arc::clone(&model), &options).unwrap()
             };
             let (mut first, mut second) = (with(160), with(151));

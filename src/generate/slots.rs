@@ -1,0 +1,399 @@
+//! Several sequences with one model. See [`Slots`].
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::model::{Cache, LogitRows, MAX_SLOTS, Model, ModelError, Piece, RunOptions, Worker};
+use crate::text::Tokenizer;
+
+use super::choices::Choosing;
+use super::generation::Generation;
+use super::likelihood::Predicting;
+use super::request::{Outcome, Request, TokenEvent};
+use super::sequence::Sequence;
+use super::task::{Limits, Read, Rewind, Room, Task};
+use super::{CancelHandle, Choice, Draw, GenerateError, OnPrediction, Predicted};
+
+/// Tokens that a slot must have in common with a prompt beyond what the prompt's own slot has, to be copied from.
+const LEAST_COPY: usize = 16;
+/// Tokens of a prompt that another slot is about to read, for which it is worth to wait.
+const LEAST_WAIT: usize = 64;
+/// Rows and tokens that drafts leave to prompts while one is being read.
+const PROMPT_SHARE: usize = 32;
+
+/// Gets every token of an answer as it comes, and says whether to go on.
+pub type OnEvent<'a> = Box<dyn FnMut(&TokenEvent<'_>) -> ControlFlow<()> + Send + 'a>;
+
+/// What is to be done with a sequence.
+pub enum Job<'a> {
+    /// As [`Session::generate`](super::Session::generate).
+    Generate(Request<'a>, OnEvent<'a>),
+    /// As [`Session::choose`](super::Session::choose).
+    Choose(Request<'a>, Vec<String>, Option<Draw>),
+    /// As [`Session::predictions`](super::Session::predictions).
+    Predict(Vec<Predicted>, Option<CancelHandle>, OnPrediction<'a>),
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub enum Done {
+    /// An answer.
+    Generated(Outcome),
+    /// An answer, and the choices with their probabilities.
+    Chosen(Outcome, Vec<Choice>),
+    /// All predictions were given.
+    Predicted,
+}
+
+/// Tells jobs apart: a number that grows with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// A model that works on several jobs at once.
+///
+/// Every job has a slot: a KV cache of its own. A [`step`](Self::step) is one pass of the model, in which every answer
+/// that is under way gets its next token, and the rest of the tile goes to the prompts, the oldest first. So an answer
+/// waits for one tile at most while prompts are read. Jobs that find no free slot wait in a queue.
+///
+/// A job takes the slot that has most of its prompt; what another slot has more of it is copied from there. Where a
+/// slot is about to read the same prompt, a job waits for it. Nothing of that changes an answer: it is the same to the
+/// bit alone and in any company.
+pub struct Slots<'a> {
+    worker: Worker,
+    slots: Vec<Slot<'a>>,
+    queue: VecDeque<(Ticket, Job<'a>)>,
+    queue_limit: usize,
+    tickets: u64,
+}
+
+/// A sequence with its cache, and the job it serves.
+struct Slot<'a> {
+    cache: Cache,
+    sequence: Sequence,
+    running: Option<(Ticket, Running<'a>)>,
+    /// What the step at hand reads.
+    read: Option<Read>,
+    /// When it was taken last: the ticket of its job.
+    used: u64,
+}
+
+enum Running<'a> {
+    Generate(Box<Generation<'a>>, OnEvent<'a>),
+    Choose(Choosing),
+    Predict(Predicting<'a>),
+}
+
+/// Called with every job that has ended.
+type OnDone<'d> = &'d mut dyn FnMut(Ticket, Result<Done, GenerateError>);
+
+impl<'a> Slots<'a> {
+    /// Allocates [`RunOptions::slots`] caches and what serves them; `queue` jobs may wait for a slot.
+    ///
+    /// # Errors
+    /// If the context or the number of slots is out of range, or memory cannot be had.
+    pub fn new(
+        model: Arc<Model>,
+        tokenizer: &Arc<Tokenizer>,
+        options: &RunOptions,
+        queue: usize,
+    ) -> Result<Self, ModelError> {
+        let worker = Worker::new(Arc::clone(&model), options)?;
+        let vocab = model.spec().vocab;
+        let slots = (0..options.slots).map(|_| {
+            let cache = Cache::new(Arc::clone(&model), options)?;
+            let sequence = Sequence::new(Arc::clone(tokenizer), options.context, vocab);
+            Ok(Slot { cache, sequence, running: None, read: None, used: 0 })
+        });
+        let slots = slots.collect::<Result<_, ModelError>>()?;
+        Ok(Self { worker, slots, queue: VecDeque::with_capacity(queue), queue_limit: queue, tickets: 0 })
+    }
+
+    /// Takes all memory that was allocated: systems give it at the first write.
+    pub fn prefault(&mut self) {
+        self.worker.prefault();
+        self.slots.iter_mut().for_each(|slot| slot.cache.prefault());
+    }
+
+    /// Positions of each slot.
+    pub fn context(&self) -> usize {
+        self.slots[0].cache.context()
+    }
+
+    /// Sequences that are worked on at once.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.slots.iter().all(|slot| slot.running.is_none())
+    }
+
+    /// Jobs that wait or run.
+    pub fn jobs(&self) -> usize {
+        self.queue.len() + self.slots.iter().filter(|slot| slot.running.is_some()).count()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        self.slots[0].sequence.tokenizer()
+    }
+
+    /// The worker.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Ends answers at this token too, as [`Session::set_turn_end`](super::Session::set_turn_end).
+    pub fn set_turn_end(&mut self, id: Option<u32>) {
+        self.slots.iter_mut().for_each(|slot| slot.sequence.set_turn_end(id));
+    }
+
+    /// Takes a job. It begins when a slot is free.
+    ///
+    /// # Errors
+    /// If the queue is full: [`GenerateError::QueueFull`]. What else is wrong with it is its result.
+    pub fn submit(&mut self, job: Job<'a>) -> Result<Ticket, GenerateError> {
+        let free = self.slots.iter().filter(|slot| slot.running.is_none()).count();
+        if self.queue.len() >= self.queue_limit + free {
+            return Err(GenerateError::QueueFull { limit: self.queue_limit });
+        }
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.queue.push_back((ticket, job));
+        Ok(ticket)
+    }
+
+    /// Goes one pass of the model further, and tells of the jobs that have ended. A job that fails or is cancelled ends
+    /// alone. Returns whether there is more to do.
+    pub fn step(&mut self, on_done: OnDone<'_>) -> bool {
+        self.begin(on_done);
+        self.plan(on_done);
+        self.compute(on_done);
+        !self.is_empty()
+    }
+
+    /// Gives free slots to jobs that wait.
+    fn begin(&mut self, on_done: OnDone<'_>) {
+        // Cancelled jobs need no slot to end.
+        let mut next = 0;
+        while next < self.queue.len() {
+            let Some(slot) = self.choose_slot(next) else {
+                next += 1;
+                continue;
+            };
+            let Some((ticket, job)) = self.queue.remove(next) else { return };
+            let limits = self.limits();
+            let slot = &mut self.slots[slot];
+            slot.used = ticket.0;
+            match Running::start(job, &mut slot.sequence, &mut slot.cache, limits) {
+                Ok(running) => slot.running = Some((ticket, running)),
+                Err(error) => on_done(ticket, Err(error)),
+            }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let rows = (self.worker.logit_rows() / self.slots.len()).max(1);
+        Limits { context: self.context(), vocab: self.worker.model().spec().vocab, rows }
+    }
+
+    /// The free slot for a job of the queue, with all of its prompt that some slot has; none if there is no slot, or
+    /// another is about to read the same.
+    fn choose_slot(&mut self, index: usize) -> Option<usize> {
+        let prompt = self.queue[index].1.prompt();
+        let (mut own, mut most, mut coming) = (None::<(usize, usize)>, (0, 0), 0);
+        for (i, slot) in self.slots.iter().enumerate() {
+            let has = slot.sequence.shared(prompt, slot.cache.position());
+            if has > most.1 {
+                most = (i, has);
+            }
+            if slot.running.is_some() {
+                coming = coming.max(slot.sequence.shared(prompt, usize::MAX));
+            } else if own.is_none_or(|(other, other_has)| {
+                (has, self.slots[other].used) > (other_has, slot.used)
+            }) {
+                own = Some((i, has));
+            }
+        }
+        let (slot, has) = own?;
+        if coming >= most.1.max(has) + LEAST_WAIT {
+            return None;
+        }
+        if most.1 >= has + LEAST_COPY {
+            // Its own tokens are worth less than those of the slot that is copied from.
+            let slot = self.oldest_free()?;
+            self.copy(most.0, slot, most.1);
+            return Some(slot);
+        }
+        Some(slot)
+    }
+
+    fn oldest_free(&self) -> Option<usize> {
+        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
+        free.min_by_key(|(_, slot)| slot.used).map(|(i, _)| i)
+    }
+
+    /// Gives slot `to` the first `tokens` tokens of slot `from`.
+    fn copy(&mut self, from: usize, to: usize, tokens: usize) {
+        let Ok([from, to]) = self.slots.get_disjoint_mut([from, to]) else { return };
+        to.cache.copy_prefix(&from.cache, tokens);
+        to.sequence.set_prompt(&from.sequence.tokens()[..tokens]);
+    }
+
+    /// Asks every job what it wants read: first the answers, then the prompts, the oldest first.
+    fn plan(&mut self, on_done: OnDone<'_>) {
+        let mut order: ArrayVec<usize, MAX_SLOTS> = (0..self.slots.len()).collect();
+        order.sort_unstable_by_key(|i| (self.slots[*i].missing() > 1, self.slots[*i].used));
+        let answers = self.slots.iter().filter(|slot| slot.missing() == 1).count();
+        let has_prompts = self.slots.iter().any(|slot| slot.missing() > 1);
+        let mut room = Room { tokens: self.worker.most_tokens(), rows: self.worker.logit_rows() };
+        let share = if has_prompts { PROMPT_SHARE.min(room.tokens.saturating_sub(answers)) } else { 0 };
+        let limits = self.limits();
+        for (place, i) in order.into_iter().enumerate() {
+            let slot = &mut self.slots[i];
+            let Some((_, running)) = &mut slot.running else { continue };
+            // One token is kept for every answer that comes after this one.
+            let kept = answers.saturating_sub(place + 1);
+            let most = match slot.sequence.all().len().saturating_sub(slot.cache.position()) {
+                0 | 1 => room.tokens.saturating_sub(kept + share).max(1),
+                _ => room.tokens,
+            };
+            let offer = Room { tokens: most.min(room.tokens), rows: limits.rows.min(room.rows) };
+            if offer.tokens == 0 {
+                continue;
+            }
+            slot.read = running.task().next(&mut slot.sequence, &mut slot.cache, offer);
+            match &slot.read {
+                Some(read) => {
+                    room.tokens -= read.range.len();
+                    room.rows -= read.rows;
+                }
+                None => slot.end(on_done),
+            }
+        }
+    }
+
+    /// Lets the model read, and gives every job its logits.
+    fn compute(&mut self, on_done: OnDone<'_>) {
+        let Self { worker, slots, .. } = self;
+        let mut pieces: ArrayVec<Piece<'_>, MAX_SLOTS> = ArrayVec::new();
+        for Slot { cache, sequence, read, .. } in slots.iter_mut() {
+            if let Some(Read { range, rows }) = read {
+                pieces.push(Piece { cache, tokens: &sequence.all()[range.clone()], rows: *rows });
+            }
+        }
+        if pieces.is_empty() {
+            return;
+        }
+        let mut rest = match worker.step(&mut pieces) {
+            Ok(rows) => rows,
+            Err(error) => {
+                drop(pieces);
+                let message = error.to_string();
+                for slot in slots.iter_mut().filter(|slot| slot.read.is_some()) {
+                    slot.read = None;
+                    slot.fail(GenerateError::Step(message.clone()), on_done);
+                }
+                return;
+            }
+        };
+        drop(pieces);
+        for slot in slots {
+            let Some(Read { rows, .. }) = slot.read.take() else { continue };
+            let (logits, others) = rest.split_at(rows);
+            rest = others;
+            slot.take(logits, on_done);
+        }
+    }
+}
+
+impl Slot<'_> {
+    /// Tokens that are not read yet; 0 without a job.
+    fn missing(&self) -> usize {
+        match self.running {
+            Some(_) => self.sequence.all().len().saturating_sub(self.cache.position()).max(1),
+            None => 0,
+        }
+    }
+
+    fn take(&mut self, logits: LogitRows<'_>, on_done: OnDone<'_>) {
+        let taken = match &mut self.running {
+            Some((_, Running::Generate(task, on_token))) => task.take(&mut self.sequence, logits, on_token),
+            Some((_, running)) => running.task().take(&mut self.sequence, logits, &mut |_| ControlFlow::Break(())),
+            None => Ok(()),
+        };
+        match taken {
+            Err(error) => self.fail(error, on_done),
+            Ok(()) if self.running.as_mut().is_some_and(|(_, running)| running.task().is_over()) => {
+                self.end(on_done);
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// Ends the job where it is.
+    fn end(&mut self, on_done: OnDone<'_>) {
+        let Some((ticket, running)) = self.running.take() else { return };
+        let (sequence, cache) = (&mut self.sequence, &mut self.cache);
+        let done = match running {
+            Running::Generate(task, mut on_token) => Ok(Done::Generated(task.end(sequence, cache, &mut on_token))),
+            Running::Choose(task) => {
+                task.end(sequence, cache).map(|(outcome, choices)| Done::Chosen(outcome, choices))
+            }
+            Running::Predict(task) => task.end(sequence).map(|()| Done::Predicted),
+        };
+        on_done(ticket, done);
+    }
+
+    /// Ends the job; what the cache holds is in doubt.
+    fn fail(&mut self, error: GenerateError, on_done: OnDone<'_>) {
+        let Some((ticket, _)) = self.running.take() else { return };
+        self.cache.truncate(0);
+        self.sequence.set_prompt(&[]);
+        on_done(ticket, Err(error));
+    }
+}
+
+impl Job<'_> {
+    /// The tokens that are read first.
+    fn prompt(&self) -> &[u32] {
+        match self {
+            Job::Generate(request, _) | Job::Choose(request, ..) => &request.prompt,
+            Job::Predict(texts, ..) => texts.first().map_or(&[], Predicted::prompt),
+        }
+    }
+}
+
+impl<'a> Running<'a> {
+    fn start(
+        job: Job<'a>,
+        sequence: &mut Sequence,
+        cache: &mut dyn Rewind,
+        limits: Limits,
+    ) -> Result<Self, GenerateError> {
+        Ok(match job {
+            Job::Generate(request, on_token) => {
+                let task = Generation::start(request, sequence, cache, limits)?;
+                Running::Generate(Box::new(task), on_token)
+            }
+            Job::Choose(request, choices, draw) => {
+                Running::Choose(Choosing::start(&request, &choices, draw, sequence, cache, limits)?)
+            }
+            Job::Predict(texts, cancel, visit) => {
+                Running::Predict(Predicting::start(texts, cancel, visit, sequence, cache, limits)?)
+            }
+        })
+    }
+
+    fn task(&mut self) -> &mut dyn Task {
+        match self {
+            Running::Generate(task, _) => &mut **task,
+            Running::Choose(task) => task,
+            Running::Predict(task) => task,
+        }
+    }
+}

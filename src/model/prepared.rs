@@ -1,0 +1,102 @@
+//! A model file whose header was read, and the model loaded from it.
+
+use super::error::ModelError;
+use super::layout::Layout;
+use super::packed::{self, PackStatus};
+use super::plan::{Plan, RunOptions};
+use super::spec::Spec;
+use super::weights::Weights;
+use crate::gguf::GgufFile;
+use crate::kernels::Kernels;
+use std::path::PathBuf;
+
+/// What the header of a model says: its shape and where each tensor goes. Planning and loading start here.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) spec: Spec,
+    pub(super) layout: Layout,
+    kernels: &'static Kernels,
+}
+
+impl Prepared {
+    /// Reads the header of `file`.
+    ///
+    /// # Errors
+    /// If the file does not hold a model that can be run.
+    pub fn new(file: &GgufFile, kernels: &'static Kernels) -> Result<Self, ModelError> {
+        let spec = Spec::read(file)?;
+        let layout = Layout::new(file, &spec, kernels.packing)?;
+        Ok(Self { spec, layout, kernels })
+    }
+
+    /// The shape.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Plans a run.
+    ///
+    /// # Errors
+    /// If the context or the number of slots is out of range.
+    pub fn plan(&self, options: &RunOptions) -> Result<Plan, ModelError> {
+        Plan::of(&self.spec, &self.layout, options)
+    }
+
+    /// Loads the model in `file`, whose header was read. The file is not needed afterwards.
+    ///
+    /// # Errors
+    /// If the file is damaged, or memory cannot be had.
+    pub fn load(self, file: &GgufFile) -> Result<Model, ModelError> {
+        let Self { spec, layout, kernels } = self;
+        let (mut weights, pack) = Weights::load(file, &layout, kernels)?;
+        if let Some(norm) = layout.output_norm.as_ref().filter(|_| spec.logit_scale != 1.0) {
+            // The head is linear: what it reads may be scaled for what it gives.
+            weights.scale(norm, spec.logit_scale);
+        }
+        Ok(Model { spec, layout, weights, pack, kernels })
+    }
+}
+
+/// A loaded model: shape and packed weights. Shared by any number of workers and caches.
+#[derive(Debug)]
+pub struct Model {
+    pub(super) spec: Spec,
+    pub(super) layout: Layout,
+    pub(super) weights: Weights,
+    pack: PackStatus,
+    kernels: &'static Kernels,
+}
+
+impl Model {
+    /// Loads the model in `file` for `kernels`. The file is not needed afterwards.
+    ///
+    /// # Errors
+    /// If the file does not hold a model that can be run, or memory cannot be had.
+    pub fn load(file: &GgufFile, kernels: &'static Kernels) -> Result<Self, ModelError> {
+        Prepared::new(file, kernels)?.load(file)
+    }
+
+    /// Whether the weights came from a pack.
+    pub fn pack(&self) -> &PackStatus {
+        &self.pack
+    }
+
+    /// Writes the pack of the model, which was loaded from `file` without one, and returns its path.
+    ///
+    /// # Errors
+    /// If something else has the name of the pack, or the disk refuses.
+    pub fn renew_pack(&self, file: &GgufFile) -> Result<Option<PathBuf>, ModelError> {
+        let Some(packed) = self.weights.packed_here() else { return Ok(None) };
+        packed::write(file, self.kernels, packed).map(|(path, _)| Some(path))
+    }
+
+    /// The shape.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The kernels it is packed for.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+}

@@ -1,0 +1,214 @@
+//! What computes: threads and working memory, shared by all sequences. The stages are in `tile`.
+
+use super::activations::Activations;
+use super::cache::Cache;
+use super::error::ModelError;
+use super::logits::{LogitRows, logit_blocks};
+use super::plan::{self, RunOptions, TILE};
+use super::prepared::Model;
+use super::rope::RopeTable;
+use super::tile::{Parts, Tile, input, norm, output};
+use crate::kernels::KvShape;
+use crate::kernels::ops::{Executor, Input};
+use crate::runtime::Buffer;
+use arrayvec::ArrayVec;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A model with threads and working memory. It continues any number of sequences, each with its [`Cache`].
+pub struct Worker {
+    pub(super) model: Arc<Model>,
+    pub(super) executor: Executor,
+    pub(super) rope: RopeTable,
+    /// Of layers with a window, if theirs is another.
+    pub(super) local_rope: Option<RopeTable>,
+    pub(super) activations: Activations,
+    kv: KvShape,
+    /// `[row][vocab]`
+    logits: Buffer<f32>,
+    /// `[row][block]`, as in [`Logits`](super::Logits)
+    peaks: Buffer<f32>,
+}
+
+/// What one sequence has for a step.
+pub struct Piece<'a> {
+    /// The sequence.
+    pub cache: &'a mut Cache,
+    /// The tokens that follow those in the cache, at least one.
+    pub tokens: &'a [u32],
+    /// How many of them, the last ones, want logits.
+    pub rows: usize,
+}
+
+impl Worker {
+    /// Allocates what [`super::Plan`] counts as scratch and starts the threads.
+    ///
+    /// # Errors
+    /// If the context or the number of slots is out of range, or memory cannot be had.
+    pub fn new(model: Arc<Model>, options: &RunOptions) -> Result<Self, ModelError> {
+        let spec = &model.spec;
+        plan::check(spec, options)?;
+        let limits = plan::limits(spec, &model.layout, options);
+        let factors = model.layout.rope_factors.as_ref().map(|factors| model.weights.vector(factors));
+        let rows = plan::logit_rows(options);
+        Ok(Self {
+            executor: Executor::new(model.kernels(), options.threads, &limits)?,
+            rope: RopeTable::new(&spec.rope, factors, limits.tokens)?,
+            local_rope: match &spec.local_rope {
+                Some(rope) => Some(RopeTable::new(rope, None, limits.tokens)?),
+                None => None,
+            },
+            activations: Activations::new(spec, limits.tokens)?,
+            kv: limits.kv,
+            logits: Buffer::zeroed(rows * spec.vocab, "logits")?,
+            peaks: Buffer::zeroed(rows * logit_blocks(spec.vocab), "logits")?,
+            model,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Threads in use; fewer than asked for if the system refused to start them.
+    pub fn threads(&self) -> usize {
+        self.executor.threads()
+    }
+
+    /// Most tokens of a [`Self::step`], over all pieces: [`TILE`] unless the context is shorter.
+    pub fn most_tokens(&self) -> usize {
+        self.activations.residual.len() / self.model.spec.dim
+    }
+
+    /// Most rows of logits of a [`Self::step`], over all pieces.
+    pub fn logit_rows(&self) -> usize {
+        self.logits.len() / self.model.spec.vocab
+    }
+
+    /// Reads the tokens of all pieces in one pass and returns the logit rows they want, piece by piece. What it
+    /// computes for a sequence does not depend on the other pieces, on how its tokens are split over steps, or on the
+    /// number of threads, to the bit.
+    ///
+    /// # Errors
+    /// If there is no piece, one has no tokens, more than fit into its cache, an id out of range or wants more rows
+    /// than it has tokens, or all have more tokens or rows than [`Self::most_tokens`] and [`Self::logit_rows`]. The
+    /// caches are as they were then.
+    ///
+    /// # Panics
+    /// If a cache is of another model or context.
+    pub fn step(&mut self, pieces: &mut [Piece<'_>]) -> Result<LogitRows<'_>, ModelError> {
+        self.check(pieces)?;
+        self.forward(pieces);
+        let rows = self.gather(pieces);
+        Ok(self.head(rows, 0))
+    }
+
+    fn check(&self, pieces: &[Piece<'_>]) -> Result<(), ModelError> {
+        let (mut tokens, mut rows) = (0, 0);
+        for piece in pieces {
+            assert!(Arc::ptr_eq(&piece.cache.model, &self.model), "a cache of this model");
+            self.check_tokens(piece.cache, piece.tokens)?;
+            if piece.rows > piece.tokens.len() {
+                return Err(ModelError::LogitRows { found: piece.rows, most: piece.tokens.len() });
+            }
+            tokens += piece.tokens.len();
+            rows += piece.rows;
+        }
+        let (most_tokens, most) = (self.most_tokens(), self.logit_rows());
+        if tokens > most_tokens {
+            return Err(ModelError::StepTokens { found: tokens, most: most_tokens });
+        }
+        if rows > most {
+            return Err(ModelError::LogitRows { found: rows, most });
+        }
+        if tokens == 0 { Err(ModelError::NoTokens) } else { Ok(()) }
+    }
+
+    /// Makes sure that `tokens` may follow those in the cache.
+    pub(super) fn check_tokens(&self, cache: &Cache, tokens: &[u32]) -> Result<(), ModelError> {
+        assert_eq!(cache.kv, self.kv, "a cache of the worker's context");
+        let vocab = self.model.spec.vocab;
+        if tokens.is_empty() {
+            return Err(ModelError::NoTokens);
+        }
+        let (needed, context) = (cache.position + tokens.len(), cache.kv.positions);
+        if needed > context {
+            return Err(ModelError::ContextFull { needed, context });
+        }
+        match tokens.iter().find(|&&token| token as usize >= vocab) {
+            Some(&token) => Err(ModelError::TokenOutOfRange { token, vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads checked pieces; their final residuals stay in the activations, piece by piece.
+    pub(super) fn forward(&mut self, pieces: &mut [Piece<'_>]) {
+        let tokens: ArrayVec<u32, TILE> = pieces.iter().flat_map(|piece| piece.tokens).copied().collect();
+        let mut parts = Parts::default();
+        for piece in &mut *pieces {
+            let Cache { states, history, position, .. } = &mut *piece.cache;
+            states.save(history, *position, piece.tokens.len());
+            parts.push(piece.cache, piece.tokens.len());
+        }
+        let layers = self.model.spec.layers;
+        let mut tile = Tile::new(self, parts);
+        tile.embed(&tokens);
+        for layer in 0..layers {
+            tile.layer(layer);
+        }
+        drop(tile);
+        for piece in pieces {
+            piece.cache.position += piece.tokens.len();
+        }
+    }
+
+    /// Moves the residuals whose logits are wanted next to each other; returns their rows.
+    fn gather(&mut self, pieces: &[Piece<'_>]) -> Range<usize> {
+        let (dim, residual) = (self.model.spec.dim, &mut self.activations.residual);
+        if let [piece] = pieces {
+            return piece.tokens.len() - piece.rows..piece.tokens.len();
+        }
+        let (mut end, mut row) = (0, 0);
+        for piece in pieces {
+            end += piece.tokens.len();
+            residual.copy_within((end - piece.rows) * dim..end * dim, row * dim);
+            row += piece.rows;
+        }
+        0..row
+    }
+
+    /// Computes the logits of tokens `rows` of the last tile into rows of the buffer from `first` on; returns
+    /// the rows so far.
+    pub(super) fn head(&mut self, rows: Range<usize>, first: usize) -> LogitRows<'_> {
+        let Model { spec, layout, weights, .. } = &*self.model;
+        let (vocab, blocks, end) = (spec.vocab, logit_blocks(spec.vocab), first + rows.len());
+        let Activations { residual, words, .. } = &mut self.activations;
+        let logits = &mut self.logits[first * vocab..end * vocab];
+        let peaks = &mut self.peaks[first * blocks..end * blocks];
+        let residual = &residual[rows.start * spec.dim..rows.end * spec.dim];
+        if !rows.is_empty() {
+            let mut input = input(&self.model, residual, norm(&self.model, layout.output_norm.as_ref()));
+            if let Some(leave) = &layout.leave {
+                let words = &mut words[..rows.len() * spec.word_dim];
+                self.executor.linear(&input, &mut [output(weights, leave, words, false)]);
+                input = Input { rows: words, dim: spec.word_dim, norm: None };
+            }
+            self.executor.head(&input, &mut output(weights, &layout.head, logits, false), peaks);
+        }
+        self.logits(end)
+    }
+
+    /// The first rows of logits.
+    pub(super) fn logits(&self, rows: usize) -> LogitRows<'_> {
+        let vocab = self.model.spec.vocab;
+        let peaks = &self.peaks[..rows * logit_blocks(vocab)];
+        LogitRows { vocab, values: &self.logits[..rows * vocab], peaks }
+    }
+
+    /// Writes to every page of the working memory what it holds, so that the system gives it now.
+    pub fn prefault(&mut self) {
+        let buffers = self.activations.all().into_iter().chain([&mut self.logits, &mut self.peaks]);
+        buffers.for_each(|buffer| plan::prefault(bytemuck::cast_slice_mut(buffer)));
+    }
+}
