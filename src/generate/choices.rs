@@ -82,7 +82,8 @@ impl<M: LanguageModel> Session<M> {
         draw: Option<Draw>,
     ) -> Result<(Outcome, Vec<Choice>), GenerateError> {
         let limits = self.limits();
-        let mut choosing = Choosing::start(request, choices, draw, &mut self.sequence, &mut self.model, limits)?;
+        let mut choosing =
+            Choosing::start(request, choices, draw, &mut self.sequence, &mut self.model, limits)?;
         self.drive(&mut choosing, &mut |_| ControlFlow::Continue(()))?;
         choosing.end(&mut self.sequence, &mut self.model)
     }
@@ -107,7 +108,10 @@ pub(super) struct Choosing {
 enum Place {
     Prompt,
     /// What follows the first `measured` tokens of a path was measured.
-    Path { index: usize, measured: usize },
+    Path {
+        index: usize,
+        measured: usize,
+    },
 }
 
 impl Choosing {

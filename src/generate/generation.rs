@@ -202,8 +202,8 @@ impl Task for Generation<'_> {
         if let Some(progress) = self.progress.as_ref().filter(|_| len == self.prompt) {
             progress(position, len);
         }
-        if room.rows == 0 || len - position > room.tokens {
-            return Some(Read { range: position..len.min(position + room.tokens), rows: 0 });
+        if len - position > room.tokens {
+            return Some(Read { range: position..position + room.tokens, rows: 0 });
         }
         let most = (room.tokens - (len - position)).min(room.rows - 1);
         let drafted = sequence.draft(self.draft_room(len).min(most));

@@ -135,7 +135,8 @@ impl Task for Predicting<'_> {
     fn is_over(&self) -> bool {
         let (text, next) = self.at;
         let is_read = |text: &Predicted| next == Some(text.tokens.len());
-        self.is_interrupted || text + usize::from(self.texts.get(text).is_some_and(is_read)) >= self.texts.len()
+        self.is_interrupted
+            || text + usize::from(self.texts.get(text).is_some_and(is_read)) >= self.texts.len()
     }
 
     fn is_cancelled(&self) -> bool {

@@ -81,11 +81,11 @@ pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;
 pub use self::options::{OptionError, SamplerOptions};
+pub use self::request::{FinishReason, Outcome, Request, TokenEvent};
 pub use self::sampler::Sampler;
 pub use self::saved::{
     Difference, Identity, Journal, MAX_HEADER_BYTES, Opened, Origin, SavedError, open, origin, save,
 };
-pub use self::request::{FinishReason, Outcome, Request, TokenEvent};
 pub use self::session::{Session, planned_bytes};
 pub use self::slots::{Done, Job, OnEvent, Slots, Ticket};
 pub use self::stop::{MAX_STOP_BYTES, MAX_STOPS};

@@ -66,6 +66,8 @@ pub struct Slots<'a> {
     slots: Vec<Slot<'a>>,
     queue: VecDeque<(Ticket, Job<'a>)>,
     queue_limit: usize,
+    /// Most rows of logits for one slot.
+    rows: usize,
     tickets: u64,
 }
 
@@ -108,7 +110,8 @@ impl<'a> Slots<'a> {
             Ok(Slot { cache, sequence, running: None, read: None, used: 0 })
         });
         let slots = slots.collect::<Result<_, ModelError>>()?;
-        Ok(Self { worker, slots, queue: VecDeque::with_capacity(queue), queue_limit: queue, tickets: 0 })
+        let (queue, queue_limit, rows) = (VecDeque::with_capacity(queue), queue, options.logit_rows.max(1));
+        Ok(Self { worker, slots, queue, queue_limit, rows, tickets: 0 })
     }
 
     /// Takes all memory that was allocated: systems give it at the first write.
@@ -197,8 +200,7 @@ impl<'a> Slots<'a> {
     }
 
     fn limits(&self) -> Limits {
-        let rows = (self.worker.logit_rows() / self.slots.len()).max(1);
-        Limits { context: self.context(), vocab: self.worker.model().spec().vocab, rows }
+        Limits { context: self.context(), vocab: self.worker.model().spec().vocab, rows: self.rows }
     }
 
     /// The free slot for a job of the queue, with all of its prompt that some slot has; none if there is no slot, or
@@ -213,9 +215,9 @@ impl<'a> Slots<'a> {
             }
             if slot.running.is_some() {
                 coming = coming.max(slot.sequence.shared(prompt, usize::MAX));
-            } else if own.is_none_or(|(other, other_has)| {
-                (has, self.slots[other].used) > (other_has, slot.used)
-            }) {
+            } else if own
+                .is_none_or(|(other, other_has)| (has, self.slots[other].used) > (other_has, slot.used))
+            {
                 own = Some((i, has));
             }
         }
@@ -246,31 +248,30 @@ impl<'a> Slots<'a> {
 
     /// Asks every job what it wants read: first the answers, then the prompts, the oldest first.
     fn plan(&mut self, on_done: OnDone<'_>) {
-        let mut order: ArrayVec<usize, MAX_SLOTS> = (0..self.slots.len()).collect();
+        let running = (0..self.slots.len()).filter(|i| self.slots[*i].running.is_some());
+        let mut order: ArrayVec<usize, MAX_SLOTS> = running.collect();
         order.sort_unstable_by_key(|i| (self.slots[*i].missing() > 1, self.slots[*i].used));
-        let answers = self.slots.iter().filter(|slot| slot.missing() == 1).count();
-        let has_prompts = self.slots.iter().any(|slot| slot.missing() > 1);
+        let answers = order.iter().filter(|i| self.slots[**i].missing() == 1).count();
         let mut room = Room { tokens: self.worker.most_tokens(), rows: self.worker.logit_rows() };
-        let share = if has_prompts { PROMPT_SHARE.min(room.tokens.saturating_sub(answers)) } else { 0 };
-        let limits = self.limits();
+        let share = if answers < order.len() { PROMPT_SHARE } else { 0 };
+        let all = order.len();
         for (place, i) in order.into_iter().enumerate() {
             let slot = &mut self.slots[i];
             let Some((_, running)) = &mut slot.running else { continue };
-            // One token is kept for every answer that comes after this one.
-            let kept = answers.saturating_sub(place + 1);
-            let most = match slot.sequence.all().len().saturating_sub(slot.cache.position()) {
-                0 | 1 => room.tokens.saturating_sub(kept + share).max(1),
-                _ => room.tokens,
+            // A token for every answer that comes after this one, and a row for every job.
+            let tokens = match answers.saturating_sub(place) {
+                0 => room.tokens,
+                left => room.tokens.saturating_sub(left - 1 + share).max(1),
             };
-            let offer = Room { tokens: most.min(room.tokens), rows: limits.rows.min(room.rows) };
+            let rows = self.rows.min(room.rows - (all - place - 1));
+            let offer = Room { tokens: tokens.min(room.tokens), rows };
             if offer.tokens == 0 {
                 continue;
             }
             slot.read = running.task().next(&mut slot.sequence, &mut slot.cache, offer);
             match &slot.read {
                 Some(read) => {
-                    room.tokens -= read.range.len();
-                    room.rows -= read.rows;
+                    room = Room { tokens: room.tokens - read.range.len(), rows: room.rows - read.rows };
                 }
                 None => slot.end(on_done),
             }
@@ -323,7 +324,9 @@ impl Slot<'_> {
     fn take(&mut self, logits: LogitRows<'_>, on_done: OnDone<'_>) {
         let taken = match &mut self.running {
             Some((_, Running::Generate(task, on_token))) => task.take(&mut self.sequence, logits, on_token),
-            Some((_, running)) => running.task().take(&mut self.sequence, logits, &mut |_| ControlFlow::Break(())),
+            Some((_, running)) => {
+                running.task().take(&mut self.sequence, logits, &mut |_| ControlFlow::Break(()))
+            }
             None => Ok(()),
         };
         match taken {
@@ -340,7 +343,9 @@ impl Slot<'_> {
         let Some((ticket, running)) = self.running.take() else { return };
         let (sequence, cache) = (&mut self.sequence, &mut self.cache);
         let done = match running {
-            Running::Generate(task, mut on_token) => Ok(Done::Generated(task.end(sequence, cache, &mut on_token))),
+            Running::Generate(task, mut on_token) => {
+                Ok(Done::Generated(task.end(sequence, cache, &mut on_token)))
+            }
             Running::Choose(task) => {
                 task.end(sequence, cache).map(|(outcome, choices)| Done::Chosen(outcome, choices))
             }

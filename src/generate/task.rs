@@ -9,7 +9,7 @@ use crate::model::{Cache, LanguageModel, LogitRows};
 use super::GenerateError;
 use super::sequence::{OnToken, Sequence};
 
-/// Tokens and rows of logits that one step has room for.
+/// Tokens and rows of logits that one step has room for, at least one of each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) tokens: usize,

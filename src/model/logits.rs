@@ -49,10 +49,7 @@ impl<'a> LogitRows<'a> {
         let (values, other_values) = self.values.split_at(rows * self.vocab);
         let (peaks, other_peaks) = self.peaks.split_at(rows * logit_blocks(self.vocab));
         let vocab = self.vocab;
-        (
-            LogitRows { vocab, values, peaks },
-            LogitRows { vocab, values: other_values, peaks: other_peaks },
-        )
+        (LogitRows { vocab, values, peaks }, LogitRows { vocab, values: other_values, peaks: other_peaks })
     }
 
     /// The rows, in order.

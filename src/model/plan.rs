@@ -28,8 +28,7 @@ pub struct RunOptions {
     pub threads: usize,
     /// Sequences that are continued together, each with a cache of its own.
     pub slots: usize,
-    /// Tokens whose logits are computed together: 1 to generate, more to score or to check a draft; at least one
-    /// per slot.
+    /// Tokens of a sequence whose logits are computed together: 1 to generate, more to score or to check a draft.
     pub logit_rows: usize,
     /// How the KV cache is stored.
     pub kv: KvType,
@@ -78,9 +77,10 @@ pub(super) fn check(spec: &Spec, options: &RunOptions) -> Result<(), ModelError>
     if (1..=most).contains(&found) { Ok(()) } else { Err(ModelError::Slots { found, most }) }
 }
 
-/// Rows of logits that are computed together.
+/// Rows of logits that are computed together: of several slots at most one per token of a tile.
 pub(super) fn logit_rows(options: &RunOptions) -> usize {
-    options.logit_rows.max(options.slots)
+    let rows = options.logit_rows.max(1);
+    rows.saturating_mul(options.slots).min(TILE).max(rows)
 }
 
 /// Writes to every page what it holds.

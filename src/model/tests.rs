@@ -6,6 +6,7 @@ use crate::gguf::{GgufFile, GgufWriter};
 use crate::kernels::{Kernels, KvType};
 use std::sync::Arc;
 
+mod company;
 mod families;
 
 const DIM: usize = 32;

@@ -10,7 +10,9 @@ use std::ops::ControlFlow;
 use super::TaskError;
 use super::task::Generation;
 use crate::eval::stats::log_probability;
-use crate::generate::{CancelHandle, FinishReason, GenerateError, Layout, Predicted, Request, SamplerOptions, Session};
+use crate::generate::{
+    CancelHandle, FinishReason, GenerateError, Layout, Predicted, Request, SamplerOptions, Session,
+};
 use crate::model::{LanguageModel, ModelError};
 use crate::text::Prompt;
 

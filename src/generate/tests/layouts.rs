@@ -132,7 +132,8 @@ fn reasoning_of_earlier_turns_is_for_the_template_to_say() {
         let next = conversation.next(&format, &tokenizer, 400, 8).unwrap();
         let model = FakeModel::scripted(400, next.tokens.len(), bytes("<think>Hm</think>A"));
         let mut session = Session::new(model, Arc::clone(&tokenizer));
-        let request = Request { layout: Some(std::borrow::Cow::Borrowed(&layout)), ..Request::new(&next.tokens) };
+        let request =
+            Request { layout: Some(std::borrow::Cow::Borrowed(&layout)), ..Request::new(&next.tokens) };
         let outcome = session.generate(request, &mut |_| ControlFlow::Continue(())).unwrap();
         conversation.answer(&outcome, &tokenizer).unwrap();
         assert_eq!(conversation.turns()[0].reasoning.as_deref(), Some("Hm"));

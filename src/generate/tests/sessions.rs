@@ -1,8 +1,8 @@
 //! The session on a model whose answers are known.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 
 use crate::generate::{
     CancelHandle, FilterError, FinishReason, GenerateError, LogitFilter, Outcome, Request, SamplerOptions,
@@ -65,8 +65,10 @@ fn a_stop_string_across_tokens_is_never_seen() {
     assert_eq!(outcome.tokens, script[..6]);
     assert_eq!(texts(&events), ["The", "", "", " STOP", "", ""]);
 
-    let (outcome, events) =
-        run(&mut answering(&[word("The"), word(" STOPPING")]), Request { stop: (&stop).into(), ..greedy(&prompt) });
+    let (outcome, events) = run(
+        &mut answering(&[word("The"), word(" STOPPING")]),
+        Request { stop: (&stop).into(), ..greedy(&prompt) },
+    );
     assert_eq!((outcome.text.as_str(), texts(&events)), ("The", vec!["The", ""]));
 }
 
@@ -361,7 +363,8 @@ fn a_filter_dictates_the_answer() {
     let mut filter = Dictate { text: bytes("yes\u{e9}"), accepted: Arc::clone(&accepted) };
     let prompt = bytes("Go");
     let mut hashed = session(FakeModel::hashed(64));
-    let (outcome, _) = run(&mut hashed, Request { filter: Some(Box::new(&mut filter)), ..Request::new(&prompt) });
+    let (outcome, _) =
+        run(&mut hashed, Request { filter: Some(Box::new(&mut filter)), ..Request::new(&prompt) });
     assert_eq!((outcome.text.as_str(), outcome.finish), ("yes\u{e9}", FinishReason::EndToken(END)));
     assert_eq!(*accepted.lock().unwrap(), [bytes("yes\u{e9}"), vec![END]].concat());
 
@@ -470,7 +473,8 @@ fn a_stop_string_may_name_a_control_token() {
     let prompt = bytes("Hi");
     for (stop, index) in [(&["<s>"][..], 0), (&["dog", " <s>\n"], 1)] {
         let stop: Vec<String> = stop.iter().map(|stop| (*stop).to_owned()).collect();
-        let (outcome, events) = run(&mut answering(&script), Request { stop: (&stop).into(), ..greedy(&prompt) });
+        let (outcome, events) =
+            run(&mut answering(&script), Request { stop: (&stop).into(), ..greedy(&prompt) });
         assert_eq!((outcome.text.as_str(), outcome.finish), ("The", FinishReason::StopString(index)));
         assert_eq!(texts(&events).concat(), "The");
     }

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 
 const WIDTH: u64 = 32;
-const WORDS: u64 = 48;
+pub(super) const WORDS: u64 = 48;
 const PLACES: u64 = 192;
 const LAYERS: u32 = 6;
 
@@ -15,8 +15,8 @@ const LAYERS: u32 = 6;
 type Tensors = BTreeMap<String, Vec<u64>>;
 
 /// A model of a family with more keys and tensors than it must have.
-struct Sample {
-    family: &'static Family,
+pub(super) struct Sample {
+    pub(super) family: &'static Family,
     keys: Vec<(&'static str, OwnedValue)>,
     extra: &'static [(&'static str, &'static [u64])],
 }
@@ -90,7 +90,7 @@ impl Sample {
         GgufFile::from_vec(prefix, bytes.unwrap()).unwrap()
     }
 
-    fn file(&self) -> GgufFile {
+    pub(super) fn file(&self) -> GgufFile {
         let mut tensors: Tensors = self.extra.iter().map(|(n, s)| ((*n).to_owned(), s.to_vec())).collect();
         tensors.insert("token_embd.weight".to_owned(), vec![WIDTH, WORDS]);
         if self.family.positions == Positions::Learned {
@@ -117,7 +117,7 @@ impl Sample {
 }
 
 /// Every family, and what some files of theirs have besides.
-fn samples() -> Vec<Sample> {
+pub(super) fn samples() -> Vec<Sample> {
     let mut samples: Vec<_> = FAMILIES.iter().map(Sample::of).collect();
     samples.push(Sample::named("gptneox").with("use_parallel_residual", false));
     samples.push(Sample::named("stablelm").tensors(&[
@@ -142,7 +142,7 @@ fn text(len: usize) -> Vec<u32> {
     (0..len as u32).map(|i| (i * i * 7 + i * 3 + 1) % WORDS as u32).collect()
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
