@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for message in ["Turn on the kitchen lights", "Turn off the kitchen lights"] {
         let (prompt, mut rule) = (model.prompt(message)?, rule.clone());
         let sampler = SamplerOptions::greedy();
-        let request = Request { filter: Some(&mut rule), sampler, ..Request::new(&prompt) };
+        let request = Request { filter: Some(Box::new(&mut rule)), sampler, ..Request::new(&prompt) };
         let outcome = model.session()?.generate(request, &mut |_| ControlFlow::Continue(()))?;
         println!("{} {}", outcome.text, outcome.whole);
     }

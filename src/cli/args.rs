@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::eval::probe::available_bytes;
 use crate::generate::MAX_LOOKUP;
 use crate::kernels::KvType;
-use crate::load::{LoadOptions, MAX_THREADS};
-use crate::model::MAX_CONTEXT;
+use crate::load::{LoadError, LoadOptions, MAX_THREADS, Prepared};
+use crate::model::{MAX_CONTEXT, MAX_SLOTS};
 
 use super::memory::parse_bytes;
 
@@ -43,6 +44,43 @@ pub(super) struct ResourceArgs {
     /// Refuse to start if more memory is needed, e.g. 200M (K, M, G: powers of 1024)
     #[arg(long, value_name = "SIZE", env = "SMOLT_MAX_MEMORY", value_parser = parse_bytes)]
     pub(super) max_memory: Option<u64>,
+}
+
+/// How many answers at once.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ParallelArgs {
+    /// Work on N answers at once, each with a context of its own: the same answers, sooner [default: 4, fewer where
+    /// memory is short, 1 for standard input, whose next line may wait for an answer]
+    #[arg(long, value_name = "N", env = "SMOLT_PARALLEL",
+          value_parser = clap::value_parser!(u16).range(1..=MAX_SLOTS as i64))]
+    parallel: Option<u16>,
+}
+
+/// Answers at once where none is asked for: on the computers this is for, more gain little and take memory.
+pub(super) const USUAL_PARALLEL: usize = 4;
+
+impl ParallelArgs {
+    /// As many as were asked for, else at most `most`, as many as the plan has memory for.
+    ///
+    /// # Errors
+    /// If the plan cannot be made.
+    pub(super) fn settle(&self, planned: &mut Prepared, most: usize) -> Result<(), LoadError> {
+        if let Some(slots) = self.parallel {
+            return planned.set_slots(usize::from(slots));
+        }
+        let available = available_bytes().map_or(u64::MAX, |bytes| bytes / 4 * 3);
+        let mut slots = most;
+        loop {
+            planned.set_slots(slots)?;
+            // An item may ask for a form, and must find the memory that it would find alone.
+            let mut plan = *planned.plan();
+            plan.add_grammar(planned.file());
+            if slots == 1 || (planned.check_plan(&plan).is_ok() && plan.total <= available) {
+                return Ok(());
+            }
+            slots /= 2;
+        }
+    }
 }
 
 /// How far to guess ahead.

@@ -4,16 +4,16 @@ use std::cell::{OnceCell, RefCell};
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
+use super::args::{ParallelArgs, USUAL_PARALLEL};
 use super::constrain::Form;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::input::{STDIN, STDIN_NAME};
+use super::interrupt;
 use super::load::Planned;
 use super::output::{note, say};
 use super::progress::Progress;
-use super::{interrupt, session};
 use crate::console::JsonLines;
 use crate::eval::batch::{
     Batch, BatchError, BatchOptions, EnergyMeter, Finished, Input, Item, ItemError, Journal, Prepare,
@@ -64,6 +64,9 @@ pub struct BatchArgs {
     /// Answer at most this many items, those of earlier runs included
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+
+    #[command(flatten)]
+    parallel: ParallelArgs,
 
     #[command(flatten)]
     pub(super) generation: GenerationArgs,
@@ -235,7 +238,6 @@ impl Prepare for Prompts {
 
 /// Loads the model and answers the items.
 pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
-    let started = Instant::now();
     let items = open(args)?;
     let mut output = output(args)?;
     let shard = args.shard.unwrap_or_default();
@@ -246,12 +248,14 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let GenerationArgs { prompting, stop, lookup, sampling, .. } = &args.generation;
     let form = args.generation.grammar.read()?;
     let mut planned = args.generation.plan(&args.generation.model)?;
+    // The next line of standard input may not come before an answer.
+    let most = if args.input.is_file() { USUAL_PARALLEL } else { 1 };
+    args.parallel.settle(&mut planned, most)?;
+    planned.check()?;
     let mut sampler = args.generation.sampler(&planned)?;
     sampler.seed = sampling.seed().unwrap_or(0);
-    let mut loaded = planned.load(started)?;
-    // A batch that does not fit ends before its first item.
-    loaded.session.touch();
-    let tokenizer = Arc::clone(loaded.session.tokenizer());
+    let mut loaded = planned.load_slots()?;
+    let tokenizer = Arc::clone(loaded.slots.tokenizer());
     let cancel = interrupt::cancel_on_interrupt()?;
     let prompts = Prompts {
         format: loaded.format(prompting)?,
@@ -264,8 +268,8 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         last: RefCell::new(None),
         cancel: cancel.clone(),
     };
-    let basis =
-        prompts.basis(&session::identity(&planned, &loaded, &prompts.format), loaded.session.context());
+    let identity = planned.slots_identity(&loaded.slots, &prompts.format);
+    let basis = prompts.basis(&identity, loaded.slots.context());
     let options = BatchOptions {
         sampler,
         choice_temperature: sampling.typed_temp(),
@@ -279,9 +283,9 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         limit: args.limit,
         model: planned.name(),
     };
-    let session = &mut loaded.session;
+    let slots = &mut loaded.slots;
     let energy = EnergyMeter::find();
-    let mut batch = Batch { session, prepare: &prompts, options: &options, cancel: &cancel, energy };
+    let mut batch = Batch { slots, prepare: &prompts, options: &options, cancel: &cancel, energy };
     let mut progress = Progress::new();
     let show = &mut |at: BatchProgress| progress.show(at.done as u64, total, |items| items.to_string());
     let done = batch.run(items, &mut output, show);

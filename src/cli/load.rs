@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::ErrorKind;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use super::output::{note, with_causes};
 use super::preset;
 use super::prompt::PromptArgs;
 use crate::console::is_unsafe;
-use crate::eval::probe::program_bytes;
-use crate::generate::{Format, Session, loaded_grammar_bytes};
+use crate::eval::probe::{available_bytes, program_bytes};
+use crate::generate::{Format, Session, Slots, loaded_grammar_bytes};
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
 use crate::load::{self, DoesNotFit, LoadOptions, MemoryPlan, Prepared};
@@ -29,6 +29,11 @@ pub(super) struct Planned {
     name: String,
     /// The plan with a grammar, and why it is above what is allowed.
     foreseen: Option<(MemoryPlan, Option<DoesNotFit>)>,
+}
+
+/// A loaded model, ready to answer several at once.
+pub(super) struct LoadedSlots {
+    pub(super) slots: Slots<'static>,
 }
 
 /// A loaded model, ready to answer.
@@ -136,6 +141,25 @@ impl Loaded {
     }
 }
 
+impl LoadedSlots {
+    /// The format of prompts; answers end where its template ends them.
+    ///
+    /// # Errors
+    /// As [`PromptArgs::format`].
+    pub(super) fn format(&mut self, prompting: &PromptArgs) -> Result<Format, CliError> {
+        let format = prompting.format(self.slots.tokenizer())?;
+        let end = format.turn_end(self.slots.tokenizer());
+        self.slots.set_turn_end(end);
+        Ok(format)
+    }
+}
+
+impl DerefMut for Planned {
+    fn deref_mut(&mut self) -> &mut Prepared {
+        &mut self.prepared
+    }
+}
+
 impl Deref for Planned {
     type Target = Prepared;
 
@@ -197,19 +221,43 @@ impl Planned {
     /// # Errors
     /// If the file is damaged or memory cannot be had.
     pub(super) fn load(&self, started: Instant) -> Result<Loaded, CliError> {
+        let session = self.load_model()?.plain_session()?;
+        self.note_threads(session.model().threads());
+        Ok(Loaded { session, time: started.elapsed() })
+    }
+
+    /// Loads tokenizer and weights and allocates all that was planned, for several answers at once.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(super) fn load_slots(&self) -> Result<LoadedSlots, CliError> {
+        // As many jobs wait as are prepared while others run.
+        let mut slots = self.load_model()?.plain_slots(self.options().slots)?;
+        self.note_threads(slots.worker().threads());
+        // What does not fit ends before the first answer; where there is plenty, pages that no answer needs cost time.
+        let is_tight = available_bytes().is_none_or(|bytes| self.plan().total > bytes / 2);
+        if is_tight || slots.len() == 1 {
+            slots.prefault();
+        }
+        Ok(LoadedSlots { slots })
+    }
+
+    fn load_model(&self) -> Result<load::Loaded, CliError> {
         let loaded = self.prepared.load()?;
         warn(self.file(), loaded.tokenizer());
         if let PackStatus::Unfit(path, misfit) = loaded.model().pack() {
             self.renew_pack(loaded.model(), path, *misfit);
         }
-        let session = loaded.plain_session()?;
-        let (started_threads, asked) = (session.model().threads(), self.options().threads);
-        if started_threads < asked {
+        Ok(loaded)
+    }
+
+    fn note_threads(&self, started: usize) {
+        let asked = self.options().threads;
+        if started < asked {
             note(format_args!(
-                "the system refuses more than {started_threads} of {asked} threads; it goes on with these"
+                "the system refuses more than {started} of {asked} threads; it goes on with these"
             ));
         }
-        Ok(Loaded { session, time: started.elapsed() })
     }
 
     /// Makes a pack anew that was not used, and says so.

@@ -9,6 +9,7 @@ use super::load::{self, Planned};
 use super::memory::show_bytes;
 use super::output;
 use crate::load::MemoryPlan;
+use crate::model::MAX_SLOTS;
 
 /// Arguments of `smolt plan`.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,6 +32,11 @@ pub struct PlanArgs {
     #[command(flatten)]
     resources: ResourceArgs,
 
+    /// Answers at once, as with smolt batch and smolt eval
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MAX_SLOTS as i64))]
+    parallel: u16,
+
     #[command(flatten)]
     lookup: LookupArgs,
 
@@ -51,6 +57,7 @@ struct Report {
     #[serde(flatten)]
     memory: MemoryPlan,
     context: usize,
+    parallel: usize,
     trained_context: usize,
     threads: usize,
     isa: &'static str,
@@ -65,6 +72,7 @@ impl Report {
             file_bytes: planned.file().file_bytes(),
             memory: *planned.plan(),
             context: planned.options().context,
+            parallel: planned.options().slots,
             trained_context: planned.spec().trained_context,
             threads: planned.options().threads,
             isa: planned.kernels().name,
@@ -74,8 +82,10 @@ impl Report {
 
     fn table(&self) -> String {
         let memory = &self.memory;
+        let answers =
+            if self.parallel > 1 { format!(", {} answers at once", self.parallel) } else { String::new() };
         let mut table = format!(
-            "model      {} ({}, {} in the file)\nkernels    {}, {} threads\ncontext    {} of {} trained, KV cache in {}\n\n",
+            "model      {} ({}, {} in the file)\nkernels    {}, {} threads\ncontext    {} of {} trained, KV cache in {}{answers}\n\n",
             self.model,
             self.architecture,
             show_bytes(self.file_bytes),
@@ -102,7 +112,8 @@ impl Report {
 
 /// Prints the plan, then refuses it if it is above the limit.
 pub(super) fn execute(args: &PlanArgs) -> Result<Exit, CliError> {
-    let planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows(), &args.grammar)?;
+    let mut planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows(), &args.grammar)?;
+    planned.set_slots(usize::from(args.parallel))?;
     let report = Report::new(&planned);
     if args.json {
         output::write_json(&report)?;

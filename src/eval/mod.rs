@@ -31,6 +31,8 @@ mod error;
 pub mod html;
 #[cfg(feature = "eval")]
 mod keys;
+#[cfg(feature = "eval")]
+mod ordered;
 pub mod perplexity;
 #[cfg(feature = "eval")]
 #[doc(hidden)]

@@ -162,6 +162,7 @@ impl Choosing {
             text,
             reasoning: None,
             tool_calls: vec![],
+            logprob: chosen.map(|index| choices[index].logprob),
             finish,
             whole: scored,
             prompt_tokens: self.prompt,

@@ -178,6 +178,7 @@ impl<'a> Generation<'a> {
             text: [sequence.text(), rest].concat(),
             tool_calls,
             reasoning: Some(sequence.reasoning()).filter(|text| !text.is_empty()).map(str::to_owned),
+            logprob: sequence.logprob(),
             finish,
             whole: self.is_whole(finish),
             prompt_tokens: self.prompt,

@@ -2,10 +2,9 @@
 
 use super::GenerateError;
 use crate::kernels::ops::peak;
+pub(super) use crate::kernels::softmax::{weight, weight_sum};
 use crate::model::Logits;
 
-/// Partial results kept side by side. Part of the definition of a sum: it fixes the order of additions.
-const LANES: usize = 8;
 /// Logits per step of a draw.
 const BLOCK: usize = 256;
 
@@ -37,49 +36,6 @@ impl Peak {
 /// Index of the first logit for which `wanted` holds.
 fn position(logits: &[f32], wanted: impl Fn(&f32) -> bool) -> u32 {
     logits.iter().position(wanted).unwrap_or_default() as u32
-}
-
-/// `exp(x)` for `x <= 0`, to 3 ulp; exactly 0 below -87, where results would leave the normal range.
-///
-/// Multiplications and additions are not fused, so that results are the same on every processor.
-#[inline]
-pub(super) fn exp(x: f32) -> f32 {
-    /// Adding and subtracting it rounds to an integer, which the low bits of the sum hold.
-    const ROUND: f32 = 12_582_912.0;
-    /// ln 2 in two parts, the first exact in few bits (Cody and Waite's reduction).
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    const ONE_BITS: u32 = 1.0f32.to_bits();
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    let mut p = 1.0 / 5040.0;
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = p * r + coefficient;
-    }
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(ONE_BITS));
-    if x < -87.0 { 0.0 } else { p * power }
-}
-
-/// `exp((logit - max) / temperature)`: 1 for the most likely token, 0 for a masked one.
-#[inline]
-pub(super) fn weight(logit: f32, max: f32, temperature: f32) -> f32 {
-    exp((logit - max) / temperature)
-}
-
-/// Sum of the weights of all logits.
-pub(super) fn weight_sum(logits: &[f32], max: f32, temperature: f32) -> f64 {
-    let mut lanes = [0.0f64; LANES];
-    let (blocks, tail) = logits.as_chunks::<LANES>();
-    for block in blocks {
-        for lane in 0..LANES {
-            lanes[lane] += f64::from(weight(block[lane], max, temperature));
-        }
-    }
-    for (lane, logit) in lanes.iter_mut().zip(tail) {
-        *lane += f64::from(weight(*logit, max, temperature));
-    }
-    lanes.iter().sum()
 }
 
 /// Draws an id from the weights of all logits with `unit`, uniform in `[0, 1)`.

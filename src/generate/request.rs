@@ -24,7 +24,7 @@ pub struct Request<'a> {
     pub cancel: Option<CancelHandle>,
     /// Tokens to guess ahead at most, from what followed the same tokens before; 0 for none. The answer is the
     /// same, and comes sooner where it repeats parts of the prompt or of itself. At most
-    /// [`MAX_LOOKUP`](super::MAX_LOOKUP), and less than [`LanguageModel::logit_rows`].
+    /// [`MAX_LOOKUP`](super::MAX_LOOKUP), and less than [`LanguageModel::logit_rows`](crate::model::LanguageModel::logit_rows).
     pub lookup: usize,
     /// End an answer that goes in circles: the same words over and over, or the same lines or sentences. Not where a
     /// filter says what may come next: what repeats there may have to.
@@ -121,6 +121,8 @@ pub struct Outcome {
     pub reasoning: Option<String>,
     /// The functions that it calls.
     pub tool_calls: Vec<ToolCall>,
+    /// Sum of the log-probabilities of its tokens, if they were asked for.
+    pub logprob: Option<f64>,
     /// Why it ended.
     pub finish: FinishReason,
     /// Whether the filter has it as a whole answer; true without a filter.

@@ -36,6 +36,8 @@ pub(super) struct Sequence {
     tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
     logprobs: Logprobs,
+    /// Sum over the answer.
+    logprob: Option<f64>,
     /// Prompt and answer, and then a draft.
     tokens: Vec<u32>,
     /// Tokens of the draft.
@@ -69,6 +71,7 @@ impl Sequence {
         Sequence {
             sampler: Sampler::new(vocab_size),
             logprobs: Logprobs::default(),
+            logprob: None,
             tokens: Vec::with_capacity(tokens),
             drafted: 0,
             lookup: Lookup::default(),
@@ -114,6 +117,11 @@ impl Sequence {
         self.turn_end = id;
     }
 
+    /// The log-probability of the answer, if it was asked for.
+    pub(super) fn logprob(&self) -> Option<f64> {
+        self.logprob
+    }
+
     /// The text of the answer.
     pub(super) fn text(&self) -> &str {
         self.text.text()
@@ -136,6 +144,7 @@ impl Sequence {
         stop::validate(&request.stop)?;
         self.sampler.start(&request.sampler, request.filter.is_some())?;
         self.logprobs.start(request.logprobs, limits.vocab)?;
+        self.logprob = request.logprobs.map(|_| 0.0);
         self.detokenizer.restart(&self.tokenizer, &request.prompt);
         self.text.clear();
         self.stop.clear();
@@ -266,6 +275,9 @@ impl Sequence {
         let reasoning = if self.layout.is_some() { self.splitter.take_reasoning() } else { "" };
         let text = &self.text.text()[released.range];
         let logprobs = self.logprobs.get();
+        if let (Some(sum), Some(of_token)) = (&mut self.logprob, logprobs) {
+            *sum += f64::from(of_token.chosen);
+        }
         let flow = on_token(&TokenEvent { id: Some(id), text, reasoning, logprobs });
         if finish.is_none() && flow.is_break() {
             if self.layout.is_some() {

@@ -20,7 +20,7 @@ use super::{CancelHandle, Choice, Draw, GenerateError, OnPrediction, Predicted};
 /// Tokens that a slot must have in common with a prompt beyond what the prompt's own slot has, to be copied from.
 const LEAST_COPY: usize = 16;
 /// Tokens of a prompt that another slot is about to read, for which it is worth to wait.
-const LEAST_WAIT: usize = 64;
+const LEAST_WAIT: usize = 32;
 /// Rows and tokens that drafts leave to prompts while one is being read.
 const PROMPT_SHARE: usize = 32;
 
@@ -168,6 +168,19 @@ impl<'a> Slots<'a> {
         let ticket = Ticket(self.tickets);
         self.queue.push_back((ticket, job));
         Ok(ticket)
+    }
+
+    /// Drops all jobs.
+    pub fn abandon(&mut self) {
+        self.queue.clear();
+        for slot in self.slots.iter_mut().filter(|slot| slot.running.is_some()) {
+            slot.fail(ModelError::Cancelled.into(), &mut |_, _| ());
+        }
+    }
+
+    /// As [`Resume::state_key`](crate::model::Resume::state_key).
+    pub fn state_key(&self) -> u64 {
+        self.slots[0].cache.state_key()
     }
 
     /// Goes one pass of the model further, and tells of the jobs that have ended. A job that fails or is cancelled ends

@@ -320,6 +320,11 @@ fn vector_operations_equal_the_specification() {
                         found.push(bits(&out));
                     }
                 }
+                for temperature in [1.0, 0.3] {
+                    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let sum = (k.weight_sum)(&scores, max, temperature).to_bits();
+                    found.push(vec![sum as u32, (sum >> 32) as u32]);
+                }
                 for parameters in [[None, None], [Some(&w[..]), None], [Some(&w[..]), Some(&scores[..])]] {
                     let mut out = vec![0.0; len];
                     (k.layer_norm)(&x, 1e-5, parameters, &mut out);

@@ -44,6 +44,7 @@ mod packed_row;
 mod repeated;
 mod scalar;
 mod simd;
+pub(crate) mod softmax;
 #[doc(hidden)]
 pub mod trial;
 #[cfg(target_arch = "x86_64")]
@@ -84,6 +85,7 @@ pub struct Kernels {
     scale_by: unsafe fn(&[f32], f32, &[f32], &mut [f32]),
     layer_norm: LayerNorm,
     activate: unsafe fn(Activation, &mut [f32], Option<&[f32]>),
+    weight_sum: unsafe fn(&[f32], f32, f32) -> f64,
     attend: unsafe fn(&mut ChunkJob<'_>, &mut Partial<'_>),
     /// The last argument is the row of `mixed`.
     merge: unsafe fn(&mut Partial<'_>, &Partial<'_>, usize),
@@ -172,6 +174,10 @@ macro_rules! entries {
                 unsafe { generic::activate::<$isa>(kind, x, factors) }
             }
             #[target_feature(enable = $features)]
+            pub(super) unsafe fn weight_sum(logits: &[f32], max: f32, temperature: f32) -> f64 {
+                crate::kernels::softmax::sum(logits, max, temperature)
+            }
+            #[target_feature(enable = $features)]
             pub(super) unsafe fn attend(job: &mut ChunkJob<'_>, out: &mut Partial<'_>) {
                 unsafe { generic::attend::<$isa>(job, out) }
             }
@@ -196,6 +202,7 @@ macro_rules! entries {
             scale_by: entry::scale_by,
             layer_norm: entry::layer_norm,
             activate: entry::activate,
+            weight_sum: entry::weight_sum,
             attend: entry::attend,
             merge: entry::merge,
         };

@@ -301,6 +301,7 @@ pub(crate) static KERNELS: Kernels = Kernels {
     scale_by,
     layer_norm,
     activate,
+    weight_sum: super::softmax::sum,
     attend,
     merge,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{LoadError, MemoryPlan};
-use crate::generate::{Conversation, Format, SamplerOptions, Session};
+use crate::generate::{Conversation, Format, SamplerOptions, Session, Slots};
 use crate::model::{Model, RunOptions, Runner};
 use crate::text::{ChatTemplate, Tokenizer};
 
@@ -84,7 +84,28 @@ impl Loaded {
     /// # Errors
     /// If memory cannot be had.
     pub fn plain_session(&self) -> Result<Session<Runner>, LoadError> {
-        let runner = Runner::new(Arc::clone(&self.model), &self.options)?;
+        let options = RunOptions { slots: 1, ..self.options };
+        let runner = Runner::new(Arc::clone(&self.model), &options)?;
         Ok(Session::new(runner, Arc::clone(&self.tokenizer)))
+    }
+
+    /// Makes slots for several sequences at once ([`LoadOptions::slots`](super::LoadOptions::slots)), whose answers end
+    /// where the model's chat template ends them; `queue` jobs may wait for one.
+    ///
+    /// # Errors
+    /// If memory cannot be had, or the template is not valid.
+    pub fn slots<'a>(&self, queue: usize) -> Result<Slots<'a>, LoadError> {
+        let end = self.format()?.turn_end(&self.tokenizer);
+        let mut slots = self.plain_slots(queue)?;
+        slots.set_turn_end(end);
+        Ok(slots)
+    }
+
+    /// Makes slots that know no chat template, as [`Self::plain_session`].
+    ///
+    /// # Errors
+    /// If memory cannot be had.
+    pub fn plain_slots<'a>(&self, queue: usize) -> Result<Slots<'a>, LoadError> {
+        Ok(Slots::new(Arc::clone(&self.model), &self.tokenizer, &self.options, queue)?)
     }
 }

@@ -19,12 +19,12 @@ pub fn show_bytes(bytes: u64) -> String {
     }
 }
 
-/// Bytes of everything that a model and one session keep, by purpose.
+/// Bytes of everything that a model and its sessions or slots keep, by purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// Weights, norms and biases.
     pub weights: u64,
-    /// Keys and values of the context, and what states remember.
+    /// Keys and values of the context, and what states remember, of all slots.
     pub kv_cache: u64,
     /// Working memory of the model, the sampler, the session and the tokenizer.
     pub scratch: u64,
@@ -39,7 +39,7 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Plans one session of the model in `file`, from its header, in a process that takes `program` bytes for itself.
+    /// Plans the slots of the model in `file`, from its header, in a process that takes `program` bytes for itself.
     ///
     /// # Errors
     /// If the file does not hold a model that can be run.
@@ -53,7 +53,7 @@ impl MemoryPlan {
         let texts = file.str_array(text::KEY_TOKENS)?;
         let longest = texts.and_then(|texts| texts.iter_str().map(str::len).max()).unwrap_or(0);
         let vocab = Spec::read(file)?.vocab;
-        let session = generate::planned_bytes(options.context, vocab, longest)
+        let session = options.slots as u64 * generate::planned_bytes(options.context, vocab, longest)
             + text::planned_encoding_bytes(longest, options.context);
         let tokenizer = text::planned_bytes(file);
         Ok(Self {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::LoadError;
 use crate::kernels::{Kernels, KvType};
-use crate::model::{RunOptions, Spec};
+use crate::model::{MAX_SLOTS, RunOptions, Spec};
 
 /// Longest context taken without being asked for.
 pub const USUAL_CONTEXT: usize = 2048;
@@ -25,6 +25,8 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// How keys and values are stored.
     pub kv: KvType,
+    /// Sequences that [`Loaded::slots`](super::Loaded::slots) works on at once, 1 to [`MAX_SLOTS`].
+    pub slots: usize,
     /// Tokens whose logits are computed together, 1 to [`MAX_LOGIT_ROWS`]: one more than
     /// [`Request::lookup`](crate::generate::Request::lookup) guesses.
     pub logit_rows: usize,
@@ -47,6 +49,7 @@ impl Default for LoadOptions {
             context: None,
             threads: None,
             kv: KvType::default(),
+            slots: 1,
             logit_rows: 1,
             grammar: false,
             max_memory: None,
@@ -66,9 +69,11 @@ impl LoadOptions {
         let threads = self.threads.unwrap_or_else(usual_threads);
         check("the number of threads", threads, MAX_THREADS)?;
         check("the number of logit rows", self.logit_rows, MAX_LOGIT_ROWS)?;
+        check("the number of slots", self.slots, MAX_SLOTS)?;
         Ok(RunOptions {
             context: self.context.unwrap_or(spec.trained_context.min(USUAL_CONTEXT)),
             threads,
+            slots: self.slots,
             logit_rows: self.logit_rows,
             kv: self.kv,
         })

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{DoesNotFit, LoadError, LoadOptions, Loaded, MemoryPlan};
-use crate::generate::{Format, Identity, SamplerOptions, Session};
+use crate::generate::{Format, Identity, SamplerOptions, Session, Slots};
 use crate::gguf::{GgufFile, Purpose};
 use crate::kernels::Kernels;
 use crate::model::{Model, Resume, RunOptions, Spec, check_purpose, pack_path};
@@ -88,6 +88,20 @@ impl Prepared {
         self.limit
     }
 
+    /// Plans for another number of slots.
+    ///
+    /// # Errors
+    /// If it is out of range.
+    pub fn set_slots(&mut self, slots: usize) -> Result<(), LoadError> {
+        let options = RunOptions { slots, ..self.options };
+        let mut plan = MemoryPlan::new(&self.file, self.kernels, &options, self.plan.program)?;
+        if self.plan.grammar > 0 {
+            plan.add_grammar_bytes(self.plan.grammar);
+        }
+        (self.options, self.plan) = (options, plan);
+        Ok(())
+    }
+
     /// Replaces the plan by one with memory for grammars.
     pub fn add_grammar(&mut self) {
         self.plan.add_grammar(&self.file);
@@ -126,12 +140,21 @@ impl Prepared {
 
     /// What the state of a session depends on. Reads samples of the file.
     pub fn identity<M: Resume>(&self, session: &Session<M>, format: &Format) -> Identity {
+        self.identity_of(session.tokenizer(), session.state_key(), format)
+    }
+
+    /// What the state of slots depends on. Reads samples of the file.
+    pub fn slots_identity(&self, slots: &Slots<'_>, format: &Format) -> Identity {
+        self.identity_of(slots.tokenizer(), slots.state_key(), format)
+    }
+
+    fn identity_of(&self, tokenizer: &Tokenizer, state: u64, format: &Format) -> Identity {
         let identity = Identity {
             model: self.file.fingerprint(),
             model_bytes: self.file.file_bytes(),
-            tokenizer: session.tokenizer().fingerprint(),
+            tokenizer: tokenizer.fingerprint(),
             template: format.fingerprint(),
-            state: session.state_key(),
+            state,
         };
         // Of the samples nothing need stay in memory.
         self.file.release_all();

@@ -1,9 +1,9 @@
 //! What a model keeps of one sequence.
 
 use super::error::ModelError;
+use super::header::Model;
 use super::history::History;
 use super::plan::{self, RunOptions};
-use super::prepared::Model;
 use super::snapshot::Visit;
 use super::spec::Spec;
 use super::states::States;
@@ -37,10 +37,12 @@ impl Cache {
         let spec = &model.spec;
         plan::check_context(spec, options.context)?;
         let kv = plan::kv_shape(spec, options);
+        // Each head of each layer has room for the whole context: huge pages would all be written to by a short text.
+        let halves = if options.slots > 1 { Buffer::sparse } else { Buffer::zeroed };
         Ok(Self {
             kv,
-            keys: Buffer::zeroed(plan::kv_len(spec, &kv), "the KV cache")?,
-            values: Buffer::zeroed(plan::kv_len(spec, &kv), "the KV cache")?,
+            keys: halves(plan::kv_len(spec, &kv), "the KV cache")?,
+            values: halves(plan::kv_len(spec, &kv), "the KV cache")?,
             history: History::new(spec, options.context)?,
             states: States::new(spec)?,
             position: 0,

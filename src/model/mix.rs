@@ -3,9 +3,9 @@
 use super::activations::Activations;
 use super::cache::Cache;
 use super::families::{HeadNorm, Positions, RotaryPairs};
+use super::header::Model;
 use super::layout::MixerWeights;
 use super::plan::TILE;
-use super::prepared::Model;
 use super::spec::{LayerSpec, Rotary};
 use super::tile::{Parts, SequencePart, Tile, input, norm, output};
 use super::worker::Worker;

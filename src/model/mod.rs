@@ -2,8 +2,8 @@
 //!
 //! * `families`: a row of data per family; no code knows a family by name.
 //! * [`Spec`]: a model's shape, from the header.
-//! * `layout`: where each tensor goes; [`Prepared`]: a header that was read.
-//! * [`Plan`]: the memory a run takes; [`Model`]: the packed weights. Both come from a [`Prepared`].
+//! * `layout`: where each tensor goes; [`Header`]: a header that was read.
+//! * [`Plan`]: the memory a run takes; [`Model`]: the packed weights. Both come from a [`Header`].
 //! * `packed`: packed weights kept in a file, so that the next start need not pack them.
 //! * [`Cache`]: what is kept of one sequence: KV cache, inputs of convolutions, states.
 //! * [`Worker`]: working memory and threads; [`Worker::step`] is the one forward pass, for any number of sequences.
@@ -18,13 +18,13 @@ mod activations;
 mod cache;
 mod error;
 mod families;
+mod header;
 mod history;
 mod layout;
 mod logits;
 mod mix;
 mod packed;
 mod plan;
-mod prepared;
 mod rope;
 mod runner;
 mod snapshot;
@@ -41,10 +41,10 @@ pub use error::ModelError;
 pub use families::{
     FAMILIES, Family, HeadNorm, NormKind, NormPlaces, Parallel, Positions, RotaryPairs, Windows,
 };
+pub use header::{Header, Model};
 pub use logits::{LogitRows, Logits, logit_blocks};
 pub use packed::{Misfit, PackStatus, pack_path, write_pack};
 pub use plan::{MAX_CONTEXT, MAX_SLOTS, Plan, RunOptions, TILE};
-pub use prepared::{Model, Prepared};
 pub use runner::Runner;
 pub use snapshot::Resume;
 pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec, check_purpose};

@@ -3,9 +3,9 @@
 use super::LanguageModel;
 use super::cache::Cache;
 use super::error::ModelError;
+use super::header::Model;
 use super::logits::LogitRows;
 use super::plan::{RunOptions, TILE};
-use super::prepared::Model;
 use super::tile::{Parts, Tile};
 use super::worker::{Piece, Worker};
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! stored and, for 8-bit codes, on the instruction set, which is what [`Resume::state_key`] tells apart.
 
 use super::LanguageModel;
+use super::cache::Cache;
 use super::runner::Runner;
 use crate::files::Fnv;
 use crate::kernels::KvType;
@@ -39,16 +40,23 @@ pub trait Resume: LanguageModel {
     fn read_state(&mut self, positions: usize, from: &mut dyn io::Read) -> io::Result<()>;
 }
 
-impl Resume for Runner {
-    fn state_key(&self) -> u64 {
+impl Cache {
+    /// As [`Resume::state_key`].
+    pub(crate) fn state_key(&self) -> u64 {
         let mut hash = Fnv::default();
         hash.add(&[VERSION, u8::from(cfg!(target_endian = "big"))]);
-        hash.add(format!("{:?}", self.model().spec()).as_bytes());
-        hash.add(self.cache.kv.kind.name().as_bytes());
-        if self.cache.kv.kind == KvType::Q8_0 {
-            hash.add(format!("{:?}", self.model().kernels().packing).as_bytes());
+        hash.add(format!("{:?}", self.model.spec()).as_bytes());
+        hash.add(self.kv.kind.name().as_bytes());
+        if self.kv.kind == KvType::Q8_0 {
+            hash.add(format!("{:?}", self.model.kernels().packing).as_bytes());
         }
         hash.finish()
+    }
+}
+
+impl Resume for Runner {
+    fn state_key(&self) -> u64 {
+        self.cache.state_key()
     }
 
     fn state_bytes(&mut self, positions: usize) -> u64 {

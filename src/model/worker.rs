@@ -3,9 +3,9 @@
 use super::activations::Activations;
 use super::cache::Cache;
 use super::error::ModelError;
+use super::header::Model;
 use super::logits::{LogitRows, logit_blocks};
 use super::plan::{self, RunOptions, TILE};
-use super::prepared::Model;
 use super::rope::RopeTable;
 use super::tile::{Parts, Tile, input, norm, output};
 use crate::kernels::KvShape;

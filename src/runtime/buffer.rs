@@ -46,6 +46,16 @@ pub(crate) struct Buffer<T> {
 impl<T: Pod> Buffer<T> {
     /// Allocates `len` zeroed elements; `purpose` names them in the error.
     pub(crate) fn zeroed(len: usize, purpose: &'static str) -> Result<Self, AllocError> {
+        Self::map(len, purpose, true)
+    }
+
+    /// Allocates like [`Self::zeroed`] what may stay empty for the most part: in small pages, of which only those take
+    /// memory that are written to.
+    pub(crate) fn sparse(len: usize, purpose: &'static str) -> Result<Self, AllocError> {
+        Self::map(len, purpose, false)
+    }
+
+    fn map(len: usize, purpose: &'static str, has_huge_pages: bool) -> Result<Self, AllocError> {
         let fail = |bytes, source| AllocError { bytes, purpose, source };
         let bytes = len
             .checked_mul(size_of::<T>())
@@ -54,19 +64,22 @@ impl<T: Pod> Buffer<T> {
         ALLOCATED.set(ALLOCATED.get() + page_rounded(bytes) as u64);
         let pages = match bytes {
             0 => None,
-            _ => Some(map(bytes).map_err(|source| fail(bytes, source))?),
+            _ => Some(map(bytes, has_huge_pages).map_err(|source| fail(bytes, source))?),
         };
         Ok(Self { pages, len, element: PhantomData })
     }
 }
 
-fn map(bytes: usize) -> std::io::Result<MmapMut> {
+fn map(bytes: usize, has_huge_pages: bool) -> std::io::Result<MmapMut> {
     let pages = MmapMut::map_anon(bytes)?;
     // Fewer page walks on weights; not every system has huge pages, and nothing depends on them.
     #[cfg(target_os = "linux")]
     if bytes >= HUGE {
-        let _ = pages.advise(memmap2::Advice::HugePage);
+        use memmap2::Advice::{HugePage, NoHugePage};
+        let _ = pages.advise(if has_huge_pages { HugePage } else { NoHugePage });
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = has_huge_pages;
     Ok(pages)
 }
 

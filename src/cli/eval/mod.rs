@@ -18,14 +18,14 @@ use std::time::Instant;
 
 use self::bound::Bound;
 use self::show::{ModelInfo, Report};
-use super::args::{ModelArgs, ResourceArgs};
+use super::args::{ModelArgs, ParallelArgs, ResourceArgs, USUAL_PARALLEL};
 use super::batch::shard;
 use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
 use super::output::note;
 use super::progress::Progress;
 use super::prompt::PromptArgs;
-use super::{interrupt, line, load, session};
+use super::{interrupt, line, load};
 use crate::eval::batch::{BatchError, Journal};
 use crate::eval::tasks::{
     Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
@@ -128,6 +128,9 @@ pub struct EvalArgs {
     pub(in crate::cli) model: ModelArgs,
 
     #[command(flatten)]
+    parallel: ParallelArgs,
+
+    #[command(flatten)]
     resources: ResourceArgs,
 
     #[command(flatten)]
@@ -196,11 +199,11 @@ fn ask(
     output: &mut Journal,
     cancel: &mut Option<CancelHandle>,
 ) -> Result<(Finished, ModelInfo), CliError> {
-    let started = Instant::now();
-    let planned = load::plan(model, &args.resources, LOGIT_ROWS, &GrammarArgs::default())?;
+    let mut planned = load::plan(model, &args.resources, LOGIT_ROWS, &GrammarArgs::default())?;
+    args.parallel.settle(&mut planned, USUAL_PARALLEL)?;
     planned.check()?;
-    let mut loaded = planned.load(started)?;
-    let tokenizer = Arc::clone(loaded.session.tokenizer());
+    let mut loaded = planned.load_slots()?;
+    let tokenizer = Arc::clone(loaded.slots.tokenizer());
     let format = if args.chat { args.prompting.format(&tokenizer)? } else { Format::Raw { control: false } };
     // lm-evaluation-harness judges the reasoning too, unless it is told what ends it.
     let layout = args.prompting.think().and_then(|_| format.layout(&tokenizer, None));
@@ -218,7 +221,7 @@ fn ask(
         note("the model has a chat template; --chat asks by it, as the model was trained");
     }
     let mut hash = Fnv::default();
-    hash.add(format!("{:?}", session::identity(&planned, &loaded, &format)).as_bytes());
+    hash.add(format!("{:?}", planned.slots_identity(&loaded.slots, &format)).as_bytes());
     let options = EvaluationOptions {
         limit: args.limit.map(|limit| limit as usize),
         seed: args.seed,
@@ -231,9 +234,9 @@ fn ask(
         *cancel = Some(interrupt::cancel_on_interrupt()?);
     }
     let cancel = cancel.clone().unwrap_or_default();
-    let session = &mut loaded.session;
+    let slots = &mut loaded.slots;
     let begun = Instant::now();
-    let mut evaluation = Evaluation { session, tasks, chat, options: &options, cancel: &cancel };
+    let mut evaluation = Evaluation { slots, tasks, chat, options: &options, cancel: &cancel };
     let mut progress = Progress::new();
     let show = &mut |at: EvaluationProgress| {
         progress.show(at.done as u64, Some(at.of as u64), |documents| documents.to_string());

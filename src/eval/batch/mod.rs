@@ -12,8 +12,8 @@
 //! error    why a batch ends early
 //! ```
 //!
-//! Items are answered in the order of the input, by the session that serves everything else: what a prompt shares with
-//! the one before is not computed again. What an answer is depends on the item and the options, not on its place or on
+//! Items are answered in the order of the input, as many at once as there are slots: what a prompt shares with one before
+//! is not computed again. Lines are written in the order of the input. What an answer is depends on the item and the options, not on its place or on
 //! what was answered before it: a batch that was stopped goes on to the same lines, and one whose input was changed asks
 //! only what is new. Of equal lines the first, second and so on are told apart.
 //!
@@ -34,6 +34,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 pub use self::energy::EnergyMeter;
 pub use self::error::BatchError;
@@ -44,11 +45,11 @@ pub(in crate::eval) use self::journal::Counts;
 pub use self::journal::{Journal, Place};
 use self::line::{Answer, Failure, Response, Timings};
 pub use self::trouble::ItemError;
+use super::ordered::{self, Ordered};
 use crate::files::Fnv;
 use crate::generate::{
-    CancelHandle, Choice, Draw, FinishReason, Layout, LogitFilter, Outcome, Request, SamplerOptions, Session,
+    CancelHandle, Done, Draw, FinishReason, Job, Layout, LogitFilter, Request, SamplerOptions, Slots,
 };
-use crate::model::LanguageModel;
 
 /// How long an item waits before it is asked again, where the system had no thread or no memory for it.
 const WAITS: [Duration; 4] = [
@@ -164,20 +165,48 @@ pub struct Finished {
 }
 
 /// A batch under way.
-pub struct Batch<'a, M> {
-    /// What answers.
-    pub session: &'a mut Session<M>,
+pub struct Batch<'a> {
+    /// What answers, as many items at once as there are slots.
+    pub slots: &'a mut Slots<'static>,
     /// How items become prompts.
     pub prepare: &'a dyn Prepare,
     /// What holds for all items.
     pub options: &'a BatchOptions,
-    /// Stops the batch; the item under way gets no line.
+    /// Stops the batch; the items under way get no line.
     pub cancel: &'a CancelHandle,
-    /// Where to read energy, if there is such a place.
+    /// Where to read energy, if there is such a place. It is told of items that are answered alone.
     pub energy: Option<EnergyMeter>,
 }
 
-impl<M: LanguageModel> Batch<'_, M> {
+/// An item whose line is to be written.
+struct Pending {
+    place: Place,
+    input: u64,
+    step: Step,
+}
+
+enum Step {
+    /// Its line is there.
+    Keep,
+    /// It cannot be answered, and why.
+    Fail { id: Option<Value>, is_request: bool, error: String },
+    /// The system had no room for it, and what it said.
+    NoRoom(String),
+    /// It is being answered.
+    Answer(Box<Asked>),
+}
+
+/// An item that is being answered.
+struct Asked {
+    item: Item,
+    seed: u64,
+    /// Its answer has a form.
+    is_formed: bool,
+    /// Joules before it.
+    before: Option<f64>,
+}
+
+impl Batch<'_> {
     /// Answers the items of `input`, except those that `output` has answers to. `progress` is told after every item.
     ///
     /// # Errors
@@ -188,185 +217,272 @@ impl<M: LanguageModel> Batch<'_, M> {
         output: &mut Journal,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Finished, BatchError> {
-        let (mut finished, run) = (Finished::default(), self.options.fingerprint());
+        let run = self.options.fingerprint();
         output.check_run(run)?;
-        let mut tokens = Vec::new();
         let mut items = Items::new(input, self.options.shard);
-        let name = items.name().to_owned();
-        while let Some(entry) = items.next()? {
-            let state = &mut finished.progress;
-            if !entry.is_mine {
-                output.check_other_shard(entry.input)?;
-                continue;
-            }
-            let is_over = self.options.limit.is_some_and(|limit| state.done >= limit);
-            if is_over && output.is_new() {
-                break;
-            }
-            if is_over && !output.has(entry.input) {
-                continue;
-            }
-            if is_over || output.answer(entry.input).is_some() {
-                let failed = output.keep(entry.place, entry.input);
-                state.done += 1;
-                state.failed += usize::from(failed);
-                state.resumed += usize::from(!failed);
-                continue;
-            }
-            let asked = if self.cancel.is_cancelled() {
-                None
-            } else {
-                self.item(&entry, (&name, run), output, &mut tokens)?
-            };
-            match asked {
-                None => {
-                    state.cancelled = true;
+        let done = self.answer_all(&mut items, (output, run), progress);
+        // After an error or a cancellation some are still under way.
+        self.slots.abandon();
+        done
+    }
+
+    fn answer_all(
+        &mut self,
+        items: &mut Items<'_>,
+        (output, run): (&mut Journal, u64),
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Finished, BatchError> {
+        let (mut finished, mut pending, mut begun) = (Finished::default(), Ordered::<Pending>::new(), 0);
+        let (name, mut has_more) = (items.name().to_owned(), true);
+        loop {
+            // First what is done: to read the next item may take until somebody has seen the answer.
+            while let Some((item, answer)) = pending.pop() {
+                let is_kept = matches!(item.step, Step::Keep);
+                if !self.write(item, answer, (&name, output, run), &mut finished)? {
+                    finished.progress.cancelled = true;
                     return Ok(finished);
                 }
-                Some(failure) => {
-                    state.done += 1;
-                    state.failed += usize::from(failure.is_some());
-                    progress(*state);
-                    let is_told = finished.failures.len() < TOLD_FAILURES;
-                    finished.failures.extend(failure.filter(|_| is_told));
+                if !is_kept {
+                    progress(finished.progress);
                 }
             }
+            while has_more && pending.has_room(self.slots) && !pending.is_ready() {
+                has_more =
+                    !self.cancel.is_cancelled() && self.begin(items, output, &mut pending, &mut begun)?;
+            }
+            if !has_more && pending.is_empty() {
+                break;
+            }
+            pending.step(self.slots);
         }
-        output.finish()?;
+        if self.cancel.is_cancelled() {
+            finished.progress.cancelled = true;
+        } else {
+            output.finish()?;
+        }
         Ok(finished)
     }
 
-    /// Answers one item and writes its line. Gives nothing if it was cancelled, else why it failed, if it did.
-    fn item(
+    /// Begins the next item; whether there may be more. `begun` counts those that have or will have a line.
+    fn begin(
         &mut self,
-        entry: &Entry<'_>,
-        (name, run): (&str, u64),
-        output: &mut Journal,
-        tokens: &mut Vec<u32>,
-    ) -> Result<Option<Option<String>>, BatchError> {
-        let Entry { place, input, .. } = *entry;
-        let at = |error: String| format!("{name}, line {}: {error}", place.line.unwrap_or_default());
-        let parsed =
-            entry.text.clone().and_then(|line| parse::item(line).map_err(|error| at(error.to_string())));
-        let item = match &parsed {
+        items: &mut Items<'_>,
+        output: &Journal,
+        pending: &mut Ordered<Pending>,
+        begun: &mut usize,
+    ) -> Result<bool, BatchError> {
+        let name = items.name().to_owned();
+        let Some(Entry { place, input, is_mine, text }) = items.next()? else { return Ok(false) };
+        if !is_mine {
+            output.check_other_shard(input)?;
+            return Ok(true);
+        }
+        let is_over = self.options.limit.is_some_and(|limit| *begun >= limit);
+        if is_over && output.is_new() {
+            return Ok(false);
+        }
+        if is_over && !output.has(input) {
+            return Ok(true);
+        }
+        *begun += 1;
+        if is_over || output.answer(input).is_some() {
+            pending.push(Pending { place, input, step: Step::Keep });
+            return Ok(true);
+        }
+        let parsed = text.clone().and_then(|line| parse::item(line).map_err(|error| error.to_string()));
+        let item = match parsed {
             Ok(item) => item,
             Err(error) => {
-                let line = entry.text.as_ref().copied().unwrap_or_default();
-                let failure = Failure::new(parse::find_id(line), line.contains("\"custom_id\""), error);
-                output.write(place, (input, run), &failure, true)?;
-                return Ok(Some(Some(error.clone())));
+                let line = text.unwrap_or_default();
+                let error = at(&name, place, &error);
+                let (id, is_request) = (parse::find_id(line), line.contains("\"custom_id\""));
+                pending.push(Pending { place, input, step: Step::Fail { id, is_request, error } });
+                return Ok(true);
             }
         };
         let before = self.energy.as_ref().and_then(EnergyMeter::joules);
-        let answered = self.answer_patiently(item, input, tokens);
-        let after = self.energy.as_ref().and_then(EnergyMeter::joules);
-        let energy = before.zip(after).map(|(before, after)| after - before).filter(|joules| *joules >= 0.0);
-        match answered {
-            Ok(Answered { outcome, .. }) if outcome.finish == FinishReason::Cancelled => Ok(None),
-            // As a form that was being prepared.
-            Err(_) if self.cancel.is_cancelled() => Ok(None),
-            Ok(Answered { outcome, seed, logprob, choices, is_formed }) => {
-                let answer = Answer {
-                    id: item.id.as_ref(),
-                    text: &outcome.text,
-                    reasoning: outcome.reasoning.as_deref(),
-                    tool_calls: &outcome.tool_calls,
-                    tokens: &outcome.tokens,
-                    prompt_tokens: outcome.prompt_tokens,
-                    finish_reason: outcome.finish_name(),
-                    complete: is_formed.then_some(outcome.whole),
-                    seed,
-                    logprob,
-                    choices: choices.as_deref(),
-                    response: Response::new(item, input, &self.options.model, &outcome),
-                    timings: Timings::new(&outcome, energy),
-                };
-                output.write(place, (input, run), &answer, false)?;
-                Ok(Some(None))
+        match self.prepare_patiently(&item, input) {
+            Ok(Prepared { job, seed, is_formed }) => {
+                let step = Step::Answer(Box::new(Asked { item, seed, is_formed, before }));
+                let begun = pending.begin(Pending { place, input, step }, job, self.slots);
+                debug_assert!(begun.is_ok(), "there is room for another job");
             }
-            // It says nothing about the item, which is asked again when the batch goes on.
-            Err(error) if error.is_passing => Err(BatchError::NoRoom { message: at(error.message) }),
             Err(error) => {
-                let error = at(error.message);
-                let failure = Failure::new(item.id.clone(), item.is_request, &error);
-                output.write(place, (input, run), &failure, true)?;
-                Ok(Some(Some(error)))
+                let message = at(&name, place, &error.message);
+                let step = match error.is_passing {
+                    true => Step::NoRoom(message),
+                    false => Step::Fail { id: item.id, is_request: item.is_request, error: message },
+                };
+                pending.push(Pending { place, input, step });
             }
         }
+        Ok(true)
     }
 
-    fn answer_patiently(
-        &mut self,
-        item: &Item,
-        input: u64,
-        tokens: &mut Vec<u32>,
-    ) -> Result<Answered, ItemError> {
+    /// Prepares an item; where the system has no room for it at the moment, it is tried again a few times.
+    fn prepare_patiently(&self, item: &Item, input: u64) -> Result<Prepared, ItemError> {
         let mut waits = WAITS.iter();
         loop {
-            match self.answer(item, input, tokens) {
+            match self.prepare(item, input) {
                 Err(error) if error.is_passing && !self.cancel.is_cancelled() => match waits.next() {
                     Some(wait) => std::thread::sleep(*wait),
                     None => return Err(error),
                 },
-                answered => return answered,
+                prepared => return prepared,
             }
         }
     }
 
-    fn answer(&mut self, item: &Item, input: u64, tokens: &mut Vec<u32>) -> Result<Answered, ItemError> {
-        tokens.clear();
-        self.prepare.encode(item, self.session.context(), tokens)?;
+    fn prepare(&self, item: &Item, input: u64) -> Result<Prepared, ItemError> {
+        let mut tokens = vec![];
+        self.prepare.encode(item, self.slots.context(), &mut tokens)?;
         let rule = self.prepare.rule(item)?;
         let layout = self.prepare.layout(item)?;
         let options = self.options;
-        let mut request = Request::new(&*tokens);
-        request.max_tokens = item.max_tokens.or(options.max_tokens);
-        if matches!(rule, Rule::Free) {
-            request.max_tokens = request.max_tokens.or(options.usual_tokens);
-        }
-        request.sampler = item.sampler(&options.sampler, input);
-        let seed = request.sampler.seed;
-        let stop: Vec<String> = item.stop.clone().unwrap_or_else(|| options.stop.clone());
-        request.stop = stop.into();
-        request.logprobs = Some(0);
-        request.cancel = Some(self.cancel.clone());
-        request.lookup = options.lookup;
-        request.layout = layout.map(Cow::Owned);
-        request.loop_guard = item.loop_guard.unwrap_or(options.loop_guard && !item.raw);
-        if let Rule::Choices(texts) = &rule {
-            let temperature = item.temperature.or(options.choice_temperature);
-            let draw = temperature.map(|temperature| Draw { temperature, seed });
-            let chosen = self.session.choose(&request, texts, draw);
-            let (outcome, choices) = chosen.map_err(|error| ItemError::new(&error))?;
-            let logprob = choices.iter().find(|choice| choice.text == outcome.text);
-            let logprob = logprob.map_or(0.0, |choice| choice.logprob);
-            return Ok(Answered { outcome, seed, logprob, choices: Some(choices), is_formed: true });
-        }
         let is_formed = !matches!(rule, Rule::Free);
-        if let Rule::Filter(filter) = rule {
-            request.filter = Some(filter);
+        let usual_tokens = options.usual_tokens.filter(|_| !is_formed);
+        let sampler = item.sampler(&options.sampler, input);
+        let seed = sampler.seed;
+        let mut request = Request {
+            max_tokens: item.max_tokens.or(options.max_tokens).or(usual_tokens),
+            sampler,
+            stop: item.stop.clone().unwrap_or_else(|| options.stop.clone()).into(),
+            logprobs: Some(0),
+            cancel: Some(self.cancel.clone()),
+            lookup: options.lookup,
+            layout: layout.map(Cow::Owned),
+            loop_guard: item.loop_guard.unwrap_or(options.loop_guard && !item.raw),
+            ..Request::new(tokens)
+        };
+        let job = match rule {
+            Rule::Choices(texts) => {
+                let temperature = item.temperature.or(options.choice_temperature);
+                let draw = temperature.map(|temperature| Draw { temperature, seed });
+                Job::Choose(request, texts, draw)
+            }
+            Rule::Free => Job::Generate(request, Box::new(|_| ControlFlow::Continue(()))),
+            Rule::Filter(filter) => {
+                request.filter = Some(filter);
+                Job::Generate(request, Box::new(|_| ControlFlow::Continue(())))
+            }
+        };
+        Ok(Prepared { job, seed, is_formed })
+    }
+
+    /// Writes the line of an item; false if it was cancelled and gets none.
+    fn write(
+        &mut self,
+        pending: Pending,
+        answer: Option<ordered::Answer>,
+        (name, output, run): (&str, &mut Journal, u64),
+        finished: &mut Finished,
+    ) -> Result<bool, BatchError> {
+        let Pending { place, input, step } = pending;
+        let state = &mut finished.progress;
+        let failed = match step {
+            Step::Keep => {
+                let failed = output.keep(place, input);
+                state.done += 1;
+                state.failed += usize::from(failed);
+                state.resumed += usize::from(!failed);
+                return Ok(true);
+            }
+            // It says nothing about the item, which is asked again when the batch goes on; as a form that was being
+            // prepared.
+            _ if self.cancel.is_cancelled() && !answer.as_ref().is_some_and(is_whole) => return Ok(false),
+            Step::NoRoom(message) => return Err(BatchError::NoRoom { message }),
+            Step::Fail { id, is_request, error } => Some((id, is_request, error)),
+            Step::Answer(asked) => {
+                let answered = match answer {
+                    Some(answer) => answer.map_err(|error| ItemError::new(&error)),
+                    None => Err("the model did not answer".into()),
+                };
+                match answered {
+                    Ok(done) => {
+                        self.write_answer(&asked, done, place, (output, input, run))?;
+                        None
+                    }
+                    Err(error) if error.is_passing => {
+                        return Err(BatchError::NoRoom { message: at(name, place, &error.message) });
+                    }
+                    Err(error) => {
+                        let Item { id, is_request, .. } = asked.item;
+                        Some((id, is_request, at(name, place, &error.message)))
+                    }
+                }
+            }
+        };
+        let state = &mut finished.progress;
+        state.done += 1;
+        if let Some((id, is_request, error)) = failed {
+            state.failed += 1;
+            output.write(place, (input, run), &Failure::new(id, is_request, &error), true)?;
+            if finished.failures.len() < TOLD_FAILURES {
+                finished.failures.push(error);
+            }
         }
-        let mut logprob = 0.0;
-        let outcome = self.session.generate(request, &mut |event| {
-            logprob += event.logprobs.map_or(0.0, |logprobs| f64::from(logprobs.chosen));
-            ControlFlow::Continue(())
-        });
-        let mut outcome = outcome.map_err(|error| ItemError::new(&error))?;
+        Ok(true)
+    }
+
+    fn write_answer(
+        &self,
+        asked: &Asked,
+        done: Done,
+        place: Place,
+        (output, input, run): (&mut Journal, u64, u64),
+    ) -> Result<(), BatchError> {
+        let Asked { item, seed, is_formed, before } = asked;
+        let (mut outcome, choices) = match done {
+            Done::Chosen(outcome, choices) => (outcome, Some(choices)),
+            Done::Generated(outcome) => (outcome, None),
+            Done::Predicted => return Ok(()),
+        };
+        let chosen = choices.iter().flatten().find(|choice| choice.text == outcome.text);
+        let logprob = chosen.map(|choice| choice.logprob).or(outcome.logprob).unwrap_or(0.0);
         if self.prepare.hides_reasoning(item) {
             outcome.reasoning = None;
         }
-        Ok(Answered { outcome, seed, logprob, choices: None, is_formed })
+        let after = self.energy.as_ref().and_then(EnergyMeter::joules);
+        let energy = before.zip(after).map(|(before, after)| after - before);
+        let energy = energy.filter(|joules| *joules >= 0.0 && self.slots.len() == 1);
+        let answer = Answer {
+            id: item.id.as_ref(),
+            text: &outcome.text,
+            reasoning: outcome.reasoning.as_deref(),
+            tool_calls: &outcome.tool_calls,
+            tokens: &outcome.tokens,
+            prompt_tokens: outcome.prompt_tokens,
+            finish_reason: outcome.finish_name(),
+            complete: is_formed.then_some(outcome.whole),
+            seed: *seed,
+            logprob,
+            choices: choices.as_deref(),
+            response: Response::new(item, input, &self.options.model, &outcome),
+            timings: Timings::new(&outcome, energy),
+        };
+        output.write(place, (input, run), &answer, false)?;
+        Ok(())
     }
 }
 
-/// An answer with what its line tells besides.
-struct Answered {
-    outcome: Outcome,
+/// An item as a job.
+struct Prepared {
+    job: Job<'static>,
     seed: u64,
-    logprob: f64,
-    choices: Option<Vec<Choice>>,
-    /// It was to have a form.
     is_formed: bool,
+}
+
+/// Whether an answer came to its end.
+fn is_whole(answer: &ordered::Answer) -> bool {
+    match answer {
+        Ok(Done::Generated(outcome) | Done::Chosen(outcome, _)) => outcome.finish != FinishReason::Cancelled,
+        _ => false,
+    }
+}
+
+/// An error with the place of its item.
+fn at(name: &str, place: Place, error: &str) -> String {
+    format!("{name}, line {}: {error}", place.line.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::eval::synthetic::{Shape, Synthetic};
 use crate::generate::GrammarError;
 use crate::gguf::GgufFile;
 use crate::kernels::{Kernels, KvType};
-use crate::model::{Model, RunOptions, Runner};
+use crate::model::{Model, RunOptions};
 use crate::text::{EncodeOptions, Tokenizer, TokenizerOptions};
 
 struct Scratch(PathBuf);
@@ -46,7 +46,11 @@ impl Prepare for Raw {
     }
 }
 
-fn session() -> Session<Runner> {
+fn slots() -> Slots<'static> {
+    several_slots(1)
+}
+
+fn several_slots(slots: usize) -> Slots<'static> {
     let shape = Shape {
         name: "tiny",
         architecture: "llama",
@@ -67,8 +71,8 @@ fn session() -> Session<Runner> {
     let file = GgufFile::from_vec("tiny", bytes).unwrap();
     let tokenizer = Arc::new(Tokenizer::from_gguf(&file, TokenizerOptions::default()).unwrap());
     let model = Model::load(&file, Kernels::detect().unwrap()).unwrap();
-    let options = RunOptions { context: 96, threads: 1, slots: 1, logit_rows: 1, kv: KvType::F16 };
-    Session::new(Runner::new(Arc::new(model), &options).unwrap(), tokenizer)
+    let options = RunOptions { context: 96, threads: 1, slots, logit_rows: 1, kv: KvType::F16 };
+    Slots::new(Arc::new(model), &tokenizer, &options, slots).unwrap()
 }
 
 fn items() -> String {
@@ -87,14 +91,14 @@ fn options() -> BatchOptions {
 
 /// As the command does: first a survey, then the answers.
 fn run(
-    session: &mut Session<Runner>,
+    slots: &mut Slots<'static>,
     items: &str,
     output: &mut Journal,
     options: &BatchOptions,
 ) -> Result<Finished, BatchError> {
-    let prepare = Raw(session.tokenizer().clone());
+    let prepare = Raw(slots.tokenizer().clone());
     survey(input(items.as_bytes(), "in"), output, options.shard, options.limit)?;
-    let mut batch = Batch { session, prepare: &prepare, options, cancel: &CancelHandle::new(), energy: None };
+    let mut batch = Batch { slots, prepare: &prepare, options, cancel: &CancelHandle::new(), energy: None };
     batch.run(input(items.as_bytes(), "in"), output, &mut |_| {})
 }
 
@@ -108,8 +112,8 @@ fn lines(bytes: &[u8]) -> Vec<Value> {
     std::str::from_utf8(bytes).unwrap().lines().map(parse).collect()
 }
 
-fn whole(scratch: &Scratch, session: &mut Session<Runner>) -> Vec<u8> {
-    let done = run(session, &items(), &mut Journal::open(&scratch.0).unwrap(), &options()).unwrap();
+fn whole(scratch: &Scratch, slots: &mut Slots<'static>) -> Vec<u8> {
+    let done = run(slots, &items(), &mut Journal::open(&scratch.0).unwrap(), &options()).unwrap();
     assert_eq!(done.failures.len(), 3);
     let done = done.progress;
     assert_eq!((done.done, done.resumed, done.failed, done.cancelled), (12, 0, 3, false));
@@ -137,18 +141,13 @@ impl Prepare for Busy {
 #[test]
 fn what_the_system_refuses_for_a_while_is_no_answer() {
     let items = "{\"prompt\": \"one\"}\n{\"prompt\": \"two\"}\n";
-    let (scratch, mut session, options) = (Scratch::new(), session(), options());
+    let (scratch, mut slots, options) = (Scratch::new(), slots(), options());
     let mut go = |refusals: usize| {
-        let prepare = Busy(Raw(Arc::clone(session.tokenizer())), std::cell::Cell::new(refusals));
+        let prepare = Busy(Raw(Arc::clone(slots.tokenizer())), std::cell::Cell::new(refusals));
         let mut output = Journal::open(&scratch.0).unwrap();
         let cancel = CancelHandle::new();
-        let mut batch = Batch {
-            session: &mut session,
-            prepare: &prepare,
-            options: &options,
-            cancel: &cancel,
-            energy: None,
-        };
+        let mut batch =
+            Batch { slots: &mut slots, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
         let done = batch.run(input(items.as_bytes(), "in"), &mut output, &mut |_| {});
         (done, std::fs::read_to_string(&scratch.0).unwrap())
     };
@@ -164,7 +163,7 @@ fn what_the_system_refuses_for_a_while_is_no_answer() {
 #[test]
 fn every_item_has_a_line() {
     let scratch = Scratch::new();
-    let lines = lines(&whole(&scratch, &mut session()));
+    let lines = lines(&whole(&scratch, &mut slots()));
     for (i, line) in lines.iter().enumerate() {
         assert_eq!((&line["index"], &line["line"]), (&i.into(), &(i + 1).into()));
         let is_wrong = [4, 5, 7].contains(&i);
@@ -182,23 +181,34 @@ fn every_item_has_a_line() {
     assert_ne!(lines[0]["seed"], lines[1]["seed"]);
 }
 
+/// However many items are answered at once, the lines are the same and in the same order.
+#[test]
+fn several_at_once_give_the_same_lines() {
+    let scratch = Scratch::new();
+    let expected = lines(&whole(&scratch, &mut slots()));
+    for count in [2, 3, 4, 7, 16] {
+        let scratch = Scratch::new();
+        assert_eq!(lines(&whole(&scratch, &mut several_slots(count))), expected, "{count} at once");
+    }
+}
+
 /// Cut after any byte, as a power cut does, a batch goes on to the same lines.
 #[test]
 fn a_batch_goes_on_after_a_cut_anywhere() {
     let scratch = Scratch::new();
-    let mut session = session();
-    let all = whole(&scratch, &mut session);
+    let mut slots = slots();
+    let all = whole(&scratch, &mut slots);
     let expected = lines(&all);
     for cut in (0..50).map(|i| (i * 7919 + 13) % all.len()).chain([0, 1, all.len() - 1, all.len()]) {
         std::fs::write(&scratch.0, &all[..cut]).unwrap();
-        session.clear();
+        slots = several_slots(1 + cut % 3);
         // Of a first line so much is needed that nobody else's text begins so.
         if (1..all.iter().position(|byte| *byte == b',').unwrap() + 1).contains(&cut) {
             assert!(matches!(Journal::open(&scratch.0), Err(BatchError::Foreign { .. })), "cut at {cut}");
             continue;
         }
         let mut journal = Journal::open(&scratch.0).unwrap();
-        let done = run(&mut session, &items(), &mut journal, &options()).unwrap().progress;
+        let done = run(&mut slots, &items(), &mut journal, &options()).unwrap().progress;
         let whole = all[..cut].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let kept = lines(&all[..whole]).iter().filter(|line| line.get("error").is_none()).count();
         assert_eq!((done.done, done.resumed, done.failed), (12, kept, 3), "cut at {cut}");
@@ -211,19 +221,19 @@ fn a_batch_goes_on_after_a_cut_anywhere() {
 #[test]
 fn only_what_changed_is_asked_again() {
     let scratch = Scratch::new();
-    let mut session = session();
-    let before = lines(&whole(&scratch, &mut session));
+    let mut slots = slots();
+    let before = lines(&whole(&scratch, &mut slots));
     let changed = items()
         .replace("temprature", "temperature")
         .replace("then 1\"", "then one\"")
         .replace(r#"{"id": "q9""#, "\n{\"prompt\": \"new\"}\n{\"id\": \"q9\"");
-    let done = run(&mut session, &changed, &mut Journal::open(&scratch.0).unwrap(), &options());
+    let done = run(&mut slots, &changed, &mut Journal::open(&scratch.0).unwrap(), &options());
     let done = done.unwrap().progress;
     // Asked: the changed, the mended and the new one, and the two that still fail.
     assert_eq!((done.done, done.resumed, done.failed), (13, 8, 2));
     let after = lines(&std::fs::read(&scratch.0).unwrap());
     let fresh = Scratch::new();
-    run(&mut session, &changed, &mut Journal::open(&fresh.0).unwrap(), &options()).unwrap();
+    run(&mut slots, &changed, &mut Journal::open(&fresh.0).unwrap(), &options()).unwrap();
     assert_eq!(after, lines(&std::fs::read(&fresh.0).unwrap()));
     assert_eq!((&after[11]["id"], &after[11]["line"]), (&"q10".into(), &13.into()));
     assert_eq!((&after[11]["tokens"], &after[0]), (&before[10]["tokens"], &before[0]));
@@ -232,16 +242,16 @@ fn only_what_changed_is_asked_again() {
 #[test]
 fn failures_are_asked_again_and_bind_nobody() {
     let scratch = Scratch::new();
-    let mut session = session();
+    let mut slots = slots();
     let wrong = "{\"id\": 1}\n{\"id\": 2}\n";
     for _ in 0..2 {
-        let done = run(&mut session, wrong, &mut Journal::open(&scratch.0).unwrap(), &options()).unwrap();
+        let done = run(&mut slots, wrong, &mut Journal::open(&scratch.0).unwrap(), &options()).unwrap();
         assert_eq!((done.progress.done, done.progress.resumed, done.progress.failed), (2, 0, 2));
         assert_eq!(std::fs::read(&scratch.0).unwrap().iter().filter(|byte| **byte == b'\n').count(), 2);
     }
     // With other options and other prompts.
     let other = BatchOptions { max_tokens: Some(2), ..options() };
-    let done = run(&mut session, "{\"prompt\": \"a\"}", &mut Journal::open(&scratch.0).unwrap(), &other);
+    let done = run(&mut slots, "{\"prompt\": \"a\"}", &mut Journal::open(&scratch.0).unwrap(), &other);
     assert_eq!(done.unwrap().progress.failed, 0);
     assert_eq!(lines(&std::fs::read(&scratch.0).unwrap()).len(), 1);
 }
@@ -250,10 +260,10 @@ fn failures_are_asked_again_and_bind_nobody() {
 #[test]
 fn equal_lines_are_told_apart() {
     let scratch = Scratch::new();
-    let mut session = session();
+    let mut slots = slots();
     let items = "{\"prompt\": \"a\"}\n".repeat(3);
     for resumed in [0, 3] {
-        let done = run(&mut session, &items, &mut Journal::open(&scratch.0).unwrap(), &options());
+        let done = run(&mut slots, &items, &mut Journal::open(&scratch.0).unwrap(), &options());
         assert_eq!(done.unwrap().progress.resumed, resumed);
     }
     let seeds: Vec<Value> =
@@ -265,10 +275,10 @@ fn equal_lines_are_told_apart() {
 #[test]
 fn answers_to_other_prompts_are_not_thrown_away() {
     let scratch = Scratch::new();
-    let mut session = session();
-    let all = whole(&scratch, &mut session);
+    let mut slots = slots();
+    let all = whole(&scratch, &mut slots);
     let mut again = |items: &str, options: &BatchOptions| {
-        run(&mut session, items, &mut Journal::open(&scratch.0).unwrap(), options)
+        run(&mut slots, items, &mut Journal::open(&scratch.0).unwrap(), options)
     };
     let shorter: String = items().lines().take(10).map(|line| format!("{line}\n")).collect();
     let refused = again(&shorter, &options());
@@ -292,12 +302,12 @@ fn answers_to_other_prompts_are_not_thrown_away() {
 #[test]
 fn a_pipe_of_other_prompts_loses_no_answer() {
     let scratch = Scratch::new();
-    let mut session = session();
-    whole(&scratch, &mut session);
-    let prepare = Raw(session.tokenizer().clone());
+    let mut slots = slots();
+    whole(&scratch, &mut slots);
+    let prepare = Raw(slots.tokenizer().clone());
     let (options, cancel) = (options(), CancelHandle::new());
-    let session = &mut session;
-    let mut batch = Batch { session, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
+    let slots = &mut slots;
+    let mut batch = Batch { slots, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
     let mut journal = Journal::open(&scratch.0).unwrap();
     let refused = batch.run(input(&b"{\"prompt\": \"a\"}"[..], "in"), &mut journal, &mut |_| {});
     assert!(matches!(refused, Err(BatchError::OtherInput { lost: 9, .. })), "{refused:?}");
@@ -307,13 +317,13 @@ fn a_pipe_of_other_prompts_loses_no_answer() {
 #[test]
 fn shards_together_are_the_whole() {
     let scratch = Scratch::new();
-    let mut session = session();
-    let expected = lines(&whole(&scratch, &mut session));
+    let mut slots = slots();
+    let expected = lines(&whole(&scratch, &mut slots));
     let mut merged = Vec::new();
     for part in 0..3 {
         std::fs::remove_file(&scratch.0).unwrap();
         let options = BatchOptions { shard: (part, 3), ..options() };
-        run(&mut session, &items(), &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
+        run(&mut slots, &items(), &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
         merged.extend(lines(&std::fs::read(&scratch.0).unwrap()));
     }
     merged.sort_by_key(|line| line["index"].as_u64());
@@ -323,11 +333,11 @@ fn shards_together_are_the_whole() {
 #[test]
 fn a_limit_counts_what_was_done_before() {
     let scratch = Scratch::new();
-    let mut session = session();
+    let mut slots = slots();
     // Of five items the fifth fails; a smaller limit takes nothing back.
     for (limit, expected) in [(3, (3, 0, 0)), (5, (5, 3, 1)), (5, (5, 4, 1)), (2, (5, 4, 1))] {
         let options = BatchOptions { limit: Some(limit), ..options() };
-        let done = run(&mut session, &items(), &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
+        let done = run(&mut slots, &items(), &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
         let done = done.progress;
         assert_eq!((done.done, done.resumed, done.failed), expected);
     }
@@ -343,16 +353,15 @@ fn a_file_has_one_writer() {
 /// A mark before the text and Windows' line ends are no part of it; a line that is not text fails alone.
 #[test]
 fn lines_are_read_as_people_save_them() {
-    let mut session = session();
+    let mut slots = slots();
     let scratch = Scratch::new();
     let mut out = |bytes: &[u8]| {
-        let prepare = Raw(session.tokenizer().clone());
+        let prepare = Raw(slots.tokenizer().clone());
         let (options, cancel) = (options(), CancelHandle::new());
         let _ = std::fs::remove_file(&scratch.0);
         let mut journal = Journal::open(&scratch.0).unwrap();
-        let session = &mut session;
-        let mut batch =
-            Batch { session, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
+        let slots = &mut slots;
+        let mut batch = Batch { slots, prepare: &prepare, options: &options, cancel: &cancel, energy: None };
         let done = batch.run(input(bytes, "in"), &mut journal, &mut |_| {})?;
         Ok((done.progress, lines(&std::fs::read(&scratch.0).unwrap())))
     };
@@ -375,7 +384,7 @@ fn requests_get_responses() {
     let request = r#"{"custom_id": "r", "url": "/v1/completions", "body": {"prompt": "a", "max_tokens": 3}}
 {"custom_id": "s", "body": {"prompt": "a", "n": 2}}"#;
     let options = BatchOptions { model: "tiny".to_owned(), ..options() };
-    run(&mut session(), request, &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
+    run(&mut slots(), request, &mut Journal::open(&scratch.0).unwrap(), &options).unwrap();
     let found = lines(&std::fs::read(&scratch.0).unwrap());
     assert_eq!((&found[0]["custom_id"], &found[0]["error"]), (&"r".into(), &Value::Null));
     let body = &found[0]["response"]["body"];

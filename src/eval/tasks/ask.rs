@@ -1,12 +1,12 @@
-//! One document: what the model is asked about it, and how what it says is judged.
+//! One document: what the model is asked about it, as a job, and how what it says is judged.
 
 use serde_json::{Map, Value, json};
 
 use super::filters::Pipeline;
-use super::score::Scorer;
+use super::score::{Likelihood, Measured, Said, Scorer};
 use super::{OutputType, Task, TaskError};
 use crate::eval::keys::shown;
-use crate::model::LanguageModel;
+use crate::generate::Job;
 use crate::text::Prompt;
 
 /// What a model said about a document.
@@ -29,6 +29,15 @@ pub(super) struct Question<'a> {
     pub(super) delimiter: &'a str,
     /// Of answers that are drawn at random.
     pub(super) seed: u64,
+}
+
+/// A question that was asked.
+pub(super) struct Asking {
+    target: Value,
+    /// Texts whose likelihoods are asked for, where it is not the target's.
+    texts: Vec<String>,
+    /// Where likelihoods are written.
+    pub(super) measured: Option<Measured>,
 }
 
 impl Task {
@@ -57,15 +66,42 @@ impl Task {
 }
 
 impl Question<'_> {
-    /// Asks and judges.
-    pub(super) fn ask<M: LanguageModel>(&self, scorer: Scorer<'_, M>) -> Result<Asked, TaskError> {
+    /// The job that answers the question.
+    pub(super) fn ask(&self, scorer: &Scorer<'_>) -> Result<(Asking, Job<'static>), TaskError> {
         let task = self.task;
         let target = task.target.target(task.place(self.document), task.choices.is_some())?;
-        match task.output {
-            OutputType::MultipleChoice => self.choose(scorer, target),
-            OutputType::Loglikelihood => self.continuation(scorer, target),
-            OutputType::LoglikelihoodRolling => self.whole(scorer, target),
-            OutputType::GenerateUntil => self.answer(scorer, target),
+        let mut texts = vec![];
+        let predicted = match task.output {
+            OutputType::MultipleChoice => {
+                texts.extend(self.choices()?.iter().map(|choice| format!("{}{choice}", self.delimiter)));
+                let continuations = texts.iter().map(|text| scorer.continuation(self.prompt, text));
+                continuations.collect::<Result<_, _>>()?
+            }
+            OutputType::Loglikelihood => vec![scorer.continuation(self.prompt, &text_of(&target))?],
+            OutputType::LoglikelihoodRolling => scorer.rolling(&text_of(&target))?,
+            OutputType::GenerateUntil => {
+                let job = scorer.generate(self.prompt, &task.generation, self.seed)?;
+                return Ok((Asking { target, texts, measured: None }, job));
+            }
+        };
+        let (job, measured) = scorer.measure(predicted);
+        Ok((Asking { target, texts, measured: Some(measured) }, job))
+    }
+
+    /// Judges what the model said.
+    pub(super) fn judge(&self, asking: Asking, said: &Said) -> Result<Asked, TaskError> {
+        let Asking { target, texts, .. } = asking;
+        match (self.task.output, said) {
+            (OutputType::MultipleChoice, Said::Likelihoods(found)) => {
+                self.judge_choice(target, &texts, found)
+            }
+            (OutputType::Loglikelihood, Said::Likelihoods(found)) => {
+                Ok(self.judge_continuation(target, found.first().copied().unwrap_or_default()))
+            }
+            (_, Said::Likelihoods(found)) => {
+                Ok(self.judge_whole(target, found.iter().map(|found| found.sum).sum()))
+            }
+            (_, Said::Answer(answer)) => self.judge_answer(target, answer),
         }
     }
 
@@ -74,13 +110,14 @@ impl Question<'_> {
         self.task.choices.as_ref().map_or(Ok(vec![]), |field| field.choices(place))
     }
 
-    fn choose<M: LanguageModel>(&self, mut scorer: Scorer<'_, M>, target: Value) -> Result<Asked, TaskError> {
-        let choices = self.choices()?;
-        let texts: Vec<String> = choices.iter().map(|choice| format!("{}{choice}", self.delimiter)).collect();
-        let found: Result<Vec<_>, _> =
-            texts.iter().map(|text| scorer.continuation(self.prompt, text)).collect();
-        let found: Vec<(f64, bool)> = found?.iter().map(|found| (found.sum, found.greedy)).collect();
-        let values = judge_choices(self.task, &choices, &found, &target);
+    fn judge_choice(
+        &self,
+        target: Value,
+        texts: &[String],
+        found: &[Likelihood],
+    ) -> Result<Asked, TaskError> {
+        let found: Vec<(f64, bool)> = found.iter().map(|found| (found.sum, found.greedy)).collect();
+        let values = judge_choices(self.task, &self.choices()?, &found, &target);
         Ok(Asked {
             target,
             arguments: texts.iter().map(|text| json!([self.prompt.text, text])).collect(),
@@ -89,48 +126,41 @@ impl Question<'_> {
         })
     }
 
-    fn continuation<M: LanguageModel>(
-        &self,
-        mut scorer: Scorer<'_, M>,
-        target: Value,
-    ) -> Result<Asked, TaskError> {
+    fn judge_continuation(&self, target: Value, found: Likelihood) -> Asked {
         let text = text_of(&target);
-        let found = scorer.continuation(self.prompt, &text)?;
         let values = measured(self.task, |name| match name {
             "perplexity" => json!(found.sum),
             _ => json!(u8::from(found.greedy)),
         });
         let pair = json!([found.sum, found.greedy]);
-        Ok(Asked {
+        Asked {
             target,
             arguments: json!([[self.prompt.text, text]]),
             responses: json!([[pair]]),
             judged: vec![(json!([pair]), values)],
-        })
+        }
     }
 
-    fn whole<M: LanguageModel>(&self, mut scorer: Scorer<'_, M>, target: Value) -> Result<Asked, TaskError> {
+    fn judge_whole(&self, target: Value, sum: f64) -> Asked {
         let text = text_of(&target);
-        let sum = scorer.rolling(&text)?;
         let values = measured(self.task, |name| match name {
             "word_perplexity" => json!([sum, words(&text)]),
             _ => json!([sum, text.len()]),
         });
-        Ok(Asked {
+        Asked {
             target,
             arguments: json!([[text]]),
             responses: json!([[sum]]),
             judged: vec![(json!([sum]), values)],
-        })
+        }
     }
 
-    fn answer<M: LanguageModel>(&self, mut scorer: Scorer<'_, M>, target: Value) -> Result<Asked, TaskError> {
+    fn judge_answer(&self, target: Value, answer: &str) -> Result<Asked, TaskError> {
         let task = self.task;
-        let answer = scorer.generate(self.prompt, &task.generation, self.seed)?;
         let targets = self.targets(&target)?;
         let place = task.place(self.document);
         let judge = |pipeline: &Pipeline| {
-            let filtered = pipeline.apply(&answer, place.document).map_err(|message| TaskError::Field {
+            let filtered = pipeline.apply(answer, place.document).map_err(|message| TaskError::Field {
                 task: task.name.clone(),
                 key: "filter_list",
                 document: self.document,

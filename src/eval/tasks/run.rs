@@ -2,15 +2,16 @@
 
 use serde::Serialize;
 
-use super::ask::{Asked, Question, text_of};
+use super::ask::{Asked, Asking, Question, text_of};
 use super::prompt::{Chat, Prompter};
 use super::sample::{FailureLine, Line, sha256};
 use super::score::Scorer;
 use super::{OutputType, Sample, Task, TaskError};
 use crate::eval::batch::{Counts, Journal, Place};
+use crate::eval::ordered::{Answer, Ordered};
 use crate::files::Fnv;
-use crate::generate::{CancelHandle, GenerateError, Session};
-use crate::model::{LanguageModel, ModelError};
+use crate::generate::{CancelHandle, GenerateError, Slots};
+use crate::model::ModelError;
 use crate::text::Prompt;
 
 /// What holds for all documents.
@@ -57,20 +58,35 @@ pub struct Finished {
 }
 
 /// An evaluation under way.
-pub struct Evaluation<'a, M> {
-    /// What answers.
-    pub session: &'a mut Session<M>,
+pub struct Evaluation<'a> {
+    /// What answers, about as many documents at once as there are slots.
+    pub slots: &'a mut Slots<'static>,
     /// What is asked.
     pub tasks: &'a [Task],
     /// How prompts become messages, if they do.
     pub chat: Option<Chat<'a>>,
     /// What holds for all documents.
     pub options: &'a EvaluationOptions,
-    /// Stops the evaluation; the document under way gets no line.
+    /// Stops the evaluation; the documents under way get no line.
     pub cancel: &'a CancelHandle,
 }
 
-impl<M: LanguageModel> Evaluation<'_, M> {
+/// A document whose lines are to be written.
+struct Pending<'t> {
+    at: At<'t>,
+    step: Step,
+}
+
+enum Step {
+    /// Its samples are there.
+    Keep(Vec<Sample>),
+    /// Why it cannot be asked about.
+    Fail(TaskError),
+    /// It was asked about.
+    Ask(Box<(Prompt, Asking)>),
+}
+
+impl<'a> Evaluation<'a> {
     /// Asks about the documents, except those that `output` has samples of. `progress` is told after every document. A
     /// document that the model cannot be asked about gets a line with the reason, and is asked about again next time.
     ///
@@ -88,40 +104,131 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         finished.progress.of = self.check(output, of, run)?;
         let mut first = 0;
         for task in self.tasks {
-            let mut prompter =
-                Prompter::new(task, self.chat, self.options.system.as_deref(), self.options.seed);
-            for document in 0..self.documents(task) {
-                let examples = prompter.examples(document)?;
-                let at = At { task, document, index: first + document * task.pipelines.len(), of, run };
-                if !self.is_mine(document) {
-                    continue;
-                }
-                if self.resume(&at, output, &mut finished)? {
-                    finished.progress.resumed += 1;
-                } else {
-                    let asked = prompter.prompt(document, &examples).and_then(|prompt| {
-                        let asked = self.ask(&at, &prompt, prompter.target_delimiter())?;
-                        Ok((prompt, asked))
-                    });
-                    match asked {
-                        Err(TaskError::Generate(GenerateError::Model(ModelError::Cancelled))) => {
-                            finished.cancelled = true;
-                            return Ok(finished);
-                        }
-                        Err(error) if error.is_of_document() => {
-                            finished.progress.failed += 1;
-                            write_failure(&at, &error, (&mut *output, &mut finished.samples))?;
-                        }
-                        asked => write(&at, &asked?, (&mut *output, &mut finished.samples))?,
-                    }
-                }
-                finished.progress.done += 1;
-                progress(finished.progress);
+            let ended = self.ask_all(task, (first, of, run), output, &mut finished, progress);
+            // After an error or a cancellation some are still under way.
+            self.slots.abandon();
+            ended?;
+            if finished.cancelled {
+                return Ok(finished);
             }
             first += self.documents(task) * task.pipelines.len();
         }
         output.finish()?;
         Ok(finished)
+    }
+
+    /// Asks about the documents of a task, whose first line is `first` of the run.
+    fn ask_all(
+        &mut self,
+        task: &'a Task,
+        (first, of, run): (usize, usize, u64),
+        output: &mut Journal,
+        finished: &mut Finished,
+        progress: &mut dyn FnMut(EvaluationProgress),
+    ) -> Result<(), TaskError> {
+        let mut prompter = Prompter::new(task, self.chat, self.options.system.as_deref(), self.options.seed);
+        let mut pending = Ordered::<Pending<'_>>::new();
+        let mut documents = 0..self.documents(task);
+        loop {
+            while !self.cancel.is_cancelled() && pending.has_room(self.slots) {
+                let Some(document) = documents.next() else { break };
+                let examples = prompter.examples(document)?;
+                let at = At { task, document, index: first + document * task.pipelines.len(), of, run };
+                if self.is_mine(document) {
+                    let prompt = || prompter.prompt(document, &examples);
+                    self.begin(at, prompt, prompter.target_delimiter(), output, &mut pending)?;
+                }
+            }
+            while let Some((document, answer)) = pending.pop() {
+                self.write(document, answer, prompter.target_delimiter(), output, finished)?;
+                if finished.cancelled {
+                    return Ok(());
+                }
+                progress(finished.progress);
+            }
+            if pending.is_empty() {
+                finished.cancelled = self.cancel.is_cancelled() && !documents.is_empty();
+                if finished.cancelled || documents.is_empty() {
+                    return Ok(());
+                }
+                continue;
+            }
+            pending.step(self.slots);
+        }
+    }
+
+    /// Begins to ask about a document, if `output` has no samples of it.
+    fn begin(
+        &mut self,
+        at: At<'a>,
+        prompt: impl Fn() -> Result<Prompt, TaskError>,
+        delimiter: &str,
+        output: &mut Journal,
+        pending: &mut Ordered<Pending<'a>>,
+    ) -> Result<(), TaskError> {
+        if let Some(samples) = self.kept(&at, output)? {
+            pending.push(Pending { at, step: Step::Keep(samples) });
+            return Ok(());
+        }
+        let asked = prompt().and_then(|prompt| {
+            let (asking, job) = self.question(&at, &prompt, delimiter).ask(&self.scorer(&at))?;
+            Ok((prompt, asking, job))
+        });
+        match asked {
+            Ok((prompt, asking, job)) => {
+                let step = Step::Ask(Box::new((prompt, asking)));
+                pending.begin(Pending { at, step }, job, self.slots)?;
+            }
+            Err(error) if error.is_of_document() => pending.push(Pending { at, step: Step::Fail(error) }),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Judges what was said about a document, and writes its lines.
+    fn write(
+        &self,
+        document: Pending<'_>,
+        answer: Option<Answer>,
+        delimiter: &str,
+        output: &mut Journal,
+        finished: &mut Finished,
+    ) -> Result<(), TaskError> {
+        let Pending { at, step } = document;
+        let judged = match step {
+            Step::Keep(samples) => {
+                for pipeline in 0..at.task.pipelines.len() {
+                    output.keep(at.place(pipeline), at.input(pipeline));
+                }
+                finished.samples.extend(samples);
+                finished.progress.resumed += 1;
+                finished.progress.done += 1;
+                return Ok(());
+            }
+            Step::Fail(error) => Err(error),
+            Step::Ask(asked) => {
+                let (prompt, asking) = *asked;
+                let answer = answer.unwrap_or(Err(GenerateError::Model(ModelError::Cancelled)));
+                let said = self.scorer(&at).said(answer, asking.measured.as_ref());
+                let judged =
+                    said.and_then(|said| self.question(&at, &prompt, delimiter).judge(asking, &said));
+                judged.map(|judged| (prompt, judged))
+            }
+        };
+        match judged {
+            Ok(judged) => write(&at, &judged, (output, &mut finished.samples))?,
+            Err(TaskError::Generate(GenerateError::Model(ModelError::Cancelled))) => {
+                finished.cancelled = true;
+                return Ok(());
+            }
+            Err(error) if error.is_of_document() => {
+                finished.progress.failed += 1;
+                write_failure(&at, &error, (output, &mut finished.samples))?;
+            }
+            Err(error) => return Err(error),
+        }
+        finished.progress.done += 1;
+        Ok(())
     }
 
     /// Refuses, before anything is asked, documents that nobody could answer and an output of another run. Gives the
@@ -144,18 +251,12 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         Ok(mine)
     }
 
-    /// Takes the samples of a document from the output, if it has all.
-    fn resume(&self, at: &At<'_>, output: &mut Journal, finished: &mut Finished) -> Result<bool, TaskError> {
-        let inputs: Vec<u64> = (0..at.task.pipelines.len()).map(|pipeline| at.input(pipeline)).collect();
-        let Some(records) = inputs.iter().map(|input| output.answer(*input)).collect::<Option<Vec<_>>>()
-        else {
-            return Ok(false);
-        };
-        for (pipeline, (record, input)) in records.iter().zip(&inputs).enumerate() {
-            finished.samples.push(at.read(&output.line(record)?)?);
-            output.keep(at.place(pipeline), *input);
-        }
-        Ok(true)
+    /// The samples of a document that the output has, if it has all.
+    fn kept(&self, at: &At<'_>, output: &Journal) -> Result<Option<Vec<Sample>>, TaskError> {
+        let records = (0..at.task.pipelines.len()).map(|pipeline| output.answer(at.input(pipeline)));
+        let Some(records) = records.collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let samples = records.iter().map(|record| at.read(&output.line(record)?));
+        samples.collect::<Result<_, TaskError>>().map(Some)
     }
 
     fn check_names(&self) -> Result<(), TaskError> {
@@ -182,7 +283,7 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         let EvaluationOptions { seed, key, system, .. } = self.options;
         hash.add(&key.to_le_bytes());
         hash.add(&seed.to_le_bytes());
-        hash.add(&(self.session.context() as u64).to_le_bytes());
+        hash.add(&(self.slots.context() as u64).to_le_bytes());
         hash.add(system.as_deref().unwrap_or("\0").as_bytes());
         hash.add(&self.chat.map_or(0, |chat| chat.template.fingerprint()).to_le_bytes());
         if self.options.rolling_once {
@@ -197,16 +298,21 @@ impl<M: LanguageModel> Evaluation<'_, M> {
         hash.finish()
     }
 
-    /// Asks the model about a document and judges what it says.
-    fn ask(&mut self, at: &At<'_>, prompt: &Prompt, delimiter: &str) -> Result<Asked, TaskError> {
-        let (task, document) = (at.task, at.document);
+    fn question<'q>(&self, at: &At<'q>, prompt: &'q Prompt, delimiter: &'q str) -> Question<'q> {
         let seed = self.options.seed.wrapping_add(at.index as u64);
-        let session = &mut *self.session;
-        let layout = self.chat.and_then(|chat| chat.layout);
-        let rolling_once = self.options.rolling_once;
-        let scorer =
-            Scorer { session, cancel: self.cancel, layout, task: &task.name, document, rolling_once };
-        Question { task, document, prompt, delimiter, seed }.ask(scorer)
+        Question { task: at.task, document: at.document, prompt, delimiter, seed }
+    }
+
+    fn scorer<'q>(&'q self, at: &At<'q>) -> Scorer<'q> {
+        Scorer {
+            tokenizer: self.slots.tokenizer(),
+            context: self.slots.context(),
+            cancel: self.cancel,
+            layout: self.chat.and_then(|chat| chat.layout),
+            task: &at.task.name,
+            document: at.document,
+            rolling_once: self.options.rolling_once,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod lookups;
 mod sampling;
 mod saves;
 mod sessions;
+mod slots;
 mod stops;
 
 use std::cell::Cell;

@@ -1,10 +1,11 @@
 //! The sampler and its arithmetic against naive implementations.
 
 use crate::generate::candidates::{Candidates, Cuts};
-use crate::generate::logits::{Peak, exp, weight_sum};
+use crate::generate::logits::{Peak, weight_sum};
 use crate::generate::logprobs::Logprobs;
 use crate::generate::{FilterError, GenerateError, LogitFilter, MAX_LOGPROBS, Sampler, SamplerOptions};
 use crate::gguf::{GgufFile, GgufWriter};
+use crate::kernels::softmax::exp;
 
 use super::{Scanned, mix};
 

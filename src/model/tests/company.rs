@@ -129,7 +129,8 @@ fn impossible_steps_change_nothing() {
     let long = text(0);
     let mut refused = |first: (&[u32], usize), second: (&[u32], usize)| {
         let [a, b] = &mut caches;
-        let mut pieces = [(a, first), (b, second)].map(|(cache, (tokens, rows))| Piece { cache, tokens, rows });
+        let mut pieces =
+            [(a, first), (b, second)].map(|(cache, (tokens, rows))| Piece { cache, tokens, rows });
         let error = worker.step(&mut pieces).err();
         assert_eq!([caches[0].position(), caches[1].position()], [0, 0]);
         error
@@ -140,12 +141,18 @@ fn impossible_steps_change_nothing() {
     assert!(matches!(refused((&[1; 3], 3), (&[1; 2], 2)), Some(LogitRows { found: 5, most: 4 })));
     assert!(matches!(refused((&[1; 60], 1), (&[1; 5], 1)), Some(StepTokens { found: 65, most: TILE })));
     assert!(matches!(refused((&[1], 1), (&[u32::MAX], 1)), Some(TokenOutOfRange { .. })));
-    assert!(matches!(refused((&[1], 1), ([&long[..], &[1]].concat().as_slice(), 1)), Some(ContextFull { .. })));
+    assert!(matches!(
+        refused((&[1], 1), ([&long[..], &[1]].concat().as_slice(), 1)),
+        Some(ContextFull { .. })
+    ));
     assert!(matches!(worker.step(&mut []), Err(NoTokens)));
     for slots in [0, MAX_SLOTS + 1] {
         let options = RunOptions { slots, ..options };
         assert!(matches!(Worker::new(Arc::clone(&model), &options), Err(ModelError::Slots { .. })));
-        assert!(matches!(Plan::new(&file, Kernels::detect().unwrap(), &options), Err(ModelError::Slots { .. })));
+        assert!(matches!(
+            Plan::new(&file, Kernels::detect().unwrap(), &options),
+            Err(ModelError::Slots { .. })
+        ));
     }
 }
 
@@ -158,10 +165,10 @@ fn slots_are_planned() {
         for (slots, kv) in [(1, KvType::F16), (3, KvType::Q8_0), (MAX_SLOTS, KvType::F16)] {
             let options = RunOptions { context: 50, threads: 2, slots, logit_rows: 3, kv };
             let kernels = Kernels::detect().unwrap();
-            let prepared = Prepared::new(&file, kernels).unwrap();
-            let planned = prepared.plan(&options).unwrap().total();
+            let header = Header::new(&file, kernels).unwrap();
+            let planned = header.plan(&options).unwrap().total();
             let before = allocated_bytes();
-            let model = Arc::new(prepared.load(&file).unwrap());
+            let model = Arc::new(header.load(&file).unwrap());
             let worker = Worker::new(Arc::clone(&model), &options).unwrap();
             let caches: Vec<Cache> =
                 (0..slots).map(|_| Cache::new(Arc::clone(&model), &options).unwrap()).collect();

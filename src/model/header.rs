@@ -12,13 +12,13 @@ use std::path::PathBuf;
 
 /// What the header of a model says: its shape and where each tensor goes. Planning and loading start here.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct Header {
     pub(super) spec: Spec,
     pub(super) layout: Layout,
     kernels: &'static Kernels,
 }
 
-impl Prepared {
+impl Header {
     /// Reads the header of `file`.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Model {
     /// # Errors
     /// If the file does not hold a model that can be run, or memory cannot be had.
     pub fn load(file: &GgufFile, kernels: &'static Kernels) -> Result<Self, ModelError> {
-        Prepared::new(file, kernels)?.load(file)
+        Header::new(file, kernels)?.load(file)
     }
 
     /// Whether the weights came from a pack.
