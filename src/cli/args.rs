@@ -51,8 +51,7 @@ pub(super) struct ResourceArgs {
 pub(super) struct ParallelArgs {
     /// Work on N answers at once, each with a context of its own: the same answers, sooner [default: 4, fewer where
     /// memory is short, 1 for standard input, whose next line may wait for an answer]
-    #[arg(long, value_name = "N", env = "SMOLT_PARALLEL",
-          value_parser = clap::value_parser!(u16).range(1..=MAX_SLOTS as i64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_SLOTS as i64))]
     parallel: Option<u16>,
 }
 
