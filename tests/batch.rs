@@ -62,6 +62,33 @@ fn every_item_is_answered_as_it_asks() {
     assert_eq!(parts, answers);
 }
 
+/// However many items are answered at once, the lines are the same; without a number too, and from standard input.
+#[test]
+fn items_at_once_give_the_same_lines() {
+    let scratch = scratch("parallel");
+    scratch.write("in.jsonl", ITEMS.repeat(3));
+    let expected = lines(&scratch.run(&["in.jsonl", "--parallel", "1"]).1);
+    for arguments in
+        [&["--parallel", "3"][..], &["--parallel", "16", "-c", "256"], &[], &["--lookup", "--parallel", "4"]]
+    {
+        let (code, stdout, stderr) = scratch.run(&[&["in.jsonl"], arguments].concat());
+        assert_eq!(code, 0, "{arguments:?}: {stderr}");
+        let is_same_context = !arguments.contains(&"-c");
+        let found = lines(&stdout);
+        assert!(found.len() == expected.len() && (found == expected || !is_same_context), "{arguments:?}");
+        assert!(found.iter().zip(&expected).all(|(a, b)| a["tokens"] == b["tokens"]), "{arguments:?}");
+    }
+    for wrong in ["0", "65", "two"] {
+        let (code, _, stderr) = scratch.run(&["in.jsonl", "--parallel", wrong]);
+        assert!(code == 2 && stderr.contains("--parallel: expected a whole number from 1 to 64"), "{stderr}");
+    }
+    let (code, _, stderr) = scratch.run(&["in.jsonl", "--parallel", "64", "--max-memory", "45M"]);
+    assert!(code == 4 && stderr.contains("more than the 45.0 MiB allowed"), "{code} {stderr}");
+    // Fewer at once, where nobody asked for as many.
+    let (code, stdout, stderr) = scratch.run(&["in.jsonl", "--max-memory", "45M"]);
+    assert!(code == 0 && lines(&stdout) == expected, "{stderr}");
+}
+
 /// Killed at many moments, started again each time.
 #[test]
 fn a_killed_batch_goes_on() {

@@ -90,6 +90,15 @@ fn a_saved_state_is_gone_on_with() {
 }
 
 #[test]
+fn several_answers_are_those_of_each_alone() {
+    let out = output("several");
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[0], format!("What time do you open? {ANSWER}"));
+    assert_eq!(lines[1], "Turn on the kitchen lights Turning on the kitchen lights.");
+    assert!(lines.len() == 3 && lines[2].starts_with("How much is a ticket? "), "{out}");
+}
+
+#[test]
 fn examples_are_short_and_all_are_run() {
     let mut names = vec![];
     for entry in std::fs::read_dir(crate::shared::repository("examples")).unwrap() {

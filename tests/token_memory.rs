@@ -7,7 +7,7 @@
 mod counting;
 
 use counting::CALLS;
-use smolt::generate::{CallFormat, Layout, Request, SamplerOptions, Session, Timings};
+use smolt::generate::{CallFormat, Job, Layout, Request, SamplerOptions, Session, Slots, Timings};
 use smolt::gguf::GgufFile;
 use smolt::kernels::{Kernels, KvType};
 use smolt::model::{Model, RunOptions, Runner};
@@ -85,4 +85,43 @@ fn no_allocation_per_token() {
         }
     }
     assert!(drafted > 0, "nothing was guessed ahead");
+    for threads in 1..=2 {
+        let options = RunOptions { context: 128, threads, slots: 3, logit_rows: 8, kv: KvType::F16 };
+        let mut slots = Slots::new(Arc::clone(&model), &tokenizer, &options, 3).unwrap();
+        for lookup in [0, 7] {
+            assert_eq!(
+                slot_allocations(&mut slots, &prompt, lookup),
+                0,
+                "{threads} threads, lookup {lookup}"
+            );
+        }
+    }
+}
+
+/// Allocations of steps in which every slot has an answer under way.
+fn slot_allocations(slots: &mut Slots<'static>, prompt: &[u32], lookup: usize) -> usize {
+    for seed in 0..slots.len() as u64 {
+        let request = Request {
+            max_tokens: Some(TOKENS),
+            sampler: SamplerOptions { temperature: 1.5, seed, ..SamplerOptions::default() },
+            logprobs: Some(3),
+            lookup,
+            ..Request::new([prompt, &[7 + seed as u32]].concat())
+        };
+        slots.submit(Job::Generate(request, Box::new(|_| ControlFlow::Continue(())))).unwrap();
+    }
+    // Prompts are read, and every answer begun.
+    (0..4).for_each(|_| _ = slots.step(&mut |_, _| ()));
+    let (jobs, mut steps, before) = (slots.jobs(), 0, CALLS.load(Relaxed));
+    assert_eq!(jobs, slots.len());
+    let mut ended = 0;
+    let mut after = before;
+    while ended == 0 {
+        after = CALLS.load(Relaxed);
+        steps += 1;
+        slots.step(&mut |_, _| ended += 1);
+    }
+    assert!(steps > 5, "too few steps to judge: {steps}");
+    while slots.step(&mut |_, _| ()) {}
+    after - before
 }
