@@ -205,6 +205,9 @@ impl CliError {
             return Some(hint);
         }
         let hint = match self {
+            Self::Load(LoadError::DoesNotFit(DoesNotFit { slots: 2.., .. })) => {
+                "work on fewer answers at once: a smaller --parallel"
+            }
             Self::Load(LoadError::DoesNotFit(DoesNotFit { largest: Some(context), .. })) => {
                 return Some(format!("a context of {context} fits: -c {context}"));
             }

@@ -32,8 +32,8 @@ pub enum LoadError {
 /// A plan above its limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{file} needs {} with a context of {context}{}, more than the {} allowed",
-    show_bytes(*.needed), if *.grammar { " and a grammar" } else { "" }, show_bytes(*.limit)
+    "{file} needs {} with a context of {context}{}{}, more than the {} allowed",
+    show_bytes(*.needed), each(*.slots), if *.grammar { " and a grammar" } else { "" }, show_bytes(*.limit)
 )]
 pub struct DoesNotFit {
     /// The model.
@@ -44,8 +44,15 @@ pub struct DoesNotFit {
     pub limit: u64,
     /// Positions of the KV cache in the plan.
     pub context: usize,
+    /// Sequences with a context each.
+    pub slots: usize,
     /// Whether the plan has memory for grammars.
     pub grammar: bool,
     /// The largest context that fits, if one does.
     pub largest: Option<usize>,
+}
+
+/// How many have a context, if it is not one alone.
+fn each(slots: usize) -> String {
+    if slots > 1 { format!(" for each of {slots} answers") } else { String::new() }
 }

@@ -104,7 +104,8 @@ impl MemoryPlan {
             plan.is_ok_and(|plan| plan.total + self.grammar <= limit)
         });
         let (file, context, grammar) = (file.name().to_owned(), options.context, self.grammar > 0);
-        Err(DoesNotFit { file, needed: self.total, limit, context, grammar, largest })
+        let slots = options.slots;
+        Err(DoesNotFit { file, needed: self.total, limit, context, slots, grammar, largest })
     }
 }
 
