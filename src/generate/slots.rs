@@ -194,9 +194,9 @@ impl<'a> Slots<'a> {
 
     /// Gives free slots to jobs that wait.
     fn begin(&mut self, on_done: OnDone<'_>) {
-        // Cancelled jobs need no slot to end.
         let mut next = 0;
-        while next < self.queue.len() {
+        // Without a free slot nothing need be compared, token after token.
+        while next < self.queue.len() && self.slots.iter().any(|slot| slot.running.is_none()) {
             let Some(slot) = self.choose_slot(next) else {
                 next += 1;
                 continue;

@@ -12,10 +12,11 @@
 //! error    why a batch ends early
 //! ```
 //!
-//! Items are answered in the order of the input, as many at once as there are slots: what a prompt shares with one before
-//! is not computed again. Lines are written in the order of the input. What an answer is depends on the item and the options, not on its place or on
-//! what was answered before it: a batch that was stopped goes on to the same lines, and one whose input was changed asks
-//! only what is new. Of equal lines the first, second and so on are told apart.
+//! Items are answered in the order of the input, as many at once as there are slots: what a prompt shares with one
+//! before is not computed again. Lines are written in the order of the input. What an answer is depends on the item
+//! and the options, not on its place or on what was answered before it: a batch that was stopped goes on to the
+//! same lines, and one whose input was changed asks only what is new. Of equal lines the first, second and so on
+//! are told apart.
 //!
 //! An item that cannot be answered gets a line with the reason, and the batch goes on; the next run asks it again.
 
@@ -247,19 +248,18 @@ impl Batch<'_> {
                 }
             }
             while has_more && pending.has_room(self.slots) && !pending.is_ready() {
-                has_more =
-                    !self.cancel.is_cancelled() && self.begin(items, output, &mut pending, &mut begun)?;
+                if self.cancel.is_cancelled() {
+                    finished.progress.cancelled = true;
+                    return Ok(finished);
+                }
+                has_more = self.begin(items, output, &mut pending, &mut begun)?;
             }
             if !has_more && pending.is_empty() {
                 break;
             }
             pending.step(self.slots);
         }
-        if self.cancel.is_cancelled() {
-            finished.progress.cancelled = true;
-        } else {
-            output.finish()?;
-        }
+        output.finish()?;
         Ok(finished)
     }
 
