@@ -8,7 +8,7 @@
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.
 //!
 //! ```text
-//! cli -> load, eval, store -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files, console
+//! cli -> serve -> load, eval, store -> ask -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files, console
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.
@@ -20,16 +20,22 @@
 //! * [`model`]: families as data, memory plan, KV cache, the forward pass.
 //! * [`text`]: tokenizer and streaming detokenizer.
 //! * [`generate`]: sampling, the generation session, conversations and their files.
+//! * `ask`: what is asked, from JSON to a job for the model.
 //! * [`load`](mod@load): from a file to a model that answers, its memory planned before.
 //! * [`eval`]: perplexity and benchmarks.
+//! * `serve`: the local server, OpenAI's interface and the kiosk page.
 //! * `store`: the models of this computer, and fetching them.
 //! * `cli`: the command line.
 //!
 //! # Features
 //!
 //! `default-features = false` leaves the library: files, kernels, models, texts, answers, and of [`eval`] perplexity and
-//! divergence. `eval` adds batches, tasks and timings, `cli` the program `smolt`, `pull` its command that fetches models.
+//! divergence. `eval` adds batches, tasks and timings, `cli` the program `smolt`, `pull` its command that
+//! fetches models, `serve` the local server.
 
+#[cfg(feature = "eval")]
+#[doc(hidden)]
+pub mod ask;
 pub mod blocks;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -45,6 +51,8 @@ pub mod kernels;
 pub mod load;
 pub mod model;
 pub mod runtime;
+#[cfg(feature = "serve")]
+pub mod serve;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod store;

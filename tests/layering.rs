@@ -14,14 +14,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["kernels", "runtime", "gguf", "blocks", "files"]),
     ("text", &["gguf", "blocks", "files"]),
     ("generate", &["model", "text", "kernels", "gguf", "files"]),
-    ("eval", &["console", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"]),
+    ("ask", &["generate", "text", "runtime", "files"]),
+    (
+        "eval",
+        &["console", "ask", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"],
+    ),
     ("store", &["files"]),
     ("load", &["generate", "model", "text", "kernels", "gguf"]),
+    ("serve", &["load", "eval", "ask", "generate", "model", "text", "files"]),
     (
         "cli",
         &[
-            "load", "eval", "store", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks",
-            "files", "console",
+            "serve", "load", "eval", "store", "ask", "generate", "model", "text", "kernels", "runtime",
+            "gguf", "blocks", "files", "console",
         ],
     ),
 ];

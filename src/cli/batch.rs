@@ -1,12 +1,10 @@
 //! `smolt batch`: many prompts from a file, one load.
 
-use std::cell::{OnceCell, RefCell};
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::{ParallelArgs, USUAL_PARALLEL};
-use super::constrain::Form;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::input::{STDIN, STDIN_NAME};
@@ -14,17 +12,13 @@ use super::interrupt;
 use super::load::Planned;
 use super::output::{note, say};
 use super::progress::Progress;
+use crate::ask::Prompts;
 use crate::console::JsonLines;
 use crate::eval::batch::{
-    Batch, BatchError, BatchOptions, EnergyMeter, Finished, Input, Item, ItemError, Journal, Prepare,
-    Progress as BatchProgress, Rule, input, survey,
+    Batch, BatchError, BatchOptions, EnergyMeter, Finished, Input, Journal, Progress as BatchProgress, input,
+    survey,
 };
-use crate::files::{self, Fnv};
-use crate::generate::{
-    Calling, CancelHandle, Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, Layout,
-    Thinking, ToolChoice,
-};
-use crate::text::{Message, Role, TemplateVariables, Tokenizer};
+use crate::files;
 
 /// Arguments of `smolt batch`.
 #[derive(Clone, Debug, clap::Args)]
@@ -81,161 +75,6 @@ pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
         .ok_or_else(|| "expected I/N with I from 0 to N - 1, e.g. 0/4".to_owned())
 }
 
-/// Turns items into prompts and rules.
-struct Prompts {
-    format: Format,
-    system: Option<String>,
-    /// Of items that do not say.
-    think: Option<Thinking>,
-    /// Of items that have none.
-    form: Option<Form>,
-    tokenizer: Arc<Tokenizer>,
-    compiler: OnceCell<GrammarCompiler>,
-    /// Why there is no memory for a grammar.
-    refusal: Option<String>,
-    /// The last grammar, as items often share one.
-    last: RefCell<Option<(Grammar, Constraint)>>,
-    cancel: CancelHandle,
-}
-
-impl Prompts {
-    /// A hash of what answers depend on besides items and options.
-    fn basis(&self, identity: &Identity, context: usize) -> u64 {
-        let mut hash = Fnv::default();
-        let Prompts { system, form, think, .. } = self;
-        hash.add(format!("{identity:?} {context} {system:?} {form:?} {think:?}").as_bytes());
-        hash.finish()
-    }
-
-    fn messages(&self, item: &Item) -> Vec<Message> {
-        let has_own = item.messages.iter().flatten().any(|message| message.role == Role::System);
-        let system = item.system.as_ref().or(self.system.as_ref().filter(|_| !has_own));
-        let system =
-            system.filter(|text| !text.trim().is_empty()).map(|text| Message::new(Role::System, text));
-        let given = item.messages.iter().flatten().cloned();
-        let prompt = item.prompt.as_ref().map(|prompt| Message::new(Role::User, prompt));
-        system.into_iter().chain(given).chain(prompt).collect()
-    }
-}
-
-impl Prompts {
-    fn compiler(&self) -> Result<&GrammarCompiler, ItemError> {
-        if let Some(compiler) = self.compiler.get() {
-            return Ok(compiler);
-        }
-        if let Some(refusal) = &self.refusal {
-            return Err(refusal.clone().into());
-        }
-        let new =
-            GrammarCompiler::new(Arc::clone(&self.tokenizer)).map_err(|error| ItemError::new(&error))?;
-        Ok(self.compiler.get_or_init(|| new))
-    }
-}
-
-impl Prompts {
-    /// The functions that the item's answer may call.
-    fn calling(&self, item: &Item) -> Result<Option<Calling>, ItemError> {
-        let forms =
-            [item.schema.is_some(), item.regex.is_some(), item.grammar.is_some(), item.choices.is_some()];
-        let given = self.form.as_ref().and_then(Form::calling).filter(|_| !forms.contains(&true));
-        if item.raw && item.tools.is_some() {
-            return Err("tools need a chat template; leave raw out".into());
-        }
-        let calling = match (&item.tools, given, &item.tool_choice) {
-            (Some(tools), _, choice) => {
-                Calling::new(Arc::new(tools.clone()), choice.clone().unwrap_or_default()).map(Some)
-            }
-            (None, Some(given), Some(choice)) => given.with_choice(choice.clone()).map(Some),
-            (None, None, Some(ToolChoice::Required | ToolChoice::Named(_))) => {
-                return Err("tool_choice asks for a call; expected tools, a list of functions".into());
-            }
-            (None, given, _) => Ok(given.cloned()),
-        };
-        calling.map_err(|error| ItemError::new(&error))
-    }
-
-    /// The variables of an item's template.
-    fn variables(&self, item: &Item) -> Result<TemplateVariables, ItemError> {
-        let mut variables = match &item.template_vars {
-            None => TemplateVariables::default(),
-            Some(own) => {
-                let json = serde_json::to_string(own).map_err(|error| ItemError::new(&error))?;
-                TemplateVariables::from_user_json(&json).map_err(|error| ItemError::new(&error))?
-            }
-        };
-        variables.set_thinking(item.think.map(Thinking::is_asked));
-        if let Some(calling) = self.calling(item)? {
-            calling.tell(&mut variables);
-        }
-        Ok(variables)
-    }
-}
-
-impl Prepare for Prompts {
-    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), ItemError> {
-        let is_raw = item.raw;
-        match &self.format {
-            Format::Template(template) if !is_raw => {
-                let messages = self.messages(item);
-                let longest = messages.iter().map(|message| message.content.len()).max().unwrap_or(0);
-                self.tokenizer.check_length(longest, context).map_err(|error| ItemError::new(&error))?;
-                let prompt = template.render_with(&messages, &self.variables(item)?);
-                let prompt = prompt.map_err(|error| ItemError::new(&error))?;
-                prompt.encode_within(context, &self.tokenizer, tokens).map_err(|error| ItemError::new(&error))
-            }
-            format => {
-                let raw = Format::Raw { control: is_raw || matches!(format, Format::Raw { control: true }) };
-                let prompt = item.prompt.as_ref().ok_or("messages need a chat template")?;
-                let mut conversation = Conversation::new(item.system.as_deref().or(self.system.as_deref()));
-                conversation.ask(prompt);
-                let next = conversation.next(&raw, &self.tokenizer, context, 0);
-                tokens.extend(next.map_err(|error| ItemError::new(&error))?.tokens);
-                Ok(())
-            }
-        }
-    }
-
-    fn layout(&self, item: &Item) -> Result<Option<Layout>, ItemError> {
-        let calling = self.calling(item)?;
-        Ok(self.format.layout(&self.tokenizer, calling.as_ref()).filter(|_| !item.raw))
-    }
-
-    fn hides_reasoning(&self, item: &Item) -> bool {
-        item.think.or(self.think) == Some(Thinking::Hide)
-    }
-
-    fn rule(&self, item: &Item) -> Result<Rule, ItemError> {
-        let forms = [
-            item.schema.as_ref().map(|schema| Form::Grammar(Grammar::Schema(schema.to_string()))),
-            item.regex.clone().map(|regex| Form::Grammar(Grammar::Regex(regex))),
-            item.grammar.clone().map(|grammar| Form::Grammar(Grammar::Lark(grammar))),
-            item.choices.clone().map(Form::Choices),
-        ];
-        let own = forms.into_iter().flatten().next();
-        let given = self.form.clone().filter(|form| form.calling().is_none() && item.tools.is_none());
-        let form = own.or(given);
-        let grammar = match form {
-            Some(Form::Choices(texts)) => return Ok(Rule::Choices(texts)),
-            Some(Form::Grammar(grammar)) => grammar,
-            Some(Form::Calls(_)) | None => {
-                let calling = self.calling(item)?.filter(|_| !item.raw);
-                let grammar = calling.map(|calling| self.format.calls(&calling, &self.tokenizer));
-                let grammar = grammar.transpose().map_err(|error| ItemError::new(&error))?.flatten();
-                let Some(grammar) = grammar else { return Ok(Rule::Free) };
-                grammar
-            }
-        };
-        let mut last = self.last.borrow_mut();
-        if let Some((_, constraint)) = last.as_ref().filter(|(known, _)| *known == grammar) {
-            return Ok(Rule::Filter(Box::new(constraint.clone())));
-        }
-        let constraint = self.compiler()?.compile_unless(&grammar, &self.cancel);
-        let constraint = constraint.map_err(|error| ItemError::new(&error))?;
-        *last = Some((grammar, constraint.clone()));
-        Ok(Rule::Filter(Box::new(constraint)))
-    }
-}
-
 /// Loads the model and answers the items.
 pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let items = open(args)?;
@@ -245,7 +84,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         true => Some(survey(open(args)?, &output, shard, args.limit)? as u64),
         false => None,
     };
-    let GenerationArgs { prompting, stop, lookup, sampling, .. } = &args.generation;
+    let GenerationArgs { prompting, sampling, .. } = &args.generation;
     let form = args.generation.grammar.read()?;
     let mut planned = args.generation.plan(&args.generation.model)?;
     // The next line of standard input may not come before an answer.
@@ -257,27 +96,15 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
     let mut loaded = planned.load_slots()?;
     let tokenizer = Arc::clone(loaded.slots.tokenizer());
     let cancel = interrupt::cancel_on_interrupt()?;
-    let prompts = Prompts {
-        format: loaded.format(prompting)?,
-        system: prompting.system().map(str::to_owned),
-        think: prompting.think(),
-        form,
-        tokenizer,
-        compiler: OnceCell::new(),
-        refusal: refusal(args, &mut planned),
-        last: RefCell::new(None),
-        cancel: cancel.clone(),
-    };
-    let identity = planned.slots_identity(&loaded.slots, &prompts.format);
+    let prompts = Prompts::new(loaded.format(prompting)?, tokenizer)
+        .with_system(prompting.system())
+        .with_thinking(prompting.think())
+        .with_form(form)
+        .without_grammars(refusal(args, &mut planned));
+    let identity = planned.slots_identity(&loaded.slots, prompts.format());
     let basis = prompts.basis(&identity, loaded.slots.context());
     let options = BatchOptions {
-        sampler,
-        choice_temperature: sampling.typed_temp(),
-        max_tokens: args.generation.length().tokens(true),
-        usual_tokens: args.generation.length().tokens(false),
-        stop: stop.clone(),
-        lookup: lookup.tokens(),
-        loop_guard: args.generation.loop_guard(),
+        defaults: args.generation.defaults(sampler),
         basis,
         shard,
         limit: args.limit,

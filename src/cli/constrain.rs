@@ -1,15 +1,15 @@
 //! What an answer may be, as arguments say it.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::CliError;
 use super::output::{note, report};
+use crate::ask::Form;
 use crate::files::{ReadError, read_text};
 use crate::generate::{
-    CallError, Calling, CancelHandle, Choice, Constraint, Draw, Format, Grammar, GrammarCompiler,
-    MAX_GRAMMAR_BYTES, MAX_TOOLS_BYTES, Outcome, ToolChoice, Tools,
+    Calling, CancelHandle, Choice, Constraint, Draw, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES,
+    MAX_TOOLS_BYTES, Outcome, ToolChoice, Tools,
 };
 use crate::text::Tokenizer;
 
@@ -76,42 +76,6 @@ impl GrammarArgs {
             Self { choices, .. } if !choices.is_empty() => Some(Form::Choices(choices.clone())),
             _ => None,
         })
-    }
-}
-
-/// What an answer may be.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Form {
-    Grammar(Grammar),
-    /// One of these, whose probabilities are computed.
-    Choices(Vec<String>),
-    /// Text, or calls of functions.
-    Calls(Calling),
-}
-
-impl Form {
-    /// The functions that may be called.
-    pub(super) fn calling(&self) -> Option<&Calling> {
-        match self {
-            Form::Calls(calling) => Some(calling),
-            Form::Grammar(_) | Form::Choices(_) => None,
-        }
-    }
-
-    /// The grammar that answers are held to; none where choices are scored or nothing may be called.
-    ///
-    /// # Errors
-    /// If parameters of functions cannot be enforced in the model's format.
-    pub(super) fn grammar<'a>(
-        &'a self,
-        format: &Format,
-        tokenizer: &Tokenizer,
-    ) -> Result<Option<Cow<'a, Grammar>>, CallError> {
-        match self {
-            Form::Choices(_) => Ok(None),
-            Form::Grammar(grammar) => Ok(Some(Cow::Borrowed(grammar))),
-            Form::Calls(calling) => Ok(format.calls(calling, tokenizer)?.map(Cow::Owned)),
-        }
     }
 }
 

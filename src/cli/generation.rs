@@ -9,6 +9,7 @@ use super::error::CliError;
 use super::load::{self, Planned};
 use super::prompt::PromptArgs;
 use super::sampling::SamplingArgs;
+use crate::ask::Defaults;
 use crate::generate::{FinishReason, GenerateError, SamplerOptions};
 
 /// The model, what it may take, its prompt, and what its answers may be.
@@ -134,6 +135,19 @@ impl GenerationArgs {
     /// Whether answers that go in circles are ended.
     pub(super) fn loop_guard(&self) -> bool {
         !self.no_loop_guard && !self.prompting.is_raw()
+    }
+
+    /// What answers are made with where nothing else is asked for.
+    pub(super) fn defaults(&self, sampler: SamplerOptions) -> Defaults {
+        Defaults {
+            sampler,
+            choice_temperature: self.sampling.typed_temp(),
+            max_tokens: self.length().tokens(true),
+            usual_tokens: self.length().tokens(false),
+            stop: self.stop.clone(),
+            lookup: self.lookup.tokens(),
+            loop_guard: self.loop_guard(),
+        }
     }
 
     /// How tokens are chosen.

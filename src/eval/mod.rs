@@ -13,7 +13,6 @@
 //! tasks        questions with known answers: accuracy, perplexity, BLEU; comparisons
 //! stats        median, spread, log-softmax, mean with its standard error
 //! html         text in pages of results
-//! keys         JSON objects that a person wrote, read key by key
 //! error        everything that can go wrong
 //! ```
 //!
@@ -29,8 +28,6 @@ pub mod divergence;
 mod error;
 #[doc(hidden)]
 pub mod html;
-#[cfg(feature = "eval")]
-mod keys;
 #[cfg(feature = "eval")]
 mod ordered;
 pub mod perplexity;
@@ -48,5 +45,3 @@ pub mod synthetic;
 pub mod tasks;
 
 pub use error::EvalError;
-#[cfg(feature = "eval")]
-pub use keys::KeyError;

@@ -35,4 +35,9 @@ pub enum GenerateError {
     QueueFull { limit: usize },
     #[error("the model failed: {0}")]
     Step(String),
+    /// A bug in this library, or in a callback or filter of the caller's.
+    #[error("the program failed at this request; others are not affected")]
+    Panicked,
+    #[error("the engine has stopped; it takes no more requests")]
+    Stopped,
 }

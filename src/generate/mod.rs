@@ -22,6 +22,8 @@
 //!   repetition notices an answer that goes in circles
 //!   cancel     CancelHandle: stops a session from another thread
 //!   metrics    Timings
+//! slots        Slots: one model and several caches, all worked on in one pass
+//!   engine     Engine: slots on a thread of their own, for callers on other threads
 //! conversation turns of a chat, as the tokens of the next request
 //! saved        a conversation with the state of the cache in a file
 //! error        everything that can go wrong
@@ -40,6 +42,7 @@ mod cancel;
 mod candidates;
 mod choices;
 mod conversation;
+mod engine;
 mod error;
 mod filter;
 mod gate;
@@ -69,6 +72,7 @@ mod tests;
 pub use self::cancel::CancelHandle;
 pub use self::choices::{Choice, Draw, MAX_CHOICES, check_choices};
 pub use self::conversation::{Conversation, Format, More, Next, Turn};
+pub use self::engine::{Engine, Load, OnDone};
 pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter, Resumed};
 pub use self::grammar::{

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -135,9 +136,19 @@ impl<'a> Slots<'a> {
         self.queue.is_empty() && self.slots.iter().all(|slot| slot.running.is_none())
     }
 
+    /// Jobs that run.
+    pub fn running(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.running.is_some()).count()
+    }
+
+    /// Tokens in the caches of jobs that run.
+    pub fn used_tokens(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.running.is_some()).map(|slot| slot.cache.position()).sum()
+    }
+
     /// Jobs that wait or run.
     pub fn jobs(&self) -> usize {
-        self.queue.len() + self.slots.iter().filter(|slot| slot.running.is_some()).count()
+        self.queue.len() + self.running()
     }
 
     /// The tokenizer.
@@ -183,8 +194,8 @@ impl<'a> Slots<'a> {
         self.slots[0].cache.state_key()
     }
 
-    /// Goes one pass of the model further, and tells of the jobs that have ended. A job that fails or is cancelled ends
-    /// alone. Returns whether there is more to do.
+    /// Goes one pass of the model further, and tells of the jobs that have ended. A job that fails, panics or is cancelled
+    /// ends alone. Returns whether there is more to do.
     pub fn step(&mut self, on_done: OnDone<'_>) -> bool {
         self.begin(on_done);
         self.plan(on_done);
@@ -192,8 +203,15 @@ impl<'a> Slots<'a> {
         !self.is_empty()
     }
 
-    /// Gives free slots to jobs that wait.
+    /// Gives free slots to jobs that wait; those that were cancelled while they did get none.
     fn begin(&mut self, on_done: OnDone<'_>) {
+        let is_cancelled =
+            |(_, job): &(Ticket, Job<'_>)| job.cancel().is_some_and(CancelHandle::is_cancelled);
+        while let Some(at) = self.queue.iter().position(is_cancelled) {
+            if let Some((ticket, _)) = self.queue.remove(at) {
+                on_done(ticket, Err(ModelError::Cancelled.into()));
+            }
+        }
         let mut next = 0;
         // Without a free slot nothing need be compared, token after token.
         while next < self.queue.len() && self.slots.iter().any(|slot| slot.running.is_none()) {
@@ -205,9 +223,14 @@ impl<'a> Slots<'a> {
             let limits = self.limits();
             let slot = &mut self.slots[slot];
             slot.used = ticket.0;
-            match Running::start(job, &mut slot.sequence, &mut slot.cache, limits) {
-                Ok(running) => slot.running = Some((ticket, running)),
-                Err(error) => on_done(ticket, Err(error)),
+            let Slot { sequence, cache, running, .. } = slot;
+            match guarded(|| Running::start(job, sequence, cache, limits)) {
+                Ok(Ok(new)) => *running = Some((ticket, new)),
+                Ok(Err(error)) => on_done(ticket, Err(error)),
+                Err(panicked) => {
+                    slot.forget();
+                    on_done(ticket, Err(panicked));
+                }
             }
         }
     }
@@ -281,12 +304,14 @@ impl<'a> Slots<'a> {
             if offer.tokens == 0 {
                 continue;
             }
-            slot.read = running.task().next(&mut slot.sequence, &mut slot.cache, offer);
-            match &slot.read {
-                Some(read) => {
+            let (sequence, cache) = (&mut slot.sequence, &mut slot.cache);
+            match guarded(|| running.task().next(sequence, cache, offer)) {
+                Ok(Some(read)) => {
                     room = Room { tokens: room.tokens - read.range.len(), rows: room.rows - read.rows };
+                    slot.read = Some(read);
                 }
-                None => slot.end(on_done),
+                Ok(None) => slot.end(on_done),
+                Err(panicked) => slot.fail(panicked, on_done),
             }
         }
     }
@@ -335,14 +360,13 @@ impl Slot<'_> {
     }
 
     fn take(&mut self, logits: LogitRows<'_>, on_done: OnDone<'_>) {
-        let taken = match &mut self.running {
-            Some((_, Running::Generate(task, on_token))) => task.take(&mut self.sequence, logits, on_token),
-            Some((_, running)) => {
-                running.task().take(&mut self.sequence, logits, &mut |_| ControlFlow::Break(()))
-            }
+        let Slot { running, sequence, .. } = self;
+        let taken = guarded(|| match running {
+            Some((_, Running::Generate(task, on_token))) => task.take(sequence, logits, on_token),
+            Some((_, running)) => running.task().take(sequence, logits, &mut |_| ControlFlow::Break(())),
             None => Ok(()),
-        };
-        match taken {
+        });
+        match taken.flatten() {
             Err(error) => self.fail(error, on_done),
             Ok(()) if self.running.as_mut().is_some_and(|(_, running)| running.task().is_over()) => {
                 self.end(on_done);
@@ -355,7 +379,7 @@ impl Slot<'_> {
     fn end(&mut self, on_done: OnDone<'_>) {
         let Some((ticket, running)) = self.running.take() else { return };
         let (sequence, cache) = (&mut self.sequence, &mut self.cache);
-        let done = match running {
+        let done = guarded(|| match running {
             Running::Generate(task, mut on_token) => {
                 Ok(Done::Generated(task.end(sequence, cache, &mut on_token)))
             }
@@ -363,20 +387,41 @@ impl Slot<'_> {
                 task.end(sequence, cache).map(|(outcome, choices)| Done::Chosen(outcome, choices))
             }
             Running::Predict(task) => task.end(sequence).map(|()| Done::Predicted),
-        };
-        on_done(ticket, done);
+        });
+        if done.is_err() {
+            self.forget();
+        }
+        on_done(ticket, done.flatten());
     }
 
     /// Ends the job; what the cache holds is in doubt.
     fn fail(&mut self, error: GenerateError, on_done: OnDone<'_>) {
         let Some((ticket, _)) = self.running.take() else { return };
+        self.forget();
+        on_done(ticket, Err(error));
+    }
+
+    /// Empties the cache.
+    fn forget(&mut self) {
+        self.read = None;
         self.cache.truncate(0);
         self.sequence.set_prompt(&[]);
-        on_done(ticket, Err(error));
     }
 }
 
+/// Keeps a panic of a job from the others. What it left behind must be forgotten.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, GenerateError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| GenerateError::Panicked)
+}
+
 impl Job<'_> {
+    fn cancel(&self) -> Option<&CancelHandle> {
+        match self {
+            Job::Generate(request, _) | Job::Choose(request, ..) => request.cancel.as_ref(),
+            Job::Predict(_, cancel, _) => cancel.as_ref(),
+        }
+    }
+
     /// The tokens that are read first.
     fn prompt(&self) -> &[u32] {
         match self {

@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use super::super::args::ModelArgs;
-use super::super::constrain::{self, Form};
+use super::super::constrain;
 use super::super::error::CliError;
 use super::super::generation::GenerationArgs;
 use super::super::load::{Loaded, Planned};
 use super::super::output::note;
 use super::super::{prompt, session};
 use super::settings::Settings;
+use crate::ask::Form;
 use crate::generate::{CancelHandle, Constraint, Format, Grammar, Origin, check_choices};
 
 /// A model that is ready to talk.

@@ -46,7 +46,6 @@ use self::engine::Engine;
 use self::settings::Settings;
 use self::talk::Talk;
 use super::args::ModelArgs;
-use super::constrain::Form;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::interrupt::{Interrupts, Signals};
@@ -54,6 +53,7 @@ use super::line;
 use super::output::{self, Event, complain, note};
 use super::session::{SessionArgs, SessionFile};
 use super::terminal::DisplayArgs;
+use crate::ask::Form;
 use crate::generate::CancelHandle;
 
 /// Arguments of `smolt chat`.

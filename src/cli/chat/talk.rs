@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::constrain::{self, Form};
+use super::super::constrain;
 use super::super::error::{CliError, Exit};
 use super::super::generation::{USUAL_TOKENS, answer_room};
 use super::super::interrupt::Interrupts;
@@ -16,6 +16,7 @@ use super::engine::Engine;
 use super::error::ChatError;
 use super::report;
 use super::settings::Settings;
+use crate::ask::Form;
 use crate::generate::{Conversation, FinishReason, LogitFilter, Outcome, Request, Resumed, SamplerOptions};
 
 /// A conversation with all that its next answer depends on but the model.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use self::report::{Report, TokenReport};
-use super::constrain::{self, Form};
+use super::constrain;
 use super::error::{CliError, Exit};
 use super::generation::{GenerationArgs, USUAL_TOKENS, answer_room};
 use super::input::PromptParts;
@@ -20,6 +20,7 @@ use super::pretty::Indent;
 use super::session::{self, SessionArgs, SessionFile};
 use super::terminal::{DisplayArgs, Quiet};
 use super::thoughts::Thoughts;
+use crate::ask::Form;
 use crate::generate::{
     CancelHandle, Choice, Conversation, FinishReason, Format, LogitFilter, MAX_LOGPROBS, Origin, Outcome,
     Request, SamplerOptions, Thinking,

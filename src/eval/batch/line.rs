@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Item;
+use crate::ask::Item;
 use crate::generate::{Choice, FinishReason, Outcome};
 use crate::text::ToolCall;
 

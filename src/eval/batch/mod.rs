@@ -4,8 +4,6 @@
 //!
 //! ```text
 //! items    the lines of the input, each with its place and hash
-//!   parse  from a line to an item: our own keys, and the requests of OpenAI's batch files
-//!   item   a prompt or messages, with parameters of its own
 //! journal  the output: what of it is done already, and one whole line at a time
 //!   line   what a line says
 //! energy   what the board says of the energy it takes
@@ -20,17 +18,12 @@
 //!
 //! An item that cannot be answered gets a line with the reason, and the batch goes on; the next run asks it again.
 
-mod calls;
 mod energy;
 mod error;
-mod item;
 mod items;
 mod journal;
 mod line;
-mod parse;
-mod trouble;
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -39,18 +32,15 @@ use serde_json::Value;
 
 pub use self::energy::EnergyMeter;
 pub use self::error::BatchError;
-pub use self::item::Item;
 use self::items::{Entry, Items};
 pub use self::items::{Input, MAX_LINE_BYTES, input, survey};
 pub(in crate::eval) use self::journal::Counts;
 pub use self::journal::{Journal, Place};
 use self::line::{Answer, Failure, Response, Timings};
-pub use self::trouble::ItemError;
 use super::ordered::{self, Ordered};
+use crate::ask::{self, Defaults, Item, ItemError, Prepare, Prepared, parse};
 use crate::files::Fnv;
-use crate::generate::{
-    CancelHandle, Done, Draw, FinishReason, Job, Layout, LogitFilter, Request, SamplerOptions, Slots,
-};
+use crate::generate::{CancelHandle, Done, FinishReason, Job, Slots};
 
 /// How long an item waits before it is asked again, where the system had no thread or no memory for it.
 const WAITS: [Duration; 4] = [
@@ -62,23 +52,11 @@ const WAITS: [Duration; 4] = [
 /// Reasons of failures that a run tells at its end.
 const TOLD_FAILURES: usize = 5;
 
-/// What items that do not say otherwise are answered with.
+/// What holds for all items.
 #[derive(Clone, Debug, Default)]
 pub struct BatchOptions {
-    /// How tokens are chosen. The seed of an item is made of this seed and the item's line.
-    pub sampler: SamplerOptions,
-    /// At which choices are drawn; without it, and without one of the item's own, the likeliest is taken.
-    pub choice_temperature: Option<f32>,
-    /// Tokens of an answer at most; `None` for as many as the context holds.
-    pub max_tokens: Option<usize>,
-    /// The same for answers that are not held to a form, where neither the item nor `max_tokens` says it.
-    pub usual_tokens: Option<usize>,
-    /// Texts that end an answer.
-    pub stop: Vec<String>,
-    /// Tokens to guess ahead.
-    pub lookup: usize,
-    /// End answers that go in circles, but those to raw prompts.
-    pub loop_guard: bool,
+    /// What items that do not say otherwise are answered with.
+    pub defaults: Defaults,
     /// A hash of what else answers depend on, such as the model. A batch goes on only with the same.
     pub basis: u64,
     /// The part of the items to answer: those whose index is `shard.0` modulo `shard.1`, if that is not 0.
@@ -92,54 +70,15 @@ pub struct BatchOptions {
 impl BatchOptions {
     /// Of what changes answers; not of which items are answered.
     fn fingerprint(&self) -> u64 {
+        let Defaults { sampler, choice_temperature, max_tokens, usual_tokens, stop, loop_guard, .. } =
+            &self.defaults;
         let mut hash = Fnv::default();
         hash.add(
-            format!(
-                "{:?} {:?} {:?} {:?} {} {}",
-                self.sampler, self.max_tokens, self.usual_tokens, self.stop, self.loop_guard, self.basis
-            )
-            .as_bytes(),
+            format!("{sampler:?} {max_tokens:?} {usual_tokens:?} {stop:?} {loop_guard} {}", self.basis)
+                .as_bytes(),
         );
-        hash.add(format!("{:?}", self.choice_temperature).as_bytes());
+        hash.add(format!("{choice_temperature:?}").as_bytes());
         hash.finish()
-    }
-}
-
-/// What an answer may be.
-pub enum Rule {
-    /// Anything.
-    Free,
-    /// What this lets pass.
-    Filter(Box<dyn LogitFilter>),
-    /// One of these.
-    Choices(Vec<String>),
-}
-
-/// From an item to what the session needs.
-pub trait Prepare {
-    /// The tokens of the item's prompt, if it may fit into `context`.
-    ///
-    /// # Errors
-    /// Why it has none, for the item's line.
-    fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), ItemError>;
-
-    /// The rule that the item's answer follows.
-    ///
-    /// # Errors
-    /// Why it cannot be had, for the item's line.
-    fn rule(&self, item: &Item) -> Result<Rule, ItemError>;
-
-    /// The parts of the item's answer.
-    ///
-    /// # Errors
-    /// Why they cannot be had, for the item's line.
-    fn layout(&self, _item: &Item) -> Result<Option<Layout>, ItemError> {
-        Ok(None)
-    }
-
-    /// Whether the reasoning of the item's answer is not told.
-    fn hides_reasoning(&self, _item: &Item) -> bool {
-        false
     }
 }
 
@@ -302,14 +241,19 @@ impl Batch<'_> {
         };
         let before = self.energy.as_ref().and_then(EnergyMeter::joules);
         match self.prepare_patiently(&item, input) {
-            Ok(Prepared { job, seed, is_formed }) => {
+            Ok(Prepared { request, choices, is_formed }) => {
+                let seed = request.sampler.seed;
+                let job = match choices {
+                    Some((texts, draw)) => Job::Choose(request, texts, draw),
+                    None => Job::Generate(request, Box::new(|_| ControlFlow::Continue(()))),
+                };
                 let step = Step::Answer(Box::new(Asked { item, seed, is_formed, before }));
                 let begun = pending.begin(Pending { place, input, step }, job, self.slots);
                 debug_assert!(begun.is_ok(), "there is room for another job");
             }
             Err(error) => {
                 let message = at(&name, place, &error.message);
-                let step = match error.is_passing {
+                let step = match error.is_passing() {
                     true => Step::NoRoom(message),
                     false => Step::Fail { id: item.id, is_request: item.is_request, error: message },
                 };
@@ -324,7 +268,7 @@ impl Batch<'_> {
         let mut waits = WAITS.iter();
         loop {
             match self.prepare(item, input) {
-                Err(error) if error.is_passing && !self.cancel.is_cancelled() => match waits.next() {
+                Err(error) if error.is_passing() && !self.cancel.is_cancelled() => match waits.next() {
                     Some(wait) => std::thread::sleep(*wait),
                     None => return Err(error),
                 },
@@ -334,39 +278,8 @@ impl Batch<'_> {
     }
 
     fn prepare(&self, item: &Item, input: u64) -> Result<Prepared, ItemError> {
-        let mut tokens = vec![];
-        self.prepare.encode(item, self.slots.context(), &mut tokens)?;
-        let rule = self.prepare.rule(item)?;
-        let layout = self.prepare.layout(item)?;
-        let options = self.options;
-        let is_formed = !matches!(rule, Rule::Free);
-        let usual_tokens = options.usual_tokens.filter(|_| !is_formed);
-        let sampler = item.sampler(&options.sampler, input);
-        let seed = sampler.seed;
-        let mut request = Request {
-            max_tokens: item.max_tokens.or(options.max_tokens).or(usual_tokens),
-            sampler,
-            stop: item.stop.clone().unwrap_or_else(|| options.stop.clone()).into(),
-            logprobs: Some(0),
-            cancel: Some(self.cancel.clone()),
-            lookup: options.lookup,
-            layout: layout.map(Cow::Owned),
-            loop_guard: item.loop_guard.unwrap_or(options.loop_guard && !item.raw),
-            ..Request::new(tokens)
-        };
-        let job = match rule {
-            Rule::Choices(texts) => {
-                let temperature = item.temperature.or(options.choice_temperature);
-                let draw = temperature.map(|temperature| Draw { temperature, seed });
-                Job::Choose(request, texts, draw)
-            }
-            Rule::Free => Job::Generate(request, Box::new(|_| ControlFlow::Continue(()))),
-            Rule::Filter(filter) => {
-                request.filter = Some(filter);
-                Job::Generate(request, Box::new(|_| ControlFlow::Continue(())))
-            }
-        };
-        Ok(Prepared { job, seed, is_formed })
+        let (context, defaults) = (self.slots.context(), &self.options.defaults);
+        ask::prepare(self.prepare, item, (context, input), defaults, self.cancel)
     }
 
     /// Writes the line of an item; false if it was cancelled and gets none.
@@ -402,7 +315,7 @@ impl Batch<'_> {
                         self.write_answer(&asked, done, place, (output, input, run))?;
                         None
                     }
-                    Err(error) if error.is_passing => {
+                    Err(error) if error.is_passing() => {
                         return Err(BatchError::NoRoom { message: at(name, place, &error.message) });
                     }
                     Err(error) => {
@@ -463,13 +376,6 @@ impl Batch<'_> {
         output.write(place, (input, run), &answer, false)?;
         Ok(())
     }
-}
-
-/// An item as a job.
-struct Prepared {
-    job: Job<'static>,
-    seed: u64,
-    is_formed: bool,
 }
 
 /// Whether an answer came to its end.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 
 use super::*;
+use crate::ask::Rule;
 use crate::eval::synthetic::{Shape, Synthetic};
 use crate::generate::GrammarError;
 use crate::gguf::GgufFile;
@@ -41,7 +42,7 @@ impl Prepare for Raw {
         self.0.encode(prompt, options, tokens).map_err(|error| ItemError::new(&error))
     }
 
-    fn rule(&self, item: &Item) -> Result<Rule, ItemError> {
+    fn rule(&self, item: &Item, _: &CancelHandle) -> Result<Rule, ItemError> {
         Ok(item.choices.clone().map_or(Rule::Free, Rule::Choices))
     }
 }
@@ -86,7 +87,10 @@ fn items() -> String {
 }
 
 fn options() -> BatchOptions {
-    BatchOptions { max_tokens: Some(6), ..BatchOptions::default() }
+    BatchOptions {
+        defaults: Defaults { max_tokens: Some(6), ..Defaults::default() },
+        ..BatchOptions::default()
+    }
 }
 
 /// As the command does: first a survey, then the answers.
@@ -128,7 +132,7 @@ impl Prepare for Busy {
         self.0.encode(item, context, tokens)
     }
 
-    fn rule(&self, item: &Item) -> Result<Rule, ItemError> {
+    fn rule(&self, item: &Item, _: &CancelHandle) -> Result<Rule, ItemError> {
         let left = self.1.get();
         self.1.set(left.saturating_sub(1));
         match left {

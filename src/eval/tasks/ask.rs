@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::filters::Pipeline;
 use super::score::{Likelihood, Measured, Said, Scorer};
 use super::{OutputType, Task, TaskError};
-use crate::eval::keys::shown;
+use crate::ask::keys::shown;
 use crate::generate::Job;
 use crate::text::Prompt;
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::TaskError;
 use super::yaml::{FUNCTION, TaskFile};
-use crate::eval::keys::{Field, KeyError, Keys};
+use crate::ask::keys::{Field, KeyError, Keys};
 
 /// Keys that change neither what is asked nor how it is judged.
 const NOT_USED: [&str; 8] = [
@@ -161,7 +161,7 @@ fn refuse_functions(keys: &Keys, file: &TaskFile) -> Result<(), TaskError> {
     let used = keys.iter().filter(|(key, _)| !NOT_USED.contains(&key.as_str()));
     for (key, value) in used {
         if key == "class" {
-            let function = crate::eval::keys::shown(value);
+            let function = crate::ask::keys::shown(value);
             return Err(TaskError::Python { file: file.place(key), key: key.clone(), function });
         }
         if let Some((path, function)) = function(key.clone(), value) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::TaskError;
-use crate::eval::keys::{parse, shown};
+use crate::ask::keys::{parse, shown};
 use crate::files::{Lines, ReadError, open};
 
 /// One item of a data set, by field.

@@ -1,7 +1,7 @@
 //! Why an evaluation cannot begin or go on.
 
+use crate::ask::keys::KeyError;
 use crate::eval::batch::BatchError;
-use crate::eval::keys::KeyError;
 use crate::files::ReadError;
 use crate::generate::{GenerateError, GrammarError};
 use crate::text::{TemplateError, TextError};

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::documents::Document;
 use super::{TaskError, literal};
-use crate::eval::keys::shown;
+use crate::ask::keys::shown;
 use crate::text::DocumentTemplate;
 
 /// Most choices of a document.

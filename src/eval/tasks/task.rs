@@ -242,7 +242,7 @@ impl Loader<'_> {
             Value::Null => Ok(None),
             value => Field::new(key, value, example)
                 .map(Some)
-                .map_err(|error| self.key(key, crate::eval::keys::shown(value), error.to_string())),
+                .map_err(|error| self.key(key, crate::ask::keys::shown(value), error.to_string())),
         };
         let required = |key: &str| self.key(key, "missing", "a field's name, a template or a constant");
         let text = field("doc_to_text", &config.doc_to_text)?;

@@ -120,7 +120,7 @@ fn included(file: &str, value: Option<Value>) -> Result<Vec<String>, TaskError> 
     let refuse = |value: &Value| TaskError::Key {
         file: file.to_owned(),
         key: "include".to_owned(),
-        found: crate::eval::keys::shown(value),
+        found: crate::ask::keys::shown(value),
         expected: "a file or a list of files".to_owned(),
     };
     match value {

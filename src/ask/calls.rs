@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::eval::keys::{Field, KeyError, Keys};
+use super::keys::{Field, KeyError, Keys};
 use crate::generate::{Thinking, ToolChoice, Tools};
 use crate::text::{Message, Role, ToolCall};
 

@@ -1,10 +1,10 @@
-//! From a line to an item: our own keys, and the requests of OpenAI's batch files.
+//! From JSON to an item: our own keys, and the requests of OpenAI's interface.
 
 use serde_json::{Map, Value, json};
 
 use super::calls;
 use super::item::Item;
-use crate::eval::keys::{Field, KeyError, Keys, parse, shown};
+use super::keys::{Field, KeyError, Keys, parse, shown};
 use crate::text::{Message, Role};
 
 /// What a line should look like.
@@ -62,8 +62,11 @@ const HINTS: [(&str, &str); 16] = [
     ("conversations", "expected messages, a list of role and content"),
 ];
 
-/// Reads a line.
-pub(super) fn item(line: &str) -> Result<Item, KeyError> {
+/// Reads a line of a batch.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub(crate) fn item(line: &str) -> Result<Item, KeyError> {
     let map = match parse(line)? {
         Value::Object(map) => map,
         other => return Err(KeyError::Whole { found: shown(&other), expected: EXAMPLE }),
@@ -90,7 +93,10 @@ pub(super) fn item(line: &str) -> Result<Item, KeyError> {
 }
 
 /// Reads what is asked and how.
-fn content(mut keys: Keys, base: Item) -> Result<Item, KeyError> {
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub(crate) fn content(mut keys: Keys, base: Item) -> Result<Item, KeyError> {
     let prompt = keys.take("prompt").map(prompt).transpose()?;
     let messages = keys.take("messages").map(messages).transpose()?;
     let mut item = Item { prompt, messages, ..base };
@@ -288,7 +294,7 @@ fn asks_for_nothing(key: &str, value: &Value) -> bool {
 }
 
 /// Finds the id of a line that is no item, perhaps no JSON.
-pub(super) fn find_id(line: &str) -> Option<Value> {
+pub(crate) fn find_id(line: &str) -> Option<Value> {
     if let Ok(map) = serde_json::from_str::<Map<String, Value>>(line) {
         return ["id", "custom_id"].iter().find_map(|key| map.get(*key).filter(|id| !id.is_null()).cloned());
     }

@@ -36,7 +36,7 @@ pub enum KeyError {
 
 impl KeyError {
     /// The place of the key, empty if it is none.
-    pub(in crate::eval) fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         match self {
             Self::Syntax { .. } | Self::Whole { .. } => "",
             Self::Twice { key }
@@ -49,7 +49,7 @@ impl KeyError {
 }
 
 /// Shows a value in a message, shortened.
-pub(in crate::eval) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -58,7 +58,7 @@ pub(in crate::eval) fn shown(value: &Value) -> String {
 }
 
 /// Reads one JSON value. Of two equal keys in an object neither is preferred: they are refused.
-pub(in crate::eval) fn parse(text: &str) -> Result<Value, KeyError> {
+pub(crate) fn parse(text: &str) -> Result<Value, KeyError> {
     match serde_json::from_str::<Unique>(text) {
         Ok(Unique(value)) => Ok(value),
         Err(error) if error.is_data() => {
@@ -166,7 +166,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
 
 /// The keys of an object that were not taken yet, with the object's place.
 #[derive(Debug)]
-pub(in crate::eval) struct Keys {
+pub(crate) struct Keys {
     path: String,
     map: Map<String, Value>,
     /// Names that were asked for.
@@ -175,24 +175,24 @@ pub(in crate::eval) struct Keys {
 
 /// A value with its place.
 #[derive(Debug)]
-pub(in crate::eval) struct Field {
-    pub(in crate::eval) path: String,
-    pub(in crate::eval) value: Value,
+pub(crate) struct Field {
+    pub(crate) path: String,
+    pub(crate) value: Value,
 }
 
 impl Keys {
     /// Begins with the outermost object.
-    pub(in crate::eval) fn new(map: Map<String, Value>) -> Self {
+    pub(crate) fn new(map: Map<String, Value>) -> Self {
         Self { path: String::new(), map, known: HashSet::new() }
     }
 
     /// The value of a key, which is not taken.
-    pub(in crate::eval) fn get(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.map.get(key)
     }
 
     /// What was not taken.
-    pub(in crate::eval) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.map.iter()
     }
 
@@ -201,19 +201,19 @@ impl Keys {
     }
 
     /// Whether there is such a key with a value other than null.
-    pub(in crate::eval) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.map.get(key).is_some_and(|value| !value.is_null())
     }
 
     /// Takes the value of a key; null is as good as none.
-    pub(in crate::eval) fn take(&mut self, key: &'static str) -> Option<Field> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Field> {
         self.known.insert(key);
         let value = self.map.remove(key).filter(|value| !value.is_null())?;
         Some(Field { path: self.path(key), value })
     }
 
     /// Takes the value of a key that has several names, of which at most one may be given.
-    pub(in crate::eval) fn take_any(&mut self, names: &[&'static str]) -> Result<Option<Field>, KeyError> {
+    pub(crate) fn take_any(&mut self, names: &[&'static str]) -> Result<Option<Field>, KeyError> {
         let mut found: Option<Field> = None;
         for name in names {
             let field = self.take(name);
@@ -226,16 +226,12 @@ impl Keys {
     }
 
     /// Takes the value of a key that must be there.
-    pub(in crate::eval) fn need(
-        &mut self,
-        key: &'static str,
-        expected: &'static str,
-    ) -> Result<Field, KeyError> {
+    pub(crate) fn need(&mut self, key: &'static str, expected: &'static str) -> Result<Field, KeyError> {
         self.take(key).ok_or_else(|| KeyError::Missing { key: self.path(key), expected })
     }
 
     /// Refuses keys that nobody took. `hints` says for some names what to write instead.
-    pub(in crate::eval) fn finish(self, hints: &[(&str, &str)]) -> Result<(), KeyError> {
+    pub(crate) fn finish(self, hints: &[(&str, &str)]) -> Result<(), KeyError> {
         let Some(key) = self.map.keys().next() else { return Ok(()) };
         let hint = hints.iter().find(|(name, _)| name == key).map(|(_, hint)| (*hint).to_owned());
         let similar =
@@ -246,12 +242,12 @@ impl Keys {
 
 impl Field {
     /// Says that something else was expected.
-    pub(in crate::eval) fn expected(&self, expected: impl Into<String>) -> KeyError {
+    pub(crate) fn expected(&self, expected: impl Into<String>) -> KeyError {
         KeyError::Value { key: self.path.clone(), found: shown(&self.value), expected: expected.into() }
     }
 
     /// A text.
-    pub(in crate::eval) fn text(self) -> Result<String, KeyError> {
+    pub(crate) fn text(self) -> Result<String, KeyError> {
         match self.value {
             Value::String(text) => Ok(text),
             _ => Err(self.expected("a text")),
@@ -259,25 +255,25 @@ impl Field {
     }
 
     /// True or false.
-    pub(in crate::eval) fn flag(self) -> Result<bool, KeyError> {
+    pub(crate) fn flag(self) -> Result<bool, KeyError> {
         self.value.as_bool().ok_or_else(|| self.expected("true or false"))
     }
 
     /// A whole number from 0 on; 5.0 is one.
-    pub(in crate::eval) fn whole(self) -> Result<u64, KeyError> {
+    pub(crate) fn whole(self) -> Result<u64, KeyError> {
         let float = self.value.as_f64().filter(|value| value.fract() == 0.0 && (0.0..9e15).contains(value));
         let whole = self.value.as_u64().or(float.map(|value| value as u64));
         whole.ok_or_else(|| self.expected("a whole number from 0 on"))
     }
 
     /// A whole number from 0 on, as a count.
-    pub(in crate::eval) fn count(self) -> Result<usize, KeyError> {
+    pub(crate) fn count(self) -> Result<usize, KeyError> {
         let error = self.expected("a smaller number");
         usize::try_from(self.whole()?).map_err(|_| error)
     }
 
     /// A number.
-    pub(in crate::eval) fn number(self) -> Result<f32, KeyError> {
+    pub(crate) fn number(self) -> Result<f32, KeyError> {
         match self.value.as_f64().map(|value| value as f32).filter(|value| value.is_finite()) {
             Some(value) => Ok(value),
             None => Err(self.expected("a number")),
@@ -285,7 +281,7 @@ impl Field {
     }
 
     /// The items of a list.
-    pub(in crate::eval) fn list(self, expected: &str) -> Result<Vec<Field>, KeyError> {
+    pub(crate) fn list(self, expected: &str) -> Result<Vec<Field>, KeyError> {
         match self.value {
             Value::Array(items) => {
                 let item = |(at, value)| Field { path: format!("{}[{at}]", self.path), value };
@@ -296,7 +292,7 @@ impl Field {
     }
 
     /// One text or several.
-    pub(in crate::eval) fn texts(self) -> Result<Vec<String>, KeyError> {
+    pub(crate) fn texts(self) -> Result<Vec<String>, KeyError> {
         match self.value {
             Value::String(text) => Ok(vec![text]),
             _ => self.list("a text or a list of texts")?.into_iter().map(Field::text).collect(),
@@ -304,7 +300,7 @@ impl Field {
     }
 
     /// An object as it is.
-    pub(in crate::eval) fn map(self, expected: &str) -> Result<Map<String, Value>, KeyError> {
+    pub(crate) fn map(self, expected: &str) -> Result<Map<String, Value>, KeyError> {
         match self.value {
             Value::Object(map) => Ok(map),
             _ => Err(self.expected(expected)),
@@ -312,7 +308,7 @@ impl Field {
     }
 
     /// The keys of an object.
-    pub(in crate::eval) fn object(self, expected: &str) -> Result<Keys, KeyError> {
+    pub(crate) fn object(self, expected: &str) -> Result<Keys, KeyError> {
         match self.value {
             Value::Object(map) => Ok(Keys { path: self.path, map, known: HashSet::new() }),
             _ => Err(self.expected(expected)),

@@ -58,7 +58,7 @@ pub struct Item {
 
 impl Item {
     /// The sampler of an item; `input` is the hash of its line.
-    pub(super) fn sampler(&self, options: &SamplerOptions, input: u64) -> SamplerOptions {
+    pub(crate) fn sampler(&self, options: &SamplerOptions, input: u64) -> SamplerOptions {
         SamplerOptions {
             temperature: self.temperature.unwrap_or(options.temperature),
             top_k: self.top_k.unwrap_or(options.top_k),

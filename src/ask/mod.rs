@@ -1,0 +1,32 @@
+//! What is asked, by whoever asks it: from JSON to a job for the model.
+//!
+//! # Design
+//!
+//! ```text
+//! item      a prompt or messages, with parameters of its own
+//!   parse   from JSON to an item: our own keys, and the requests of OpenAI's interface
+//!   calls   functions, calls and their results
+//! keys      JSON objects that a person wrote, read key by key
+//! form      what an answer may be
+//! prompts   from an item to its prompt, its layout and the rule its answer follows
+//! prepare   from an item to a request
+//! trouble   why an item has no answer
+//! ```
+//!
+//! Batches and the server ask this way: equal items give equal answers.
+
+mod calls;
+mod form;
+mod item;
+pub(crate) mod keys;
+pub(crate) mod parse;
+mod prepare;
+mod prompts;
+mod trouble;
+
+pub use self::form::Form;
+pub use self::item::Item;
+pub use self::keys::KeyError;
+pub use self::prepare::{Defaults, Prepare, Prepared, Rule, prepare};
+pub use self::prompts::Prompts;
+pub use self::trouble::{ItemError, Trouble};

@@ -1,0 +1,83 @@
+//! Why an item has no answer: something about it, or about the system at this moment.
+
+use std::error::Error;
+use std::io::ErrorKind;
+
+use crate::generate::GenerateError;
+use crate::runtime::AllocError;
+use crate::text::TextError;
+
+/// Why an item has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ItemError {
+    /// For people.
+    pub message: String,
+    /// For programs.
+    pub trouble: Trouble,
+}
+
+/// What kind of trouble an item is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The item is wrong.
+    Item,
+    /// It does not fit into the context.
+    TooLong,
+    /// It says nothing about the item: the system had no thread or no memory to give.
+    Passing,
+    /// Too many wait already.
+    QueueFull,
+    /// The model failed.
+    Model,
+}
+
+impl ItemError {
+    /// What an error means for an item.
+    pub fn new(error: &(dyn Error + 'static)) -> Self {
+        let errors =
+            || std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+        let text = errors().skip(1).fold(error.to_string(), |text, source| {
+            let source = source.to_string();
+            // Some messages hold their cause already.
+            if text.contains(&source) { text } else { format!("{text}: {source}") }
+        });
+        let trouble = errors().find_map(|error| Trouble::of(error)).unwrap_or(Trouble::Item);
+        Self { message: text, trouble }
+    }
+
+    /// Whether it says nothing about the item, which may be asked again.
+    pub fn is_passing(&self) -> bool {
+        self.trouble == Trouble::Passing
+    }
+}
+
+impl Trouble {
+    fn of(error: &(dyn Error + 'static)) -> Option<Trouble> {
+        let io = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(io, Some(ErrorKind::WouldBlock | ErrorKind::OutOfMemory)) || error.is::<AllocError>() {
+            return Some(Trouble::Passing);
+        }
+        if let Some(TextError::TooLong { .. }) = error.downcast_ref() {
+            return Some(Trouble::TooLong);
+        }
+        match error.downcast_ref()? {
+            GenerateError::PromptTooLong { .. } => Some(Trouble::TooLong),
+            GenerateError::QueueFull { .. } => Some(Trouble::QueueFull),
+            GenerateError::NotFinite { .. } | GenerateError::Step(_) => Some(Trouble::Model),
+            _ => None,
+        }
+    }
+}
+
+impl From<String> for ItemError {
+    fn from(message: String) -> Self {
+        Self { message, trouble: Trouble::Item }
+    }
+}
+
+impl From<&str> for ItemError {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
+}
