@@ -14,6 +14,8 @@ pub struct Item {
     pub is_request: bool,
     /// What the user says. Either this or `messages`.
     pub prompt: Option<String>,
+    /// The same as tokens, which go to the model as they are.
+    pub tokens: Option<Vec<u32>>,
     /// A conversation.
     pub messages: Option<Vec<Message>>,
     /// What the model is told before the prompt.
@@ -42,6 +44,12 @@ pub struct Item {
     pub min_p: Option<f32>,
     #[expect(missing_docs, reason = "see temperature")]
     pub repeat_penalty: Option<f32>,
+    /// Taken from the logit of a token for every time it was said, -2 to 2.
+    pub frequency_penalty: Option<f32>,
+    /// Taken from the logit of a token that was said, -2 to 2.
+    pub presence_penalty: Option<f32>,
+    /// Added to the logits of these tokens, -100 to 100.
+    pub logit_bias: Vec<(u32, f32)>,
     /// The item's own seed.
     pub seed: Option<u64>,
     /// Whether the answer is ended if it goes in circles.

@@ -10,11 +10,14 @@
 //! form      what an answer may be
 //! prompts   from an item to its prompt, its layout and the rule its answer follows
 //! prepare   from an item to a request
+//!   bias    biases of single tokens, and penalties
+//! response  an answer, as OpenAI's clients know it
 //! trouble   why an item has no answer
 //! ```
 //!
 //! Batches and the server ask this way: equal items give equal answers.
 
+pub(crate) mod bias;
 mod calls;
 mod form;
 mod item;
@@ -22,6 +25,7 @@ pub(crate) mod keys;
 pub(crate) mod parse;
 mod prepare;
 mod prompts;
+mod response;
 mod trouble;
 
 pub use self::form::Form;
@@ -29,4 +33,5 @@ pub use self::item::Item;
 pub use self::keys::KeyError;
 pub use self::prepare::{Defaults, Prepare, Prepared, Rule, prepare};
 pub use self::prompts::Prompts;
+pub use self::response::{AnswerMessage, CalledFunction, FunctionCall, finish_reason};
 pub use self::trouble::{ItemError, Trouble};

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::bias::MAX_BIASES;
 use super::calls;
 use super::item::Item;
 use super::keys::{Field, KeyError, Keys, parse, shown};
@@ -25,7 +26,7 @@ const PASSED_OVER: [&str; 8] = [
 ];
 
 /// Keys of requests that are refused where they ask for something, and what is said then.
-const REFUSED: [(&str, &str); 14] = [
+const REFUSED: [(&str, &str); 11] = [
     ("n", "1: an item has one answer; repeat the line for more"),
     ("best_of", "1: an item has one answer"),
     ("stream", "false: a line is written when its answer is complete"),
@@ -33,9 +34,6 @@ const REFUSED: [(&str, &str); 14] = [
     ("top_logprobs", "0: the line has the sum of the chosen tokens, logprob"),
     ("echo", "false: the line has the answer alone"),
     ("suffix", "nothing: text cannot be filled in"),
-    ("logit_bias", "nothing: single tokens cannot be made more or less likely"),
-    ("frequency_penalty", "0; see repeat_penalty"),
-    ("presence_penalty", "0; see repeat_penalty"),
     ("functions", "nothing: an item cannot call functions"),
     ("function_call", "none: an item cannot call functions"),
     ("modalities", "text alone"),
@@ -43,12 +41,11 @@ const REFUSED: [(&str, &str); 14] = [
 ];
 
 /// Names from elsewhere, and what they are called here.
-const HINTS: [(&str, &str); 16] = [
+const HINTS: [(&str, &str); 15] = [
     ("max_new_tokens", "did you mean max_tokens?"),
     ("n_predict", "did you mean max_tokens?"),
     ("num_predict", "did you mean max_tokens?"),
     ("max_length", "did you mean max_tokens?"),
-    ("repetition_penalty", "did you mean repeat_penalty?"),
     ("stop_sequences", "did you mean stop?"),
     ("json_schema", "did you mean schema?"),
     ("guided_json", "did you mean schema?"),
@@ -97,7 +94,7 @@ pub(crate) fn item(line: &str) -> Result<Item, KeyError> {
 /// # Errors
 /// What is wrong with it, and where.
 pub(crate) fn content(mut keys: Keys, base: Item) -> Result<Item, KeyError> {
-    let prompt = keys.take("prompt").map(prompt).transpose()?;
+    let prompt = keys.take("prompt").map(prompt).transpose()?.or_else(|| base.prompt.clone());
     let messages = keys.take("messages").map(messages).transpose()?;
     let mut item = Item { prompt, messages, ..base };
     item.system = keys.take("system").map(Field::text).transpose()?;
@@ -111,7 +108,11 @@ pub(crate) fn content(mut keys: Keys, base: Item) -> Result<Item, KeyError> {
     item.top_k = keys.take("top_k").map(top_k).transpose()?;
     item.top_p = keys.take("top_p").map(Field::number).transpose()?;
     item.min_p = keys.take("min_p").map(Field::number).transpose()?;
-    item.repeat_penalty = keys.take("repeat_penalty").map(Field::number).transpose()?;
+    let penalty = keys.take_any(&["repeat_penalty", "repetition_penalty"])?;
+    item.repeat_penalty = penalty.map(Field::number).transpose()?;
+    item.frequency_penalty = keys.take("frequency_penalty").map(penalty_of).transpose()?;
+    item.presence_penalty = keys.take("presence_penalty").map(penalty_of).transpose()?;
+    item.logit_bias = keys.take("logit_bias").map(biases).transpose()?.unwrap_or_default();
     item.seed = keys.take("seed").map(Field::whole).transpose()?;
     item.loop_guard = keys.take("loop_guard").map(Field::flag).transpose()?;
     calls::take(&mut keys, &mut item)?;
@@ -124,6 +125,7 @@ pub(crate) fn content(mut keys: Keys, base: Item) -> Result<Item, KeyError> {
     }
     keys.finish(&HINTS)?;
     match (&item.prompt, &item.messages) {
+        (None, None) if item.tokens.is_some() => Ok(item),
         (Some(_), Some(_)) => Err(KeyError::Both { key: "prompt".to_owned(), other: "messages".to_owned() }),
         (None, None) => {
             Err(KeyError::Missing { key: "prompt or messages".to_owned(), expected: "one of them" })
@@ -143,6 +145,27 @@ fn prompt(field: Field) -> Result<String, KeyError> {
 /// -1 is another runner's word for all.
 fn top_k(field: Field) -> Result<usize, KeyError> {
     if field.value.as_i64() == Some(-1) { Ok(0) } else { field.count() }
+}
+
+/// A penalty of OpenAI's interface.
+fn penalty_of(field: Field) -> Result<f32, KeyError> {
+    let error = field.expected("a number from -2 to 2");
+    field.number().ok().filter(|value| (-2.0..=2.0).contains(value)).ok_or(error)
+}
+
+/// Token ids as keys, biases as values.
+fn biases(field: Field) -> Result<Vec<(u32, f32)>, KeyError> {
+    let expected = "an object of at most 1024 token ids and numbers from -100 to 100, such as {\"42\": -100}";
+    let error = field.expected(expected);
+    let Value::Object(map) = field.value else { return Err(error) };
+    if map.len() > MAX_BIASES {
+        return Err(error);
+    }
+    let bias = |(id, value): (&String, &Value)| {
+        let value = value.as_f64().filter(|value| (-100.0..=100.0).contains(value))?;
+        Some((id.parse().ok()?, value as f32))
+    };
+    map.iter().map(bias).collect::<Option<_>>().ok_or(error)
 }
 
 fn messages(field: Field) -> Result<Vec<Message>, KeyError> {

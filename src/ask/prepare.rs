@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::generate::{CancelHandle, Draw, Layout, LogitFilter, Request, SamplerOptions};
 
+use super::bias::Biased;
 use super::{Item, ItemError};
 
 /// What items that do not say otherwise are answered with.
@@ -55,6 +56,11 @@ pub trait Prepare {
     /// Why they cannot be had, for the item's line.
     fn layout(&self, _item: &Item) -> Result<Option<Layout>, ItemError> {
         Ok(None)
+    }
+
+    /// Tokens of the vocabulary.
+    fn vocab_size(&self) -> usize {
+        usize::MAX
     }
 
     /// Whether the reasoning of the item's answer is not told.
@@ -114,5 +120,29 @@ pub fn prepare(
             None
         }
     };
+    bias(prepare, item, choices.is_some(), &mut request)?;
     Ok(Prepared { request, choices, is_formed })
+}
+
+/// Adds the item's biases and penalties to a request.
+fn bias(
+    prepare: &dyn Prepare,
+    item: &Item,
+    is_choice: bool,
+    request: &mut Request<'static>,
+) -> Result<(), ItemError> {
+    let (frequency, presence) = (item.frequency_penalty.unwrap_or(0.0), item.presence_penalty.unwrap_or(0.0));
+    if item.logit_bias.is_empty() && frequency == 0.0 && presence == 0.0 {
+        return Ok(());
+    }
+    if is_choice {
+        return Err("choices are scored as the model has them; leave penalties and logit_bias out".into());
+    }
+    let size = prepare.vocab_size();
+    if let Some((id, _)) = item.logit_bias.iter().find(|(id, _)| *id as usize >= size) {
+        return Err(format!("logit_bias names token {id}; the vocabulary has {size}").into());
+    }
+    request.filter =
+        Some(Box::new(Biased::new(request.filter.take(), &item.logit_bias, frequency, presence)));
+    Ok(())
 }

@@ -152,6 +152,14 @@ impl Prompts {
 
 impl Prepare for Prompts {
     fn encode(&self, item: &Item, context: usize, tokens: &mut Vec<u32>) -> Result<(), ItemError> {
+        if let Some(given) = &item.tokens {
+            let size = self.tokenizer.vocab_size();
+            if let Some(id) = given.iter().find(|id| **id as usize >= size) {
+                return Err(format!("the prompt has token {id}; the vocabulary has {size}").into());
+            }
+            tokens.extend(given);
+            return Ok(());
+        }
         let is_raw = item.raw;
         match &self.format {
             Format::Template(template) if !is_raw => {
@@ -177,6 +185,10 @@ impl Prepare for Prompts {
     fn layout(&self, item: &Item) -> Result<Option<Layout>, ItemError> {
         let calling = self.calling(item)?;
         Ok(self.format.layout(&self.tokenizer, calling.as_ref()).filter(|_| !item.raw))
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.tokenizer.vocab_size()
     }
 
     fn hides_reasoning(&self, item: &Item) -> bool {

@@ -105,6 +105,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a job would be taken now.
+    pub fn has_room(&self) -> bool {
+        self.shared.jobs.load(Ordering::Acquire) < self.slots + self.queue
+    }
+
     /// How busy it is.
     pub fn load(&self) -> Load {
         let running = self.shared.running.load(Ordering::Relaxed);

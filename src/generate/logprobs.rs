@@ -80,3 +80,46 @@ impl Logprobs {
         self.count.map(|_| TokenLogprobs { chosen: self.chosen, top: &self.top })
     }
 }
+
+/// Measures logits that a caller has, such as predictions.
+#[derive(Debug)]
+pub struct Scorer {
+    logprobs: Logprobs,
+    peaks: Vec<f32>,
+}
+
+impl Scorer {
+    /// For so many alternatives (0 to [`MAX_LOGPROBS`]) of a vocabulary.
+    ///
+    /// # Errors
+    /// If they are more.
+    pub fn new(alternatives: usize, vocab_size: usize) -> Result<Scorer, OptionError> {
+        let mut logprobs = Logprobs::default();
+        // The likeliest is wanted in any case.
+        logprobs.start(Some(alternatives.max(1)), vocab_size)?;
+        Ok(Scorer { logprobs, peaks: vec![] })
+    }
+
+    /// Measures `token`, or the likeliest, and returns it.
+    ///
+    /// # Errors
+    /// If a logit is not finite.
+    pub fn score(
+        &mut self,
+        values: &[f32],
+        token: Option<u32>,
+    ) -> Result<(u32, TokenLogprobs<'_>), GenerateError> {
+        let Scorer { logprobs, peaks } = self;
+        let logits = Logits::scan(values, peaks);
+        let token = match token {
+            Some(token) => token,
+            None => {
+                logprobs.candidates.take_top(logits, 1);
+                logprobs.candidates.as_slice().first().ok_or(GenerateError::NoTokenAllowed)?.id
+            }
+        };
+        logprobs.measure(logits, token)?;
+        let measured = TokenLogprobs { chosen: logprobs.chosen, top: &logprobs.top };
+        Ok((token, measured))
+    }
+}

@@ -81,7 +81,7 @@ pub use self::grammar::{
 };
 pub use self::layout::{Layout, Thinking};
 pub use self::likelihood::{OnPrediction, Predicted};
-pub use self::logprobs::{MAX_LOGPROBS, TokenLogprob, TokenLogprobs};
+pub use self::logprobs::{MAX_LOGPROBS, Scorer, TokenLogprob, TokenLogprobs};
 pub use self::lookup::MAX_LOOKUP;
 pub use self::metrics::Timings;
 pub use self::options::{OptionError, SamplerOptions};

@@ -9,6 +9,8 @@
 //!   metrics    counters and histograms
 //! routes       which handler answers what
 //!   chat, completions, tokens, models   the handlers
+//!   body       what requests and responses have in common
+//!   logprobs   log-probabilities in the shapes of both interfaces
 //!   job        from an item to the engine and back
 //!   stream     server-sent events
 //!   error      ApiError, in the shape that OpenAI's clients know
@@ -19,10 +21,18 @@
 //! The model is worked on by the thread of an [`Engine`](crate::generate::Engine); one more thread serves the sockets.
 //! What a request says is in no log and no file.
 
+mod body;
+mod chat;
+mod completions;
 mod error;
+mod job;
 mod listen;
+mod logprobs;
+mod models;
 mod routes;
 mod state;
+mod stream;
+mod tokens;
 
 pub use self::listen::{Limits, Listen, ServeError, serve};
-pub use self::state::State;
+pub use self::state::{ModelCard, State};

@@ -2,17 +2,31 @@
 
 use std::sync::Arc;
 
-use axum::routing::get;
+use axum::extract;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::state::State;
+use super::{chat, completions, models, tokens};
 
 /// All routes.
 pub(super) fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/health", get(health))
+        .route("/v1/health", get(health))
+        .route("/ready", get(ready))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*name}", get(models::show))
+        .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/completions", post(completions::complete))
+        .route("/tokenize", post(tokens::encode))
+        .route("/detokenize", post(tokens::decode))
+        .route("/tokenizer_info", get(tokens::info))
+        .route("/v1/tokenize", post(tokens::encode))
+        .route("/v1/detokenize", post(tokens::decode))
+        .route("/v1/tokenizer_info", get(tokens::info))
         .fallback(async || ApiError::not_found("there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
@@ -25,6 +39,17 @@ pub(super) fn router(state: Arc<State>) -> Router {
 }
 
 /// Whether the server lives.
-async fn health() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+async fn health(extract::State(state): extract::State<Arc<State>>) -> Result<Json<Value>, ApiError> {
+    if state.engine.is_dead() {
+        return Err(ApiError::unavailable("the engine has stopped"));
+    }
+    Ok(Json(json!({"status": "ok"})))
+}
+
+/// Whether the model can be asked.
+async fn ready(extract::State(state): extract::State<Arc<State>>) -> Result<Json<Value>, ApiError> {
+    if state.engine.is_dead() || state.is_stopping() {
+        return Err(ApiError::unavailable("the model answers no more"));
+    }
+    Ok(Json(json!({"status": "ready"})))
 }

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::ask::Item;
-use crate::generate::{Choice, FinishReason, Outcome};
+use crate::ask::{AnswerMessage, Item, finish_reason};
+use crate::generate::{Choice, Outcome};
 use crate::text::ToolCall;
 
 /// An item's answer.
@@ -73,16 +73,12 @@ impl<'a> Response<'a> {
         if !item.is_request {
             return None;
         }
-        let finish = match outcome.finish {
-            FinishReason::Length => "length",
-            _ if !outcome.tool_calls.is_empty() => "tool_calls",
-            _ => "stop",
-        };
+        let finish = finish_reason(outcome);
         let text = outcome.text.as_str();
         let (prefix, object, choice) = if item.raw {
             ("cmpl", "text_completion", json!({"index": 0, "text": text, "finish_reason": finish}))
         } else {
-            let message = message(outcome);
+            let message = AnswerMessage::new(outcome);
             let choice = json!({"index": 0, "message": message, "finish_reason": finish});
             ("chatcmpl", "chat.completion", choice)
         };
@@ -101,22 +97,6 @@ impl<'a> Response<'a> {
         let response = json!({"status_code": 200, "body": body});
         Some(Self { custom_id: item.id.as_ref(), response, error: Value::Null })
     }
-}
-
-/// The message of a response, with the arguments of calls as text.
-fn message(outcome: &Outcome) -> Value {
-    let mut message = json!({"role": "assistant", "content": outcome.text});
-    if let Some(reasoning) = &outcome.reasoning {
-        message["reasoning_content"] = json!(reasoning);
-    }
-    if !outcome.tool_calls.is_empty() {
-        let calls = outcome.tool_calls.iter().map(|call| {
-            let arguments = Value::Object(call.arguments.clone()).to_string();
-            json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
-        });
-        message["tool_calls"] = calls.collect();
-    }
-    message
 }
 
 /// What differs from run to run.

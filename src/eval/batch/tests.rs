@@ -87,10 +87,12 @@ fn items() -> String {
 }
 
 fn options() -> BatchOptions {
-    BatchOptions {
-        defaults: Defaults { max_tokens: Some(6), ..Defaults::default() },
-        ..BatchOptions::default()
-    }
+    options_of(6)
+}
+
+fn options_of(max_tokens: usize) -> BatchOptions {
+    let defaults = Defaults { max_tokens: Some(max_tokens), ..Defaults::default() };
+    BatchOptions { defaults, ..BatchOptions::default() }
 }
 
 /// As the command does: first a survey, then the answers.
@@ -136,7 +138,7 @@ impl Prepare for Busy {
         let left = self.1.get();
         self.1.set(left.saturating_sub(1));
         match left {
-            0 => self.0.rule(item),
+            0 => self.0.rule(item, &CancelHandle::new()),
             _ => Err(ItemError::new(&GrammarError::Thread(std::io::ErrorKind::WouldBlock.into()))),
         }
     }
@@ -254,7 +256,7 @@ fn failures_are_asked_again_and_bind_nobody() {
         assert_eq!(std::fs::read(&scratch.0).unwrap().iter().filter(|byte| **byte == b'\n').count(), 2);
     }
     // With other options and other prompts.
-    let other = BatchOptions { max_tokens: Some(2), ..options() };
+    let other = options_of(2);
     let done = run(&mut slots, "{\"prompt\": \"a\"}", &mut Journal::open(&scratch.0).unwrap(), &other);
     assert_eq!(done.unwrap().progress.failed, 0);
     assert_eq!(lines(&std::fs::read(&scratch.0).unwrap()).len(), 1);
@@ -292,7 +294,7 @@ fn answers_to_other_prompts_are_not_thrown_away() {
     assert!(matches!(refused, Err(BatchError::OtherInput { lost: 9, .. })), "{refused:?}");
     let shard = BatchOptions { shard: (1, 2), ..options() };
     assert!(matches!(again(&items(), &shard), Err(BatchError::OtherShard { index: 0, .. })));
-    let run = BatchOptions { max_tokens: Some(7), ..options() };
+    let run = options_of(7);
     assert!(matches!(again(&items(), &run), Err(BatchError::OtherRun { .. })));
     assert_eq!(std::fs::read(&scratch.0).unwrap(), all);
     for foreign in ["a letter\n", "a letter", "{\"prompt\": \"a\"}\n", "{\"index\": 0}\n"] {
