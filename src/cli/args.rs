@@ -59,6 +59,11 @@ pub(super) struct ParallelArgs {
 pub(super) const USUAL_PARALLEL: usize = 4;
 
 impl ParallelArgs {
+    /// As if so many were asked for.
+    pub(super) fn of(parallel: Option<u16>) -> Self {
+        Self { parallel }
+    }
+
     /// As many as were asked for, else at most `most`, as many as the plan has memory for.
     ///
     /// # Errors

@@ -106,6 +106,14 @@ pub enum CliError {
     NotAsked { what: String },
     #[error(transparent)]
     Load(LoadError),
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Serve(#[from] crate::serve::ServeError),
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Warm(#[from] crate::serve::WarmError),
+    #[error("the system refuses a thread")]
+    Thread(#[source] io::Error),
     #[error("there is no prompt")]
     NoPrompt,
     #[error("there is no prompt: {model} is the model")]
@@ -195,7 +203,12 @@ impl CliError {
             | Self::Input(_)
             | Self::Output(_)
             | Self::Interrupt(_)
+            | Self::Thread(_)
             | Self::Signals(_) => Exit::Runtime,
+            #[cfg(feature = "serve")]
+            Self::Warm(crate::serve::WarmError::Template(TemplateError::Text(error))) => text_exit(error),
+            #[cfg(feature = "serve")]
+            Self::Serve(_) | Self::Warm(_) => Exit::Runtime,
         }
     }
 

@@ -113,6 +113,14 @@ impl GenerationArgs {
         self.length().tokens(self.grammar.is_given())
     }
 
+    /// Tokens that no answer may have more of, if that was asked for.
+    pub(super) fn most_tokens(&self) -> Option<usize> {
+        match self.length() {
+            Length::AtMost(count) => Some(count),
+            Length::Usual | Length::Full => None,
+        }
+    }
+
     /// How long answers may be.
     pub(super) fn length(&self) -> Length {
         match self.max_tokens {

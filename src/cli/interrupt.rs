@@ -43,8 +43,25 @@ fn can_start_threads() -> bool {
     }
 }
 
+/// From now on calls `ask` with how the process is to end, for Ctrl-C and the other signals, each time.
+///
+/// # Errors
+/// If the system refuses.
+pub(super) fn on_signals(
+    signals: Signals,
+    ask: impl Fn(Exit) + Clone + Send + 'static,
+) -> Result<(), CliError> {
+    if !can_start_threads() {
+        signals.let_go();
+        return Ok(());
+    }
+    let on_interrupt = ask.clone();
+    ctrlc::set_handler(move || on_interrupt(Exit::Interrupted)).map_err(CliError::Interrupt)?;
+    signals.watch(ask).map_err(CliError::Signals)
+}
+
 /// Ends the process at once.
-fn end(exit: Exit) -> ! {
+pub(super) fn end(exit: Exit) -> ! {
     terminal::restore();
     std::process::exit(exit as i32);
 }

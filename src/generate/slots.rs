@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use crate::model::{Cache, LogitRows, MAX_SLOTS, Model, ModelError, Piece, RunOptions, Worker};
+use crate::model::{Cache, LogitRows, MAX_SLOTS, Model, ModelError, Piece, RunOptions, Runner, Worker};
 use crate::text::Tokenizer;
 
 use super::choices::Choosing;
@@ -16,7 +16,7 @@ use super::likelihood::Predicting;
 use super::request::{Outcome, Request, TokenEvent};
 use super::sequence::Sequence;
 use super::task::{Limits, Read, Rewind, Room, Task};
-use super::{CancelHandle, Choice, Draw, GenerateError, OnPrediction, Predicted};
+use super::{CancelHandle, Choice, Draw, GenerateError, OnPrediction, Predicted, Session};
 
 /// Tokens that a slot must have in common with a prompt beyond what the prompt's own slot has, to be copied from.
 const LEAST_COPY: usize = 16;
@@ -113,6 +113,19 @@ impl<'a> Slots<'a> {
         let slots = slots.collect::<Result<_, ModelError>>()?;
         let (queue, queue_limit, rows) = (VecDeque::with_capacity(queue), queue, options.logit_rows.max(1));
         Ok(Self { worker, slots, queue, queue_limit, rows, tickets: 0 })
+    }
+
+    /// Lets `work` use the first slot alone, as to restore a state. Jobs begin with what it leaves there.
+    #[must_use]
+    pub fn with_first<T>(self, work: impl FnOnce(&mut Session<Runner>) -> T) -> (Self, T) {
+        let Self { worker, mut slots, queue, queue_limit, rows, tickets } = self;
+        let Slot { cache, sequence, running, read, used } = slots.remove(0);
+        let mut session = Session { model: Runner::from_parts(worker, cache), sequence };
+        let done = work(&mut session);
+        let Session { model, sequence } = session;
+        let (worker, cache) = model.into_parts();
+        slots.insert(0, Slot { cache, sequence, running, read, used });
+        (Self { worker, slots, queue, queue_limit, rows, tickets }, done)
     }
 
     /// Takes all memory that was allocated: systems give it at the first write.

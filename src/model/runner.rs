@@ -26,6 +26,16 @@ impl Runner {
         Ok(Self { worker: Worker::new(model, options)?, cache })
     }
 
+    /// Joins a worker and a cache of the same model.
+    pub(crate) fn from_parts(worker: Worker, cache: Cache) -> Self {
+        Self { worker, cache }
+    }
+
+    /// What [`Self::from_parts`] joined.
+    pub(crate) fn into_parts(self) -> (Worker, Cache) {
+        (self.worker, self.cache)
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.worker.model

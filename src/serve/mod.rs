@@ -5,6 +5,7 @@
 //! ```text
 //! listen       sockets, connections and their limits, the end
 //!   guard      who may ask what: Host, Origin, tokens, content types, headers of every response
+//! warm         a start at which the system prompt was read before
 //! state        what all requests share: engine, prompts, defaults, metrics
 //!   metrics    counters and histograms
 //! routes       which handler answers what
@@ -29,10 +30,16 @@ mod job;
 mod listen;
 mod logprobs;
 mod models;
+mod openapi;
 mod routes;
 mod state;
 mod stream;
 mod tokens;
+mod warm;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::listen::{Limits, Listen, ServeError, serve};
 pub use self::state::{ModelCard, State};
+pub use self::warm::{WarmError, Warmth, warm};

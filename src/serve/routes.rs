@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::state::State;
-use super::{chat, completions, models, tokens};
+use super::{chat, completions, models, openapi, tokens};
 
 /// All routes.
 pub(super) fn router(state: Arc<State>) -> Router {
@@ -17,6 +17,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/health", get(health))
         .route("/v1/health", get(health))
         .route("/ready", get(ready))
+        .route("/openapi.json", get(openapi::show))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::show))
         .route("/v1/chat/completions", post(chat::complete))

@@ -7,8 +7,8 @@ use rand::rngs::ChaCha12Rng;
 use rand::{RngExt, SeedableRng};
 
 use crate::generate::{
-    CancelHandle, Choice, Done, Draw, FilterError, FinishReason, GenerateError, Job, LogitFilter, OnEvent,
-    Outcome, Predicted, Request, SamplerOptions, Session, Slots, Ticket,
+    CancelHandle, Choice, Done, Draw, Engine, FilterError, FinishReason, GenerateError, Job, LogitFilter,
+    OnEvent, Outcome, Predicted, Request, SamplerOptions, Session, Slots, Ticket,
 };
 use crate::gguf::GgufFile;
 use crate::kernels::{Kernels, KvType};
@@ -271,10 +271,11 @@ fn what_fails_ends_alone() {
         bad.into_iter().map(|request| slots.submit(Job::Generate(request, go_on())).unwrap()).collect();
     let before = slots.submit(Job::Generate(Request { cancel: Some(cancelled), ..good() }, go_on())).unwrap();
     let last = slots.submit(Job::Generate(good(), go_on())).unwrap();
-    let mut texts = vec![];
+    let (mut texts, mut was_cancelled) = (vec![], false);
     while slots.step(&mut |ticket, done| match done {
-        Ok(Done::Generated(outcome)) if ticket == before => {
-            assert_eq!(outcome.finish, FinishReason::Cancelled)
+        Err(error) if ticket == before => {
+            assert!(matches!(error, GenerateError::Model(ModelError::Cancelled)), "{error}");
+            was_cancelled = true;
         }
         Ok(Done::Generated(outcome)) => {
             assert!(ticket == first || ticket == last);
@@ -287,7 +288,7 @@ fn what_fails_ends_alone() {
             expected[at].1 += 1;
         }
     }) {}
-    assert!(expected.iter().all(|(_, count)| *count == 1), "{expected:?}");
+    assert!(was_cancelled && expected.iter().all(|(_, count)| *count == 1), "{expected:?}");
     assert!(texts.len() == 2 && texts[0] == texts[1] && texts[0].len() == 9, "{texts:?}");
 }
 
@@ -323,4 +324,109 @@ fn an_answer_waits_for_one_tile_at_most() {
         steps += 1;
     }
     assert!((5..=10).contains(&steps), "{steps} steps for 345 tokens");
+}
+
+/// A filter that panics, and a callback that does.
+struct Broken;
+
+impl LogitFilter for Broken {
+    fn apply(&mut self, _: &mut [f32]) -> Result<(), FilterError> {
+        panic!("planned")
+    }
+
+    fn accept(&mut self, _: u32) -> Result<(), FilterError> {
+        Ok(())
+    }
+}
+
+type Answer = Result<Done, GenerateError>;
+
+fn ask_engine(
+    engine: &Engine,
+    job: Job<'static>,
+) -> Result<std::sync::mpsc::Receiver<Answer>, GenerateError> {
+    let (send, done) = std::sync::mpsc::channel();
+    engine.submit(job, Box::new(move |answer| _ = send.send(answer)))?;
+    Ok(done)
+}
+
+fn endless(tokenizer: &Tokenizer, cancel: &CancelHandle) -> Job<'static> {
+    let request = Request {
+        cancel: Some(cancel.clone()),
+        filter: Endless::filter(tokenizer, 0),
+        ..Request::new(vec![7u32, 8])
+    };
+    Job::Generate(request, Box::new(|_| ControlFlow::Continue(())))
+}
+
+#[test]
+fn an_engine_answers_many_threads_as_slots_do() {
+    let (model, tokenizer) = tiny();
+    let slots =
+        |count| Slots::new(Arc::clone(&model), &tokenizer, &options(count, 1, KvType::F16), 64).unwrap();
+    let job = |seed: u32| {
+        let request =
+            Request { max_tokens: Some(6), ..Request::new((5..20 + seed % 5).collect::<Vec<u32>>()) };
+        Job::Generate(request, Box::new(|_| ControlFlow::Continue(())))
+    };
+    let mut alone = slots(1);
+    let mut expected = vec![];
+    for seed in 0..12 {
+        alone.submit(job(seed)).unwrap();
+        while alone.step(&mut |_, done| expected.push(text(done))) {}
+    }
+    let engine = Engine::start(slots(3), 64).unwrap();
+    std::thread::scope(|scope| {
+        for (seed, expected) in (0..).zip(&expected) {
+            let engine = &engine;
+            scope.spawn(move || {
+                let done = ask_engine(engine, job(seed)).unwrap().recv().unwrap();
+                assert_eq!(text(done), *expected);
+            });
+        }
+    });
+    assert_eq!((engine.load().running, engine.load().waiting), (0, 0));
+}
+
+fn text(done: Answer) -> String {
+    match done.unwrap() {
+        Done::Generated(outcome) => outcome.text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_engine_survives_panics_and_says_when_it_is_full() {
+    let (model, tokenizer) = tiny();
+    let slots = Slots::new(model, &tokenizer, &options(2, 1, KvType::F16), 8).unwrap();
+    let engine = Engine::start(slots, 1).unwrap();
+    let cancel = CancelHandle::new();
+    let running = ask_engine(&engine, endless(&tokenizer, &cancel)).unwrap();
+    let request = |filter| Request { max_tokens: Some(3), filter, ..Request::new(vec![9u32]) };
+    let broken: [Job<'static>; 2] = [
+        Job::Generate(request(Some(Box::new(Broken))), Box::new(|_| ControlFlow::Continue(()))),
+        Job::Generate(request(None), Box::new(|_| panic!("planned"))),
+    ];
+    for job in broken {
+        let done = ask_engine(&engine, job).unwrap().recv().unwrap();
+        assert!(matches!(done, Err(GenerateError::Panicked)), "{done:?}");
+    }
+    let others: Vec<_> = (0..2).map(|_| ask_engine(&engine, endless(&tokenizer, &cancel)).unwrap()).collect();
+    let full = ask_engine(&engine, endless(&tokenizer, &cancel));
+    assert!(matches!(full, Err(GenerateError::QueueFull { limit: 1 })));
+    cancel.cancel();
+    let is_over = |done: Answer| match done {
+        Ok(Done::Generated(outcome)) => {
+            matches!(outcome.finish, FinishReason::Cancelled | FinishReason::Context)
+        }
+        Err(error) => matches!(error, GenerateError::Model(ModelError::Cancelled)),
+        Ok(_) => false,
+    };
+    assert!(is_over(running.recv().unwrap()));
+    assert!(others.iter().all(|other| is_over(other.recv().unwrap())));
+    let again = ask_engine(&engine, Job::Generate(request(None), Box::new(|_| ControlFlow::Continue(()))));
+    assert!(again.unwrap().recv().unwrap().is_ok());
+    let left = ask_engine(&engine, endless(&tokenizer, &CancelHandle::new())).unwrap();
+    drop(engine);
+    assert!(left.recv().is_err(), "whoever waits learns that there is no engine");
 }
