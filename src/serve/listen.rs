@@ -1,48 +1,107 @@
-//! Sockets, connections and their limits, the end.
+//! Accepts connections until the end.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::bearer::Tokens;
+use super::bind::Listener;
+use super::connection::Connections;
+use super::crowd::Crowd;
+use super::guard::Guard;
+use super::hosts::Hosts;
+use super::options::{Address, Limits, Phase, ServeError, ServeOptions, Stop};
 use super::routes;
+use super::socket::Socket;
 use super::state::State;
 
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// An address and a port; port 0 for any.
-    Tcp(String, u16),
-    /// A UNIX socket.
-    Unix(PathBuf),
-}
+/// How long nothing is accepted after the system had no more descriptors or memory.
+const SHORTAGE: Duration = Duration::from_millis(20);
+/// How long answers that were cut short have for their last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What a connection may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections at once.
-    pub connections: usize,
-}
-
-/// Why the server does not serve.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The address cannot be listened at.
-    #[error("cannot listen at {address}")]
-    Bind {
-        /// The address.
-        address: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Serves until it is told to stop.
+/// Serves until it is told to stop; `on_ready` is called once connections are accepted.
 ///
 /// # Errors
-/// If the address cannot be listened at.
-pub fn serve(state: State, listen: &Listen, limits: Limits) -> Result<(), ServeError> {
-    let _ = (routes::router(Arc::new(state)), listen, limits);
-    Ok(())
+/// If it cannot listen where it should, or may not, or the tokens cannot be read.
+pub fn serve(
+    state: State,
+    options: &ServeOptions,
+    on_ready: impl FnOnce(&Address),
+) -> Result<(), ServeError> {
+    let tokens = options.token_file.as_deref().map(Tokens::read).transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = runtime.map_err(ServeError::Runtime)?;
+    let state = Arc::new(state);
+    let served = runtime.block_on(async {
+        let (listener, address) = Listener::bind(options)?;
+        let guard = Guard {
+            hosts: Hosts::new(&address, &options.hosts)?,
+            tokens,
+            router: routes::router(Arc::clone(&state)),
+            limits: options.limits,
+            bodies: Crowd::new(options.limits.connections),
+        };
+        on_ready(&address);
+        let mut tasks = JoinSet::new();
+        let connections = Arc::new(Connections::new(guard));
+        accept(listener, &connections, &mut tasks, &options.stop).await;
+        connections.heads.send_all_away();
+        end(&state, &mut tasks, &options.stop, &options.limits).await;
+        Ok(())
+    });
+    // Work that is still done for nobody is not waited for.
+    runtime.shutdown_background();
+    served
+}
+
+/// Accepts connections until the end begins.
+async fn accept(listener: Listener, connections: &Arc<Connections>, tasks: &mut JoinSet<()>, stop: &Stop) {
+    let mut stopped = std::pin::pin!(stop.reached(Phase::Ending));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            accepted = listener.accept() => match accepted {
+                Ok(socket) => begin(socket, connections, tasks),
+                Err(error) => make_room(&error, connections).await,
+            },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+/// Begins to serve a connection.
+fn begin(socket: Socket, connections: &Arc<Connections>, tasks: &mut JoinSet<()>) {
+    let member = connections.heads.enter();
+    tasks.spawn(Arc::clone(connections).serve(socket, member));
+}
+
+/// Does what lets the next connection be accepted: one that asks for nothing is cut, and the system gets some time.
+async fn make_room(error: &io::Error, connections: &Connections) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        connections.heads.send_away(Duration::ZERO);
+        sleep(SHORTAGE).await;
+    }
+}
+
+/// Waits for answers under way, and cuts them short where they take too long.
+async fn end(state: &State, tasks: &mut JoinSet<()>, stop: &Stop, limits: &Limits) {
+    let mut finish = async |time| {
+        let all = async { while tasks.join_next().await.is_some() {} };
+        tokio::select! {
+            ended = timeout(time, all) => ended.is_ok(),
+            () = stop.reached(Phase::Ended) => true,
+        }
+    };
+    if !finish(limits.end_time).await {
+        state.cancel_all();
+        finish(LAST_WORDS).await;
+    }
+    state.cancel_all();
+    tasks.abort_all();
 }

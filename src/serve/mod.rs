@@ -3,8 +3,17 @@
 //! # Design
 //!
 //! ```text
-//! listen       sockets, connections and their limits, the end
-//!   guard      who may ask what: Host, Origin, tokens, content types, headers of every response
+//! listen       accepts connections until the end
+//!   options    where a server listens, what it lets in, when it ends
+//!   bind       a TCP port or a UNIX socket
+//!   connection one request: its head, a place, the answer
+//!     socket   what is read and written
+//!     head     the first bytes, judged before hyper sees them
+//!     crowd    connections that are waited for; the oldest makes room
+//!   guard      who may ask what: tokens, content types, bodies
+//!     hosts    Host and Origin
+//!     bearer   tokens
+//!     headers  what every response says
 //! warm         a start at which the system prompt was read before
 //! state        what all requests share: engine, prompts, defaults, metrics
 //!   metrics    counters and histograms
@@ -22,16 +31,26 @@
 //! The model is worked on by the thread of an [`Engine`](crate::generate::Engine); one more thread serves the sockets.
 //! What a request says is in no log and no file.
 
+mod bearer;
+mod bind;
 mod body;
 mod chat;
 mod completions;
+mod connection;
+mod crowd;
 mod error;
+mod guard;
+mod head;
+mod headers;
+mod hosts;
 mod job;
 mod listen;
 mod logprobs;
 mod models;
 mod openapi;
+mod options;
 mod routes;
+mod socket;
 mod state;
 mod stream;
 mod tokens;
@@ -40,6 +59,7 @@ mod warm;
 #[cfg(test)]
 mod tests;
 
-pub use self::listen::{Limits, Listen, ServeError, serve};
+pub use self::listen::serve;
+pub use self::options::{Address, Limits, Listen, ServeError, ServeOptions, Stop};
 pub use self::state::{ModelCard, State};
 pub use self::warm::{WarmError, Warmth, warm};

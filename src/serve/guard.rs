@@ -1,0 +1,162 @@
+//! Who may ask what, before anything is routed, and what every response says.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tower_service::Service;
+
+use super::bearer::Tokens;
+use super::crowd::Crowd;
+use super::error::ApiError;
+use super::headers::{REQUEST_ID, complete, request_id, too_slow};
+use super::hosts::Hosts;
+use super::options::Limits;
+
+/// What is answered without a token: how the server is, and the page.
+const OPEN: [&str; 9] = [
+    "/",
+    "/health",
+    "/v1/health",
+    "/ready",
+    "/kiosk.css",
+    "/kiosk.js",
+    "/kiosk.json",
+    "/kiosk-theme.css",
+    "/kiosk-logo",
+];
+
+/// Lets requests in, and completes responses.
+pub(super) struct Guard {
+    pub(super) hosts: Hosts,
+    pub(super) tokens: Option<Tokens>,
+    pub(super) router: Router,
+    pub(super) limits: Limits,
+    /// Requests whose body has not come whole.
+    pub(super) bodies: Arc<Crowd>,
+}
+
+impl Guard {
+    /// Answers a request. `unread` is told whether more of it may come.
+    pub(super) async fn answer(&self, request: Request<Body>, unread: &AtomicBool) -> Response {
+        let id = request_id(request.headers().get(REQUEST_ID));
+        unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
+        let mut response = match self.let_in(request).await {
+            Ok(request) => {
+                unread.store(
+                    !request.body().is_end_stream() && request.method() != Method::POST,
+                    Ordering::Relaxed,
+                );
+                self.route(request).await
+            }
+            Err(error) => error.into_response(),
+        };
+        complete(&mut response, id);
+        response
+    }
+
+    /// Lets a request in, with its whole body if it may have one.
+    async fn let_in(&self, request: Request<Body>) -> Result<Request<Body>, ApiError> {
+        let (method, headers) = (request.method(), request.headers());
+        self.hosts.check(request.uri(), headers)?;
+        if *method == Method::OPTIONS {
+            return Err(ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "invalid_request_error",
+                "pages of other servers may not ask",
+            ));
+        }
+        let is_open = OPEN.contains(&request.uri().path());
+        if self.tokens.as_ref().is_some_and(|tokens| !is_open && !tokens.has(headers)) {
+            return Err(ApiError::unauthorized());
+        }
+        if *method != Method::POST {
+            return Ok(request);
+        }
+        if !is_json(headers) {
+            return Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "invalid_request_error",
+                "the header Content-Type must be application/json",
+            ));
+        }
+        self.with_body(request).await
+    }
+
+    /// Reads the body of a request.
+    async fn with_body(&self, request: Request<Body>) -> Result<Request<Body>, ApiError> {
+        let most = self.limits.body_bytes;
+        let too_large = || {
+            let message = format!("the body has more than {most} bytes");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message))
+        };
+        let (parts, body) = request.into_parts();
+        if body.size_hint().lower() > most as u64 {
+            return too_large();
+        }
+        let mut member = self.bodies.enter();
+        let read = tokio::select! {
+            biased;
+            read = read_whole(body, most) => read,
+            () = member.sent_away() => return Err(ApiError::unavailable("there are too many requests")),
+            () = tokio::time::sleep(self.limits.body_time) => {
+                return Err(too_slow("the body of the request did not come in time"));
+            }
+        };
+        match read {
+            Ok(Some(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
+            Ok(None) => too_large(),
+            Err(_) => Err(ApiError::invalid("the body of the request breaks off, or is no body")),
+        }
+    }
+
+    /// Hands a request to its handler. If that panics, only this request is lost.
+    async fn route(&self, request: Request<Body>) -> Response {
+        let mut router = self.router.clone();
+        let Ok(called) = catch_unwind(AssertUnwindSafe(|| router.call(request))) else {
+            return failed();
+        };
+        let mut called = pin!(called);
+        let answered =
+            poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(context))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(Ok(response))) => Poll::Ready(response),
+                Err(_) => Poll::Ready(failed()),
+            });
+        answered.await
+    }
+}
+
+/// What is answered where the program fails.
+fn failed() -> Response {
+    ApiError::internal("the program failed at this request").into_response()
+}
+
+/// Whether a body says that it is JSON, which no page of another server can say without asking first.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next().map(HeaderValue::to_str), values.next()) else { return false };
+    let kind = value.unwrap_or_default().split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// Reads a body; nothing if it has more than `most` bytes.
+async fn read_whole(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut bytes = vec![];
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        // Trailers mean nothing here.
+        let Ok(data) = frame?.into_data() else { continue };
+        if data.len() > most - bytes.len() {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes))
+}
