@@ -3,7 +3,6 @@
 use smolt::LoadOptions;
 use smolt::generate::{Request, SamplerOptions};
 use std::io::Write;
-use std::ops::ControlFlow;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).unwrap_or("src/cli/demo.gguf".to_owned());
@@ -14,11 +13,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let prompt = model.prompt("What time do you open?")?;
     let sampler = SamplerOptions { temperature: 0.0, ..model.sampling().clone() };
-    let outcome = model.session()?.generate(Request { sampler, ..Request::new(&prompt) }, &mut |token| {
-        print!("{}", token.text);
-        // What cannot be shown ends the answer.
-        std::io::stdout().flush().map_or(ControlFlow::Break(()), ControlFlow::Continue)
-    })?;
+    let mut session = model.session()?;
+    let mut answer = session.stream(Request { sampler, ..Request::new(&prompt) })?;
+    for part in answer.by_ref() {
+        print!("{}", part?.text);
+        std::io::stdout().flush()?;
+    }
+    let outcome = answer.finish()?;
     println!("\n{} tokens, {}", outcome.tokens.len(), outcome.finish_name());
     Ok(())
 }

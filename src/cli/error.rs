@@ -208,7 +208,9 @@ impl CliError {
             #[cfg(feature = "serve")]
             Self::Warm(crate::serve::WarmError::Template(TemplateError::Text(error))) => text_exit(error),
             #[cfg(feature = "serve")]
-            Self::Serve(_) | Self::Warm(_) => Exit::Runtime,
+            Self::Warm(_) => Exit::Runtime,
+            #[cfg(feature = "serve")]
+            Self::Serve(error) => serve_exit(error),
         }
     }
 
@@ -234,6 +236,10 @@ impl CliError {
                 ));
             }
             Self::TwoPrompts { .. } => "leave one out",
+            #[cfg(feature = "serve")]
+            Self::Serve(crate::serve::ServeError::Remote { .. }) => {
+                "--allow-remote and --token-file FILE let it; --host 127.0.0.1 is for this computer only"
+            }
             Self::Chat(error) => return error.hint(),
             Self::Session(error) => return error.hint(),
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_) | SavedError::Append { .. }) => {
@@ -269,6 +275,15 @@ impl CliError {
             _ => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+#[cfg(feature = "serve")]
+fn serve_exit(error: &crate::serve::ServeError) -> Exit {
+    use crate::serve::ServeError::{Bind, Resolve, Runtime, Taken};
+    match error {
+        Bind { .. } | Resolve { .. } | Taken { .. } | Runtime(_) => Exit::Runtime,
+        _ => Exit::Usage,
     }
 }
 

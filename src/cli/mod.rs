@@ -8,7 +8,7 @@
 //! [`Command`] and a line to [`execute`].
 //!
 //! ```text
-//! run, chat, batch, eval, plan, show, tokenize, pack, bench, perplexity   one command each
+//! run, chat, batch, eval, serve, plan, show, tokenize, pack, bench, perplexity   one command each
 //! pull, list, models    fetching models; listing them; rm and alias
 //! default, preset       the model where none is named; models with settings
 //! completions           files for shells and for man
@@ -70,6 +70,8 @@ mod prompt;
 mod pull;
 mod run;
 mod sampling;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod show;
 mod terminal;
@@ -130,6 +132,9 @@ pub enum Command {
     Batch(Box<batch::BatchArgs>),
     /// Ask a model questions with known answers, and judge what it says
     Eval(Box<eval::EvalArgs>),
+    /// Serve a model to programs and visitors of this computer
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::ServeArgs>),
     /// Show how much memory a model needs, before loading it
     Plan(plan::PlanArgs),
     /// Show what is in a model file
@@ -173,6 +178,8 @@ impl Command {
             Command::Chat(args) => &mut args.generation.model,
             Command::Batch(args) => &mut args.generation.model,
             Command::Eval(args) => &mut args.model,
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => &mut args.generation.model,
             Command::Plan(args) => &mut args.model,
             Command::Show(args) => &mut args.model,
             Command::Tokenize(args) => &mut args.model,
@@ -196,6 +203,8 @@ impl Command {
             Command::Run(args) => Words::Text(&mut args.words),
             Command::Tokenize(args) => Words::Text(&mut args.words),
             Command::Chat(args) => Words::Model(&mut args.named),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => Words::Model(&mut args.named),
             Command::Plan(args) => Words::Model(&mut args.named),
             Command::Show(args) => Words::Model(&mut args.named),
             Command::Pack(args) => Words::Model(&mut args.named),
@@ -223,6 +232,8 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Chat(args) => chat::execute(args),
         Command::Batch(args) => batch::execute(args),
         Command::Eval(args) => eval::execute(args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Show(args) => show::execute(args),
         #[cfg(feature = "pull")]

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! session      Session: one model and what is in its cache; the loop
+//!   stream     Stream: an answer that its reader takes part by part
 //!   sequence   prompt and answer while the answer grows
 //!   lookup     tokens guessed ahead from the text so far
 //!   sampler    Sampler: from logits to a token
@@ -63,6 +64,7 @@ mod sequence;
 mod session;
 mod slots;
 mod stop;
+mod stream;
 mod task;
 mod tools;
 
@@ -93,6 +95,7 @@ pub use self::saved::{
 pub use self::session::{Session, planned_bytes};
 pub use self::slots::{Done, Job, OnEvent, Slots, Ticket};
 pub use self::stop::{MAX_STOP_BYTES, MAX_STOPS};
+pub use self::stream::{Part, Stream};
 pub use self::tools::{
     CallError, CallFormat, Calling, MAX_TOOLS, MAX_TOOLS_BYTES, ToolChoice, ToolError, Tools,
 };

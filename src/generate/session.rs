@@ -105,7 +105,7 @@ impl<M: LanguageModel> Session<M> {
     }
 
     /// Takes a task one step further; whether it goes on.
-    fn step(&mut self, task: &mut dyn Task, on_token: OnToken<'_>) -> Result<bool, GenerateError> {
+    pub(super) fn step(&mut self, task: &mut dyn Task, on_token: OnToken<'_>) -> Result<bool, GenerateError> {
         let Session { model, sequence } = self;
         let room = Room { tokens: TILE, rows: model.logit_rows().max(1) };
         let Some(read) = task.next(sequence, model, room) else { return Ok(false) };

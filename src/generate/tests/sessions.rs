@@ -495,3 +495,49 @@ fn an_answer_ends_where_the_template_ends_it() {
     session.set_turn_end(None);
     assert_eq!(run(&mut session, greedy(&prompt)).0.text, "The cat");
 }
+
+#[test]
+fn parts_are_those_that_a_callback_gets() {
+    let script = [word("The"), word(" ST"), word("OP"), word(" cat"), word(" sat")];
+    let prompt = bytes("Hi");
+    let stop = [" STOPP".to_owned()];
+    let request = || Request { stop: (&stop).into(), logprobs: Some(0), ..greedy(&prompt) };
+    let (outcome, events) = run(&mut answering(&script), request());
+    let mut session = answering(&script);
+    let mut stream = session.stream(request()).unwrap();
+    let parts: Vec<_> = stream.by_ref().map(Result::unwrap).collect();
+    let found: Vec<_> = parts.iter().map(|part| (part.id, part.text.clone())).collect();
+    assert_eq!(found, events);
+    assert!(parts.iter().all(|part| part.logprob.is_some() == part.id.is_some()));
+    let whole = stream.finish().unwrap();
+    assert_eq!((whole.text, whole.tokens, whole.finish), (outcome.text, outcome.tokens, outcome.finish));
+}
+
+#[test]
+fn a_stream_may_be_left_and_an_error_is_its_last_item() {
+    let script: Vec<u32> = [word("The"), word(" cat")].repeat(8);
+    let prompt = bytes("Hi");
+    let mut session = answering(&script);
+    let first = session.stream(greedy(&prompt)).unwrap().next().unwrap().unwrap();
+    assert_eq!(first.text, "The");
+    assert!(session.cached().starts_with(&prompt));
+    let (again, _) = run(&mut session, Request { max_tokens: Some(2), ..greedy(&prompt) });
+    assert_eq!((again.text.as_str(), again.cached_tokens), ("The cat", 1));
+    assert!(matches!(session.stream(greedy(&[])).err(), Some(GenerateError::EmptyPrompt)));
+    let request = Request { filter: Some(Box::new(Failing)), ..greedy(&prompt) };
+    let items: Vec<_> = session.stream(request).unwrap().collect();
+    assert!(matches!(items.as_slice(), [Err(GenerateError::Filter(_))]), "{items:?}");
+    assert!(session.cached().is_empty());
+}
+
+struct Failing;
+
+impl LogitFilter for Failing {
+    fn apply(&mut self, _: &mut [f32]) -> Result<(), FilterError> {
+        Err("planned".into())
+    }
+
+    fn accept(&mut self, _: u32) -> Result<(), FilterError> {
+        Ok(())
+    }
+}
