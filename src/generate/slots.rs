@@ -59,8 +59,8 @@ pub struct Ticket(u64);
 /// that is under way gets its next token, and the rest of the tile goes to the prompts, the oldest first. So an answer
 /// waits for one tile at most while prompts are read. Jobs that find no free slot wait in a queue.
 ///
-/// A job takes the slot that has most of its prompt; what another slot has more of it is copied from there. Where a
-/// slot is about to read the same prompt, a job waits for it. Nothing of that changes an answer: it is the same to the
+/// A job takes the slot that has most of its prompt, or the one that was used the longest ago where that would lose more
+/// than it gives; what another slot has more of the prompt is copied from there. Where a slot is about to read the same prompt, a job waits for it. Nothing of that changes an answer: it is the same to the
 /// bit alone and in any company.
 pub struct Slots<'a> {
     worker: Worker,
@@ -274,10 +274,13 @@ impl<'a> Slots<'a> {
         if coming >= most.1.max(has) + LEAST_WAIT {
             return None;
         }
-        if most.1 >= has + LEAST_COPY {
-            // Its own tokens are worth less than those of the slot that is copied from.
+        // A slot that would lose more than it gives is left to those who go on there, if an older one is free.
+        let loses = self.slots[slot].cache.position() - has > has;
+        if most.1 >= has + LEAST_COPY || loses {
             let slot = self.oldest_free()?;
-            self.copy(most.0, slot, most.1);
+            if most.1 >= LEAST_COPY {
+                self.copy(most.0, slot, most.1);
+            }
             return Some(slot);
         }
         Some(slot)
@@ -285,10 +288,10 @@ impl<'a> Slots<'a> {
 
     fn oldest_free(&self) -> Option<usize> {
         let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
-        free.min_by_key(|(_, slot)| slot.used).map(|(i, _)| i)
+        free.min_by_key(|(_, slot)| (slot.used, slot.cache.position())).map(|(i, _)| i)
     }
 
-    /// Gives slot `to` the first `tokens` tokens of slot `from`.
+    /// Gives slot `to` the first `tokens` tokens of slot `from`, if it is another.
     fn copy(&mut self, from: usize, to: usize, tokens: usize) {
         let Ok([from, to]) = self.slots.get_disjoint_mut([from, to]) else { return };
         to.cache.copy_prefix(&from.cache, tokens);

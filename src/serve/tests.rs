@@ -1,5 +1,6 @@
 //! The handlers, without sockets, on the demo model.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -9,23 +10,27 @@ use http_body::Body as _;
 use serde_json::{Value, json};
 use tower_service::Service;
 
-use crate::ask::{Defaults, Prompts};
-use crate::generate::{Engine, SamplerOptions};
+use crate::ask::{Defaults, Item, Prompts, prepare};
+use crate::generate::{CancelHandle, Done, Engine, Job, Origin, SamplerOptions, Slots};
 use crate::gguf::GgufFile;
 use crate::load::{LoadOptions, Prepared};
 
 use super::routes::router;
 use super::state::{ModelCard, State};
+use super::warm::{Warmth, warm};
 
 const SLOTS: usize = 3;
 const QUEUE: usize = 4;
 
-fn state() -> State {
+fn prepared() -> Prepared {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo.gguf");
     let options =
         LoadOptions { slots: SLOTS, threads: Some(1), context: Some(256), ..LoadOptions::default() };
-    let prepared = Prepared::new(GgufFile::open(path.as_ref()).unwrap(), &options).unwrap();
-    let loaded = prepared.load().unwrap();
+    Prepared::new(GgufFile::open(path.as_ref()).unwrap(), &options).unwrap()
+}
+
+fn state() -> State {
+    let loaded = prepared().load().unwrap();
     let prompts = Prompts::new(loaded.format().unwrap(), Arc::clone(loaded.tokenizer()));
     let engine = Engine::start(loaded.slots(QUEUE).unwrap(), QUEUE).unwrap();
     let sampler = SamplerOptions::greedy();
@@ -334,4 +339,65 @@ fn the_document_describes_what_is_read() {
         schemas.get(&name).is_some()
     });
     assert_eq!(known.count(), references);
+}
+
+/// A file that is removed with its value.
+struct Scratch(std::path::PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn the_system_prompt_is_read_once_for_all_starts() {
+    let file = Scratch(std::env::temp_dir().join(format!("smolt-warm-{}", std::process::id())));
+    let prepared = prepared();
+    let loaded = prepared.load().unwrap();
+    let format = loaded.format().unwrap();
+    let start = |system: Option<&str>| {
+        let slots = loaded.slots(QUEUE).unwrap();
+        let identity = prepared.slots_identity(&slots, &format);
+        let origin = Origin { identity, model: "demo".to_owned(), source: String::new() };
+        warm(slots, system, &format, &origin, Some(&file.0)).unwrap()
+    };
+    let system = Some("You are the guide of a museum, and answer in one sentence.");
+    assert!(matches!(start(None).1, Warmth::Cold));
+    let (_, first) = start(system);
+    let Warmth::Read(tokens, None) = first else { panic!("{first:?}") };
+    assert!(tokens > 10);
+    let (slots, again) = start(system);
+    assert!(matches!(again, Warmth::Restored(found) if found == tokens), "{again:?}");
+    // What was restored is used, and gives what is computed without.
+    let answer = |mut slots: Slots<'static>| {
+        let prompts =
+            Prompts::new(loaded.format().unwrap(), Arc::clone(loaded.tokenizer())).with_system(system);
+        let item = Item { prompt: Some("When do you open?".to_owned()), ..Item::default() };
+        let defaults = Defaults { sampler: SamplerOptions::greedy(), ..Defaults::default() };
+        let asked = prepare(&prompts, &item, (256, 1), &defaults, &CancelHandle::new()).unwrap();
+        slots.submit(Job::Generate(asked.request, Box::new(|_| ControlFlow::Continue(())))).unwrap();
+        let mut found = None;
+        while slots.step(&mut |_, done| found = done.ok()) {}
+        match found {
+            Some(Done::Generated(outcome)) => outcome,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (warm, cold) = (answer(slots), answer(loaded.slots(QUEUE).unwrap()));
+    assert_eq!((warm.cached_tokens, cold.cached_tokens), (tokens, 0));
+    assert_eq!((warm.tokens, warm.logprob.map(f64::to_bits)), (cold.tokens, cold.logprob.map(f64::to_bits)));
+    // Another system prompt, a damaged file, and one that is something else.
+    let (_, other) = start(Some("Be brief, and say what the weather is like today."));
+    assert!(matches!(other, Warmth::Read(_, None)), "{other:?}");
+    assert!(matches!(start(system).1, Warmth::Read(..)));
+    let mut bytes = std::fs::read(&file.0).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file.0, &bytes).unwrap();
+    assert!(matches!(start(system).1, Warmth::Read(_, None)));
+    assert!(matches!(start(system).1, Warmth::Restored(_)));
+    std::fs::write(&file.0, "a letter").unwrap();
+    assert!(matches!(start(system).1, Warmth::Read(_, Some(_))));
+    assert_eq!(std::fs::read(&file.0).unwrap(), b"a letter");
 }

@@ -219,6 +219,33 @@ fn common_beginnings_are_read_once() {
     assert_eq!(cached, [0, 100, 100, 100]);
 }
 
+/// What many prompts begin with stays, whoever else asks.
+#[test]
+fn a_beginning_outlives_prompts_that_have_little_of_it() {
+    let (model, tokenizer) = tiny();
+    let mut slots = Slots::new(model, &tokenizer, &options(3, 1, KvType::F16), 8).unwrap();
+    let opening: Vec<u32> = (5..35).collect();
+    let ask = |slots: &mut Slots<'static>, prompt: Vec<u32>| {
+        let request = Request { max_tokens: Some(2), ..Request::new(prompt) };
+        slots.submit(Job::Generate(request, Box::new(|_| ControlFlow::Continue(())))).unwrap();
+        let mut cached = 0;
+        while slots.step(&mut |_, done| match done.unwrap() {
+            Done::Generated(outcome) => cached = outcome.cached_tokens,
+            other => panic!("{other:?}"),
+        }) {}
+        cached
+    };
+    assert_eq!(ask(&mut slots, [opening.as_slice(), &[300]].concat()), 0);
+    // Others, with a beginning of one token.
+    ask(&mut slots, [&opening[..1], (100..150).collect::<Vec<u32>>().as_slice()].concat());
+    ask(&mut slots, (200..250).collect());
+    let talk = [opening.as_slice(), (301..361).collect::<Vec<u32>>().as_slice()].concat();
+    assert_eq!(ask(&mut slots, talk.clone()), 30);
+    assert_eq!(ask(&mut slots, [opening.as_slice(), &[400]].concat()), 30);
+    // The talk goes on where it was.
+    assert!(ask(&mut slots, [talk.as_slice(), &[405]].concat()) >= 90);
+}
+
 /// Lets no answer end by itself, and fails at a token.
 struct Endless {
     ends: Vec<u32>,
