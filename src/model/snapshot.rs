@@ -12,7 +12,7 @@ use crate::kernels::KvType;
 use std::io;
 
 /// Changes with every change of what is stored or how.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Called with one part of a cache after the other, to be read or filled.
 pub(super) type Visit<'a> = &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>;
@@ -45,10 +45,18 @@ impl Cache {
     pub(crate) fn state_key(&self) -> u64 {
         let mut hash = Fnv::default();
         hash.add(&[VERSION, u8::from(cfg!(target_endian = "big"))]);
-        hash.add(format!("{:?}", self.model.spec()).as_bytes());
+        let spec = self.model.spec();
+        hash.add(spec.family.architecture.as_bytes());
+        let state = spec.state.map_or([0; 5], |s| [s.heads, s.head_dim, s.size, s.groups, s.taps]);
+        let shape = [spec.layers, spec.dim, spec.heads, spec.kv_heads, spec.head_dim, spec.vocab, spec.taps];
+        for number in shape.into_iter().chain(state) {
+            hash.add(&(number as u64).to_le_bytes());
+        }
         hash.add(self.kv.kind.name().as_bytes());
         if self.kv.kind == KvType::Q8_0 {
-            hash.add(format!("{:?}", self.model.kernels().packing).as_bytes());
+            // Codes lie in memory as the kernels read them.
+            let packing = self.model.kernels().packing;
+            hash.add(&[packing.lanes as u8, u8::from(packing.offset_bytes)]);
         }
         hash.finish()
     }
