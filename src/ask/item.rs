@@ -62,9 +62,28 @@ pub struct Item {
     pub grammar: Option<String>,
     /// The answer is one of these.
     pub choices: Option<Vec<String>>,
+    /// Keys that were given and change nothing.
+    pub ignored: Vec<&'static str>,
 }
 
 impl Item {
+    /// The key that says what the answer may be.
+    pub(super) fn form_key(&self) -> &'static str {
+        match self {
+            Item { schema: Some(_), .. } => "response_format",
+            Item { regex: Some(_), .. } => "regex",
+            Item { grammar: Some(_), .. } => "grammar",
+            Item { choices: Some(_), .. } => "choices",
+            Item { tools: Some(_), .. } => "tools",
+            _ => "tool_choice",
+        }
+    }
+
+    /// The key that the prompt is in.
+    pub(super) fn prompt_key(&self) -> &'static str {
+        if self.messages.is_some() { "messages" } else { "prompt" }
+    }
+
     /// The sampler of an item; `input` is the hash of its line.
     pub(crate) fn sampler(&self, options: &SamplerOptions, input: u64) -> SamplerOptions {
         SamplerOptions {

@@ -14,8 +14,7 @@ const EXAMPLE: &str = r#"an object such as {"prompt": "..."}"#;
 const MESSAGES: &str = r#"a list such as [{"role": "user", "content": "..."}]"#;
 
 /// Keys that change nothing here and are passed over.
-const PASSED_OVER: [&str; 8] = [
-    "model",
+const PASSED_OVER: [&str; 7] = [
     "user",
     "metadata",
     "store",
@@ -117,7 +116,8 @@ pub(crate) fn content(mut keys: Keys, base: Item) -> Result<Item, KeyError> {
     item.loop_guard = keys.take("loop_guard").map(Field::flag).transpose()?;
     calls::take(&mut keys, &mut item)?;
     form(&mut keys, &mut item)?;
-    PASSED_OVER.iter().for_each(|key| drop(keys.take(key)));
+    drop(keys.take("model"));
+    item.ignored = PASSED_OVER.into_iter().filter(|key| keys.take(key).is_some()).collect();
     for (key, expected) in REFUSED {
         if let Some(field) = keys.take(key).filter(|field| !asks_for_nothing(key, &field.value)) {
             return Err(field.expected(expected));
@@ -309,7 +309,7 @@ fn asks_for_nothing(key: &str, value: &Value) -> bool {
         Value::Number(number) => {
             number.as_f64() == Some(if matches!(key, "n" | "best_of") { 1.0 } else { 0.0 })
         }
-        Value::String(text) => text.is_empty() || matches!(text.as_str(), "none" | "auto"),
+        Value::String(text) => text.is_empty() || text == "none",
         Value::Array(items) => items.is_empty() || (key == "modalities" && items == &[json!("text")]),
         Value::Object(map) => map.is_empty(),
         Value::Null => true,

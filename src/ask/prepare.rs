@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::generate::{CancelHandle, Draw, Layout, LogitFilter, Request, SamplerOptions};
+use crate::generate::{CancelHandle, Draw, GenerateError, Layout, LogitFilter, Request, SamplerOptions};
 
 use super::bias::Biased;
 use super::{Item, ItemError};
@@ -91,12 +91,19 @@ pub fn prepare(
     cancel: &CancelHandle,
 ) -> Result<Prepared, ItemError> {
     let mut tokens = vec![];
-    prepare.encode(item, context, &mut tokens)?;
-    let rule = prepare.rule(item, cancel)?;
+    let key = item.prompt_key();
+    prepare.encode(item, context, &mut tokens).map_err(|error| error.with_param(key))?;
+    let found = tokens.len();
+    if found > context {
+        let error = GenerateError::PromptTooLong { tokens: found, context };
+        return Err(ItemError::new(&error).with_param(key));
+    }
+    let rule = prepare.rule(item, cancel).map_err(|error| error.with_param(item.form_key()))?;
     let layout = prepare.layout(item)?;
     let is_formed = !matches!(rule, Rule::Free);
     let usual_tokens = defaults.usual_tokens.filter(|_| !is_formed);
     let sampler = item.sampler(&defaults.sampler, input);
+    sampler.validate().map_err(|error| ItemError::new(&error))?;
     let seed = sampler.seed;
     let mut request = Request {
         max_tokens: item.max_tokens.or(defaults.max_tokens).or(usual_tokens),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::files::Fnv;
 use crate::generate::{
     Calling, CancelHandle, Constraint, Conversation, Format, Grammar, GrammarCompiler, Identity, Layout,
-    Thinking, ToolChoice,
+    Thinking, ToolChoice, ToolError,
 };
 use crate::text::{Message, Role, TemplateVariables, Tokenizer};
 
@@ -126,11 +126,17 @@ impl Prompts {
             }
             (None, Some(given), Some(choice)) => given.with_choice(choice.clone()).map(Some),
             (None, None, Some(ToolChoice::Required | ToolChoice::Named(_))) => {
-                return Err("tool_choice asks for a call; expected tools, a list of functions".into());
+                let error = "tool_choice asks for a call; expected tools, a list of functions";
+                return Err(ItemError::from(error).with_param("tool_choice"));
             }
             (None, given, _) => Ok(given.cloned()),
         };
-        calling.map_err(|error| ItemError::new(&error))
+        calling.map_err(|error| {
+            ItemError::new(&error).with_param(match error {
+                ToolError::UnknownChoice { .. } => "tool_choice",
+                _ => "tools",
+            })
+        })
     }
 
     /// The variables of an item's template.

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io::ErrorKind;
 
-use crate::generate::GenerateError;
+use crate::generate::{GenerateError, OptionError};
 use crate::runtime::AllocError;
 use crate::text::TextError;
 
@@ -15,6 +15,8 @@ pub struct ItemError {
     pub message: String,
     /// For programs.
     pub trouble: Trouble,
+    /// The key that is wrong, where that is known.
+    pub param: Option<&'static str>,
 }
 
 /// What kind of trouble an item is in.
@@ -43,7 +45,19 @@ impl ItemError {
             if text.contains(&source) { text } else { format!("{text}: {source}") }
         });
         let trouble = errors().find_map(|error| Trouble::of(error)).unwrap_or(Trouble::Item);
-        Self { message: text, trouble }
+        let param = errors().find_map(|error| error.downcast_ref::<OptionError>()).or_else(|| {
+            errors().find_map(|error| match error.downcast_ref() {
+                Some(GenerateError::Option(option)) => Some(option),
+                _ => None,
+            })
+        });
+        Self { message: text, trouble, param: param.map(|option| option.option) }
+    }
+
+    /// Says which key is wrong, if that is not known yet.
+    #[must_use]
+    pub fn with_param(self, param: &'static str) -> Self {
+        Self { param: self.param.or(Some(param)), ..self }
     }
 
     /// Whether it says nothing about the item, which may be asked again.
@@ -72,7 +86,7 @@ impl Trouble {
 
 impl From<String> for ItemError {
     fn from(message: String) -> Self {
-        Self { message, trouble: Trouble::Item }
+        Self { message, trouble: Trouble::Item, param: None }
     }
 }
 

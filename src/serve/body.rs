@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::http::HeaderValue;
+use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -46,6 +48,16 @@ pub(super) async fn apart<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(ApiError::internal("the program failed at this request")))
+}
+
+/// Says which keys of the request change nothing.
+pub(super) fn with_ignored(mut response: Response, ignored: &[&'static str]) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&ignored.join(", "))
+        && !ignored.is_empty()
+    {
+        response.headers_mut().insert("x-smolt-ignored", value);
+    }
+    response
 }
 
 /// Seconds since 1970.

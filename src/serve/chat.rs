@@ -98,13 +98,15 @@ pub(super) async fn complete(
     let asked = read(&state, &body)?;
     let (answers, logprobs) = (asked.answers, asked.logprobs);
     let (stream, has_usage) = (asked.stream, asked.has_usage);
+    let ignored = asked.item.ignored.clone();
     let (begun, requests) = prepare(begun, asked).await?;
     let answers = (Answers::start(begun, requests)?, answers);
     let head = Head { state, id: format!("chatcmpl-{:016x}", random()), logprobs };
     if stream {
-        return Ok(stream::response(move |events| tell(events, head, answers, has_usage)));
+        let response = stream::response(move |events| tell(events, head, answers, has_usage));
+        return Ok(body::with_ignored(response, &ignored));
     }
-    Ok(Json(collect(&head, answers).await?).into_response())
+    Ok(body::with_ignored(Json(collect(&head, answers).await?).into_response(), &ignored))
 }
 
 /// Reads a request.
@@ -214,11 +216,33 @@ async fn collect(head: &Head, (mut answers, count): (Answers, usize)) -> Result<
     let choices = parts.into_iter().enumerate().filter_map(|(index, (tokens, outcome))| {
         let outcome = outcome?;
         usage.add(&outcome, index == 0);
-        let (message, finish_reason) = (AnswerMessage::new(&outcome), finish_reason(&outcome));
+        let (message, finish_reason) = (message(&outcome), finish_reason(&outcome));
         Some(ChatChoice { index, message, logprobs: head.logprobs(&tokens), finish_reason })
     });
     let (choices, created, model) = (choices.collect(), body::now(), head.state.model.id.clone());
     Ok(ChatCompletion { id: head.id.clone(), object: "chat.completion", created, model, choices, usage })
+}
+
+fn message(outcome: &Outcome) -> AnswerMessage {
+    let mut message = AnswerMessage::new(outcome);
+    message.tool_calls = message.tool_calls.into_iter().map(named).collect();
+    message
+}
+
+/// Gives a call a name of its own, where the model's format has none: nine letters and digits, which is what formats
+/// that have one expect.
+fn named(call: FunctionCall) -> FunctionCall {
+    let is_place = call.id.strip_prefix("call").is_some_and(|place| place.parse::<usize>().is_ok());
+    if !is_place {
+        return call;
+    }
+    let mut rest = random();
+    let letters = (0..9).map(|_| {
+        let letter = b"abcdefghijklmnopqrstuvwxyz0123456789"[(rest % 36) as usize];
+        rest /= 36;
+        char::from(letter)
+    });
+    FunctionCall { id: letters.collect(), ..call }
 }
 
 /// Sends the answers as they come.
@@ -253,7 +277,10 @@ async fn tell(events: stream::Events, head: Head, (mut answers, count): (Answers
                     choice(
                         index,
                         Delta {
-                            tool_calls: vec![FunctionCall { index: Some(at), ..FunctionCall::new(call) }],
+                            tool_calls: vec![FunctionCall {
+                                index: Some(at),
+                                ..named(FunctionCall::new(call))
+                            }],
                             ..Delta::default()
                         },
                         None,

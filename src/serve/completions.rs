@@ -95,14 +95,16 @@ pub(super) async fn complete(
     let begun = state.begin();
     let asked = read(&state, &body)?;
     let (stream, has_usage, echo, logprobs) = (asked.stream, asked.has_usage, asked.echo, asked.logprobs);
+    let ignored = asked.item.ignored.clone();
     let (begun, asks, places, lines) = prepare(begun, asked).await?;
     let answers = Answers::start(begun, asks)?;
     let head = Head { state, id: format!("cmpl-{:016x}", random()), echo, logprobs };
     let work = Work { answers, places, lines };
     if stream {
-        return Ok(stream::response(move |events| tell(events, head, work, has_usage)));
+        let response = stream::response(move |events| tell(events, head, work, has_usage));
+        return Ok(body::with_ignored(response, &ignored));
     }
-    Ok(Json(collect(&head, work).await?).into_response())
+    Ok(body::with_ignored(Json(collect(&head, work).await?).into_response(), &ignored))
 }
 
 /// Reads a request.
@@ -161,12 +163,13 @@ async fn prepare(begun: Begun, asked: Asked) -> Result<(Begun, Vec<Ask>, Vec<Pla
     body::apart(move || {
         let (mut asks, mut places, mut lines) = (vec![], vec![], vec![]);
         for (index, prompt) in asked.prompts.iter().enumerate() {
-            let first = request(&begun, &asked, prompt, 0)?;
+            let mut first = request(&begun, &asked, prompt, 0)?;
             let line = line(&begun.state, &asked, prompt, &first);
             let tokens = first.request.prompt.to_vec();
             if line.is_scored || (asked.echo && asked.logprobs.is_some() && tokens.len() > 1) {
                 let alternatives = asked.logprobs.unwrap_or(0);
-                asks.push(Ask::Score { tokens, next: line.is_scored, alternatives });
+                let filter = if line.is_scored { first.request.filter.take() } else { None };
+                asks.push(Ask::Score { tokens, next: line.is_scored, alternatives, filter });
                 places.push((index, None));
             }
             if !line.is_scored {
@@ -192,12 +195,7 @@ fn request(begun: &Begun, asked: &Asked, prompt: &Prompt, answer: usize) -> Resu
         Prompt::Tokens(tokens) => item.tokens = Some(tokens.clone()),
     }
     item.seed = item.seed.map(|seed| seed.wrapping_add(answer as u64));
-    let mut prepared = begun.state.prepare(&item, &begun.cancel).map_err(|mut error| {
-        if error.body.error.param.as_deref() == Some("messages") {
-            error = error.with_param("prompt");
-        }
-        error
-    })?;
+    let mut prepared = begun.state.prepare(&item, &begun.cancel)?;
     prepared.request.logprobs = asked.logprobs;
     Ok(prepared)
 }
@@ -216,8 +214,7 @@ fn line(state: &State, asked: &Asked, prompt: &Prompt, first: &Prepared) -> Line
     };
     let added = usize::from(bos.is_some_and(|bos| !is_own(bos)));
     // A scoring client wants the token that ends the text too, which no answer has.
-    let is_likeliest =
-        request.sampler.temperature == 0.0 && request.filter.is_none() && first.choices.is_none();
+    let is_likeliest = request.sampler.temperature == 0.0 && first.choices.is_none();
     let is_scored = asked.echo
         && asked.logprobs.is_some()
         && asked.answers == 1

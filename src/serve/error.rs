@@ -102,10 +102,11 @@ impl From<KeyError> for ApiError {
 
 impl From<ItemError> for ApiError {
     fn from(error: ItemError) -> ApiError {
+        let param = error.param.unwrap_or_default();
         match error.trouble {
-            Trouble::Item => ApiError::invalid(error.message),
+            Trouble::Item => ApiError::invalid(error.message).with_param(param),
             Trouble::TooLong => {
-                ApiError::invalid(error.message).with_code("context_length_exceeded").with_param("messages")
+                ApiError::invalid(error.message).with_param(param).with_code("context_length_exceeded")
             }
             Trouble::QueueFull => ApiError::busy(error.message),
             Trouble::Passing => ApiError::unavailable(error.message),

@@ -9,8 +9,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::ask::{ItemError, Prepared};
 use crate::generate::{
-    CancelHandle, Done, GenerateError, Job, OnDone, OnEvent, Outcome, Predicted, Scorer, TokenEvent,
-    TokenLogprobs,
+    CancelHandle, Done, GenerateError, Job, LogitFilter, OnDone, OnEvent, Outcome, Predicted, Scorer,
+    TokenEvent, TokenLogprobs,
 };
 
 use super::error::ApiError;
@@ -24,8 +24,8 @@ pub(super) enum Ask {
     /// An answer.
     Answer(Prepared),
     /// How likely each token of a text is after those before it, from the second on, and the likeliest after the last
-    /// where that is wanted, with so many alternatives.
-    Score { tokens: Vec<u32>, next: bool, alternatives: usize },
+    /// where that is wanted and the filter lets it, with so many alternatives.
+    Score { tokens: Vec<u32>, next: bool, alternatives: usize, filter: Option<Box<dyn LogitFilter>> },
 }
 
 /// What happens to an answer.
@@ -105,11 +105,11 @@ impl Answers {
             }
             let (job, on_done) = match ask {
                 Ask::Answer(prepared) => answer(place, prepared, sender),
-                Ask::Score { tokens, next, alternatives } => {
+                Ask::Score { tokens, next, alternatives, filter } => {
                     let vocab = engine.tokenizer().vocab_size();
                     let scorer = Scorer::new(alternatives, vocab)?;
                     let cancel = self.begun.cancel.clone();
-                    score((place, tokens, next), scorer, cancel, sender)
+                    score((place, tokens, next), (scorer, filter), cancel, sender)
                 }
             };
             engine.submit(job, on_done)?;
@@ -191,7 +191,7 @@ fn answer(place: usize, prepared: Prepared, sender: UnboundedSender<Message>) ->
 /// Scores of a text as a job.
 fn score(
     (place, tokens, next): (usize, Vec<u32>, bool),
-    mut scorer: Scorer,
+    (mut scorer, mut filter): (Scorer, Option<Box<dyn LogitFilter>>),
     cancel: CancelHandle,
     sender: UnboundedSender<Message>,
 ) -> (Job<'static>, OnDone) {
@@ -199,7 +199,11 @@ fn score(
     let (text, into) = (tokens.clone(), Arc::clone(&found));
     let visit = move |_: usize, at: usize, logits: &[f32]| {
         let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
-        let scored = scorer.score(logits, text.get(at).copied());
+        let token = match (text.get(at).copied(), &mut filter) {
+            (None, Some(filter)) => allowed(&text, logits, &mut **filter).map(Some),
+            (token, _) => Ok(token),
+        };
+        let scored = token.and_then(|token| scorer.score(logits, token));
         match (&mut *into, scored) {
             (Ok(list), Ok((token, logprobs))) => list.push((token, Scores::new(logprobs))),
             (Ok(_), Err(error)) => *into = Err(error),
@@ -215,4 +219,17 @@ fn score(
     let tokens = if next { [tokens.as_slice(), &[0]].concat() } else { tokens };
     let text = Predicted { tokens, first: 1 };
     (Job::Predict(vec![text], Some(cancel), Box::new(visit)), Box::new(on_done))
+}
+
+/// The likeliest token that a filter lets follow a text.
+fn allowed(text: &[u32], logits: &[f32], filter: &mut dyn LogitFilter) -> Result<u32, GenerateError> {
+    let mut logits = logits.to_vec();
+    filter.start(text);
+    filter.apply(&mut logits).map_err(GenerateError::Filter)?;
+    let likelier =
+        |best: (usize, f32), (id, logit): (usize, &f32)| if *logit > best.1 { (id, *logit) } else { best };
+    match logits.iter().enumerate().fold((usize::MAX, f32::NEG_INFINITY), likelier) {
+        (usize::MAX, _) => Err(GenerateError::NoTokenAllowed),
+        (id, _) => Ok(id as u32),
+    }
 }

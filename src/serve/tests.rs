@@ -141,6 +141,23 @@ fn what_is_asked_for_and_cannot_be_done_is_named() {
         (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs", Value::Null),
         (json!({"stream_options": {"include_usage": true}}), "stream_options", Value::Null),
         (json!({"audio": {"voice": "a"}}), "audio", Value::Null),
+        (json!({"function_call": "auto"}), "function_call", Value::Null),
+        (json!({"temperature": -1}), "temperature", Value::Null),
+        (json!({"top_p": 1.5}), "top_p", Value::Null),
+        (json!({"max_tokens": -1}), "max_tokens", Value::Null),
+        (json!({"seed": -1}), "seed", Value::Null),
+        (json!({"tool_choice": "required"}), "tool_choice", Value::Null),
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": "b"}),
+            "tool_choice",
+            Value::Null,
+        ),
+        (
+            json!({"response_format": {"type": "json_object", "schema": {"type": "nothing"}}}),
+            "response_format",
+            Value::Null,
+        ),
+        (json!({"regex": "("}), "regex", Value::Null),
         (json!({"logit_bias": {"a": 1}}), "logit_bias", Value::Null),
         (json!({"frequency_penalty": 3}), "frequency_penalty", Value::Null),
         (json!({"model": "other"}), "model", json!("model_not_found")),
@@ -209,6 +226,21 @@ fn a_text_is_scored_as_lm_eval_sums_it() {
         }
     }
     assert_eq!(both["usage"]["prompt_tokens"], 2 * tokens.len() - 1);
+    // An end token that comes next is there too.
+    let end = loaded_end();
+    let mut ended = body(json!([tokens]));
+    ended["logit_bias"] = json!({end.to_string(): 100});
+    let (_, ended) = post("/v1/completions", ended);
+    let found = lists(&ended, 0);
+    assert_eq!(found["tokens"].as_array().unwrap().len(), tokens.len() + 1, "{ended}");
+    assert_eq!(
+        (&ended["choices"][0]["finish_reason"], &ended["choices"][0]["text"]),
+        (&json!("stop"), &json!("Turn on the lights"))
+    );
+}
+
+fn loaded_end() -> u32 {
+    prepared().tokenizer().unwrap().end_ids()[0]
 }
 
 #[test]
@@ -289,7 +321,7 @@ fn a_full_queue_says_when_to_come_back() {
     let state = Arc::new(state());
     let router = router(Arc::clone(&state));
     run(async {
-        let body = || json!({"prompt": "Once", "max_tokens": 150, "loop_guard": false}).to_string();
+        let body = || json!({"prompt": "Once", "regex": "[a-z ]{190,200}"}).to_string();
         let all: Vec<_> = (0..SLOTS + QUEUE + 2)
             .map(|_| tokio::spawn(raw(router.clone(), Method::POST, "/v1/completions", body())))
             .collect();
