@@ -134,8 +134,7 @@ impl Loaded {
     /// # Errors
     /// As [`PromptArgs::format`].
     pub(super) fn format(&mut self, prompting: &PromptArgs) -> Result<Format, CliError> {
-        let format = prompting.format(self.session.tokenizer())?;
-        let end = format.turn_end(self.session.tokenizer());
+        let (format, end) = format(prompting, self.session.tokenizer())?;
         self.session.set_turn_end(end);
         Ok(format)
     }
@@ -147,11 +146,17 @@ impl LoadedSlots {
     /// # Errors
     /// As [`PromptArgs::format`].
     pub(super) fn format(&mut self, prompting: &PromptArgs) -> Result<Format, CliError> {
-        let format = prompting.format(self.slots.tokenizer())?;
-        let end = format.turn_end(self.slots.tokenizer());
+        let (format, end) = format(prompting, self.slots.tokenizer())?;
         self.slots.set_turn_end(end);
         Ok(format)
     }
+}
+
+/// The format of prompts, and the token that ends answers in it.
+fn format(prompting: &PromptArgs, tokenizer: &Tokenizer) -> Result<(Format, Option<u32>), CliError> {
+    let format = prompting.format(tokenizer)?;
+    let end = format.turn_end(tokenizer);
+    Ok((format, end))
 }
 
 impl DerefMut for Planned {

@@ -26,6 +26,7 @@
 //! slots        Slots: one model and several caches, all worked on in one pass
 //!   engine     Engine: slots on a thread of their own, for callers on other threads
 //! conversation turns of a chat, as the tokens of the next request
+//!   format     Format: how messages become a prompt
 //! saved        a conversation with the state of the cache in a file
 //! error        everything that can go wrong
 //! ```
@@ -46,6 +47,7 @@ mod conversation;
 mod engine;
 mod error;
 mod filter;
+mod format;
 mod gate;
 mod generation;
 mod grammar;
@@ -73,10 +75,11 @@ mod tests;
 
 pub use self::cancel::CancelHandle;
 pub use self::choices::{Choice, Draw, MAX_CHOICES, check_choices};
-pub use self::conversation::{Conversation, Format, More, Next, Turn};
+pub use self::conversation::{Conversation, More, Next, Turn};
 pub use self::engine::{Engine, Load, OnDone};
 pub use self::error::GenerateError;
 pub use self::filter::{FilterError, LogitFilter, Resumed};
+pub use self::format::Format;
 pub use self::grammar::{
     CallGrammar, Constraint, Grammar, GrammarCompiler, GrammarError, MAX_GRAMMAR_BYTES, MAX_LARK_BYTES,
     MAX_REGEX_BYTES, loaded_grammar_bytes, planned_grammar_bytes,
