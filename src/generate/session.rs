@@ -41,9 +41,9 @@ impl<M: LanguageModel> Session<M> {
         &self.model
     }
 
-    /// Takes all memory that the model allocated: see [`LanguageModel::touch`].
-    pub fn touch(&mut self) {
-        self.model.touch();
+    /// Takes all memory that the model allocated: see [`LanguageModel::prefault`].
+    pub fn prefault(&mut self) {
+        self.model.prefault();
     }
 
     /// Positions in the cache.

@@ -23,8 +23,8 @@ pub enum Positions {
     Rotary(RotaryPairs),
     /// A row of `position_embd.weight` is added to the embedding.
     Learned,
-    /// Scores fall with the distance (ALiBi).
-    Distance,
+    /// Scores fall with the distance (ALiBi, Press et al. 2021).
+    Alibi,
 }
 
 /// Which norm a model uses throughout.
@@ -49,19 +49,19 @@ impl NormKind {
 /// Where a layer's two parts, attention and feed-forward, have their norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormPlaces {
-    /// Before each part; the key `post_norm` moves them behind the sum of the part and the residual stream.
-    Before,
-    /// Before each part, and on what it adds to the residual stream.
-    Around,
-    /// On what each part adds to the residual stream.
-    After,
+    /// Before each part (pre-norm); the key `post_norm` moves them behind the sum of the part and the residual stream.
+    Pre,
+    /// Before each part, and on what it adds to the residual stream (sandwich norm).
+    Sandwich,
+    /// On what each part adds to the residual stream (post-norm).
+    Post,
     /// Before each part, without weights. The norm before the output head has none either.
-    Plain,
+    Unweighted,
 }
 
-/// Norms of queries and keys.
+/// Norms of queries and keys (QK-norm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadNorm {
+pub enum QkNorm {
     /// None.
     None,
     /// Of each head, with the same weights for all heads.
@@ -100,10 +100,10 @@ pub enum Windows {
 pub struct Family {
     /// Value of `general.architecture`, and prefix of the metadata keys.
     pub architecture: &'static str,
-    /// How tokens know their place.
+    /// Positional encoding.
     pub positions: Positions,
-    /// Every n-th layer rotates nothing; 0 for no layer.
-    pub unrotated: usize,
+    /// Every n-th layer has no positional encoding (NoPE); 0 for no layer.
+    pub nope_interval: usize,
     /// Layers with a window.
     pub windows: Windows,
     /// Rotary base of layers with a window, if it is not that of the others; the key `rope.freq_base_swa`
@@ -114,7 +114,7 @@ pub struct Family {
     /// Where it is applied.
     pub norm_places: NormPlaces,
     /// Norms of queries and keys.
-    pub head_norm: HeadNorm,
+    pub qk_norm: QkNorm,
     /// Whether a layer's parts are parallel.
     pub parallel: Parallel,
     /// Every layer has a state space beside its attention.
@@ -136,12 +136,12 @@ pub struct Family {
 const LLAMA: Family = Family {
     architecture: "llama",
     positions: Positions::Rotary(RotaryPairs::Adjacent),
-    unrotated: 0,
+    nope_interval: 0,
     windows: Windows::None,
     local_rope_base: None,
     norm: NormKind::Rms,
-    norm_places: NormPlaces::Before,
-    head_norm: HeadNorm::None,
+    norm_places: NormPlaces::Pre,
+    qk_norm: QkNorm::None,
     parallel: Parallel::No,
     state_space: false,
     gated: true,
@@ -167,7 +167,7 @@ const GPT2: Family = Family {
 pub const FAMILIES: &[Family] = &[
     LLAMA,
     Family { architecture: "qwen2", positions: HALVES, ..LLAMA },
-    Family { architecture: "qwen3", positions: HALVES, head_norm: HeadNorm::PerHead, ..LLAMA },
+    Family { architecture: "qwen3", positions: HALVES, qk_norm: QkNorm::PerHead, ..LLAMA },
     GPT2,
     Family {
         architecture: "gptneox",
@@ -178,15 +178,15 @@ pub const FAMILIES: &[Family] = &[
     },
     Family { architecture: "opt", activation: Activation::Relu, ..GPT2 },
     Family { architecture: "gptneo", windows: Windows::Pattern(0), ..GPT2 },
-    Family { architecture: "bloom", positions: Positions::Distance, normed_embedding: true, ..GPT2 },
+    Family { architecture: "bloom", positions: Positions::Alibi, normed_embedding: true, ..GPT2 },
     Family { architecture: "phi2", positions: HALVES, parallel: Parallel::Shared, ..GPT2 },
     Family {
         architecture: "gemma3",
         positions: HALVES,
         windows: Windows::Pattern(6),
         local_rope_base: Some(10_000.0),
-        norm_places: NormPlaces::Around,
-        head_norm: HeadNorm::PerHead,
+        norm_places: NormPlaces::Sandwich,
+        qk_norm: QkNorm::PerHead,
         activation: Activation::GeluTanh,
         scaled_embedding: true,
         ..LLAMA
@@ -195,24 +195,24 @@ pub const FAMILIES: &[Family] = &[
         architecture: "stablelm",
         positions: HALVES,
         norm: NormKind::Layer,
-        head_norm: HeadNorm::OwnPerHead,
+        qk_norm: QkNorm::OwnPerHead,
         parallel: Parallel::SharedIfOne,
         ..LLAMA
     },
-    Family { architecture: "olmo", norm: NormKind::Layer, norm_places: NormPlaces::Plain, ..LLAMA },
+    Family { architecture: "olmo", norm: NormKind::Layer, norm_places: NormPlaces::Unweighted, ..LLAMA },
     Family {
         architecture: "olmo2",
         positions: HALVES,
-        norm_places: NormPlaces::After,
-        head_norm: HeadNorm::Whole,
+        norm_places: NormPlaces::Post,
+        qk_norm: QkNorm::Whole,
         ..LLAMA
     },
-    Family { architecture: "smollm3", unrotated: 4, ..LLAMA },
+    Family { architecture: "smollm3", nope_interval: 4, ..LLAMA },
     Family { architecture: "granite", multipliers: true, ..LLAMA },
     Family {
         architecture: "lfm2",
         positions: HALVES,
-        head_norm: HeadNorm::PerHead,
+        qk_norm: QkNorm::PerHead,
         output_norm: "token_embd_norm",
         ..LLAMA
     },

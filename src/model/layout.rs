@@ -5,7 +5,7 @@
 //! fills it. A tensor that no part of the model asks for is an error: running without it would be wrong.
 
 use super::error::ModelError;
-use super::families::{HeadNorm, NormKind, NormPlaces};
+use super::families::{NormKind, NormPlaces, QkNorm};
 use super::spec::{Mixer, Spec, StateSpec};
 use crate::blocks::BlockType;
 use crate::gguf::{GgufFile, TensorInfo};
@@ -99,8 +99,8 @@ pub(super) struct StateWeights {
     pub(super) kernel_bias: Option<Vector>,
     /// Added to the steps, `[head]`.
     pub(super) step_bias: Vector,
-    /// Rate at which the state fades, negative, `[head]`.
-    pub(super) fading: Vector,
+    /// SSM decay A, negative, `[head]`.
+    pub(super) decay: Vector,
     /// How much of what a head reads it gives directly, `[head]`.
     pub(super) direct: Vector,
     pub(super) output: Linear,
@@ -312,14 +312,14 @@ impl<'a> Placer<'a> {
         let dim = [self.spec.dim];
         let mut norms = Norms { input: None, added: None, sum: None };
         match self.spec.family.norm_places {
-            NormPlaces::Before if self.spec.post_norm => norms.sum = Some(self.norm(before, &dim)?),
-            NormPlaces::Before => norms.input = Some(self.norm(before, &dim)?),
-            NormPlaces::Around => {
+            NormPlaces::Pre if self.spec.post_norm => norms.sum = Some(self.norm(before, &dim)?),
+            NormPlaces::Pre => norms.input = Some(self.norm(before, &dim)?),
+            NormPlaces::Sandwich => {
                 norms.input = Some(self.norm(before, &dim)?);
                 norms.added = Some(self.norm(after, &dim)?);
             }
-            NormPlaces::After => norms.added = Some(self.norm(after, &dim)?),
-            NormPlaces::Plain => norms.input = Some(self.plain_norm()),
+            NormPlaces::Post => norms.added = Some(self.norm(after, &dim)?),
+            NormPlaces::Unweighted => norms.input = Some(self.plain_norm()),
         }
         Ok(norms)
     }
@@ -328,13 +328,13 @@ impl<'a> Placer<'a> {
         Norm { kind: self.spec.family.norm, weight: None, bias: None }
     }
 
-    fn head_norm(&mut self, name: &str, heads: usize) -> Result<Option<Norm>, ModelError> {
+    fn qk_norm(&mut self, name: &str, heads: usize) -> Result<Option<Norm>, ModelError> {
         let dim = self.spec.head_dim;
-        match self.spec.family.head_norm {
-            HeadNorm::None => Ok(None),
-            HeadNorm::PerHead => self.norm(name, &[dim]).map(Some),
-            HeadNorm::OwnPerHead => self.optional_norm(name, &[dim, heads]),
-            HeadNorm::Whole => self.norm(name, &[dim * heads]).map(Some),
+        match self.spec.family.qk_norm {
+            QkNorm::None => Ok(None),
+            QkNorm::PerHead => self.norm(name, &[dim]).map(Some),
+            QkNorm::OwnPerHead => self.optional_norm(name, &[dim, heads]),
+            QkNorm::Whole => self.norm(name, &[dim * heads]).map(Some),
         }
     }
 
@@ -359,8 +359,8 @@ impl<'a> Placer<'a> {
             value,
             output: self.linear(&name("attn_output"), query, dim)?,
             head_norms: [
-                self.head_norm(&name("attn_q_norm"), self.spec.heads)?,
-                self.head_norm(&name("attn_k_norm"), self.spec.kv_heads)?,
+                self.qk_norm(&name("attn_q_norm"), self.spec.heads)?,
+                self.qk_norm(&name("attn_k_norm"), self.spec.kv_heads)?,
             ],
             state: match self.spec.state {
                 Some(state) => Some(self.state(index, &state)?),
@@ -377,7 +377,7 @@ impl<'a> Placer<'a> {
             kernel: self.required(&name("ssm_conv1d.weight"), &[taps, channels])?,
             kernel_bias: self.vector(&name("ssm_conv1d.bias"), channels)?,
             step_bias: self.required(&name("ssm_dt.bias"), &[heads])?,
-            fading: self.required(&name("ssm_a"), &[1, heads])?,
+            decay: self.required(&name("ssm_a"), &[1, heads])?,
             direct: self.required(&name("ssm_d"), &[1, heads])?,
             output: self.linear(&name("ssm_out"), state.inner(), self.spec.dim)?,
         })
@@ -420,7 +420,7 @@ impl<'a> Placer<'a> {
     /// The norm before the output head.
     fn output_norm(&mut self) -> Result<Option<Norm>, ModelError> {
         match self.spec.family.norm_places {
-            NormPlaces::Plain => Ok(Some(self.plain_norm())),
+            NormPlaces::Unweighted => Ok(Some(self.plain_norm())),
             _ if self.spec.post_norm => Ok(None),
             _ => self.norm(self.spec.family.output_norm, &[self.spec.dim]).map(Some),
         }

@@ -2,7 +2,7 @@
 
 use super::activations::Activations;
 use super::cache::Cache;
-use super::families::{HeadNorm, Positions, RotaryPairs};
+use super::families::{Positions, QkNorm, RotaryPairs};
 use super::header::Model;
 use super::layout::MixerWeights;
 use super::plan::TILE;
@@ -14,20 +14,20 @@ use crate::kernels::ops::{Attention, Convolution, Past, Ring, Rotation, SpaceSta
 use arrayvec::ArrayVec;
 
 impl Tile<'_> {
-    /// The attention of layer `index`, or what it has instead: from the residual stream to [`Self::mixed`].
+    /// Applies attention of layer `index`, or what it has instead: from the residual stream to [`Self::mixed`].
     pub fn mix(&mut self, index: usize) {
         match self.worker.model.layout.layers[index].mixer {
             MixerWeights::Attention(_) => {
-                self.ask(index);
+                self.project_qkv(index);
                 self.attend(index);
-                self.remember(index);
+                self.state_space(index);
             }
             MixerWeights::Convolution(_) => self.convolve(index),
         }
     }
 
-    /// Queries, keys and values of layer `index`, as attention wants them but for their rotation.
-    fn ask(&mut self, index: usize) {
+    /// Computes queries, keys and values of layer `index`, all but their rotation (RoPE).
+    fn project_qkv(&mut self, index: usize) {
         let Self { worker: Worker { model, executor, activations, .. }, parts: Parts { tokens, .. } } = self;
         let Model { spec, layout, weights, .. } = &**model;
         let MixerWeights::Attention(attention) = &layout.layers[index].mixer else { return };
@@ -48,18 +48,18 @@ impl Tile<'_> {
                 rows.iter_mut().for_each(|x| *x = x.clamp(-most, most));
             }
         }
-        let is_whole = spec.family.head_norm == HeadNorm::Whole;
-        for (head_norm, rows, width) in [
+        let is_whole = spec.family.qk_norm == QkNorm::Whole;
+        for (qk_norm, rows, width) in [
             (&attention.head_norms[0], queries, spec.query_width()),
             (&attention.head_norms[1], keys, spec.kv_width()),
         ] {
-            if let Some(norm) = norm(model, head_norm.as_ref()) {
+            if let Some(norm) = norm(model, qk_norm.as_ref()) {
                 executor.norm_rows(&norm, if is_whole { width } else { spec.head_dim }, rows);
             }
         }
     }
 
-    /// Attention of layer `index` from the queries to the cache, with the new keys and values.
+    /// Attends from the queries of layer `index` to the KV cache, with the new keys and values.
     fn attend(&mut self, index: usize) {
         let Self { worker, parts: Parts { sequences, tokens } } = self;
         let Worker { model, executor, rope, local_rope, activations, .. } = &mut **worker;
@@ -97,7 +97,7 @@ impl Tile<'_> {
         });
     }
 
-    /// The convolution of layer `index`.
+    /// Applies the convolution of layer `index`.
     fn convolve(&mut self, index: usize) {
         let Self { worker, parts: Parts { sequences, tokens } } = self;
         let Worker { model, executor, activations, .. } = &mut **worker;
@@ -125,8 +125,8 @@ impl Tile<'_> {
         }
     }
 
-    /// The state space of layer `index`, if it has one, to [`Self::stated`].
-    fn remember(&mut self, index: usize) {
+    /// Applies the state space (SSM) of layer `index`, if it has one, to [`Self::stated`].
+    fn state_space(&mut self, index: usize) {
         let Self { worker, parts: Parts { sequences, tokens } } = self;
         let (Worker { model, executor, activations, .. }, tokens) = (&mut **worker, *tokens);
         let Model { spec, layout, weights, .. } = &**model;
@@ -161,7 +161,7 @@ impl Tile<'_> {
             inputs: convolved,
             gates,
             step_bias: weights.vector(&state.step_bias),
-            fading: weights.vector(&state.fading),
+            decay: weights.vector(&state.decay),
             direct: weights.vector(&state.direct),
             size: shape.size,
             groups: shape.groups,

@@ -39,7 +39,7 @@ mod worker;
 pub use cache::Cache;
 pub use error::ModelError;
 pub use families::{
-    FAMILIES, Family, HeadNorm, NormKind, NormPlaces, Parallel, Positions, RotaryPairs, Windows,
+    FAMILIES, Family, NormKind, NormPlaces, Parallel, Positions, QkNorm, RotaryPairs, Windows,
 };
 pub use header::{Header, Model};
 pub use logits::{LogitRows, Logits, logit_blocks};
@@ -71,7 +71,7 @@ pub trait LanguageModel {
 
     /// Takes all memory that was allocated. Systems give memory at the first write to it, which may come late in a
     /// long run, when there is none left.
-    fn touch(&mut self) {}
+    fn prefault(&mut self) {}
 
     /// Reads tokens and returns the logits after each of the last `rows` of them. They are the same however
     /// the tokens are split over calls. Long input is read in tiles; between them `cancel` is asked.

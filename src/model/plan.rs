@@ -134,7 +134,7 @@ pub(super) fn widths(spec: &Spec) -> [usize; 12] {
 
 /// Width of the buffer for what a part of a layer adds to the residual stream, if it does not add it at once.
 fn branch_width(spec: &Spec) -> usize {
-    let is_normed = matches!(spec.family.norm_places, NormPlaces::Around | NormPlaces::After);
+    let is_normed = matches!(spec.family.norm_places, NormPlaces::Sandwich | NormPlaces::Post);
     let is_needed = is_normed || spec.residual_scale != 1.0 || spec.positions.is_some();
     if is_needed { spec.dim } else { 0 }
 }

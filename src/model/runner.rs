@@ -120,7 +120,7 @@ impl LanguageModel for Runner {
         self.worker.logit_rows()
     }
 
-    fn touch(&mut self) {
+    fn prefault(&mut self) {
         self.worker.prefault();
         self.cache.prefault();
     }

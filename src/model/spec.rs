@@ -213,13 +213,13 @@ impl Spec {
             trained_context: keys.count("context_length", usize::MAX)?,
             positions: if learned { Some(rows(file, "position_embd.weight")?) } else { None },
             norm_eps: keys.positive_or(family.norm.epsilon_key(), 1e-5)?,
-            post_norm: family.norm_places == NormPlaces::Before && keys.flag_or("post_norm", false)?,
+            post_norm: family.norm_places == NormPlaces::Pre && keys.flag_or("post_norm", false)?,
             parallel,
             shared_norm,
             activation: activation(&keys, family)?,
             rope,
             local_rope,
-            slopes: if family.positions == Positions::Distance { slopes(heads) } else { Vec::new() },
+            slopes: if family.positions == Positions::Alibi { slopes(heads) } else { Vec::new() },
             taps,
             state: if family.state_space { Some(state(&keys)?) } else { None },
             attention_scale: keys.positive_or("attention.scale", 1.0 / (head_dim as f32).sqrt())?,
@@ -342,7 +342,8 @@ fn layer_specs(
     let is_rotary = matches!(family.positions, Positions::Rotary(_));
     let is_rotated = |layer: usize| {
         is_rotary
-            && (family.unrotated == 0 || !(keys.first_layer + layer + 1).is_multiple_of(family.unrotated))
+            && (family.nope_interval == 0
+                || !(keys.first_layer + layer + 1).is_multiple_of(family.nope_interval))
     };
     let layer_spec = |(layer, local): (usize, bool)| LayerSpec {
         mixer: if attends[layer] { Mixer::Attention } else { Mixer::Convolution },

@@ -82,7 +82,7 @@ struct Producer {
 impl Producer {
     fn of(layer: &Layer<'_>, spec: &Spec, stage: Stage) -> Option<Self> {
         let all = |tensor| Some(Self { tensor, first: 0 });
-        let is_before = matches!(spec.family.norm_places, NormPlaces::Before | NormPlaces::Around);
+        let is_before = matches!(spec.family.norm_places, NormPlaces::Pre | NormPlaces::Sandwich);
         let is_own = is_before && !spec.post_norm && !spec.shared_norm;
         let producer = match stage {
             Stage::Attention => all("attn_norm").filter(|_| is_own),

@@ -21,7 +21,7 @@ impl<'a> SpaceState<'a> {
 }
 
 /// A scan: for each token and head, with `step = softplus(raw step + bias)`,
-/// `state = state * exp(step * fading) + step * x writes^T` and `out = (state reads + direct * x) * silu(gate)`.
+/// `state = state * exp(step * decay) + step * x writes^T` and `out = (state reads + direct * x) * silu(gate)`.
 pub struct StateSpace<'a, 'c> {
     /// `[token]` of x `[head][head_dim]`, writes `[group][size]` and reads `[group][size]`.
     pub inputs: &'a [f32],
@@ -30,7 +30,7 @@ pub struct StateSpace<'a, 'c> {
     /// `[head]`
     pub step_bias: &'a [f32],
     /// `[head]`
-    pub fading: &'a [f32],
+    pub decay: &'a [f32],
     /// `[head]`
     pub direct: &'a [f32],
     /// Columns of a state.
@@ -49,7 +49,7 @@ struct Stage<'a> {
     kernels: &'static Kernels,
     inputs: &'a [f32],
     gates: &'a [f32],
-    /// Biases of steps, fading and direct, `[head]` each.
+    /// Biases of steps, decay and direct, `[head]` each.
     heads: [&'a [f32]; 3],
     size: usize,
     groups: usize,
@@ -70,14 +70,13 @@ impl Executor {
     /// # Panics
     /// If shapes do not fit each other.
     pub fn scan(&mut self, space: &mut StateSpace<'_, '_>) {
-        let StateSpace {
-            inputs, gates, step_bias, fading, direct, size, groups, head_dim, sequences, ..
-        } = *space;
+        let StateSpace { inputs, gates, step_bias, decay, direct, size, groups, head_dim, sequences, .. } =
+            *space;
         let out = &mut *space.out;
         let heads = step_bias.len();
         let inner = heads * head_dim;
         let tokens = out.len() / inner;
-        assert_eq!((fading.len(), direct.len()), (heads, heads), "values per head");
+        assert_eq!((decay.len(), direct.len()), (heads, heads), "values per head");
         assert_eq!(out.len(), tokens * inner, "output");
         let mut next = 0;
         for SpaceState { state, rows } in sequences {
@@ -92,7 +91,7 @@ impl Executor {
             kernels: self.kernels,
             inputs,
             gates,
-            heads: [step_bias, fading, direct],
+            heads: [step_bias, decay, direct],
             size,
             groups,
             head_dim,
@@ -119,7 +118,7 @@ impl Stage<'_> {
     unsafe fn run(&self, sequence: &SpaceState<'_>, head: usize) {
         let heads = self.heads[0].len();
         let (inner, width) = (heads * self.head_dim, self.inputs.len() / self.tokens);
-        let [step_bias, fading, direct] = self.heads.map(|values| values[head]);
+        let [step_bias, decay, direct] = self.heads.map(|values| values[head]);
         let ours = |row: usize| row * inner + head * self.head_dim..row * inner + (head + 1) * self.head_dim;
         let states = head * self.head_dim * self.size..(head + 1) * self.head_dim * self.size;
         // SAFETY: the head is ours by contract.
@@ -134,7 +133,7 @@ impl Stage<'_> {
             let gates = &self.gates[token * (self.gates.len() / self.tokens)..];
             let gates = &gates[..self.gates.len() / self.tokens];
             let step = softplus(gates[gates.len() - heads + head] + step_bias);
-            let kept = scalar::exp(step * fading);
+            let kept = scalar::exp(step * decay);
             // SAFETY: as above.
             let out = unsafe { self.out.part(ours(token)) };
             out.copy_from_slice(&gates[ours(0)]);

@@ -317,8 +317,8 @@ fn layers_differ_as_the_keys_say() {
     let windows: Vec<_> = pattern.iter().map(|layer| layer.window).collect();
     assert_eq!(windows, [21, usize::MAX, 21, usize::MAX, 21, usize::MAX]);
     let smollm = layer_specs(Sample::named("smollm3"));
-    let unrotated: Vec<_> = (0..6).filter(|i| smollm[*i].rotary == Rotary::None).collect();
-    assert_eq!(unrotated, [3]);
+    let nope_interval: Vec<_> = (0..6).filter(|i| smollm[*i].rotary == Rotary::None).collect();
+    assert_eq!(nope_interval, [3]);
     let lfm = layer_specs(samples().pop().unwrap());
     let attention: Vec<_> = (0..6).filter(|i| lfm[*i].mixer == Mixer::Attention).collect();
     assert_eq!((attention, lfm[4].number, lfm[5].number), (vec![1, 4], 1, 3));
