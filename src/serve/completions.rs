@@ -23,7 +23,7 @@ use super::logprobs::CompletionLogprobs;
 use super::state::{Begun, State, random};
 use super::{stream, tokens};
 
-/// Prompts of a request at most.
+/// Prompts of a request at most, and answers.
 const MAX_PROMPTS: usize = 256;
 /// Answers to a prompt at most.
 const MAX_ANSWERS: usize = 16;
@@ -126,6 +126,13 @@ fn read(state: &State, body: &[u8]) -> Result<Asked, ApiError> {
         return Err(ApiError::invalid("logprobs of an echo cannot be streamed").with_param("stream"));
     }
     let prompts = prompts(&mut keys, state.engine.tokenizer())?;
+    if prompts.len() * answers > MAX_PROMPTS {
+        let message = format!(
+            "{} prompts with {answers} answers each; expected at most {MAX_PROMPTS} answers",
+            prompts.len()
+        );
+        return Err(ApiError::invalid(message).with_param("n"));
+    }
     let base = Item { raw: true, tokens: Some(vec![]), ..Item::default() };
     let item = parse::content(keys, base)?;
     if item.messages.is_some() {
