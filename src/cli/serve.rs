@@ -13,7 +13,7 @@ use super::memory::show_bytes;
 use super::output::{note, with_causes};
 use crate::ask::Prompts;
 use crate::generate::{Engine, Format, Origin, Slots};
-use crate::serve::{Listen, ModelCard, ServeOptions, State, Warmth, serve, warm};
+use crate::serve::{Listen, ModelCard, ServeOptions, State, Warmth, serve, warm, watch_panics};
 
 /// Answers at once where none is asked for.
 const USUAL_SLOTS: usize = 2;
@@ -100,6 +100,7 @@ pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
         }
         stop.stop();
     })?;
+    watch_panics(|failure| note(failure));
     let form = args.generation.grammar.read()?;
     let mut planned = args.generation.plan(&args.generation.model)?;
     let slots = ParallelArgs::of(args.slots);

@@ -61,7 +61,12 @@ fn sum(words: &[u64]) -> u64 {
 
 /// Most physical memory the process has had so far, in bytes; `None` where the system does not tell.
 pub fn peak_rss() -> Option<u64> {
-    parse_peak(&std::fs::read_to_string("/proc/self/status").ok()?)
+    parse_status(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// Physical memory that the process has, in bytes; `None` where the system does not tell.
+pub fn resident_rss() -> Option<u64> {
+    parse_status(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
 /// Share of the program's and its libraries' code and constants that a run touches at most, as a fraction; what is never
@@ -96,9 +101,9 @@ fn parse_maps(maps: &str, program: &str) -> u64 {
     maps.lines().filter_map(size).sum()
 }
 
-/// `VmHWM` of a Linux status file.
-fn parse_peak(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A size of a Linux status file.
+fn parse_status(status: &str, name: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -145,12 +150,11 @@ mod tests {
 
     #[test]
     fn the_peak_is_read_from_the_status_file() {
-        assert_eq!(
-            parse_peak("Name:\tx\nVmPeak:\t 9 kB\nVmHWM:\t   1234 kB\nVmRSS:\t 5 kB\n"),
-            Some(1234 * 1024)
-        );
+        let status = "Name:\tx\nVmPeak:\t 9 kB\nVmHWM:\t   1234 kB\nVmRSS:\t 5 kB\n";
+        assert_eq!(parse_status(status, "VmHWM:"), Some(1234 * 1024));
+        assert_eq!(parse_status(status, "VmRSS:"), Some(5 * 1024));
         for broken in ["", "VmHWM:", "VmHWM:\t1234", "VmHWM:\tmany kB", "VmHWM: 99999999999999999999 kB"] {
-            assert_eq!(parse_peak(broken), None);
+            assert_eq!(parse_status(broken, "VmHWM:"), None);
         }
     }
 
@@ -160,5 +164,6 @@ mod tests {
         let mut buffer = Buffer::<u8>::zeroed(64 << 20, "test").unwrap();
         buffer.fill(1);
         assert!(peak_rss().unwrap() > buffer.len() as u64);
+        assert!(resident_rss().unwrap() > buffer.len() as u64);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -39,6 +39,7 @@ struct Shared {
     running: AtomicUsize,
     /// Tokens in the caches of jobs that run.
     used: AtomicUsize,
+    steps: AtomicU64,
     quit: AtomicBool,
     dead: AtomicBool,
 }
@@ -118,6 +119,11 @@ impl Engine {
         Load { slots: self.slots, running, waiting, queue: self.queue, used_tokens }
     }
 
+    /// Passes of the model so far: one that works and does not count on is stuck.
+    pub fn steps(&self) -> u64 {
+        self.shared.steps.load(Ordering::Relaxed)
+    }
+
     /// Whether its thread has ended: it takes no more jobs.
     pub fn is_dead(&self) -> bool {
         self.shared.dead.load(Ordering::Acquire)
@@ -179,6 +185,7 @@ impl Work {
         }
         let Work { slots, ends, shared, .. } = self;
         slots.step(&mut |ticket, result| end(ends.remove(&ticket), result, shared));
+        shared.steps.fetch_add(1, Ordering::Relaxed);
         shared.running.store(slots.running(), Ordering::Relaxed);
         shared.used.store(slots.used_tokens(), Ordering::Relaxed);
         self.is_open || !self.slots.is_empty()

@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::guard::Guard;
 use super::head::{self, Head, MOST_HEADERS};
 use super::headers::{raw, too_slow};
+use super::metrics::OTHER;
 use super::options::Limits;
 use super::socket::{Io, Socket};
 
@@ -62,6 +63,7 @@ impl Connections {
 
     /// Serves a connection. Until its head has come whole it holds nothing but the bytes that came.
     pub(super) async fn serve(self: Arc<Self>, mut socket: Socket, mut member: Member) {
+        let _connected = self.guard.metrics.connected();
         let head = tokio::select! {
             biased;
             head = timeout(self.limits.head_time, head::read(&socket)) => head,
@@ -77,6 +79,7 @@ impl Connections {
             Ok(Err(_)) => return,
             Err(_) => too_slow("the head of the request did not come in time"),
         };
+        self.guard.metrics.answered(OTHER, refused.status.as_u16());
         // Who is gone does not read it.
         _ = socket.write_now(&raw(&refused));
         self.linger(&mut socket).await;

@@ -5,12 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::MatchedPath;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body::{Frame, SizeHint};
 use tower_service::Service;
 
 use super::bearer::Tokens;
@@ -18,26 +21,19 @@ use super::crowd::Crowd;
 use super::error::ApiError;
 use super::headers::{REQUEST_ID, complete, request_id, too_slow};
 use super::hosts::Hosts;
+use super::metrics::{Metrics, OTHER};
 use super::options::Limits;
+use super::{page, panics};
 
-/// What is answered without a token: how the server is, and the page.
-const OPEN: [&str; 9] = [
-    "/",
-    "/health",
-    "/v1/health",
-    "/ready",
-    "/kiosk.css",
-    "/kiosk.js",
-    "/kiosk.json",
-    "/kiosk-theme.css",
-    "/kiosk-logo",
-];
+/// How the server is: answered without a token, and where there are too many requests.
+pub(super) const PROBES: [&str; 3] = ["/health", "/v1/health", "/ready"];
 
 /// Lets requests in, and completes responses.
 pub(super) struct Guard {
     pub(super) hosts: Hosts,
     pub(super) tokens: Option<Tokens>,
     pub(super) router: Router,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
     /// Requests whose body has not come whole.
     pub(super) bodies: Arc<Crowd>,
@@ -46,7 +42,7 @@ pub(super) struct Guard {
 impl Guard {
     /// Answers a request. `unread` is told whether more of it may come.
     pub(super) async fn answer(&self, request: Request<Body>, unread: &AtomicBool) -> Response {
-        let id = request_id(request.headers().get(REQUEST_ID));
+        let (begun, id) = (Instant::now(), request_id(request.headers().get(REQUEST_ID)));
         unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
         let mut response = match self.let_in(request).await {
             Ok(request) => {
@@ -59,7 +55,10 @@ impl Guard {
             Err(error) => error.into_response(),
         };
         complete(&mut response, id);
-        response
+        let route = response.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str);
+        self.metrics.answered(route, response.status().as_u16());
+        let metrics = Arc::clone(&self.metrics);
+        response.map(|body| Body::new(Timed { body, begun, metrics }))
     }
 
     /// Lets a request in, with its whole body if it may have one.
@@ -73,7 +72,8 @@ impl Guard {
                 "pages of other servers may not ask",
             ));
         }
-        let is_open = OPEN.contains(&request.uri().path());
+        let path = request.uri().path();
+        let is_open = PROBES.contains(&path) || page::is_part(path);
         if self.tokens.as_ref().is_some_and(|tokens| !is_open && !tokens.has(headers)) {
             return Err(ApiError::unauthorized());
         }
@@ -136,6 +136,7 @@ impl Guard {
 
 /// What is answered where the program fails.
 fn failed() -> Response {
+    panics::caught();
     ApiError::internal("the program failed at this request").into_response()
 }
 
@@ -159,4 +160,37 @@ async fn read_whole(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, axum
         bytes.extend_from_slice(&data);
     }
     Ok(Some(bytes))
+}
+
+/// The body of a response, whose end is the end of its request.
+struct Timed {
+    body: Body,
+    begun: Instant,
+    metrics: Arc<Metrics>,
+}
+
+impl HttpBody for Timed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.metrics.took(self.begun.elapsed());
+    }
 }

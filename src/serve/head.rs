@@ -5,6 +5,7 @@ use std::io;
 use httparse::{EMPTY_HEADER, Error, Header, Request, Status};
 
 use super::error::ApiError;
+use super::guard::PROBES;
 use super::headers::too_large_head;
 use super::socket::Socket;
 
@@ -12,8 +13,6 @@ use super::socket::Socket;
 const MOST_BYTES: usize = 8 << 10;
 /// Headers of a request.
 pub(super) const MOST_HEADERS: usize = 64;
-/// What is answered even where there are too many requests.
-const PROBES: [&str; 3] = ["/health", "/v1/health", "/ready"];
 
 /// The first bytes of a connection, with a whole head.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use crate::generate::{
 };
 
 use super::error::ApiError;
+use super::metrics::{Metrics, TokenTimes};
 use super::state::Begun;
 
 /// How long a part of a request waits where others have taken its place in the queue.
@@ -104,7 +105,7 @@ impl Answers {
                 return if self.submitted > 0 { Ok(()) } else { Err(GenerateError::QueueFull { limit }) };
             }
             let (job, on_done) = match ask {
-                Ask::Answer(prepared) => answer(place, prepared, sender),
+                Ask::Answer(prepared) => answer(place, prepared, sender, &self.begun.state.metrics),
                 Ask::Score { tokens, next, alternatives, filter } => {
                     let vocab = engine.tokenizer().vocab_size();
                     let scorer = Scorer::new(alternatives, vocab)?;
@@ -158,8 +159,11 @@ impl Answers {
     }
 }
 
-fn on_event(place: usize, sender: UnboundedSender<Message>) -> OnEvent<'static> {
+fn on_event(place: usize, sender: UnboundedSender<Message>, mut times: TokenTimes) -> OnEvent<'static> {
     Box::new(move |event| {
+        if event.id.is_some() {
+            times.token();
+        }
         let is_empty = event.id.is_none() && event.text.is_empty() && event.reasoning.is_empty();
         match is_empty || sender.send((place, Ok(Event::Token(Token::new(event))))).is_ok() {
             true => ControlFlow::Continue(()),
@@ -169,9 +173,15 @@ fn on_event(place: usize, sender: UnboundedSender<Message>) -> OnEvent<'static> 
 }
 
 /// An answer as a job.
-fn answer(place: usize, prepared: Prepared, sender: UnboundedSender<Message>) -> (Job<'static>, OnDone) {
-    let ended = sender.clone();
+fn answer(
+    place: usize,
+    prepared: Prepared,
+    sender: UnboundedSender<Message>,
+    metrics: &Arc<Metrics>,
+) -> (Job<'static>, OnDone) {
+    let (ended, counted) = (sender.clone(), Arc::clone(metrics));
     let on_done = move |result: Result<Done, GenerateError>| {
+        counted.done(&result);
         let event = match result {
             Ok(Done::Generated(outcome) | Done::Chosen(outcome, _)) => Ok(Event::End(outcome)),
             Ok(Done::Predicted) => return,
@@ -183,7 +193,7 @@ fn answer(place: usize, prepared: Prepared, sender: UnboundedSender<Message>) ->
     let Prepared { request, choices, .. } = prepared;
     let job = match choices {
         Some((texts, draw)) => Job::Choose(request, texts, draw),
-        None => Job::Generate(request, on_event(place, sender)),
+        None => Job::Generate(request, on_event(place, sender, metrics.time_tokens())),
     };
     (job, Box::new(on_done))
 }

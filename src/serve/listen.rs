@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::bearer::Tokens;
@@ -13,10 +13,11 @@ use super::connection::Connections;
 use super::crowd::Crowd;
 use super::guard::Guard;
 use super::hosts::Hosts;
+use super::notify::Notifier;
 use super::options::{Address, Limits, Phase, ServeError, ServeOptions, Stop};
-use super::routes;
 use super::socket::Socket;
 use super::state::State;
+use super::{panics, routes};
 
 /// How long nothing is accepted after the system had no more descriptors or memory.
 const SHORTAGE: Duration = Duration::from_millis(20);
@@ -42,15 +43,22 @@ pub fn serve(
             hosts: Hosts::new(&address, &options.hosts)?,
             tokens,
             router: routes::router(Arc::clone(&state)),
+            metrics: Arc::clone(&state.metrics),
             limits: options.limits,
             bodies: Crowd::new(options.limits.connections),
         };
         on_ready(&address);
+        let notifier = Notifier::of_environment().map(Arc::new);
+        tell(notifier.as_deref(), "READY=1");
+        let watchdog =
+            notifier.clone().map(|notifier| tokio::spawn(keep_alive(notifier, Arc::clone(&state))));
         let mut tasks = JoinSet::new();
         let connections = Arc::new(Connections::new(guard));
         accept(listener, &connections, &mut tasks, &options.stop).await;
+        tell(notifier.as_deref(), "STOPPING=1");
         connections.heads.send_all_away();
         end(&state, &mut tasks, &options.stop, &options.limits).await;
+        watchdog.inspect(JoinHandle::abort);
         Ok(())
     });
     // Work that is still done for nobody is not waited for.
@@ -69,7 +77,11 @@ async fn accept(listener: Listener, connections: &Arc<Connections>, tasks: &mut 
                 Ok(socket) => begin(socket, connections, tasks),
                 Err(error) => make_room(&error, connections).await,
             },
-            Some(_) = tasks.join_next() => {}
+            Some(ended) = tasks.join_next() => {
+                if ended.is_err_and(|error| error.is_panic()) {
+                    panics::caught();
+                }
+            }
         }
     }
 }
@@ -104,4 +116,26 @@ async fn end(state: &State, tasks: &mut JoinSet<()>, stop: &Stop, limits: &Limit
     }
     state.cancel_all();
     tasks.abort_all();
+}
+
+fn tell(notifier: Option<&Notifier>, what: &str) {
+    if let Some(notifier) = notifier {
+        notifier.tell(what);
+    }
+}
+
+/// Says that all is well as long as the engine goes on: one that is dead, or in the same step all the time, is a matter
+/// for whoever started this process.
+async fn keep_alive(notifier: Arc<Notifier>, state: Arc<State>) {
+    let Some(interval) = notifier.interval() else { return };
+    let mut before = None;
+    loop {
+        sleep(interval).await;
+        let (load, steps) = (state.engine.load(), state.engine.steps());
+        let is_stuck = load.running > 0 && before == Some(steps);
+        if !is_stuck && !state.engine.is_dead() {
+            notifier.tell("WATCHDOG=1");
+        }
+        before = Some(steps);
+    }
 }

@@ -10,6 +10,7 @@
 //!     socket   what is read and written
 //!     head     the first bytes, judged before hyper sees them
 //!     crowd    connections that are waited for; the oldest makes room
+//!   notify     systemd is told
 //!   guard      who may ask what: tokens, content types, bodies
 //!     hosts    Host and Origin
 //!     bearer   tokens
@@ -17,6 +18,8 @@
 //! warm         a start at which the system prompt was read before
 //! state        what all requests share: engine, prompts, defaults, metrics
 //!   metrics    counters and histograms
+//!   machine    memory, time, temperature
+//!   panics     failures of the program
 //! routes       which handler answers what
 //!   chat, completions, tokens, models   the handlers
 //!   body       what requests and responses have in common
@@ -46,9 +49,14 @@ mod hosts;
 mod job;
 mod listen;
 mod logprobs;
+mod machine;
+mod metrics;
 mod models;
+mod notify;
 mod openapi;
 mod options;
+mod page;
+mod panics;
 mod routes;
 mod socket;
 mod state;
@@ -61,5 +69,6 @@ mod tests;
 
 pub use self::listen::serve;
 pub use self::options::{Address, Limits, Listen, ServeError, ServeOptions, Stop};
+pub use self::panics::watch_panics;
 pub use self::state::{ModelCard, State};
 pub use self::warm::{WarmError, Warmth, warm};

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract;
+use axum::extract::{self, MatchedPath, Request};
+use axum::http::header;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::state::State;
-use super::{chat, completions, models, openapi, tokens};
+use super::{chat, completions, models, openapi, page, tokens};
 
 /// All routes.
 pub(super) fn router(state: Arc<State>) -> Router {
@@ -28,6 +31,8 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/v1/tokenize", post(tokens::encode))
         .route("/v1/detokenize", post(tokens::decode))
         .route("/v1/tokenizer_info", get(tokens::info))
+        .route("/metrics", get(metrics))
+        .merge(page::routes())
         .fallback(async || ApiError::not_found("there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
@@ -36,6 +41,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
                 "this address has another method",
             )
         })
+        .layer(from_fn(name_route))
         .with_state(state)
 }
 
@@ -53,4 +59,20 @@ async fn ready(extract::State(state): extract::State<Arc<State>>) -> Result<Json
         return Err(ApiError::unavailable("the model answers no more"));
     }
     Ok(Json(json!({"status": "ready"})))
+}
+
+/// What was counted.
+async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response {
+    const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, KIND)], state.metrics.text(state.engine.load())).into_response()
+}
+
+/// Tells which route a response is of, by which it is counted.
+async fn name_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }

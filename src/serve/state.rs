@@ -10,6 +10,7 @@ use crate::ask::{Defaults, Item, Prepared, Prompts, prepare};
 use crate::generate::{CancelHandle, Engine};
 
 use super::error::ApiError;
+use super::metrics::Metrics;
 
 /// What the server says of its model.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,7 @@ pub struct State {
     pub(super) prompts: Prompts,
     pub(super) defaults: Defaults,
     pub(super) model: ModelCard,
+    pub(super) metrics: Arc<Metrics>,
     /// The operator's system prompt and limit of tokens hold; requests have none of their own.
     pub(super) is_locked: bool,
     /// Tokens of an answer, whatever a request asks for.
@@ -52,6 +54,7 @@ impl State {
             engine,
             prompts,
             defaults,
+            metrics: Arc::new(Metrics::new(&model.id)),
             model,
             is_locked: false,
             most_tokens: None,
