@@ -34,7 +34,11 @@ pub fn serve(
     on_ready: impl FnOnce(&Address),
 ) -> Result<(), ServeError> {
     let tokens = options.token_file.as_deref().map(Tokens::read).transpose()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(PREPARING)
+        .build();
     let runtime = runtime.map_err(ServeError::Runtime)?;
     let state = Arc::new(state);
     let served = runtime.block_on(async {
