@@ -24,6 +24,9 @@ const SHORTAGE: Duration = Duration::from_millis(20);
 /// How long answers that were cut short have for their last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Requests that are turned into tokens at once.
+const PREPARING: usize = 4;
+
 /// Serves until it is told to stop; `on_ready` is called once connections are accepted.
 ///
 /// # Errors
