@@ -97,7 +97,11 @@ impl Answers {
     /// Submits what the engine takes.
     fn submit(&mut self) -> Result<(), GenerateError> {
         let engine = &self.begun.state.engine;
-        while let Some((place, ask)) = self.waiting.pop_front() {
+        // More would keep others from the queue.
+        let most = engine.load().slots;
+        while self.submitted < most
+            && let Some((place, ask)) = self.waiting.pop_front()
+        {
             let Some(sender) = self.sender.clone() else { break };
             if !engine.has_room() {
                 self.waiting.push_front((place, ask));

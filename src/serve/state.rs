@@ -104,6 +104,7 @@ impl State {
     }
 
     /// Requests under way.
+    #[cfg(test)]
     pub(super) fn requests(&self) -> usize {
         self.running().len()
     }
