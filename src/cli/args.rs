@@ -59,6 +59,7 @@ pub(super) struct ParallelArgs {
 pub(super) const USUAL_PARALLEL: usize = 4;
 
 impl ParallelArgs {
+    #[cfg(feature = "serve")]
     /// As if so many were asked for.
     pub(super) fn of(parallel: Option<u16>) -> Self {
         Self { parallel }

@@ -113,6 +113,7 @@ impl GenerationArgs {
         self.length().tokens(self.grammar.is_given())
     }
 
+    #[cfg(feature = "serve")]
     /// Tokens that no answer may have more of, if that was asked for.
     pub(super) fn most_tokens(&self) -> Option<usize> {
         match self.length() {

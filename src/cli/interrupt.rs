@@ -43,6 +43,7 @@ fn can_start_threads() -> bool {
     }
 }
 
+#[cfg(feature = "serve")]
 /// From now on calls `ask` with how the process is to end, for Ctrl-C and the other signals, each time.
 ///
 /// # Errors
