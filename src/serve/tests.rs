@@ -12,7 +12,6 @@ use tower_service::Service;
 
 use crate::ask::{Defaults, Item, Prompts, prepare};
 use crate::generate::{CancelHandle, Done, Engine, Job, Origin, SamplerOptions, Slots};
-use crate::gguf::GgufFile;
 use crate::load::{LoadOptions, Prepared};
 
 use super::routes::router;
@@ -26,7 +25,7 @@ fn prepared() -> Prepared {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo.gguf");
     let options =
         LoadOptions { slots: SLOTS, threads: Some(1), context: Some(256), ..LoadOptions::default() };
-    Prepared::new(GgufFile::open(path.as_ref()).unwrap(), &options).unwrap()
+    Prepared::open(path, &options).unwrap()
 }
 
 fn state() -> State {
