@@ -11,7 +11,9 @@ use super::memory::{self, show_bytes};
 use super::{load, output};
 use crate::console::is_unsafe;
 use crate::files::sha256_of;
-use crate::gguf::{FILE_TYPE_KEY, GgufFile, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo};
+use crate::gguf::{
+    EMBEDDING_TENSOR, FILE_TYPE_KEY, GgufFile, HEAD_TENSOR, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo,
+};
 use crate::kernels::{Kernels, KvType};
 use crate::load::usual_threads;
 use crate::model::{MAX_CONTEXT, RunOptions, Spec};
@@ -215,7 +217,7 @@ impl Report {
             source: None,
             parameters,
             bits_per_weight: bits(parameters, bytes),
-            tied: file.tensor("token_embd.weight").is_some() && file.tensor("output.weight").is_none(),
+            tied: file.tensor(EMBEDDING_TENSOR).is_some() && file.tensor(HEAD_TENSOR).is_none(),
             quantization: Quantization { recipe: file_type.and_then(recipe_name), file_type, version },
             tensors: groups(file.tensors()),
             trained_context: spec.as_ref().map(|spec| spec.trained_context),

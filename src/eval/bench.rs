@@ -11,7 +11,7 @@ use super::error::EvalError;
 use super::probe;
 use super::report::{Probe, Report, Row};
 use super::stats::Summary;
-use crate::gguf::GgufFile;
+use crate::gguf::{EMBEDDING_TENSOR, GgufFile, HEAD_TENSOR};
 use crate::kernels::KvType;
 use crate::model::{LanguageModel, MAX_CONTEXT, Model, ModelError, RunOptions, Runner};
 use rand::rngs::ChaCha12Rng;
@@ -146,8 +146,8 @@ impl Traffic {
     /// That of the model in `file`.
     pub fn of(file: &GgufFile, model: &Model, kv: KvType) -> Self {
         let spec = model.spec();
-        let separate_head = file.tensor("output.weight").is_some();
-        let read = |name: &str| !(separate_head && name == "token_embd.weight");
+        let separate_head = file.tensor(HEAD_TENSOR).is_some();
+        let read = |name: &str| !(separate_head && name == EMBEDDING_TENSOR);
         let tensors = file.tensors().iter().filter(|tensor| read(&tensor.name));
         let position = 2 * spec.layers * spec.kv_heads * kv.position_bytes(spec.head_dim);
         Self { weights: tensors.map(|tensor| tensor.bytes).sum(), position: position as u64 }

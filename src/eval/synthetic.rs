@@ -17,8 +17,8 @@ use rand::{RngExt, SeedableRng};
 
 use crate::blocks::BlockType;
 use crate::gguf::{
-    FILE_TYPE_KEY, GgufError, GgufWriter, Layout, OwnedValue, QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY,
-    Recipe, TensorInfo,
+    EMBEDDING_TENSOR, FILE_TYPE_KEY, GgufError, GgufWriter, HEAD_TENSOR, Layout, OwnedValue,
+    QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo,
 };
 use crate::model::{Family, NormKind, Parallel, Positions};
 use crate::text::{BYTE_CHARS, TokenKind};
@@ -173,10 +173,10 @@ impl Shape {
     fn tensors(&self) -> Vec<(String, Vec<u32>)> {
         let mut tensors = vec![];
         if !self.tied {
-            tensors.push(("output.weight".to_owned(), vec![self.dim, self.vocab]));
+            tensors.push((HEAD_TENSOR.to_owned(), vec![self.dim, self.vocab]));
         }
         tensors.extend(self.norm("output_norm"));
-        tensors.push(("token_embd.weight".to_owned(), vec![self.dim, self.vocab]));
+        tensors.push((EMBEDDING_TENSOR.to_owned(), vec![self.dim, self.vocab]));
         if self.family().positions == Positions::Learned {
             tensors.push(("position_embd.weight".to_owned(), vec![self.dim, self.context]));
         }

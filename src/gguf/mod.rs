@@ -55,6 +55,11 @@ pub const ALIGNMENT_KEY: &str = "general.alignment";
 /// Alignment of tensor data in bytes where [`ALIGNMENT_KEY`] is absent.
 pub const DEFAULT_ALIGNMENT: u32 = 32;
 
+/// Name of the token embedding, which every model has.
+pub const EMBEDDING_TENSOR: &str = "token_embd.weight";
+/// Name of the output head; a model without one uses the embedding.
+pub const HEAD_TENSOR: &str = "output.weight";
+
 /// The first bytes of a file.
 pub const MAGIC: [u8; 4] = *b"GGUF";
 /// The version the writer produces.

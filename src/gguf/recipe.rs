@@ -3,7 +3,7 @@
 //! The rules are those of `llama-quantize` without an importance matrix, so that the same recipe gives the
 //! same types: <https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp>.
 
-use super::TensorInfo;
+use super::{EMBEDDING_TENSOR, HEAD_TENSOR, TensorInfo};
 use crate::blocks::BlockType;
 
 /// Metadata key of a recipe's number.
@@ -92,7 +92,7 @@ impl Layout {
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut layout = Self { layers: 0, tied: true };
         for name in names {
-            layout.tied &= name != "output.weight";
+            layout.tied &= name != HEAD_TENSOR;
             layout.layers = layout.layers.max(layer(name).map_or(0, |layer| layer.saturating_add(1)));
         }
         layout
@@ -166,14 +166,14 @@ impl Recipe {
     /// The type asked for by [`Self::with_embedding`] or [`Self::with_head`].
     pub fn asked_for(&self, name: &str) -> Option<BlockType> {
         match name {
-            "token_embd.weight" => self.embedding,
-            "output.weight" => self.head,
+            EMBEDDING_TENSOR => self.embedding,
+            HEAD_TENSOR => self.head,
             _ => None,
         }
     }
 
     fn wanted(&self, layout: Layout, name: &str) -> BlockType {
-        let (embedding, head) = (name == "token_embd.weight", name == "output.weight");
+        let (embedding, head) = (name == EMBEDDING_TENSOR, name == HEAD_TENSOR);
         if let Some(block_type) = self.asked_for(name) {
             return block_type;
         }

@@ -8,7 +8,7 @@ use super::error::ModelError;
 use super::families::{NormKind, NormPlaces, QkNorm};
 use super::spec::{Mixer, Spec, StateSpec};
 use crate::blocks::BlockType;
-use crate::gguf::{GgufFile, TensorInfo};
+use crate::gguf::{EMBEDDING_TENSOR, GgufFile, TensorInfo};
 use crate::kernels::{Forms, PackedShape, Packing};
 use crate::runtime::page_rounded;
 use std::collections::HashSet;
@@ -441,7 +441,7 @@ impl Layout {
             seen: HashSet::new(),
         };
         let (dim, word, vocab) = (spec.dim, spec.word_dim, spec.vocab);
-        let embedding = placer.matrix("token_embd.weight", word, vocab)?;
+        let embedding = placer.matrix(EMBEDDING_TENSOR, word, vocab)?;
         let is_narrow = word != dim;
         let enter = if is_narrow { Some(placer.linear("token_embd_proj", word, dim)?) } else { None };
         let positions = spec.positions.map(|rows| placer.matrix("position_embd.weight", dim, rows));

@@ -4,7 +4,7 @@ mod keys;
 
 use super::error::ModelError;
 use super::families::{FAMILIES, Family, NormPlaces, Parallel, Positions, Windows};
-use crate::gguf::{GgufFile, Purpose};
+use crate::gguf::{EMBEDDING_TENSOR, GgufFile, Purpose};
 use crate::kernels::Activation;
 use keys::Keys;
 
@@ -209,7 +209,7 @@ impl Spec {
             kv_heads,
             head_dim,
             hidden: keys.count("feed_forward_length", MAX_WIDTH)?,
-            vocab: rows(file, "token_embd.weight")?,
+            vocab: rows(file, EMBEDDING_TENSOR)?,
             trained_context: keys.count("context_length", usize::MAX)?,
             positions: if learned { Some(rows(file, "position_embd.weight")?) } else { None },
             norm_eps: keys.positive_or(family.norm.epsilon_key(), 1e-5)?,

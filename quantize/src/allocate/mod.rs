@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use smolt::blocks::BlockType;
-use smolt::gguf::{GgufFile, Recipe};
+use smolt::gguf::{EMBEDDING_TENSOR, GgufFile, HEAD_TENSOR, Recipe};
 
 pub(crate) use self::args::{Budget, BudgetArgs};
 use self::choose::{Offer, choose};
@@ -128,10 +128,9 @@ impl<'a> Allocation<'a, '_> {
         let most = weights.into_iter().max_by_key(|(block_type, count)| (*count, block_type.id()));
         let name = most.map_or(PROBE, |(block_type, _)| block_type).name();
         let mut recipe: Recipe = name.parse().unwrap_or(asked);
-        for (tensor, with) in [
-            ("token_embd.weight", Recipe::with_embedding as fn(_, _) -> _),
-            ("output.weight", Recipe::with_head),
-        ] {
+        for (tensor, with) in
+            [(EMBEDDING_TENSOR, Recipe::with_embedding as fn(_, _) -> _), (HEAD_TENSOR, Recipe::with_head)]
+        {
             if let Some(block_type) = asked.asked_for(tensor) {
                 recipe = with(recipe, block_type);
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smolt::blocks::BlockType;
-use smolt::gguf::{GgufFile, GgufWriter, TensorInfo};
+use smolt::gguf::{EMBEDDING_TENSOR, GgufFile, GgufWriter, TensorInfo};
 use smolt::kernels::{Kernels, KvType};
 use smolt::model::{FIRST_LAYER, Model, RunOptions, Runner, Spec, TILE};
 
@@ -23,8 +23,6 @@ const SHARED: [&str; 9] = [
 ];
 /// The only one of them that belongs to the matrix of the head.
 const HEAD_BIAS: &str = "output.bias";
-/// The embedding, which is the head where there is no other.
-const EMBEDDING: &str = "token_embd.weight";
 
 /// A tensor as it is at the moment.
 #[derive(Clone, Debug)]
@@ -68,7 +66,7 @@ impl<'a> Layer<'a> {
         block_type: BlockType,
         bytes: Vec<u8>,
     ) -> Self {
-        let (name, shape) = (EMBEDDING.to_owned(), source.shape.clone());
+        let (name, shape) = (EMBEDDING_TENSOR.to_owned(), source.shape.clone());
         Self { embedding: Some(Tensor { name, shape, block_type, bytes }), ..Self::read(input, 0) }
     }
 
@@ -128,9 +126,14 @@ impl<'a> Layer<'a> {
 
     /// An embedding of one token, for layers that run without a head.
     fn no_embedding(&self) -> Tensor {
-        let dim = self.input.tensor(EMBEDDING).map_or(1, TensorInfo::cols);
+        let dim = self.input.tensor(EMBEDDING_TENSOR).map_or(1, TensorInfo::cols);
         let shape = vec![dim as u64, 1];
-        Tensor { name: EMBEDDING.to_owned(), shape, block_type: BlockType::F32, bytes: vec![0; dim * 4] }
+        Tensor {
+            name: EMBEDDING_TENSOR.to_owned(),
+            shape,
+            block_type: BlockType::F32,
+            bytes: vec![0; dim * 4],
+        }
     }
 
     /// The layer as a model: a single layer, the norm before the head and an embedding.
@@ -157,7 +160,9 @@ impl<'a> Layer<'a> {
         let bytes = writer.to_vec(self.input.name(), |info, out| {
             match (info.name.strip_prefix("blk.0."), self.input.tensor(&info.name)) {
                 (Some(name), _) => out.write_all(self.tensor(name).map_or(&[], |tensor| &tensor.bytes)),
-                (None, Some(shared)) if info.name != EMBEDDING => out.write_all(self.input.data(shared)),
+                (None, Some(shared)) if info.name != EMBEDDING_TENSOR => {
+                    out.write_all(self.input.data(shared))
+                }
                 _ => out.write_all(&embedding.bytes),
             }
         });

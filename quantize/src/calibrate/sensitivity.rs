@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use smolt::blocks::BlockType;
 use smolt::eval::divergence::kl_divergence;
-use smolt::gguf::{GgufFile, TensorInfo};
+use smolt::gguf::{EMBEDDING_TENSOR, GgufFile, HEAD_TENSOR, TensorInfo};
 use smolt::model::Runner;
 use smolt::runtime::Pool;
 
@@ -103,8 +103,8 @@ impl Work<'_> {
         sequences: &Sequences,
         menu: &[BlockType],
     ) -> Result<Vec<Sensitivity>, QuantizeError> {
-        let embedding = self.require("token_embd.weight")?;
-        let head = self.input.tensor("output.weight").cloned();
+        let embedding = self.require(EMBEDDING_TENSOR)?;
+        let head = self.input.tensor(HEAD_TENSOR).cloned();
         let (sample, short) = (sequences.first(SAMPLE_TOKENS), sequences.spread(SEQUENCES, LENGTH));
         let mut whole = self.float_stream(&sample, &embedding)?;
         let mut base = self.float_stream(&short, &embedding)?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use smolt::blocks::BlockType;
-use smolt::gguf::{GgufFile, TensorInfo};
+use smolt::gguf::{EMBEDDING_TENSOR, GgufFile, HEAD_TENSOR, TensorInfo};
 use smolt::kernels::Kernels;
 use smolt::model::{Runner, Spec};
 use smolt::runtime::Pool;
@@ -101,8 +101,8 @@ impl<'a> Work<'a> {
     }
 
     pub(super) fn run(mut self, sequences: &Sequences) -> Result<Calibrated, QuantizeError> {
-        let embedding = self.require("token_embd.weight")?;
-        let head = self.input.tensor("output.weight").cloned();
+        let embedding = self.require(EMBEDDING_TENSOR)?;
+        let head = self.input.tensor(HEAD_TENSOR).cloned();
         self.whole_model(sequences, &embedding, head.is_none())?;
         let mut float = self.float_stream(sequences, &embedding)?;
         let mut quantized = self.quantized_stream(sequences, &embedding)?;
