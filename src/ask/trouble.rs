@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use crate::generate::{GenerateError, OptionError};
 use crate::runtime::AllocError;
-use crate::text::TextError;
+use crate::text::{TemplateError, TextError};
 
 /// Why an item has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +72,11 @@ impl Trouble {
         if matches!(io, Some(ErrorKind::WouldBlock | ErrorKind::OutOfMemory)) || error.is::<AllocError>() {
             return Some(Trouble::Passing);
         }
-        if let Some(TextError::TooLong { .. }) = error.downcast_ref() {
+        let text = match error.downcast_ref() {
+            Some(TemplateError::Text(text)) => Some(text),
+            _ => error.downcast_ref(),
+        };
+        if let Some(TextError::TooLong { .. }) = text {
             return Some(Trouble::TooLong);
         }
         match error.downcast_ref()? {

@@ -265,6 +265,20 @@ fn prompts_go_on_with_and_without_their_beginning() {
 }
 
 #[test]
+fn a_prompt_that_is_too_long_is_told_so() {
+    for prompt in [json!("long ".repeat(400)), json!("long ".repeat(9000)), json!(vec![30; 300])] {
+        let (status, answer) = post("/v1/completions", json!({"prompt": prompt}));
+        let error = &answer["error"];
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert_eq!(
+            (&error["code"], &error["param"]),
+            (&json!("context_length_exceeded"), &json!("prompt")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn forms_and_functions_hold() {
     let schema = json!({"type": "object", "properties": {"room": {"enum": ["kitchen", "hall"]}, "on": {"type": "boolean"}}, "required": ["room", "on"]});
     let format =
