@@ -99,6 +99,16 @@ fn several_answers_are_those_of_each_alone() {
 }
 
 #[test]
+fn an_engine_answers_each_thread() {
+    let out = output("engine");
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    assert!(lines.len() == 3 && lines[0].starts_with("How much is a ticket? "), "{out}");
+    assert_eq!(lines[1], "Turn on the kitchen lights Turning on the kitchen lights.");
+    assert_eq!(lines[2], format!("What time do you open? {ANSWER}"));
+}
+
+#[test]
 fn examples_are_short_and_all_are_run() {
     let mut names = vec![];
     for entry in std::fs::read_dir(crate::shared::repository("examples")).unwrap() {
