@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::files::Fnv;
 use crate::generate::{CallError, Calling, Format, Grammar};
 use crate::text::Tokenizer;
 
@@ -22,6 +23,30 @@ impl Form {
         match self {
             Form::Calls(calling) => Some(calling),
             Form::Grammar(_) | Form::Choices(_) => None,
+        }
+    }
+
+    /// Adds it to a hash.
+    pub(super) fn add_to(&self, hash: &mut Fnv) {
+        match self {
+            Form::Grammar(Grammar::Schema(text)) => {
+                ["schema", text].iter().for_each(|text| hash.add_text(text))
+            }
+            Form::Grammar(Grammar::Regex(text)) => {
+                ["regex", text].iter().for_each(|text| hash.add_text(text))
+            }
+            Form::Grammar(Grammar::Lark(text)) => ["lark", text].iter().for_each(|text| hash.add_text(text)),
+            // It is made of the calls and the model's format.
+            Form::Grammar(Grammar::Calls(_)) => hash.add_text("calls"),
+            Form::Choices(texts) => {
+                hash.add_text("choices");
+                texts.iter().for_each(|text| hash.add_text(text));
+            }
+            Form::Calls(calling) => {
+                hash.add_text("tools");
+                hash.add_text(&calling.to_json().map(|tools| tools.to_string()).unwrap_or_default());
+                hash.add_text(calling.choice().name());
+            }
         }
     }
 

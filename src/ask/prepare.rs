@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::files::Fnv;
 use crate::generate::{CancelHandle, Draw, GenerateError, Layout, LogitFilter, Request, SamplerOptions};
 
 use super::bias::Biased;
@@ -24,6 +25,22 @@ pub struct Defaults {
     pub lookup: usize,
     /// End answers that go in circles, but those to raw prompts.
     pub loop_guard: bool,
+}
+
+impl Defaults {
+    /// Adds what changes answers to a hash.
+    pub(crate) fn add_to(&self, hash: &mut Fnv) {
+        // Guessing ahead changes none.
+        let Defaults { sampler, choice_temperature, max_tokens, usual_tokens, stop, lookup: _, loop_guard } =
+            self;
+        sampler.add_to(hash);
+        hash.add_option(choice_temperature.map(|number| u64::from(number.to_bits())));
+        hash.add_option(max_tokens.map(|count| count as u64));
+        hash.add_option(usual_tokens.map(|count| count as u64));
+        hash.add_number(stop.len() as u64);
+        stop.iter().for_each(|text| hash.add_text(text));
+        hash.add_number(u64::from(*loop_guard));
+    }
 }
 
 /// What an answer may be.

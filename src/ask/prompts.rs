@@ -64,9 +64,15 @@ impl Prompts {
 
     /// A hash of what answers depend on besides items and options.
     pub fn basis(&self, identity: &Identity, context: usize) -> u64 {
-        let mut hash = Fnv::default();
         let Prompts { system, form, think, .. } = self;
-        hash.add(format!("{identity:?} {context} {system:?} {form:?} {think:?}").as_bytes());
+        let mut hash = Fnv::default();
+        identity.add_to(&mut hash);
+        hash.add_number(context as u64);
+        hash.add_text(system.as_deref().unwrap_or_default());
+        hash.add_text(think.map_or("", Thinking::name));
+        if let Some(form) = form {
+            form.add_to(&mut hash);
+        }
         hash.finish()
     }
 

@@ -18,6 +18,23 @@ impl Fnv {
         }
     }
 
+    /// Adds a number.
+    pub fn add_number(&mut self, number: u64) {
+        self.add(&number.to_le_bytes());
+    }
+
+    /// Adds a text with its length, so that texts do not run into one another.
+    pub fn add_text(&mut self, text: &str) {
+        self.add_number(text.len() as u64);
+        self.add(text.as_bytes());
+    }
+
+    /// Adds a number that may be missing.
+    pub fn add_option(&mut self, number: Option<u64>) {
+        self.add_number(u64::from(number.is_some()));
+        self.add_number(number.unwrap_or(0));
+    }
+
     /// Returns the hash of all bytes added.
     pub fn finish(&self) -> u64 {
         self.0

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use crate::files::Fnv;
 use crate::gguf::{GgufError, GgufFile};
 
 const TEMPERATURES: RangeInclusive<f32> = 0.0..=10.0;
@@ -57,6 +58,17 @@ pub struct SamplerOptions {
     pub repeat_last_n: usize,
     /// Equal seeds give equal draws.
     pub seed: u64,
+}
+
+impl SamplerOptions {
+    /// Adds it to a hash.
+    pub(crate) fn add_to(&self, hash: &mut Fnv) {
+        let SamplerOptions { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed } = *self;
+        for number in [temperature, top_p, min_p, repeat_penalty] {
+            hash.add_number(u64::from(number.to_bits()));
+        }
+        [top_k as u64, repeat_last_n as u64, seed].into_iter().for_each(|number| hash.add_number(number));
+    }
 }
 
 impl Default for SamplerOptions {

@@ -70,14 +70,9 @@ pub struct BatchOptions {
 impl BatchOptions {
     /// Of what changes answers; not of which items are answered.
     fn fingerprint(&self) -> u64 {
-        let Defaults { sampler, choice_temperature, max_tokens, usual_tokens, stop, loop_guard, .. } =
-            &self.defaults;
         let mut hash = Fnv::default();
-        hash.add(
-            format!("{sampler:?} {max_tokens:?} {usual_tokens:?} {stop:?} {loop_guard} {}", self.basis)
-                .as_bytes(),
-        );
-        hash.add(format!("{choice_temperature:?}").as_bytes());
+        self.defaults.add_to(&mut hash);
+        hash.add_number(self.basis);
         hash.finish()
     }
 }

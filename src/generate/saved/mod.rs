@@ -50,7 +50,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::WriteError;
+use crate::files::{Fnv, WriteError};
 
 use super::Conversation;
 
@@ -118,6 +118,12 @@ impl fmt::Display for Difference {
 }
 
 impl Identity {
+    /// Adds it to a hash.
+    pub(crate) fn add_to(&self, hash: &mut Fnv) {
+        let Identity { model, model_bytes, tokenizer, template, state } = *self;
+        [model, model_bytes, tokenizer, template, state].into_iter().for_each(|part| hash.add_number(part));
+    }
+
     fn difference(&self, other: &Identity) -> Option<Difference> {
         let parts = [
             (Difference::Model, (self.model, self.model_bytes) == (other.model, other.model_bytes)),

@@ -49,6 +49,16 @@ pub enum ToolChoice {
 }
 
 impl ToolChoice {
+    /// As [`Self::named`] reads it.
+    pub fn name(&self) -> &str {
+        match self {
+            ToolChoice::Auto => "auto",
+            ToolChoice::None => "none",
+            ToolChoice::Required => "required",
+            ToolChoice::Named(name) => name,
+        }
+    }
+
     /// `auto`, `none`, `required`, or the name of a function.
     pub fn named(name: &str) -> ToolChoice {
         match name {

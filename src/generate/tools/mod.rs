@@ -55,6 +55,11 @@ impl Calling {
         Calling::new(Arc::clone(&self.tools), choice)
     }
 
+    /// Whether to call one, and which.
+    pub fn choice(&self) -> &ToolChoice {
+        &self.choice
+    }
+
     /// Whether there is nothing to call.
     pub fn is_off(&self) -> bool {
         self.choice == ToolChoice::None
