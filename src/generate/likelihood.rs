@@ -117,7 +117,7 @@ impl Task for Predicting<'_> {
             return None;
         }
         let (start, begin) = (cache.position(), next - 1);
-        let end = (tokens.len() - 1).min(begin + room.rows).min(start + room.tokens);
+        let end = (tokens.len() - 1).min(start + room.tokens);
         Some(Read { range: start..end, rows: end.saturating_sub(begin.max(start)) })
     }
 

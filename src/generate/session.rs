@@ -12,7 +12,7 @@ use super::logprobs::LOGPROB_BYTES;
 use super::request::{Outcome, Request};
 use super::sampler::SAMPLER_BYTES_PER_TOKEN;
 use super::sequence::{OnToken, Sequence, text_capacity, tokens_capacity};
-use super::task::{Limits, Room, Task};
+use super::task::{Limits, Read, Room, Task};
 
 /// A model with its cache, serving one request after another.
 ///
@@ -109,6 +109,9 @@ impl<M: LanguageModel> Session<M> {
         let Session { model, sequence } = self;
         let room = Room { tokens: TILE, rows: model.logit_rows().max(1) };
         let Some(read) = task.next(sequence, model, room) else { return Ok(false) };
+        if read.rows > room.rows {
+            return Self::step_all(model, sequence, task, read, on_token);
+        }
         let fed = model.feed_rows(&sequence.all()[read.range], read.rows, &|| task.is_cancelled());
         match fed {
             Ok(logits) => task.take(sequence, logits, on_token)?,
@@ -116,6 +119,24 @@ impl<M: LanguageModel> Session<M> {
             Err(error) => return Err(error.into()),
         }
         Ok(true)
+    }
+
+    /// Takes a task a step further that takes its logits some at a time.
+    fn step_all(
+        model: &mut M,
+        sequence: &mut Sequence,
+        task: &mut dyn Task,
+        read: Read,
+        on_token: OnToken<'_>,
+    ) -> Result<bool, GenerateError> {
+        let tokens = sequence.all()[read.range].to_vec();
+        let mut taken = Ok(());
+        model.feed_all(&tokens, read.rows, &mut |logits| {
+            if taken.is_ok() {
+                taken = task.take(sequence, logits, on_token);
+            }
+        })?;
+        taken.map(|()| true)
     }
 }
 

@@ -25,6 +25,9 @@ const LEAST_WAIT: usize = 32;
 /// Rows and tokens that drafts leave to prompts while one is being read.
 const PROMPT_SHARE: usize = 32;
 
+/// Of a piece that wants none.
+const NO_LOGITS: LogitRows<'_> = LogitRows { vocab: 1, values: &[], peaks: &[] };
+
 /// Gets every token of an answer as it comes, and says whether to go on.
 pub type OnEvent<'a> = Box<dyn FnMut(&TokenEvent<'_>) -> ControlFlow<()> + Send + 'a>;
 
@@ -304,26 +307,24 @@ impl<'a> Slots<'a> {
         let mut order: ArrayVec<usize, MAX_SLOTS> = running.collect();
         order.sort_unstable_by_key(|i| (self.slots[*i].missing() > 1, self.slots[*i].used));
         let answers = order.iter().filter(|i| self.slots[**i].missing() == 1).count();
-        let mut room = Room { tokens: self.worker.most_tokens(), rows: self.worker.logit_rows() };
+        let mut left = self.worker.most_tokens();
         let share = if answers < order.len() { PROMPT_SHARE } else { 0 };
-        let all = order.len();
         for (place, i) in order.into_iter().enumerate() {
             let slot = &mut self.slots[i];
             let Some((_, running)) = &mut slot.running else { continue };
-            // A token for every answer that comes after this one, and a row for every job.
+            // A token for every answer that comes after this one.
             let tokens = match answers.saturating_sub(place) {
-                0 => room.tokens,
-                left => room.tokens.saturating_sub(left - 1 + share).max(1),
+                0 => left,
+                others => left.saturating_sub(others - 1 + share).max(1),
             };
-            let rows = self.rows.min(room.rows - (all - place - 1));
-            let offer = Room { tokens: tokens.min(room.tokens), rows };
+            let offer = Room { tokens: tokens.min(left), rows: self.rows };
             if offer.tokens == 0 {
                 continue;
             }
             let (sequence, cache) = (&mut slot.sequence, &mut slot.cache);
             match guarded(|| running.task().next(sequence, cache, offer)) {
                 Ok(Some(read)) => {
-                    room = Room { tokens: room.tokens - read.range.len(), rows: room.rows - read.rows };
+                    left -= read.range.len();
                     slot.read = Some(read);
                 }
                 Ok(None) => slot.end(on_done),
@@ -344,24 +345,28 @@ impl<'a> Slots<'a> {
         if pieces.is_empty() {
             return;
         }
-        let mut rest = match worker.step(&mut pieces) {
+        let stepped = worker.step(&mut pieces);
+        drop(pieces);
+        let mut rows = match stepped {
             Ok(rows) => rows,
             Err(error) => {
-                drop(pieces);
                 let message = error.to_string();
                 for slot in slots.iter_mut().filter(|slot| slot.read.is_some()) {
-                    slot.read = None;
                     slot.fail(GenerateError::Step(message.clone()), on_done);
                 }
                 return;
             }
         };
-        drop(pieces);
-        for slot in slots {
-            let Some(Read { rows, .. }) = slot.read.take() else { continue };
-            let (logits, others) = rest.split_at(rows);
-            rest = others;
-            slot.take(logits, on_done);
+        let reading: ArrayVec<usize, MAX_SLOTS> =
+            (0..slots.len()).filter(|slot| slots[*slot].read.is_some()).collect();
+        while let Some((piece, logits)) = rows.next_rows() {
+            slots[reading[piece]].take(logits, on_done);
+        }
+        for slot in reading {
+            // A piece without logits tells its job that it was read.
+            if slots[slot].read.take().is_some_and(|read| read.rows == 0) {
+                slots[slot].take(NO_LOGITS, on_done);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{Cache, LanguageModel, LogitRows};
 use super::GenerateError;
 use super::sequence::{OnToken, Sequence};
 
-/// Tokens and rows of logits that one step has room for, at least one of each.
+/// Tokens that one step has room for, and rows of logits that a task gets at once, at least one of each.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) tokens: usize,
@@ -21,7 +21,8 @@ pub(super) struct Room {
 pub(super) struct Read {
     /// The tokens, of [`Sequence::all`]: those that follow the cache.
     pub(super) range: Range<usize>,
-    /// How many of them, the last ones, want logits.
+    /// How many of them, the last ones, want logits: not more than there is room for, unless the task takes them some at a
+    /// time.
     pub(super) rows: usize,
 }
 

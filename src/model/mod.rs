@@ -49,7 +49,7 @@ pub use runner::Runner;
 pub use snapshot::Resume;
 pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec, check_purpose};
 pub use tile::{Norm, Tile};
-pub use worker::{Piece, Worker};
+pub use worker::{Piece, StepRows, Worker};
 
 /// A causal language model with a cache of the tokens it has read.
 pub trait LanguageModel {
@@ -86,6 +86,27 @@ pub trait LanguageModel {
         rows: usize,
         cancel: &dyn Fn() -> bool,
     ) -> Result<LogitRows<'_>, ModelError>;
+
+    /// Reads tokens and calls `take` with the logits after the last `rows` of them, any number, in order and some at a
+    /// time.
+    ///
+    /// # Errors
+    /// As [`Self::feed_rows`].
+    fn feed_all(
+        &mut self,
+        tokens: &[u32],
+        rows: usize,
+        take: &mut dyn FnMut(LogitRows<'_>),
+    ) -> Result<(), ModelError> {
+        let (most, first) = (self.logit_rows().max(1), tokens.len().saturating_sub(rows));
+        if first > 0 {
+            self.feed_rows(&tokens[..first], 0, &|| false)?;
+        }
+        for tokens in tokens[first..].chunks(most) {
+            take(self.feed_rows(tokens, tokens.len(), &|| false)?);
+        }
+        Ok(())
+    }
 
     /// Reads tokens and returns the logits after the last, `[vocab]`.
     ///

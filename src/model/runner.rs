@@ -46,8 +46,7 @@ impl Runner {
         self.worker.threads()
     }
 
-    /// Reads tokens and calls `visit(index, logits)` for each from `first` on, in order. Logits are computed
-    /// [`RunOptions::logit_rows`] at a time.
+    /// Reads tokens and calls `visit(index, logits)` for each from `first` on, in order.
     ///
     /// # Errors
     /// As [`LanguageModel::feed`].
@@ -57,22 +56,13 @@ impl Runner {
         first: usize,
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), ModelError> {
-        self.worker.check_tokens(&self.cache, tokens)?;
-        let vocab = self.worker.model.spec.vocab;
-        for (i, tile) in tokens.chunks(TILE).enumerate() {
-            self.forward(tile);
-            let start = i * TILE;
-            let rows = self.logit_rows();
-            let mut row = first.saturating_sub(start);
-            while row < tile.len() {
-                let end = tile.len().min(row + rows);
-                for (j, logits) in self.worker.head(row..end, 0).values.chunks_exact(vocab).enumerate() {
-                    visit(start + row + j, logits);
-                }
-                row = end;
+        let mut at = first;
+        self.feed_all(tokens, tokens.len().saturating_sub(first), &mut |rows| {
+            for logits in rows.rows() {
+                visit(at, logits.values);
+                at += 1;
             }
-        }
-        Ok(())
+        })
     }
 
     /// A tile of `tokens` tokens at `position`. Attention sees what the layer's cache holds of the positions
@@ -150,5 +140,25 @@ impl LanguageModel for Runner {
             }
         }
         Ok(self.worker.logits(rows))
+    }
+
+    fn feed_all(
+        &mut self,
+        tokens: &[u32],
+        rows: usize,
+        take: &mut dyn FnMut(LogitRows<'_>),
+    ) -> Result<(), ModelError> {
+        self.worker.check_tokens(&self.cache, tokens)?;
+        let (first, most) = (tokens.len().saturating_sub(rows), self.logit_rows());
+        for (i, tile) in tokens.chunks(TILE).enumerate() {
+            self.forward(tile);
+            let mut row = first.saturating_sub(i * TILE);
+            while row < tile.len() {
+                let end = tile.len().min(row + most);
+                take(self.worker.head(row..end, 0));
+                row = end;
+            }
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use super::cache::Cache;
 use super::error::ModelError;
 use super::header::Model;
 use super::logits::{LogitRows, logit_blocks};
-use super::plan::{self, RunOptions, TILE};
+use super::plan::{self, MAX_SLOTS, RunOptions, TILE};
 use super::rope::RopeTable;
 use super::tile::{Parts, Tile, input, norm, output};
 use crate::kernels::KvShape;
@@ -38,6 +38,52 @@ pub struct Piece<'a> {
     pub tokens: &'a [u32],
     /// How many of them, the last ones, want logits.
     pub rows: usize,
+}
+
+/// The logits of a [`Worker::step`], piece by piece.
+///
+/// The buffer holds [`Worker::logit_rows`]; what does not fit is computed when it is asked for.
+pub struct StepRows<'w> {
+    worker: &'w mut Worker,
+    /// Rows that each piece still wants.
+    wanted: ArrayVec<usize, MAX_SLOTS>,
+    piece: usize,
+    /// Rows of the tile that were not given yet.
+    rest: Range<usize>,
+    /// Rows of the tile whose logits are in the buffer.
+    computed: Range<usize>,
+}
+
+impl StepRows<'_> {
+    /// The next piece that wants logits, and some of its rows: all, unless it alone wants more than the buffer holds.
+    pub fn next_rows(&mut self) -> Option<(usize, LogitRows<'_>)> {
+        while *self.wanted.get(self.piece)? == 0 {
+            self.piece += 1;
+        }
+        let start = self.rest.start;
+        if start >= self.computed.end {
+            self.computed = start..start + self.fitting();
+            self.worker.head(self.computed.clone(), 0);
+        }
+        let rows = self.wanted[self.piece].min(self.computed.end - start);
+        self.wanted[self.piece] -= rows;
+        self.rest.start += rows;
+        let (_, rest) = self.worker.logits(self.computed.len()).split_at(start - self.computed.start);
+        Some((self.piece, rest.split_at(rows).0))
+    }
+
+    /// Rows from the next on that are computed together: of whole pieces, as far as the buffer holds them.
+    fn fitting(&self) -> usize {
+        let most = self.worker.logit_rows();
+        let mut rows = 0;
+        for wanted in &self.wanted[self.piece..] {
+            if rows + wanted > most {
+                break;
+            }
+            rows += wanted;
+        }
+        if rows == 0 { most } else { rows }
+    }
 }
 
 impl Worker {
@@ -81,7 +127,7 @@ impl Worker {
         self.activations.residual.len() / self.model.spec.dim
     }
 
-    /// Most rows of logits of a [`Self::step`], over all pieces.
+    /// Rows of logits that are computed together.
     pub fn logit_rows(&self) -> usize {
         self.logits.len() / self.model.spec.vocab
     }
@@ -92,20 +138,20 @@ impl Worker {
     ///
     /// # Errors
     /// If there is no piece, one has no tokens, more than fit into its cache, an id out of range or wants more rows
-    /// than it has tokens, or all have more tokens or rows than [`Self::most_tokens`] and [`Self::logit_rows`]. The
-    /// caches are as they were then.
+    /// than it has tokens, or all have more tokens than [`Self::most_tokens`]. The caches are as they were then.
     ///
     /// # Panics
     /// If a cache is of another model or context.
-    pub fn step(&mut self, pieces: &mut [Piece<'_>]) -> Result<LogitRows<'_>, ModelError> {
+    pub fn step(&mut self, pieces: &mut [Piece<'_>]) -> Result<StepRows<'_>, ModelError> {
         self.check(pieces)?;
         self.forward(pieces);
-        let rows = self.gather(pieces);
-        Ok(self.head(rows, 0))
+        let rest = self.gather(pieces);
+        let wanted = pieces.iter().map(|piece| piece.rows).collect();
+        Ok(StepRows { worker: self, wanted, piece: 0, rest, computed: 0..0 })
     }
 
     fn check(&self, pieces: &[Piece<'_>]) -> Result<(), ModelError> {
-        let (mut tokens, mut rows) = (0, 0);
+        let mut tokens = 0;
         for piece in pieces {
             assert!(Arc::ptr_eq(&piece.cache.model, &self.model), "a cache of this model");
             self.check_tokens(piece.cache, piece.tokens)?;
@@ -113,14 +159,10 @@ impl Worker {
                 return Err(ModelError::LogitRows { found: piece.rows, most: piece.tokens.len() });
             }
             tokens += piece.tokens.len();
-            rows += piece.rows;
         }
-        let (most_tokens, most) = (self.most_tokens(), self.logit_rows());
-        if tokens > most_tokens {
-            return Err(ModelError::StepTokens { found: tokens, most: most_tokens });
-        }
-        if rows > most {
-            return Err(ModelError::LogitRows { found: rows, most });
+        let most = self.most_tokens();
+        if tokens > most {
+            return Err(ModelError::StepTokens { found: tokens, most });
         }
         if tokens == 0 { Err(ModelError::NoTokens) } else { Ok(()) }
     }
