@@ -2,6 +2,7 @@
 
 use crate::shared;
 use smolt::eval::perplexity::{Corpus, Perplexity, PerplexityOptions, perplexity};
+use smolt::generate::Session;
 use smolt::gguf::GgufFile;
 use smolt::kernels::{Kernels, KvType};
 use smolt::model::{Model, RunOptions, Runner};
@@ -35,8 +36,8 @@ fn measure(text: &str, kind: &str, chunks: Option<usize>, kv: KvType) -> Option<
     let model = Arc::new(Model::load(&file, Kernels::detect().unwrap()).unwrap());
     let options = PerplexityOptions { chunks, ..Default::default() };
     let run = RunOptions { context: options.n_ctx, threads: 2, slots: 1, logit_rows: 8, kv };
-    let mut runner = Runner::new(model, &run).unwrap();
-    Some(perplexity(&mut runner, &corpus, &options, &mut |_, _| ()).unwrap())
+    let mut session = Session::new(Runner::new(model, &run).unwrap(), Arc::new(tokenizer));
+    Some(perplexity(&mut session, &corpus, &options, &mut |_, _| ()).unwrap())
 }
 
 fn compare(text: &str, chunks: Option<usize>, kind: &str, expected: f64) {

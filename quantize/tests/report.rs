@@ -99,9 +99,10 @@ fn a_file_does_not_differ_from_itself() {
         logit_rows: 8,
         kv: smolt::kernels::KvType::F16,
     };
-    let mut runner = smolt::model::Runner::new(model, &options).unwrap();
+    let runner = smolt::model::Runner::new(model, &options).unwrap();
+    let mut session = smolt::generate::Session::new(runner, std::sync::Arc::new(tokenizer));
     let options = smolt::eval::perplexity::PerplexityOptions { n_ctx: 32, chunks: Some(60) };
-    let ppl = smolt::eval::perplexity::perplexity(&mut runner, &corpus, &options, &mut |_, _| ()).unwrap();
+    let ppl = smolt::eval::perplexity::perplexity(&mut session, &corpus, &options, &mut |_, _| ()).unwrap();
     // That one rounds exponentials to f32.
     assert!(
         (number(&json["base"]["ppl"]) / ppl.ppl - 1.0).abs() < 1e-6,

@@ -348,6 +348,7 @@ fn grammar_exit(error: &GrammarError) -> Exit {
 fn eval_exit(error: &EvalError) -> Exit {
     match error {
         EvalError::Model(error) => model_exit(error),
+        EvalError::Generate(error) => generate_exit(error),
         EvalError::Text(error) => text_exit(error),
         EvalError::Alloc(_) => Exit::DoesNotFit,
         EvalError::NotFinite { .. } | EvalError::FrozenClock => Exit::Runtime,

@@ -14,6 +14,7 @@ use super::{input, load, output};
 use crate::console::{Code, Screen, Stream};
 use crate::eval::bench::MAX_THREADS;
 use crate::eval::perplexity::{CHUNK, Corpus, Perplexity, PerplexityOptions, perplexity};
+use crate::generate::Session;
 use crate::kernels::KvType;
 use crate::model::{Model, Runner};
 
@@ -91,21 +92,22 @@ pub(super) fn execute(args: &PerplexityArgs) -> Result<Exit, CliError> {
         ResourceArgs { context: Some(args.context), threads: args.threads, kv: args.kv, max_memory: None };
     let planned = load::plan(&args.model, &resources, LOGIT_ROWS, &GrammarArgs::default())?;
     let options = PerplexityOptions { n_ctx: args.context, chunks: args.chunks };
-    let corpus = Corpus::new(&load::tokenizer(planned.file(), &args.model)?, &read_text(&args.text)?)?;
+    let tokenizer = Arc::new(load::tokenizer(planned.file(), &args.model)?);
+    let corpus = Corpus::new(&tokenizer, &read_text(&args.text)?)?;
     options.check(corpus.tokens.len())?;
     let model = Arc::new(Model::load(planned.file(), planned.kernels())?);
-    let mut runner = Runner::new(model, planned.options())?;
+    let mut session = Session::new(Runner::new(model, planned.options())?, tokenizer);
     let start = Instant::now();
     let progress = Progress { start, is_shown: Stream::Err.is_terminal() };
     let result =
-        perplexity(&mut runner, &corpus, &options, &mut |so_far, chunks| progress.show(so_far, chunks));
+        perplexity(&mut session, &corpus, &options, &mut |so_far, chunks| progress.show(so_far, chunks));
     progress.clear();
     let (result, seconds) = (result?, start.elapsed().as_secs_f64());
     let report = Report {
         result,
         seconds,
         tokens_s: (result.chunks * result.n_ctx) as f64 / seconds,
-        threads: runner.threads(),
+        threads: session.model().threads(),
         isa: planned.kernels().name,
         kv: args.kv.name(),
         model: ModelInfo {

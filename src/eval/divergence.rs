@@ -157,16 +157,15 @@ fn read(
     model: &mut dyn Score,
     chunk: &[u32],
     index: usize,
-    visit: &mut dyn FnMut(u32, &[f32]),
+    visit: &mut (dyn FnMut(u32, &[f32]) + Send),
 ) -> Result<(), EvalError> {
     check_tokens(chunk, model.vocab_size())?;
     let mut damaged = None;
-    model.truncate(0);
-    model.score(&chunk[..chunk.len() - 1], chunk.len() / 2, &mut |at, logits| {
+    model.score(chunk, chunk.len() / 2 + 1, &mut |at, logits| {
         if !logits.iter().all(|logit| logit.is_finite()) {
-            damaged.get_or_insert(at);
+            damaged.get_or_insert(at - 1);
         }
-        visit(chunk[at + 1], logits);
+        visit(chunk[at], logits);
     })?;
     damaged.map_or(Ok(()), |token| Err(EvalError::NotFinite { chunk: index, token }))
 }

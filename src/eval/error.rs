@@ -1,5 +1,6 @@
 //! Why something cannot be measured.
 
+use crate::generate::GenerateError;
 use crate::model::ModelError;
 use crate::runtime::AllocError;
 use crate::text::TextError;
@@ -11,6 +12,8 @@ use crate::text::TextError;
 pub enum EvalError {
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Generate(GenerateError),
     #[error(transparent)]
     Text(#[from] TextError),
     #[error(transparent)]
@@ -33,4 +36,13 @@ pub enum EvalError {
     NoTests,
     #[error("{what} is {found}, {least} to {most} are accepted")]
     OutOfRange { what: &'static str, found: usize, least: usize, most: usize },
+}
+
+impl From<GenerateError> for EvalError {
+    fn from(error: GenerateError) -> EvalError {
+        match error {
+            GenerateError::Model(error) => EvalError::Model(error),
+            other => EvalError::Generate(other),
+        }
+    }
 }

@@ -14,7 +14,8 @@
 
 use super::error::EvalError;
 use super::stats::{Mean, log_probability};
-use crate::model::{LanguageModel, ModelError, Runner};
+use crate::generate::{GenerateError, Predicted, Session};
+use crate::model::{LanguageModel, ModelError};
 use crate::text::{EncodeOptions, TextError, Tokenizer};
 use serde::Serialize;
 
@@ -23,28 +24,31 @@ pub const CHUNK: usize = 512;
 /// Fewest tokens of a chunk: below, a chunk has no position to score.
 const SHORTEST_CHUNK: usize = 3;
 
-/// A model that gives the logits of many positions without keeping them.
-pub trait Score: LanguageModel {
-    /// Reads tokens and calls `visit(index, logits)` for each from `first` on, in order.
+/// What predicts the tokens of a text. See [`Session::predictions`].
+pub trait Score {
+    /// Tokens in the vocabulary.
+    fn vocab_size(&self) -> usize;
+
+    /// Calls `visit(i, logits)` for every token `i` of a text from `first` on, with what predicts it from the tokens
+    /// before; what was read before the text is forgotten.
     ///
     /// # Errors
-    /// As [`LanguageModel::feed`].
-    fn score(
-        &mut self,
-        tokens: &[u32],
-        first: usize,
-        visit: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), ModelError>;
+    /// As [`Session::predictions`].
+    fn score(&mut self, text: &[u32], first: usize, visit: OnScore<'_>) -> Result<(), GenerateError>;
 }
 
-impl Score for Runner {
-    fn score(
-        &mut self,
-        tokens: &[u32],
-        first: usize,
-        visit: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), ModelError> {
-        Runner::score(self, tokens, first, visit)
+/// Gets the place of a token in its text, and the logits that predict it.
+pub type OnScore<'a> = &'a mut (dyn FnMut(usize, &[f32]) + Send);
+
+impl<M: LanguageModel> Score for Session<M> {
+    fn vocab_size(&self) -> usize {
+        self.model().vocab_size()
+    }
+
+    fn score(&mut self, text: &[u32], first: usize, visit: OnScore<'_>) -> Result<(), GenerateError> {
+        self.clear();
+        let text = Predicted { tokens: text.to_vec(), first };
+        self.predictions(vec![text], None, Box::new(|_, at, logits| visit(at, logits)))
     }
 }
 
@@ -164,12 +168,10 @@ fn score_chunk(model: &mut dyn Score, chunk: &[u32], index: usize, nll: &mut Mea
         return Err(ModelError::TokenOutOfRange { token, vocab }.into());
     }
     let mut damaged = None;
-    model.truncate(0);
-    // The last token is only predicted, never read.
-    model.score(&chunk[..chunk.len() - 1], chunk.len() / 2, &mut |at, logits| {
-        let log_probability = log_probability(logits, chunk[at + 1]);
+    model.score(chunk, chunk.len() / 2 + 1, &mut |at, logits| {
+        let log_probability = log_probability(logits, chunk[at]);
         if !log_probability.is_finite() {
-            damaged.get_or_insert(at);
+            damaged.get_or_insert(at - 1);
         }
         nll.add(-log_probability);
     })?;
@@ -188,7 +190,6 @@ fn summarize(nll: &Mean, chunks: usize, n_ctx: usize) -> Perplexity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::LogitRows;
 
     const VOCAB: usize = 10;
 
@@ -197,65 +198,31 @@ mod tests {
         logits: fn(position: usize, token: u32) -> [f32; VOCAB],
         fed: Vec<Vec<u32>>,
         scored: Vec<usize>,
-        last: [f32; VOCAB],
     }
 
     impl Fake {
         fn new(logits: fn(usize, u32) -> [f32; VOCAB]) -> Self {
-            Self { logits, fed: vec![], scored: vec![], last: [0.0; VOCAB] }
-        }
-    }
-
-    impl LanguageModel for Fake {
-        fn context(&self) -> usize {
-            64
-        }
-
-        fn vocab_size(&self) -> usize {
-            VOCAB
-        }
-
-        fn position(&self) -> usize {
-            self.fed.last().map_or(0, Vec::len)
-        }
-
-        fn truncate(&mut self, position: usize) {
-            assert_eq!(position, 0, "chunks start afresh");
-            self.fed.push(vec![]);
-        }
-
-        fn logit_rows(&self) -> usize {
-            1
-        }
-
-        fn feed_rows(
-            &mut self,
-            tokens: &[u32],
-            rows: usize,
-            _: &dyn Fn() -> bool,
-        ) -> Result<LogitRows<'_>, ModelError> {
-            assert_eq!(rows, 1);
-            self.score(tokens, usize::MAX, &mut |_, _| ())?;
-            Ok(LogitRows { vocab: VOCAB, values: &self.last, peaks: &[] })
+            Self { logits, fed: vec![], scored: vec![] }
         }
     }
 
     impl Score for Fake {
-        fn score(
-            &mut self,
-            tokens: &[u32],
-            first: usize,
-            visit: &mut dyn FnMut(usize, &[f32]),
-        ) -> Result<(), ModelError> {
-            let cache = self.fed.last_mut().expect("truncated first");
-            for (i, &token) in tokens.iter().enumerate() {
-                self.last = (self.logits)(cache.len(), token);
+        fn vocab_size(&self) -> usize {
+            VOCAB
+        }
+
+        fn score(&mut self, text: &[u32], first: usize, visit: OnScore<'_>) -> Result<(), GenerateError> {
+            let mut cache = vec![];
+            // The last token is only predicted, never read.
+            for (at, &token) in (1..).zip(&text[..text.len() - 1]) {
+                let logits = (self.logits)(cache.len(), token);
                 cache.push(token);
-                if i >= first {
-                    self.scored.push(i);
-                    visit(i, &self.last);
+                if at >= first {
+                    self.scored.push(at - 1);
+                    visit(at, &logits);
                 }
             }
+            self.fed.push(cache);
             Ok(())
         }
     }

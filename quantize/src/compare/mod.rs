@@ -37,6 +37,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use smolt::eval::divergence::{DivergenceSummary, divergence, stream_errors};
 use smolt::eval::perplexity::{Corpus, PerplexityOptions, Score};
+use smolt::generate::Session;
 use smolt::gguf::GgufFile;
 use smolt::kernels::{Kernels, KvType};
 use smolt::model::{Model, RunOptions, Runner};
@@ -142,7 +143,7 @@ pub fn compare(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Comparison, CompareError> {
     let spec = check::versions(base, others)?;
-    let tokenizer = Tokenizer::from_gguf(base, TokenizerOptions::default())?;
+    let tokenizer = Arc::new(Tokenizer::from_gguf(base, TokenizerOptions::default())?);
     let tokens = Corpus::new(&tokenizer, text.content);
     let corpus = tokens.map_err(|source| CompareError::Tokenize { file: text.name.to_owned(), source })?;
     let chunks = options.text.check(corpus.tokens.len())?;
@@ -153,10 +154,14 @@ pub fn compare(
     let streams = stream_errors(&mut base_runner, &mut runners, &corpus, &first, &mut |done, _| {
         progress(done, all);
     })?;
-    let mut scores: Vec<&mut dyn Score> = runners.iter_mut().map(|runner| runner as &mut dyn Score).collect();
-    let results = divergence(&mut base_runner, &mut scores, &corpus, &options.text, &mut |done, _| {
-        progress(chunks.min(LAYER_CHUNKS) + done, all);
-    })?;
+    let session = |runner| Session::new(runner, Arc::clone(&tokenizer));
+    let mut sessions: Vec<_> = runners.into_iter().map(session).collect();
+    let mut scores: Vec<&mut dyn Score> =
+        sessions.iter_mut().map(|session| session as &mut dyn Score).collect();
+    let results =
+        divergence(&mut session(base_runner), &mut scores, &corpus, &options.text, &mut |done, _| {
+            progress(chunks.min(LAYER_CHUNKS) + done, all);
+        })?;
     let Some(first) = results.first() else { return Err(CompareError::NothingToCompare) };
     let files = others.iter().zip(&results).zip(streams).enumerate().map(|(i, ((file, result), stream))| {
         let unfolded = unfold::find(base, file, &spec);
