@@ -6,6 +6,7 @@ use super::bias::MAX_BIASES;
 use super::calls;
 use super::item::Item;
 use super::keys::{Field, KeyError, Keys, parse, shown};
+use crate::generate::{OptionError, SamplerOptions};
 use crate::text::{Message, Role};
 
 /// What a line should look like.
@@ -108,7 +109,7 @@ pub(crate) fn content(mut keys: Keys, base: Item) -> Result<Item, KeyError> {
     item.top_p = keys.take("top_p").map(Field::number).transpose()?;
     item.min_p = keys.take("min_p").map(Field::number).transpose()?;
     let penalty = keys.take_any(&["repeat_penalty", "repetition_penalty"])?;
-    item.repeat_penalty = penalty.map(Field::number).transpose()?;
+    item.repeat_penalty = penalty.map(repeat_penalty).transpose()?;
     item.frequency_penalty = keys.take("frequency_penalty").map(penalty_of).transpose()?;
     item.presence_penalty = keys.take("presence_penalty").map(penalty_of).transpose()?;
     item.logit_bias = keys.take("logit_bias").map(biases).transpose()?.unwrap_or_default();
@@ -145,6 +146,15 @@ fn prompt(field: Field) -> Result<String, KeyError> {
 /// -1 is another runner's word for all.
 fn top_k(field: Field) -> Result<usize, KeyError> {
     if field.value.as_i64() == Some(-1) { Ok(0) } else { field.count() }
+}
+
+/// A repetition penalty, by the name that was written.
+fn repeat_penalty(field: Field) -> Result<f32, KeyError> {
+    let (wrong, key) = (field.value.clone(), field.path.clone());
+    let repeat_penalty = field.number()?;
+    let options = SamplerOptions { repeat_penalty, ..SamplerOptions::greedy() };
+    let expected = |error: OptionError| Field { path: key, value: wrong }.expected(error.allowed);
+    options.validate().map(|()| repeat_penalty).map_err(expected)
 }
 
 /// A penalty of OpenAI's interface.

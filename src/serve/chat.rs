@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::ask::keys::{Field, Keys};
 use crate::ask::{AnswerMessage, FunctionCall, Item, finish_reason, parse};
-use crate::generate::{Outcome, Thinking};
+use crate::generate::{Format, Outcome, Thinking};
 use crate::text::Role;
 
 use super::body::{self, Usage};
@@ -114,6 +114,11 @@ fn read(state: &State, body: &[u8]) -> Result<Asked, ApiError> {
     let mut keys = body::keys(body)?;
     if let Some(model) = keys.take("model") {
         state.check_model(&model.text()?)?;
+    }
+    if matches!(state.prompts.format(), Format::Raw { .. }) {
+        let message = "the model has no chat template: /v1/completions continues texts, and whoever runs the server can name \
+            a template";
+        return Err(ApiError::invalid(message).with_code("no_chat_template"));
     }
     let stream = body::flag(&mut keys, "stream")?;
     let has_usage = stream_options(&mut keys, stream)?;

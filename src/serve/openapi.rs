@@ -224,7 +224,7 @@ struct Operation {
     summary: &'static str,
     /// With a body.
     request: Option<Value>,
-    /// What 200 has.
+    /// What 200 has; null for text.
     response: Value,
     /// Of a stream.
     part: Option<Value>,
@@ -237,17 +237,22 @@ pub(super) async fn show() -> Json<&'static Value> {
 }
 
 fn document() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| {
+    let settings = |mut settings: SchemaSettings| {
         settings.definitions_path = "/components/schemas".into();
-    });
-    let mut generator = settings.into_generator();
+        settings.into_generator()
+    };
+    let requests = settings(SchemaSettings::draft2020_12().for_deserialize());
+    let responses = settings(SchemaSettings::draft2020_12().for_serialize());
+    let mut schemas = Schemas { requests, responses };
     let mut paths = Map::new();
-    let errors = of::<ErrorBody>(&mut generator);
-    for operation in operations(&mut generator) {
+    let errors = schemas.response::<ErrorBody>();
+    for operation in operations(&mut schemas) {
         let Operation { path, .. } = operation;
         let method = if operation.request.is_some() { "post" } else { "get" };
         paths.insert(path.to_owned(), json!({method: described(operation, &errors)}));
     }
+    let mut definitions = schemas.requests.take_definitions(true);
+    definitions.extend(schemas.responses.take_definitions(true));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -257,68 +262,68 @@ fn document() -> Value {
         },
         "paths": paths,
         "components": {
-            "schemas": generator.take_definitions(true),
+            "schemas": definitions,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],
     })
 }
 
-fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
-    generator.subschema_for::<T>().to_value()
+/// What may be left out differs: a response has a key with null where a request may have none.
+struct Schemas {
+    requests: SchemaGenerator,
+    responses: SchemaGenerator,
 }
 
-fn operations(schemas: &mut SchemaGenerator) -> Vec<Operation> {
+impl Schemas {
+    fn request<T: JsonSchema>(&mut self) -> Option<Value> {
+        Some(self.requests.subschema_for::<T>().to_value())
+    }
+
+    fn response<T: JsonSchema>(&mut self) -> Value {
+        self.responses.subschema_for::<T>().to_value()
+    }
+}
+
+fn operations(schemas: &mut Schemas) -> Vec<Operation> {
     let get = |path, summary, response| Operation { path, summary, request: None, response, part: None };
-    let post = |path, summary, request, response| Operation {
-        request: Some(request),
-        ..get(path, summary, response)
-    };
     let status =
         json!({"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]});
     vec![
         get("/health", "Whether the server lives", status.clone()),
         get("/ready", "Whether the model can be asked", status),
-        get("/v1/models", "Lists the model", of::<ModelList>(schemas)),
-        get("/v1/models/{name}", "Shows the model", of::<ModelObject>(schemas)),
+        get("/metrics", "What was counted, in Prometheus' format", Value::Null),
+        get("/v1/models", "Lists the model", schemas.response::<ModelList>()),
+        get("/v1/models/{name}", "Shows the model", schemas.response::<ModelObject>()),
         Operation {
-            part: Some(of::<ChatChunk>(schemas)),
-            ..post(
-                "/v1/chat/completions",
-                "Answers a conversation",
-                of::<ChatRequest>(schemas),
-                of::<ChatCompletion>(schemas),
-            )
+            request: schemas.request::<ChatRequest>(),
+            part: Some(schemas.response::<ChatChunk>()),
+            ..get("/v1/chat/completions", "Answers a conversation", schemas.response::<ChatCompletion>())
         },
         Operation {
-            part: Some(of::<Completion>(schemas)),
-            ..post(
-                "/v1/completions",
-                "Continues or scores texts",
-                of::<CompletionRequest>(schemas),
-                of::<Completion>(schemas),
-            )
+            request: schemas.request::<CompletionRequest>(),
+            part: Some(schemas.response::<Completion>()),
+            ..get("/v1/completions", "Continues or scores texts", schemas.response::<Completion>())
         },
-        post(
-            "/tokenize",
-            "Turns a text into tokens",
-            of::<TokenizeRequest>(schemas),
-            of::<Tokenized>(schemas),
-        ),
-        post(
-            "/detokenize",
-            "Turns tokens into a text",
-            of::<DetokenizeRequest>(schemas),
-            of::<Detokenized>(schemas),
-        ),
-        get("/tokenizer_info", "Shows what the vocabulary has", of::<TokenizerInfo>(schemas)),
+        Operation {
+            request: schemas.request::<TokenizeRequest>(),
+            ..get("/tokenize", "Turns a text into tokens", schemas.response::<Tokenized>())
+        },
+        Operation {
+            request: schemas.request::<DetokenizeRequest>(),
+            ..get("/detokenize", "Turns tokens into a text", schemas.response::<Detokenized>())
+        },
+        get("/tokenizer_info", "Shows what the vocabulary has", schemas.response::<TokenizerInfo>()),
     ]
 }
 
 fn described(operation: Operation, errors: &Value) -> Value {
     let Operation { path, summary, request, response, part } = operation;
     let json_of = |schema: &Value| json!({"application/json": {"schema": schema}});
-    let mut content = json_of(&response);
+    let mut content = match response {
+        Value::Null => json!({"application/openmetrics-text": {"schema": {"type": "string"}}}),
+        response => json_of(&response),
+    };
     if let Some(part) = part {
         content["text/event-stream"] = json!({"schema": part});
     }
