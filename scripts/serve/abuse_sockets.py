@@ -1,14 +1,16 @@
 """Connections that stall, break or are too many. Part of abuse.py."""
 
+import json
 import os
 import resource
 import socket
 import stat
+import subprocess
 import tempfile
 import threading
 import time
 
-from common import Checks, Server, percentile, serving
+from common import Answer, Checks, Server, percentile, serving
 from raw_http import head, read_answer, send
 
 STALLED = 1000
@@ -66,8 +68,6 @@ def endless(server: Server, tokens: int = 200, **more) -> dict:
 
 
 def start_stream(server: Server, fields: dict, receive: int | None = None) -> socket.socket:
-    import json
-
     body = json.dumps(fields).encode()
     line = "POST /v1/completions HTTP/1.1"
     connection = connect(server, receive)
@@ -224,17 +224,31 @@ def no_descriptors(checks: Checks, args) -> None:
 def unix_socket(checks: Checks, args) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "smolt.sock")
-        with serving(args, "--slots", "1", "--socket", path) as server:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(10)
-                connection.connect(path)
-                connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                answer = read_answer(connection)
+        command = [args.smolt, "serve", "--slots", "1", "--socket", path] + (["-m", args.model] if args.model else [])
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            answer, end = None, time.monotonic() + 60
+            while (answer is None or answer.status != 200) and time.monotonic() < end:
+                answer = ask_at_path(path)
+                time.sleep(0.1)
             checks.check("a UNIX socket is served", answer is not None and answer.status == 200, answer)
             mode = stat.S_IMODE(os.stat(path).st_mode)
-            checks.check(f"and is for its owner only, mode {mode:o}", mode & 0o007 == 0)
-            del server
+            checks.check(f"and is for its owner only, mode {mode:o}", mode & 0o077 == 0)
+        finally:
+            process.terminate()
+            process.wait(30)
         checks.check("and is gone afterwards", not os.path.exists(path))
+
+
+def ask_at_path(path: str) -> Answer | None:
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(path)
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return read_answer(connection)
+    except OSError:
+        return None
 
 
 def judge(checks: Checks, server: Server, args) -> None:

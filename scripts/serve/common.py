@@ -223,8 +223,8 @@ class Answer:
 
 @contextmanager
 def serving(args: argparse.Namespace, *options: str, **more):
-    """A server with the arguments' binary and model, stopped at the end."""
-    server = Server(args.smolt, args.model, *options, **more)
+    """A server with the arguments' binary, model and `options` if there are any, stopped at the end."""
+    server = Server(args.smolt, args.model, *options, *getattr(args, "options", []), **more)
     try:
         yield server
     finally:

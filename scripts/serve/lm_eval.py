@@ -11,7 +11,8 @@ Every run must end with 0, the values of each sample must be the same in the fir
 
 lm-eval asks the server for tokens without a start token. Models whose tokenizer puts one before a text are therefore
 compared with `smolt eval` on the run with prompts as texts, to which the server itself adds it; there rolling
-likelihoods are left out, whose windows lm-eval can only send as tokens.
+likelihoods are left out, whose windows lm-eval can only send as tokens. lm-eval takes a start token with the id 0 for
+none; there the id is given to it.
 """
 
 import importlib.metadata
@@ -211,11 +212,17 @@ def judge(args, checks: Checks, server, folder: Path) -> None:
         server.post("/tokenize", {"prompt": "a", "add_special_tokens": False}).json()["tokens"]
     )
     url, tasks = server.url + "/v1/completions", list(TASKS)
+    start = server.post("/tokenize", {"prompt": info["bos_token"], "add_special_tokens": False}).json()["tokens"]
+    prefix = ",custom_prefix_token_id=0" if start == [0] else ""
     runs = {
-        "batch 1": (tasks, ["--batch_size", "1"], ""),
-        "batch 8": (tasks, ["--batch_size", "8"], ""),
-        "4 at once": (tasks, ["--batch_size", "1"], ",num_concurrent=4"),
-        "texts": ([t for t in tasks if t != "judge_texts"], ["--batch_size", "1"], ",tokenized_requests=False"),
+        "batch 1": (tasks, ["--batch_size", "1"], prefix),
+        "batch 8": (tasks, ["--batch_size", "8"], prefix),
+        "4 at once": (tasks, ["--batch_size", "1"], prefix + ",num_concurrent=4"),
+        "texts": (
+            [t for t in tasks if t != "judge_texts"],
+            ["--batch_size", "1"],
+            prefix + ",tokenized_requests=False",
+        ),
     }
     found = {}
     for name, (some, options, more) in runs.items():

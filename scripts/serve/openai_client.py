@@ -5,7 +5,7 @@
     venv/bin/python scripts/serve/openai_client.py --smolt target/release/smolt -m model.gguf
 
 Answers and streams are asked about here, texts that are continued in openai_completions.py, forms and tools in
-openai_forms.py, errors and disconnections in openai_errors.py. Models without a chat template are not asked what needs one.
+openai_forms.py, errors and disconnections in openai_errors.py. A model without a chat template is given ChatML.
 """
 
 import asyncio
@@ -190,15 +190,16 @@ def bias(j: Judge):
 
 
 def penalties(j: Judge):
-    prompt = " on on on on on on on on on on on on"
-    plain = j.complete(prompt, max_tokens=24, **GREEDY).choices[0].text
-    for options in (
-        {"frequency_penalty": 2.0},
-        {"presence_penalty": 2.0},
-        {"extra_body": {"repeat_penalty": 1.8}},
-        {"extra_body": {"repetition_penalty": 1.8}},
-    ):
-        assert j.complete(prompt, max_tokens=24, **GREEDY, **options).choices[0].text != plain, f"{options} is ignored"
+    def texts(**options):
+        ask = lambda seed: j.complete("One two three one", max_tokens=32, temperature=1.5, seed=seed, **options)
+        return [ask(seed).choices[0].text for seed in range(5)]
+
+    plain = texts()
+    assert texts() == plain
+    for options in ({"frequency_penalty": 2.0}, {"presence_penalty": 2.0}):
+        assert texts(**options) != plain, f"{options} is ignored"
+    for name in ("repeat_penalty", "repetition_penalty"):
+        assert texts(extra_body={name: 1.8}) != plain, f"{name} is ignored"
 
 
 def content_parts(j: Judge):
@@ -223,8 +224,8 @@ def several_turns(j: Judge):
 
 
 def control_tokens_in_texts_stay_text(j: Judge):
-    plain, marked = (j.chat(f"Say {word}", **GREEDY).usage.prompt_tokens for word in ("x", j.eos))
-    assert marked - plain >= 2, f"{j.eos} in a user's text became one token"
+    plain, marked = (j.chat(f"Say {text}", **GREEDY).usage.prompt_tokens for text in ("x", j.eos * 8))
+    assert marked - plain >= 12, f"8 of {j.eos} in a user's text became {marked - plain + 1} tokens"
 
 
 def together_equals_alone(j: Judge):
@@ -256,36 +257,32 @@ def asynchronous_stream(j: Judge):
     assert asyncio.run(read()) == j.text(**GREEDY)
 
 
+# fmt: off
 CHECKS = [
-    models,
-    completion_object,
-    usage,
-    max_tokens,
-    default_length_is_not_tiny,
-    stream_equals_answer,
-    stream_usage,
-    stream_bytes,
-    several_answers,
-    several_answers_streamed,
-    same_seed_same_answer,
-    other_seed_other_answer,
-    stops,
-    stop_in_a_stream,
-    log_probabilities,
-    bias,
-    penalties,
-    content_parts,
-    developer_is_system,
-    several_turns,
-    control_tokens_in_texts_stay_text,
-    together_equals_alone,
+    models, completion_object, usage, max_tokens, default_length_is_not_tiny, stream_equals_answer,
+    stream_usage, stream_bytes, several_answers, several_answers_streamed, same_seed_same_answer,
+    other_seed_other_answer, stops, stop_in_a_stream, log_probabilities, bias, penalties, content_parts,
+    developer_is_system, several_turns, control_tokens_in_texts_stay_text, together_equals_alone,
     asynchronous_stream,
 ]
+# fmt: on
+
+
+def chat_needs_a_template(j: Judge):
+    openai_forms.refused(lambda: j.chat("Hello"), "messages")
 
 
 def main() -> None:
     args, checks = arguments(__doc__), Checks()
-    with serving(args, "--slots", "4", "--queue", "16") as server:
+    options = ["--slots", "4", "--queue", "16"]
+    with serving(args, *options) as server:
+        judge = Judge(server, args)
+        if not judge.template:
+            checks.run("chat needs a template", chat_needs_a_template, judge)
+    if not judge.template:
+        checks.note("the model has no chat template: it is asked with --template chatml")
+        args.options = ["--template", "chatml"]
+    with serving(args, *options) as server:
         judge = Judge(server, args)
         for check in [*CHECKS, *openai_completions.CHECKS, *openai_forms.CHECKS, *openai_errors.CHECKS]:
             checks.run(check.__name__.replace("_", " "), check, judge)

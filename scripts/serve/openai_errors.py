@@ -44,7 +44,7 @@ def numbers_out_of_range(j):
     wrong = {
         "temperature": [-1, 1e308],
         "top_p": [-0.1, 1.5],
-        "max_tokens": [-1, 2**63],
+        "max_tokens": [-1, 1.5],
         "n": [0, -1, 100000],
         "seed": [2**64],
         "frequency_penalty": [-3, 3],

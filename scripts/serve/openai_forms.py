@@ -121,12 +121,6 @@ def forms_of_completions(j):
     assert answer.text in (" open", " closed") and answer.finish_reason == "stop"
 
 
-def tools_need_a_template(j):
-    if j.template:
-        return "the model has a template"
-    refused(lambda: j.chat(ASK, tools=[TOOL]), "tools")
-
-
 def called(j, **options):
     """The one call of an answer, judged as far as every call can be."""
     choice = j.chat(ASK, **GREEDY, max_tokens=60, tools=[TOOL], **options).choices[0]
@@ -138,23 +132,17 @@ def called(j, **options):
 
 
 def tool_required(j):
-    if not j.template:
-        return "no chat template"
     first, second = called(j, tool_choice="required"), called(j, tool_choice="required")
     assert first.function == second.function and first.id != second.id
 
 
 def tool_named(j):
-    if not j.template:
-        return "no chat template"
     called(j, tool_choice={"type": "function", "function": {"name": "set_light"}})
     wrong = {"type": "function", "function": {"name": "no_such"}}
     refused(lambda: j.chat(ASK, tools=[TOOL], tool_choice=wrong), "tool_choice")
 
 
 def tool_auto_and_none(j):
-    if not j.template:
-        return "no chat template"
     choice = j.chat(ASK, **GREEDY, max_tokens=60, tools=[TOOL], tool_choice="auto").choices[0]
     assert bool(choice.message.tool_calls) == (choice.finish_reason == "tool_calls")
     assert choice.message.tool_calls or choice.message.content
@@ -168,8 +156,6 @@ def tool_choice_needs_tools(j):
 
 
 def two_steps_with_a_tool(j):
-    if not j.template:
-        return "no chat template"
     call = called(j, tool_choice="required")
     messages = [
         {"role": "user", "content": ASK},
@@ -182,8 +168,6 @@ def two_steps_with_a_tool(j):
 
 
 def streamed_tool_call(j):
-    if not j.template:
-        return "no chat template"
     whole = called(j, tool_choice="required")
     chunks = list(j.chat(ASK, **GREEDY, max_tokens=60, tools=[TOOL], tool_choice="required", stream=True))
     deltas = [call for c in chunks for call in c.choices[0].delta.tool_calls or []]
@@ -196,8 +180,6 @@ def streamed_tool_call(j):
 
 
 def parsed_tool_call(j):
-    if not j.template:
-        return "no chat template"
     tool = openai.pydantic_function_tool(Light, name="set_light")
     tool["function"]["parameters"] = {**LIGHT}
     answer = j.client.chat.completions.parse(
@@ -212,14 +194,10 @@ def parsed_tool_call(j):
 
 
 def one_call_at_a_time(j):
-    if not j.template:
-        return "no chat template"
     called(j, tool_choice="required", parallel_tool_calls=False)
 
 
 def wrong_tools_are_refused(j):
-    if not j.template:
-        return "no chat template"
     refused(lambda: j.chat(ASK, tools=[{"type": "web_search"}]), "tools")
     refused(lambda: j.chat(ASK, tools=[{"type": "function", "function": {"parameters": LIGHT}}]), "tools")
     wrong = {"type": "function", "function": {"name": "x", "parameters": {"type": "nonsense"}}}
@@ -260,7 +238,6 @@ CHECKS = [
     forms_of_smolt,
     two_forms_are_refused,
     forms_of_completions,
-    tools_need_a_template,
     tool_required,
     tool_named,
     tool_auto_and_none,
