@@ -44,7 +44,7 @@ impl ItemError {
             // Some messages hold their cause already.
             if text.contains(&source) { text } else { format!("{text}: {source}") }
         });
-        let trouble = errors().find_map(|error| Trouble::of(error)).unwrap_or(Trouble::Item);
+        let trouble = errors().find_map(Trouble::of).unwrap_or(Trouble::Item);
         let param = errors().find_map(|error| error.downcast_ref::<OptionError>()).or_else(|| {
             errors().find_map(|error| match error.downcast_ref() {
                 Some(GenerateError::Option(option)) => Some(option),

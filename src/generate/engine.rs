@@ -71,10 +71,12 @@ impl Engine {
     ///
     /// # Errors
     /// If the system has no thread to give.
-    pub fn start(slots: Slots<'static>, queue: usize) -> io::Result<Engine> {
+    pub fn start(mut slots: Slots<'static>, queue: usize) -> io::Result<Engine> {
         let (jobs, taken) = channel();
         let shared = Arc::new(Shared::default());
         let (tokenizer, count, context) = (Arc::clone(slots.tokenizer()), slots.len(), slots.context());
+        // Its own queue is never the shorter one: whatever was taken gets its turn.
+        slots.set_queue(queue + slots.len());
         let mut work =
             Work { slots, taken, shared: Arc::clone(&shared), ends: HashMap::new(), is_open: true };
         let thread = std::thread::Builder::new().name("smolt-engine".to_owned()).spawn(move || {

@@ -197,6 +197,11 @@ impl<'a> Slots<'a> {
         Ok(ticket)
     }
 
+    /// Lets so many jobs wait.
+    pub(super) fn set_queue(&mut self, limit: usize) {
+        self.queue_limit = limit;
+    }
+
     /// Drops all jobs.
     pub fn abandon(&mut self) {
         self.queue.clear();

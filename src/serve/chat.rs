@@ -181,7 +181,7 @@ async fn prepare(begun: Begun, asked: Asked) -> Result<(Begun, Vec<Ask>), ApiErr
             item.seed = item.seed.map(|seed| seed.wrapping_add(at as u64));
             let mut prepared = begun.state.prepare(&item, &begun.cancel)?;
             prepared.request.logprobs = asked.logprobs;
-            Ok(Ask::Answer(prepared))
+            Ok(Ask::Answer(Box::new(prepared)))
         });
         let requests = requests.collect::<Result<_, ApiError>>()?;
         Ok((begun, requests))

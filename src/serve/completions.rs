@@ -180,10 +180,10 @@ async fn prepare(begun: Begun, asked: Asked) -> Result<(Begun, Vec<Ask>, Vec<Pla
                 places.push((index, None));
             }
             if !line.is_scored {
-                asks.push(Ask::Answer(first));
+                asks.push(Ask::Answer(Box::new(first)));
                 places.push((index, Some(0)));
                 for answer in 1..asked.answers {
-                    asks.push(Ask::Answer(request(&begun, &asked, prompt, answer)?));
+                    asks.push(Ask::Answer(Box::new(request(&begun, &asked, prompt, answer)?)));
                     places.push((index, Some(answer)));
                 }
             }

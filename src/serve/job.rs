@@ -23,7 +23,7 @@ const WAIT: Duration = Duration::from_millis(20);
 /// What is asked of the engine.
 pub(super) enum Ask {
     /// An answer.
-    Answer(Prepared),
+    Answer(Box<Prepared>),
     /// How likely each token of a text is after those before it, from the second on, and the likeliest after the last
     /// where that is wanted and the filter lets it, with so many alternatives.
     Score { tokens: Vec<u32>, next: bool, alternatives: usize, filter: Option<Box<dyn LogitFilter>> },
@@ -109,7 +109,7 @@ impl Answers {
                 return if self.submitted > 0 { Ok(()) } else { Err(GenerateError::QueueFull { limit }) };
             }
             let (job, on_done) = match ask {
-                Ask::Answer(prepared) => answer(place, prepared, sender, &self.begun.state.metrics),
+                Ask::Answer(prepared) => answer(place, *prepared, sender, &self.begun.state.metrics),
                 Ask::Score { tokens, next, alternatives, filter } => {
                     let vocab = engine.tokenizer().vocab_size();
                     let scorer = Scorer::new(alternatives, vocab)?;

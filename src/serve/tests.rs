@@ -31,7 +31,8 @@ fn prepared() -> Prepared {
 fn state() -> State {
     let loaded = prepared().load().unwrap();
     let prompts = Prompts::new(loaded.format().unwrap(), Arc::clone(loaded.tokenizer()));
-    let engine = Engine::start(loaded.slots(QUEUE).unwrap(), QUEUE).unwrap();
+    // The queue of the slots is shorter than the engine's.
+    let engine = Engine::start(loaded.slots(1).unwrap(), QUEUE).unwrap();
     let sampler = SamplerOptions::greedy();
     let defaults = Defaults { sampler, usual_tokens: Some(24), loop_guard: true, ..Defaults::default() };
     let card = ModelCard { id: "demo".to_owned(), aliases: vec!["file".to_owned()], ..ModelCard::default() };
