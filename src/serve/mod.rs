@@ -28,7 +28,7 @@
 //!   stream     server-sent events
 //!   error      ApiError, in the shape that OpenAI's clients know
 //!   openapi    the document of all this
-//!   page       the kiosk page
+//! kiosk        the kiosk page, and what its operator says of it
 //! ```
 //!
 //! The model is worked on by the thread of an [`Engine`](crate::generate::Engine); one more thread serves the sockets.
@@ -47,6 +47,7 @@ mod head;
 mod headers;
 mod hosts;
 mod job;
+mod kiosk;
 mod listen;
 mod logprobs;
 mod machine;
@@ -67,6 +68,7 @@ mod warm;
 #[cfg(test)]
 mod tests;
 
+pub use self::kiosk::{Asset, Kiosk, KioskError};
 pub use self::listen::serve;
 pub use self::options::{Address, Limits, Listen, ServeError, ServeOptions, Stop};
 pub use self::panics::watch_panics;
