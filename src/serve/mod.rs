@@ -28,6 +28,7 @@
 //!   stream     server-sent events
 //!   error      ApiError, in the shape that OpenAI's clients know
 //!   openapi    the document of all this
+//!   page       where the files of the kiosk page are
 //! kiosk        the kiosk page, and what its operator says of it
 //! ```
 //!

@@ -1,43 +1,32 @@
-//! The page for visitors: a few files that the program has in itself.
+//! The page for visitors, of a few files.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::extract::State as Shared;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::error::ApiError;
 use super::state::State;
 
-/// A file of the page.
-struct Asset {
-    path: &'static str,
-    kind: &'static str,
-    bytes: &'static [u8],
-}
-
-const ASSETS: [Asset; 3] = [
-    Asset { path: "/", kind: "text/html; charset=utf-8", bytes: include_bytes!("page/index.html") },
-    Asset { path: "/kiosk.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("page/kiosk.css") },
-    Asset {
-        path: "/kiosk.js",
-        kind: "text/javascript; charset=utf-8",
-        bytes: include_bytes!("page/kiosk.js"),
-    },
-];
-
-/// What the page has of the operator.
-const OPERATORS: [&str; 3] = ["/kiosk.json", "/kiosk-theme.css", "/kiosk-logo"];
+/// Where its files are.
+const PATHS: [&str; 6] = ["/", "/kiosk.css", "/kiosk.js", "/kiosk.json", "/kiosk-theme.css", "/kiosk-logo"];
 
 /// Whether this is a part of the page, which is shown without a token.
 pub(super) fn is_part(path: &str) -> bool {
-    ASSETS.iter().any(|asset| asset.path == path) || OPERATORS.contains(&path)
+    PATHS.contains(&path)
 }
 
-/// Where its files are.
+/// Shows each file where it is.
 pub(super) fn routes() -> Router<Arc<State>> {
-    ASSETS.iter().fold(Router::new(), |router, asset| {
-        let answer = async || ([(header::CONTENT_TYPE, asset.kind)], asset.bytes).into_response();
-        router.route(asset.path, get(answer))
-    })
+    PATHS.iter().fold(Router::new(), |router, path| router.route(path, get(show)))
+}
+
+async fn show(Shared(state): Shared<Arc<State>>, uri: Uri) -> Response {
+    match state.kiosk.file(uri.path()) {
+        Some(asset) => ([(header::CONTENT_TYPE, asset.content_type)], asset.bytes.to_vec()).into_response(),
+        None => ApiError::not_found("there is nothing at this address").into_response(),
+    }
 }

@@ -10,6 +10,7 @@ use crate::ask::{Defaults, Item, Prepared, Prompts, prepare};
 use crate::generate::{CancelHandle, Engine};
 
 use super::error::ApiError;
+use super::kiosk::Kiosk;
 use super::metrics::Metrics;
 
 /// What the server says of its model.
@@ -34,6 +35,7 @@ pub struct State {
     pub(super) defaults: Defaults,
     pub(super) model: ModelCard,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) kiosk: Kiosk,
     /// The operator's system prompt and limit of tokens hold; requests have none of their own.
     pub(super) is_locked: bool,
     /// Tokens of an answer, whatever a request asks for.
@@ -56,6 +58,7 @@ impl State {
             defaults,
             metrics: Arc::new(Metrics::new(&model.id)),
             model,
+            kiosk: Kiosk::default(),
             is_locked: false,
             most_tokens: None,
             created: since.map_or(0, |since| since.as_secs()),
@@ -75,6 +78,12 @@ impl State {
     #[must_use]
     pub fn with_most_tokens(self, most_tokens: Option<usize>) -> State {
         State { most_tokens, ..self }
+    }
+
+    /// Shows visitors the page as its operator wants it.
+    #[must_use]
+    pub fn with_kiosk(self, kiosk: Kiosk) -> State {
+        State { kiosk, ..self }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<u64, CancelHandle>> {
