@@ -111,6 +111,9 @@ pub enum CliError {
     Serve(#[from] crate::serve::ServeError),
     #[cfg(feature = "serve")]
     #[error(transparent)]
+    Kiosk(#[from] crate::serve::KioskError),
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
     Warm(#[from] crate::serve::WarmError),
     #[error("the system refuses a thread")]
     Thread(#[source] io::Error),
@@ -209,6 +212,8 @@ impl CliError {
             Self::Warm(crate::serve::WarmError::Template(TemplateError::Text(error))) => text_exit(error),
             #[cfg(feature = "serve")]
             Self::Warm(_) => Exit::Runtime,
+            #[cfg(feature = "serve")]
+            Self::Kiosk(_) => Exit::Usage,
             #[cfg(feature = "serve")]
             Self::Serve(error) => serve_exit(error),
         }

@@ -13,7 +13,7 @@ use super::memory::show_bytes;
 use super::output::{note, with_causes};
 use crate::ask::Prompts;
 use crate::generate::{Engine, Format, Origin, Slots};
-use crate::serve::{Listen, ModelCard, ServeOptions, State, Warmth, serve, warm, watch_panics};
+use crate::serve::{Kiosk, Listen, ModelCard, ServeOptions, State, Warmth, serve, warm, watch_panics};
 
 /// Answers at once where none is asked for.
 const USUAL_SLOTS: usize = 2;
@@ -28,7 +28,7 @@ const WARM_ENDING: &str = "warm";
 Programs talk with it as with OpenAI's servers, at http://127.0.0.1:PORT/v1; people at http://127.0.0.1:PORT/. It listens
 for this computer only, unless --allow-remote and --token-file say otherwise, and keeps nothing of what is said.
 
-A system prompt (--system) holds for every conversation: requests have none of their own then. What the model made of it
+A system prompt (--system, or that of --kiosk) holds for every conversation: requests have none of their own then. What the model made of it
 is kept beside the model, as MODEL.warm, so that after the next start nobody waits for it; --no-warm keeps nothing.
 -n is the most that any answer may have.
 
@@ -78,6 +78,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
 
+    /// Show visitors the page as FILE says: title, languages, colours, logo and more, in TOML, with a system prompt
+    #[arg(long, value_name = "FILE")]
+    kiosk: Option<PathBuf>,
+
     /// Keep nothing of the system prompt beside the model
     #[arg(long, env = "SMOLT_NO_WARM", value_parser = clap::builder::FalseyValueParser::new())]
     no_warm: bool,
@@ -101,6 +105,8 @@ pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
         stop.stop();
     })?;
     watch_panics(|failure| note(failure));
+    let kiosk = args.kiosk.as_deref().map(Kiosk::read).transpose()?.unwrap_or_default();
+    let system = args.generation.prompting.system().or(kiosk.system());
     let form = args.generation.grammar.read()?;
     let mut planned = args.generation.plan(&args.generation.model)?;
     let slots = ParallelArgs::of(args.slots);
@@ -111,9 +117,8 @@ pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
     sampler.seed = args.generation.sampling.seed().unwrap_or(sampler.seed);
     let mut loaded = planned.load_slots()?;
     let format = loaded.format(&args.generation.prompting)?;
-    let system = args.generation.prompting.system();
     let queue = usize::from(args.queue);
-    let slots = warm_up(args, &planned, loaded.slots, &format)?;
+    let slots = warm_up(args, &planned, loaded.slots, (&format, system))?;
     note_plan(&planned, slots.len());
     let tokenizer = Arc::clone(slots.tokenizer());
     let engine = Engine::start(slots, queue).map_err(CliError::Thread)?;
@@ -124,7 +129,8 @@ pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
         .without_grammars(refusal);
     let state = State::new(engine, prompts, args.generation.defaults(sampler), card(&planned))
         .with_locked_system(system.is_some())
-        .with_most_tokens(args.generation.most_tokens());
+        .with_most_tokens(args.generation.most_tokens())
+        .with_kiosk(kiosk);
     serve(state, &options, |address| {
         _ = begun.set(());
         note(format_args!("listening at {address}"));
@@ -157,14 +163,13 @@ fn warm_up(
     args: &ServeArgs,
     planned: &Planned,
     slots: Slots<'static>,
-    format: &Format,
+    (format, system): (&Format, Option<&str>),
 ) -> Result<Slots<'static>, CliError> {
     let identity = planned.slots_identity(&slots, format);
     let file = args.generation.model.model.as_deref().map(load::file).transpose()?;
     let path = file.as_deref().filter(|_| !args.no_warm).map(warm_path);
     let source = file.as_deref().map_or(String::new(), |file| file.display().to_string());
     let origin = Origin { identity, model: planned.name(), source };
-    let system = args.generation.prompting.system();
     let (slots, warmth) = warm(slots, system, format, &origin, path.as_deref())?;
     match warmth {
         Warmth::Cold => {}
