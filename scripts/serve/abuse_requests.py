@@ -166,7 +166,7 @@ def wrong_json(checks: Checks, server: Server) -> None:
         "top_p 0": with_value("top_p", "0"),
         "temperature -0": with_value("temperature", "-0.0"),
         "seed 2^63": with_value("seed", str(2**63)),
-        "max_tokens 2^63": with_value("max_tokens", str(2**63)),
+        "max_tokens 2^63": b'{"prompt": "a", "stop": [" ", "e", "a"], "max_tokens": %d}' % 2**63,
         "4,000 stops": with_value("stop", json.dumps([f"s{i}" for i in range(4000)])),
         "4,000 biases": with_value("logit_bias", json.dumps({str(i % 1000 + i): 1 for i in range(4000)})),
         "an empty prompt": b'{"prompt": "", "max_tokens": 1}',

@@ -18,6 +18,7 @@ HEALTH_P99_SECONDS = 0.1
 STALLED_RSS_KIB = 8 << 10
 RELEASE_SECONDS = 0.5
 IDLE_SHARE = 0.05
+STALL_SECONDS = 30
 
 
 def connect(server: Server, receive: int | None = None) -> socket.socket:
@@ -76,13 +77,12 @@ def start_stream(server: Server, fields: dict, receive: int | None = None) -> so
 
 
 def slow_reader(checks: Checks, server: Server) -> None:
-    with start_stream(server, endless(server, logprobs=20), receive=2048):
+    context = server.get("/v1/models").json()["data"][0].get("max_model_len", 256)
+    with start_stream(server, endless(server, tokens=min(1500, context - 40), logprobs=20), receive=2048):
         time.sleep(1)
-        began = time.monotonic()
-        answered = server.get("/health").status == 200
-        took = server.wait_idle(40)
-        checks.check("beside a reader that stalls the server answers", answered and time.monotonic() - began < 41)
-        checks.check(f"a reader that stalls holds no slot after {took} s", took is not None and took <= 20)
+        checks.check("beside a reader that stalls the server answers", server.get("/health").status == 200)
+        took = server.wait_idle(60)
+        checks.check(f"a reader that stalls holds no slot after {took} s", took is not None and took <= STALL_SECONDS)
 
 
 def disconnections(checks: Checks, server: Server) -> None:
@@ -90,21 +90,19 @@ def disconnections(checks: Checks, server: Server) -> None:
         before = server.metric("requests_cancelled_total")
         if phase == "answer":
             connection = start_stream(server, endless(server))
-            connection.recv(1000)
-            connection.recv(1000)
-        else:
-            context = longest_prompt(server)
-            connection = start_stream(server, endless(server, tokens=8, prompt=context, n=4))
-            end = time.monotonic() + 5
-            while server.metric("requests_running") == 0 and time.monotonic() < end:
+            while b'"text":' not in connection.recv(1000):
                 pass
-        running = server.metric("requests_running")
+        else:
+            connection = start_stream(server, endless(server, tokens=8, prompt=longest_prompt(server)))
+        end = time.monotonic() + 10
+        while (running := server.metric("requests_running")) == 0 and time.monotonic() < end:
+            pass
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.close()
         took = server.wait_idle(10)
         name = f"a client that leaves during the {phase}"
-        if running == 0 or server.metric("requests_cancelled_total") == before:
-            checks.check(f"{name} is counted", False, f"{running} were running: was it done before?")
+        counted = running > 0 and server.metric("requests_cancelled_total") > before
+        checks.check(f"{name} is counted as cancelled", counted, f"{running} were running when it left")
         checks.check(f"{name} frees its slot, after {took} s", took is not None and took <= RELEASE_SECONDS)
         share = server.cpu_share(1.0)
         checks.check(f"{name}: {share:.1%} of a processor is used afterwards", share < IDLE_SHARE)

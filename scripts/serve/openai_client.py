@@ -191,8 +191,9 @@ def bias(j: Judge):
 
 def penalties(j: Judge):
     def texts(**options):
-        ask = lambda seed: j.complete("One two three one", max_tokens=32, temperature=1.5, seed=seed, **options)
-        return [ask(seed).choices[0].text for seed in range(5)]
+        prompts = [" on" * 12, "One two three one"]
+        answers = [j.complete(prompts, max_tokens=32, temperature=1.5, seed=seed, **options) for seed in range(4)]
+        return [choice.text for answer in answers for choice in answer.choices]
 
     plain = texts()
     assert texts() == plain

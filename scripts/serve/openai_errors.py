@@ -243,21 +243,11 @@ def after_all_that(j):
     assert j.chat(**GREEDY).choices[0].message.content is not None
 
 
+# fmt: off
 CHECKS = [
-    unknown_model,
-    unknown_endpoint,
-    numbers_out_of_range,
-    wrong_types,
-    wrong_messages,
-    images_are_refused,
-    unsupported_fields_are_named,
-    harmless_fields_are_taken,
-    request_ids,
-    context_length,
-    tokens_of_prompts_are_checked,
-    authentication,
-    full_queue,
-    closed_stream_frees_the_slot,
-    stop_of_the_server_ends_streams_well,
-    after_all_that,
+    unknown_model, unknown_endpoint, numbers_out_of_range, wrong_types, wrong_messages, images_are_refused,
+    unsupported_fields_are_named, harmless_fields_are_taken, request_ids, context_length,
+    tokens_of_prompts_are_checked, authentication, full_queue, closed_stream_frees_the_slot,
+    stop_of_the_server_ends_streams_well, after_all_that,
 ]
+# fmt: on

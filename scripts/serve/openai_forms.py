@@ -5,11 +5,14 @@ One small function is offered, for the sake of models with a context of 256 toke
 
 import json
 import re
+import tempfile
 
 import jsonschema
 import openai
 from openai import BadRequestError
 from pydantic import BaseModel
+
+from common import serving
 
 GREEDY = {"temperature": 0}
 LIGHT = {
@@ -20,6 +23,16 @@ LIGHT = {
 }
 TOOL = {"type": "function", "function": {"name": "set_light", "parameters": LIGHT}}
 ASK = "Turn on the light in the kitchen."
+
+THINKING = """{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and not enable_thinking %}<think>
+
+</think>
+
+{% else %}<think>
+{% endif %}{% endif %}"""
 
 
 class Light(BaseModel):
@@ -227,26 +240,30 @@ def thinking_on(j):
     assert "<think>" not in (message.content or "") and "</think>" not in (message.content or "")
 
 
+def thinking_of_a_template(j):
+    """A template that begins answers with thoughts: they are apart from the text, and can be switched off."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
+        file.write(THINKING)
+        file.flush()
+        with serving(j.args, "--slots", "1", "--template", file.name) as server:
+            client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+            fields = {"model": j.model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 12}
+            ask = lambda **more: client.chat.completions.create(**fields, temperature=0, **more)
+            thoughts = ask(extra_body={"enable_thinking": True}).choices[0].message
+            assert thoughts.reasoning_content and not thoughts.content, thoughts
+            answer = ask(extra_body={"chat_template_kwargs": {"enable_thinking": False}}).choices[0].message
+            assert answer.content and not getattr(answer, "reasoning_content", None), answer
+            deltas = [c.choices[0].delta for c in ask(extra_body={"enable_thinking": True}, stream=True)]
+            parts = [getattr(delta, "reasoning_content", None) or "" for delta in deltas]
+            assert "".join(parts) == thoughts.reasoning_content and not any(delta.content for delta in deltas)
+
+
+# fmt: off
 CHECKS = [
-    text_format,
-    json_object,
-    json_schema,
-    json_schema_streamed,
-    parse_to_pydantic,
-    stream_helper,
-    wrong_forms_are_refused,
-    forms_of_smolt,
-    two_forms_are_refused,
-    forms_of_completions,
-    tool_required,
-    tool_named,
-    tool_auto_and_none,
-    tool_choice_needs_tools,
-    two_steps_with_a_tool,
-    streamed_tool_call,
-    parsed_tool_call,
-    one_call_at_a_time,
-    wrong_tools_are_refused,
-    thinking_off,
-    thinking_on,
+    text_format, json_object, json_schema, json_schema_streamed, parse_to_pydantic, stream_helper,
+    wrong_forms_are_refused, forms_of_smolt, two_forms_are_refused, forms_of_completions, tool_required,
+    tool_named, tool_auto_and_none, tool_choice_needs_tools, two_steps_with_a_tool, streamed_tool_call,
+    parsed_tool_call, one_call_at_a_time, wrong_tools_are_refused, thinking_off, thinking_on,
+    thinking_of_a_template,
 ]
+# fmt: on
