@@ -87,7 +87,7 @@ SCORED = ["judge_choices", "judge_last", "judge_texts"]
 def documents() -> dict[str, list[dict]]:
     """Documents of unequal lengths, some not ASCII, one longer than the context."""
     choices, last, replies = [], [], []
-    for i in range(20):
+    for i in range(12):
         room, thing = ROOMS[i % len(ROOMS)], THINGS[i % len(THINGS)]
         options = [THINGS[(i + k) % len(THINGS)] for k in range(2 + i % 3)] + ["café ☕", "a question, in many words"]
         polite = "please " * (i % 7)
@@ -101,7 +101,7 @@ def documents() -> dict[str, list[dict]]:
         {"text": f"The {t} of the {r} is new. It was bought in {1990 + i}; nobody knows why — perhaps “{t}”."}
         for i, (t, r) in enumerate(zip(THINGS, ROOMS))
     ]
-    days = (f"On day {i} the {THINGS[i % 6]} in the {ROOMS[i % 8]} was mended." for i in range(60))
+    days = (f"On day {i} the {THINGS[i % 6]} in the {ROOMS[i % 8]} was mended." for i in range(40))
     texts.append({"text": " ".join(days)})
     return {"choices": choices, "last": last, "texts": texts, "replies": replies}
 

@@ -53,4 +53,28 @@ def token_prompts(j):
     assert j.complete(ids, **GREEDY).choices[0].text == j.complete([ids], **GREEDY).choices[0].text == text
 
 
-CHECKS = [plain_completion, scored_prompt, end_token_is_scored, several_prompts, token_prompts]
+def tokens_and_texts(j):
+    for text in ("Hello world", " The café ☕ of 東京\n\tx = 1", "a" * 300, "🌞🇩🇪", ""):
+        for prefix in ("", "/v1"):
+            ids = j.server.post(prefix + "/tokenize", {"prompt": text, "add_special_tokens": False}).json()["tokens"]
+            back = j.server.post(prefix + "/detokenize", {"tokens": ids}).json()
+            assert back["prompt"] == text and back["content"] == text, back
+        theirs = j.server.post("/tokenize", {"content": text, "add_special": False, "parse_special": True}).json()
+        assert theirs["tokens"] == ids
+    assert len(j.tokens(j.eos)) == 1
+
+
+def other_names(j):
+    for path in ("/tokenizer_info", "/health"):
+        assert j.server.get("/v1" + path).json() == j.server.get(path).json(), path
+
+
+CHECKS = [
+    plain_completion,
+    scored_prompt,
+    end_token_is_scored,
+    several_prompts,
+    token_prompts,
+    tokens_and_texts,
+    other_names,
+]
