@@ -236,7 +236,8 @@ def judge(args, checks: Checks, server, folder: Path) -> None:
         if name in found and "batch 1" in found:
             same_samples(checks, f"{name} and batch 1", found["batch 1"][1], found[name][1], tasks, SAME)
 
-    context = ["-c", str(LENGTH - 1)]
+    # lm-eval keeps a token for the answer and begins windows of rolling likelihoods with another one.
+    context = ["-c", str(LENGTH - 2)]
     ours, our_samples = run_smolt(args, folder, [*context, "--raw", "--rolling-start", "once"], tasks)
     alike = {
         "texts": runs["texts"][0],

@@ -12,7 +12,7 @@ import openai
 from openai import BadRequestError
 from pydantic import BaseModel
 
-from common import serving
+from common import Server
 
 GREEDY = {"temperature": 0}
 LIGHT = {
@@ -245,7 +245,7 @@ def thinking_of_a_template(j):
     with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
         file.write(THINKING)
         file.flush()
-        with serving(j.args, "--slots", "1", "--template", file.name) as server:
+        with Server(j.args.smolt, j.args.model, "--slots", "1", "--template", file.name) as server:
             client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
             fields = {"model": j.model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 12}
             ask = lambda **more: client.chat.completions.create(**fields, temperature=0, **more)
