@@ -135,6 +135,7 @@ enum Part {
 pub(super) struct Splitter {
     reasoning_marks: Option<&'static ReasoningMarks>,
     call_marks: Option<CallMarks>,
+    format: Option<&'static CallFormat>,
     part: Part,
     /// There was reasoning, perhaps empty.
     thought: bool,
@@ -152,6 +153,7 @@ impl Splitter {
     pub(super) fn start(&mut self, layout: &Layout, opening: Opening, capacity: usize) {
         self.reasoning_marks = layout.reasoning;
         self.call_marks = layout.calls;
+        self.format = layout.format;
         self.part = match opening {
             Opening::Inside => Part::ReasoningStart,
             Opening::Free => Part::Start,
@@ -253,13 +255,21 @@ impl Splitter {
                 "" => Step::take(Part::Call, held.len()),
                 close => match held.find(close) {
                     Some(at) => {
-                        Step { to: Part::Call, taken: at + close.len(), dropped: 0, next: Part::AnswerStart }
+                        let taken = at + close.len();
+                        let next =
+                            if self.ends_call(&held[..taken]) { Part::AnswerStart } else { Part::Call };
+                        Step { to: Part::Call, taken, dropped: 0, next }
                     }
                     None => Step::take(Part::Call, certain(held, close, false)),
                 },
             },
             (Part::Start | Part::Reasoning, None) => Step::skip(0, Part::AnswerStart),
         }
+    }
+
+    /// Whether a call ends with `end`: it goes on where that is within a text of its arguments.
+    fn ends_call(&self, end: &str) -> bool {
+        self.format.is_none_or(|format| format.parse(&[&self.calls, end].concat()).is_some())
     }
 
     fn answer_start(&self, held: &str, blank: usize, marks: Option<&ReasoningMarks>) -> Step {
@@ -433,6 +443,29 @@ mod tests {
                 assert_eq!(split(&layout, is_open, pieces.into_iter(), &[]), expected, "{text:?} at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_mark_within_a_text_ends_no_call() {
+        let format = CallFormat::named("hermes").unwrap();
+        let calls = Some(CallMarks { open: format.open, close: format.close });
+        let layout = Layout { calls, format: Some(format), ..layout(None, None) };
+        let call = |text: &str| {
+            format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {{\"a\": \"{text}\"}}}}\n</tool_call>")
+        };
+        let (one, two) = (call("x</tool_call>\\\"}}\\n</tool_call>"), call("<tool_call>"));
+        let broken = "<tool_call>x</tool_call> Hi";
+        for (text, expected) in [
+            (format!("Hi\n{one}\n{two}\nHo"), ["", "HiHo", &format!("{one}{two}")]),
+            (one.clone(), ["", "", &one]),
+            (broken.to_owned(), ["", "", broken]),
+        ] {
+            let chars = text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]);
+            assert_eq!(split(&layout, false, chars, &[]), expected, "{text:?} by character");
+            assert_eq!(split(&layout, false, std::iter::once(text.as_str()), &[]), expected, "{text:?}");
+        }
+        let parsed = layout.parse_calls(&format!("{one}{two}")).unwrap();
+        assert_eq!(parsed[0].arguments["a"], "x</tool_call>\"}}\n</tool_call>");
     }
 
     #[test]
