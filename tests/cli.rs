@@ -246,6 +246,19 @@ fn help_and_usage() {
     }
 }
 
+/// A heading counts for all options after it, unless they have their own.
+#[test]
+fn the_model_is_among_the_first_options() {
+    for command in ["run", "chat", "batch", "eval", "plan", "bench"] {
+        for kind in ["-h", "--help"] {
+            let help = smolt(&[command, kind], b"").ok();
+            let before = help.text().split("--model ").next().unwrap();
+            let heading = before.lines().rfind(|line| line.ends_with(':') && !line.starts_with(' '));
+            assert_eq!(heading, Some("Options:"), "{command} {kind}");
+        }
+    }
+}
+
 #[test]
 fn only_the_answer_goes_to_standard_output() {
     let folder = Folder::new();

@@ -138,8 +138,11 @@ fn the_first_word_may_be_the_model() {
     }
     user.ok(&["pack", "tiny.gguf"]);
     user.ok(&["bench", "tiny.gguf", "-p", "0", "-n", "1", "-r", "1"]);
+    // Who names the built-in model is told no more than of another.
     let demo = user.ok(&["run", "demo", ASKED]);
-    assert!(demo.out == ANSWER && demo.err.contains("demo model"), "{}", demo.err);
+    assert_eq!((demo.out.as_str(), demo.err.as_str()), (ANSWER, "smolt: using demo\n"));
+    assert_eq!(user.ok(&["run", "-m", "demo", ASKED]).err, "");
+    assert!(user.ok(&["run", ASKED]).err.contains("using the built-in demo model"));
 }
 
 #[test]

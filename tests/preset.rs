@@ -289,7 +289,8 @@ fn the_default_model_is_chosen_shown_and_given_up() {
     assert_eq!((value, origin), ("small".into(), "use".into()));
     assert_eq!(user.json(&["list"])["default"], json!({"name": "small", "from": "smolt use"}));
     assert_eq!(user.json(&["list"])["aliases"][0]["is_default"], true);
-    assert!(user.ok(&["list"]).out.contains("default"));
+    let listed = user.ok(&["list"]).out;
+    assert!(listed.lines().any(|line| line.ends_with(", default")), "{listed}");
 
     // It ranks below everything that names a model.
     user.ok(&["preset", "save", "museum", "-m", "small", "-n", "3"]);
@@ -308,7 +309,7 @@ fn the_default_model_is_chosen_shown_and_given_up() {
     );
     user.ok(&["use", "museum"]);
     assert_eq!(user.tokens(&[], &[]), 3);
-    assert!(user.ok(&["run", "-m", "demo", "x"]).err.contains("demo model"));
+    assert_ne!(user.tokens(&["-m", "demo"], &[]), 3);
 
     for none in ["--none", "demo"] {
         user.ok(&["use", "small"]);

@@ -231,7 +231,7 @@ fn the_last_talk_goes_on() {
     let kept = names(&sessions);
     assert_eq!((kept.len(), mode(&sessions.join(&kept[0]))), (1, 0o600));
     let mut terminal = Terminal::open(chat(&folder, &model, &["-c"]), 200);
-    assert!(terminal.prompt(0).contains("going on after 1 turns"));
+    assert!(terminal.prompt(0).contains("going on after 1 turn;"));
     terminal.line("Again");
     terminal.leave();
     let both = "[user] From a person\n[assistant] \u{1F600} \n[user] Again\n[assistant] \u{1F600} ";

@@ -385,6 +385,8 @@ fn the_first_model_is_offered_as_the_default() {
     user.ok(&["use", "small"]);
     assert!(!user.ok(&["pull", "org/tiny"]).err.contains("smolt use"), "there is a default");
     assert_eq!(user.ok(&["use"]).out, "small\n");
+    // It is no alias of the model, as "small" is.
+    assert!(user.ok(&["list"]).out.trim_end().ends_with("  small (default)"));
 }
 
 /// On a terminal it asks; only a yes, or Enter, makes it the default.
@@ -395,6 +397,7 @@ fn who_is_there_is_asked_about_the_default() {
         let user = User::new("asked", &server);
         let (code, shown) = on_terminal(user.command(&["pull", "org/tiny", "--alias", "small"]), typed);
         assert!(code == 0 && shown.contains("[Y/n]"), "{shown}");
+        assert_eq!(shown.contains("smolt chat talks with it"), expected == "small\n", "{shown}");
         assert_eq!(user.ok(&["use"]).out, expected, "{typed:?}");
     }
 }

@@ -137,6 +137,26 @@ fn run_leaves_the_terminal_as_it_was() {
     }
 }
 
+/// A shell's prompt begins a line of its own, and none of the chat's comes between.
+#[test]
+fn a_chat_that_is_told_to_end_ends_its_line() {
+    let folder = Folder::new();
+    let model = FOREVER.write(&folder);
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        for answers in [false, true] {
+            let mut terminal = Terminal::start(chat(&folder, &model, &["--no-loop-guard", "-n", "400"]));
+            if answers {
+                let from = terminal.send("Hi\r");
+                terminal.wait(from, "answer", |text| text.matches('\u{1F600}').count() > 3);
+            }
+            kill(Pid::from_raw(terminal.child.id() as i32), signal).unwrap();
+            assert_eq!(terminal.child.wait().unwrap().code(), Some(128 + signal as i32));
+            let text = terminal.wait(0, "end of line", |text| text.ends_with('\n'));
+            assert_eq!(text.matches("\n> ").count(), 1, "{signal}: {text:?}");
+        }
+    }
+}
+
 /// Of a pipe, a message that cannot be asked is said to be one, and the next is answered.
 #[test]
 fn messages_that_cannot_be_asked_do_not_end_a_script() {

@@ -23,6 +23,17 @@ pub(super) struct ModelArgs {
     /// Pre-tokenizer, if the file names none or an unknown one
     #[arg(long, value_name = "NAME", env = "SMOLT_PRE")]
     pub(super) pre: Option<String>,
+
+    /// Whether the built-in model was named: then there is nothing to say about it.
+    #[arg(skip)]
+    pub(super) is_demo: bool,
+}
+
+impl ModelArgs {
+    /// The same with another model.
+    pub(super) fn of(&self, model: PathBuf) -> ModelArgs {
+        ModelArgs { model: Some(model), pre: self.pre.clone(), is_demo: false }
+    }
 }
 
 /// What a run may take of the computer.

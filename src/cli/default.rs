@@ -104,6 +104,7 @@ pub(super) fn offer(store: &Store, name: &str) -> Result<(), CliError> {
     io::stdin().read_line(&mut answer).map_err(CliError::Input)?;
     if answer.ends_with('\n') && matches!(answer.trim(), "" | "y" | "Y" | "yes") {
         store.set_default(name)?;
+        note("smolt chat talks with it");
     } else {
         note(format_args!("smolt use {name} makes it the default later"));
     }

@@ -149,10 +149,10 @@ impl Shared {
         if !self.begun.load(Ordering::SeqCst) {
             end(exit);
         }
-        self.cancel.cancel();
         if self.ending.swap(exit as i32, Ordering::SeqCst) != 0 {
             end(exit);
         }
+        self.cancel.cancel();
         self.run_last(exit);
     }
 

@@ -125,9 +125,9 @@ impl Listing {
     fn table(&self) -> String {
         let mut rows: Vec<(&str, Option<u64>, String)> = vec![];
         for model in &self.models {
-            let default = model.is_default.then_some("default");
-            let also: Vec<&str> = model.aliases.iter().map(String::as_str).chain(default).collect();
-            rows.push((&model.name, Some(model.bytes), also.join(", ")));
+            let default = if model.is_default { " (default)" } else { "" };
+            let also = format!("{}{default}", model.aliases.join(", "));
+            rows.push((&model.name, Some(model.bytes), also.trim_start().to_owned()));
         }
         for Short { alias, bytes, is_default, .. } in self.aliases.iter().filter(|short| !short.is_listed) {
             let gone = if bytes.is_none() { ", which is not there" } else { "" };

@@ -67,7 +67,7 @@ pub(super) fn file(model: &Path) -> Result<Cow<'_, Path>, CliError> {
     }
 }
 
-/// Opens the model, or the built-in one, which it says.
+/// Opens the model, or the built-in one, which it says unless that was named.
 ///
 /// # Errors
 /// If the file is missing or not valid GGUF.
@@ -75,7 +75,9 @@ pub(super) fn open(args: &ModelArgs) -> Result<GgufFile, CliError> {
     match &args.model {
         Some(model) => Ok(GgufFile::open(&file(model)?)?),
         None => {
-            demo::say();
+            if !args.is_demo {
+                demo::say();
+            }
             Ok(demo::open()?)
         }
     }

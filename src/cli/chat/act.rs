@@ -66,7 +66,7 @@ pub(super) fn act(
             let path = file(argument, "load")?;
             talk.load(engine, path)?;
             let turns = talk.conversation.turns().len();
-            note(format_args!("going on with {} after {turns} turns", path.display()));
+            note(format_args!("going on with {} after {}", path.display(), report::turns(turns)));
         }
         Action::Model if argument.is_empty() => say(&report::model(engine)),
         Action::Model => return Ok(Flow::Switch(argument.into())),

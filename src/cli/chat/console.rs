@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, StdinLock};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustyline::config::{Behavior, BellStyle, ColorMode, Config};
 use rustyline::error::ReadlineError;
@@ -41,12 +43,26 @@ pub(super) enum Console {
     Lines(Lines),
 }
 
+/// Whether a prompt waits for the end of a line.
+#[derive(Clone, Default)]
+pub(super) struct Waiting(Arc<AtomicBool>);
+
+impl Waiting {
+    /// Ends the line of the prompt, if there is one, so that what is said next begins a line.
+    pub(super) fn end_line(&self) {
+        if self.0.swap(false, Ordering::SeqCst) {
+            output::say("");
+        }
+    }
+}
+
 /// A line editor with its history.
 pub(super) struct LineEditor {
     /// While no line is typed.
     quiet: Option<Quiet>,
     editor: Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
+    waiting: Waiting,
 }
 
 /// Lines of standard input.
@@ -86,7 +102,20 @@ impl Console {
             // There is none at the first start.
             let _ = editor.load_history(path);
         }
-        Ok(Console::Editor(Box::new(LineEditor { quiet: None, editor, history })))
+        Ok(Console::Editor(Box::new(LineEditor {
+            quiet: None,
+            editor,
+            history,
+            waiting: Waiting::default(),
+        })))
+    }
+
+    /// Whether a prompt waits.
+    pub(super) fn waiting(&self) -> Waiting {
+        match self {
+            Console::Editor(editor) => editor.waiting.clone(),
+            Console::Lines(_) => Waiting::default(),
+        }
     }
 
     /// What is typed appears as usual until the next message is read.
@@ -127,7 +156,9 @@ impl Console {
 impl LineEditor {
     fn read(&mut self) -> Result<Read, CliError> {
         self.quiet = None;
+        self.waiting.0.store(true, Ordering::SeqCst);
         let line = self.editor.readline(PROMPT);
+        self.waiting.0.store(false, Ordering::SeqCst);
         self.quiet = Some(Quiet::new(true));
         let line = match line {
             Ok(line) => line,

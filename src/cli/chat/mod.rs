@@ -107,10 +107,10 @@ pub struct ChatArgs {
     json: bool,
 
     #[command(flatten)]
-    display: DisplayArgs,
+    pub(in crate::cli) generation: GenerationArgs,
 
     #[command(flatten)]
-    pub(in crate::cli) generation: GenerationArgs,
+    display: DisplayArgs,
 }
 
 /// Who talks with whom, shared with the thread that saves it when the process is asked to end.
@@ -176,12 +176,14 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
         })?;
     } else if interactive {
         let (name, turns) = (engine.planned.name(), talk.conversation.turns().len());
-        let gone_on = if turns > 0 { format!(", going on after {turns} turns") } else { String::new() };
+        let gone_on =
+            if turns > 0 { format!(", going on after {}", report::turns(turns)) } else { String::new() };
         note(format_args!("talking with {name}{gone_on}; /help lists commands, Ctrl-D leaves"));
     }
     let chat = Chat(Arc::new(Mutex::new(Parts { engine: Some(engine), talk })));
-    let last = chat.clone();
+    let (last, waiting) = (chat.clone(), console.waiting());
     chat.parts().talk.interrupts.at_end(move || {
+        waiting.end_line();
         if let Err(error) = last.parts().finish() {
             complain(&error);
         }
@@ -280,7 +282,7 @@ impl Parts {
     /// Goes on with another model.
     fn switch(&mut self, path: PathBuf) -> Result<(), CliError> {
         let Some(engine) = &self.engine else { return Ok(()) };
-        let mut model = ModelArgs { model: Some(path), pre: engine.model.pre.clone() };
+        let mut model = engine.model.of(path);
         line::settle_demo(&mut model);
         let generation = engine.generation.clone();
         self.load(model, generation)?;
@@ -333,6 +335,8 @@ impl Parts {
 fn converse(args: &ChatArgs, chat: &Chat, console: &mut Console) -> Result<Exit, CliError> {
     let mut interrupted = false;
     loop {
+        // A process that ends shows no prompt.
+        drop(chat.parts_to_talk());
         let read = console.read();
         let mut parts = chat.parts_to_talk();
         let was_interrupted = std::mem::replace(&mut interrupted, matches!(read, Ok(Read::Interrupted)));

@@ -43,9 +43,12 @@ fn context_line(engine: &Engine) -> String {
 
 /// How full the context is.
 pub(super) fn context(talk: &Talk, engine: &Engine) -> String {
-    let turns = talk.conversation.turns().len();
-    let what = if turns == 1 { "1 turn".to_owned() } else { format!("{turns} turns") };
-    format!("{}\n  turns    {what}", context_line(engine))
+    format!("{}\n  turns    {}", context_line(engine), turns(talk.conversation.turns().len()))
+}
+
+/// A number of turns.
+pub(super) fn turns(count: usize) -> String {
+    if count == 1 { "1 turn".to_owned() } else { format!("{count} turns") }
 }
 
 /// The model.

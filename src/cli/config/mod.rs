@@ -143,7 +143,7 @@ fn chosen() -> Option<Layer> {
     let store = Store::of_user().ok()?;
     let file = store.default_file();
     let model = store.default_model().unwrap_or_else(|error| {
-        note(format_args!("{error}; smolt use --none removes it"));
+        note(format_args!("{}; smolt use --none removes it", output::with_causes(&error)));
         None
     });
     let entries = model.map(|text| vec![Entry { key: MODEL.to_owned(), text, line: 1 }]);

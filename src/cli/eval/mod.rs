@@ -282,7 +282,7 @@ fn compare_two(args: &EvalArgs) -> Result<Exit, CliError> {
             models.push(ModelInfo { name: file.clone(), file, seconds: 0.0 });
             continue;
         }
-        let mut model = ModelArgs { model: Some(path.clone()), pre: args.model.pre.clone() };
+        let mut model = args.model.of(path.clone());
         line::settle_demo(&mut model);
         let mut output = Journal::stream("the samples", Box::new(std::io::sink()));
         let (finished, info) = ask(args, &model, &tasks, &mut output, &mut cancel)?;

@@ -120,10 +120,10 @@ pub(super) fn settle(
 }
 
 impl Taken {
-    /// Says which word is the model, where it may have been meant for one of a text. Of the built-in model it is said anyway,
-    /// of one that is not there what is wrong.
+    /// Says which word is the model, where it may have been meant for one of a text. Of one that is not there it is said what
+    /// is wrong.
     pub(super) fn say(&self) {
-        if self.is_of_text && named(&self.name).is_some_and(|named| named != Named::Demo) {
+        if self.is_of_text && named(&self.name).is_some() {
             note(format_args!("using {}", self.name.display()));
         }
     }
@@ -132,7 +132,7 @@ impl Taken {
 /// `demo` is the built-in model, unless something else is called so.
 pub(in crate::cli) fn settle_demo(model: &mut ModelArgs) {
     let is_demo = |name: &PathBuf| name == Path::new(demo::SHORT) && named(name) == Some(Named::Demo);
-    model.model.take_if(|name| is_demo(name));
+    model.is_demo |= model.model.take_if(|name| is_demo(name)).is_some();
 }
 
 /// Whether all words were typed after `--`.

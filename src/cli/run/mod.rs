@@ -95,10 +95,10 @@ pub struct RunArgs {
     logprobs: Option<u16>,
 
     #[command(flatten)]
-    display: DisplayArgs,
+    pub(in crate::cli) generation: GenerationArgs,
 
     #[command(flatten)]
-    pub(in crate::cli) generation: GenerationArgs,
+    display: DisplayArgs,
 }
 
 impl RunArgs {
