@@ -849,6 +849,21 @@ fn a_new_revision_replaces_the_old() {
     assert_eq!(listed["models"][0]["sha256"], hash(&newer));
 }
 
+/// Else it would be taken for the record of the new file, should the program be killed before that is written.
+#[test]
+fn a_record_that_cannot_be_removed_keeps_its_model() {
+    let (server, model) = Server::with_model();
+    let user = User::new("stuck-record", &server);
+    let record = user.model().with_file_name("tiny-Q4_0.gguf.json");
+    std::fs::create_dir_all(&record).unwrap();
+    std::fs::write(user.model(), b"GGUF of before").unwrap();
+    user.fails(&["pull", "org/tiny"], 1, &["cannot replace", "tiny-Q4_0.gguf"]);
+    assert_eq!(std::fs::read(user.model()).unwrap(), b"GGUF of before");
+    std::fs::remove_dir(&record).unwrap();
+    user.ok(&["pull", "org/tiny"]);
+    assert_eq!(std::fs::read(user.model()).unwrap(), model);
+}
+
 /// What does not speak HTTP, or lies, gives an error in reasonable time.
 #[test]
 fn a_hub_that_is_none_is_an_error() {

@@ -265,6 +265,19 @@ mod tests {
     }
 
     #[test]
+    fn a_recipe_is_found_by_its_name() {
+        let names = [
+            "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "q4_k", "q4_k_s",
+            "q4_k_m", "q5_k", "q5_k_m", "q6_k",
+        ];
+        assert_eq!(Recipe::ALL.iter().map(Recipe::name).collect::<Vec<_>>(), names);
+        for name in names {
+            let found: Recipe = name.to_uppercase().parse().unwrap();
+            assert_eq!((found.name(), found.to_string().as_str()), (name, name));
+        }
+    }
+
+    #[test]
     fn mixes_follow_the_role_and_the_row_length() {
         use BlockType::{F16, F32, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0};
         for (recipe, name, cols, wanted, stored_as) in [

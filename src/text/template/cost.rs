@@ -331,3 +331,54 @@ fn count(value: &Value, depth: usize, values: &mut u64, bytes: &mut u64) {
         count(&item, depth + 1, values, bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pays = fn(&State<'_, '_>, &Value) -> Result<(), Error>;
+
+    /// Fuel that is taken for a value, given as an expression.
+    fn paid(pays: Pays, value: &str) -> u64 {
+        let mut environment = Environment::new();
+        environment.set_fuel(Some(1 << 20));
+        environment.add_function("paid", move |state: &State<'_, '_>, value: &Value| {
+            let before = state.fuel_levels().expect("there is fuel").0;
+            pays(state, value)?;
+            Ok::<_, Error>(state.fuel_levels().expect("there is fuel").0 - before)
+        });
+        environment.render_str(&format!("{{{{ paid({value}) }}}}"), ()).unwrap().parse().unwrap()
+    }
+
+    /// Each value costs one, and so do 64 bytes of its texts; what is left of them is paid for with the next ones.
+    #[test]
+    fn all_that_a_value_holds_is_paid_for() {
+        for (value, fuel) in [
+            ("1", 1),
+            ("'x' * 63", 1),
+            ("'x' * 64", 2),
+            ("'x' * 640", 11),
+            ("'x' * 1000", 16),
+            ("[1, 2, 3]", 4),
+            ("['x' * 63] * 100", 199),
+            ("[[1, 2], ['x' * 128]]", 8),
+            ("{'x' * 32: 'x' * 32}", 4),
+            ("range(1000)", 1001),
+        ] {
+            assert_eq!(paid(weigh, value), fuel, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_items_of_a_value_are_paid_for() {
+        for (value, fuel) in [
+            ("'x' * 63", 0),
+            ("'x' * 640", 10),
+            ("range(640) | list", 10),
+            ("dict(a=1)", 0),
+            ("range(640)", 40),
+        ] {
+            assert_eq!(paid(shallow, value), fuel, "{value}");
+        }
+    }
+}

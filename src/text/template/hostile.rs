@@ -29,6 +29,13 @@ fn shared(what: &str) -> String {
     )
 }
 
+/// As [`shared`], without a namespace: nothing is paid for while the values are made.
+fn plainly_shared(what: &str) -> String {
+    let doubled = "{% set a = [a, a] %}{% set b = [b, b] %}{% set d = {'x': d, 'y': d} %}".repeat(60);
+    let what = what.replace("ns.", "");
+    format!("{{% set a = [1] %}}{{% set b = [1] %}}{{% set d = {{}} %}}{doubled}{what}")
+}
+
 /// What looks into values.
 const USES: [&str; 79] = [
     "{{ ns.a }}",
@@ -145,6 +152,15 @@ fn cyclers_and_joiners_hold_no_others() {
 fn values_that_share_themselves_are_paid_for() {
     for text in USES {
         let error = stopped(shared(text));
+        let is_typed = matches!(error, TemplateError::OutOfFuel { .. } | TemplateError::Render { .. });
+        assert!(is_typed, "{text}: {error}");
+    }
+}
+
+#[test]
+fn values_that_share_themselves_without_a_namespace_are_paid_for() {
+    for text in USES.iter().filter(|text| !text.contains("{{ ns }}")) {
+        let error = stopped(plainly_shared(text));
         let is_typed = matches!(error, TemplateError::OutOfFuel { .. } | TemplateError::Render { .. });
         assert!(is_typed, "{text}: {error}");
     }
