@@ -1,9 +1,9 @@
 //! The lines of an input as items, each with its place and a hash that tells whether it was answered before.
 
-use std::collections::HashMap;
 use std::io::BufRead;
 
 use super::journal::Counts;
+use super::seen::Seen;
 use super::{BatchError, Journal, Place};
 use crate::files::{Fnv, Lines, ReadError};
 
@@ -34,14 +34,14 @@ pub(super) struct Items<'a> {
     lines: Input<'a>,
     shard: (usize, usize),
     /// How often each line was there.
-    seen: HashMap<u64, u32>,
+    seen: Seen,
     index: usize,
     text: String,
 }
 
 impl<'a> Items<'a> {
     pub(super) fn new(lines: Input<'a>, shard: (usize, usize)) -> Self {
-        Self { lines, shard, seen: HashMap::new(), index: 0, text: String::new() }
+        Self { lines, shard, seen: Seen::new(), index: 0, text: String::new() }
     }
 
     /// What messages call the input.
@@ -81,9 +81,8 @@ impl<'a> Items<'a> {
     fn input(&mut self, problem: Option<&str>) -> u64 {
         let mut hash = Fnv::default();
         hash.add(problem.unwrap_or(&self.text).as_bytes());
-        let seen = self.seen.entry(hash.finish()).or_default();
+        let seen = self.seen.add(hash.finish());
         hash.add(&seen.to_le_bytes());
-        *seen += 1;
         hash.finish()
     }
 }

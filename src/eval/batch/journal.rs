@@ -11,7 +11,6 @@
 //! When all is done and the lines are not in the order of the input, or failures were mended, the file is written anew
 //! beside its place and renamed: at every time what was answered is on the disk.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +23,8 @@ use crate::files::{Access, Stream, WriteError, hold, stream, write_stream};
 
 /// Longest line that is read of an output.
 const MAX_OUTPUT_LINE: u64 = 64 << 20;
+/// Longest place at the start of a line: two numbers of twenty digits.
+const MAX_HEAD: u64 = 64;
 
 /// Where lines go.
 enum Sink {
@@ -47,20 +48,36 @@ impl Place {
     }
 }
 
-/// A line that is in the output.
-#[derive(Clone, Debug)]
+/// A line that is in the output. What is seldom asked for is read from the file again.
+#[derive(Clone, Copy, Debug)]
 pub(in crate::eval) struct Record {
-    place: Place,
     input: u64,
     run: u64,
-    /// Bytes of the place at its start.
-    head: usize,
     /// Offset in the file.
     at: u64,
     /// With the line end.
-    bytes: usize,
+    bytes: u32,
     /// Whether it says why there is no answer.
     pub(in crate::eval) failed: bool,
+}
+
+/// The lines of the finished file.
+#[derive(Debug, Default)]
+struct Order {
+    /// As long as they stand in the file as they are to be, one after the other: where the last of these ends.
+    end: u64,
+    /// The lines after these, with their places, offsets and bytes.
+    rest: Vec<(Place, u64, u32)>,
+}
+
+impl Order {
+    fn push(&mut self, place: Place, (at, bytes): (u64, u32), has_place: bool) {
+        if self.rest.is_empty() && at == self.end && has_place {
+            self.end += u64::from(bytes);
+        } else {
+            self.rest.push((place, at, bytes));
+        }
+    }
 }
 
 /// Items by what the output has of them.
@@ -78,12 +95,9 @@ pub(in crate::eval) struct Counts {
 pub struct Journal {
     name: String,
     sink: Sink,
-    /// Of each input the last line.
-    before: HashMap<u64, Record>,
-    /// Lines in the file, those that count no more included.
-    lines: usize,
-    /// What the finished file has, in order.
-    order: Vec<(Place, Record)>,
+    /// Of each input the last line, by inputs.
+    before: Vec<Record>,
+    order: Order,
     counts: Counts,
 }
 
@@ -93,10 +107,23 @@ impl Journal {
         Self::new(name.to_owned(), Sink::Stream(sink), vec![])
     }
 
-    fn new(name: String, sink: Sink, records: Vec<Record>) -> Self {
-        let lines = records.len();
-        let before = records.into_iter().map(|record| (record.input, record)).collect();
-        Self { name, sink, before, lines, order: vec![], counts: Counts::default() }
+    fn new(name: String, sink: Sink, mut before: Vec<Record>) -> Self {
+        before.sort_unstable_by_key(|record| (record.input, record.at));
+        before.dedup_by(|later, kept| {
+            let is_same = later.input == kept.input;
+            if is_same {
+                *kept = *later;
+            }
+            is_same
+        });
+        before.shrink_to_fit();
+        Self { name, sink, before, order: Order::default(), counts: Counts::default() }
+    }
+
+    /// The last line about an input.
+    fn find(&self, input: u64) -> Option<&Record> {
+        let at = self.before.binary_search_by_key(&input, |record| record.input).ok()?;
+        self.before.get(at)
     }
 
     /// Opens the file of a batch, or begins it. Standard output and the like are streams, see [`stream`].
@@ -135,13 +162,15 @@ impl Journal {
 
     /// Answers that are in the output.
     fn answers(&self) -> impl Iterator<Item = &Record> {
-        self.before.values().filter(|record| !record.failed)
+        self.before.iter().filter(|record| !record.failed)
     }
 
     /// Refuses an output that was begun with another model or other options. Failures bind nobody.
     pub(in crate::eval) fn check_run(&self, run: u64) -> Result<(), BatchError> {
         match self.answers().find(|record| record.run != run) {
-            Some(record) => Err(BatchError::OtherRun { file: self.name.clone(), index: record.place.index }),
+            Some(record) => {
+                Err(BatchError::OtherRun { file: self.name.clone(), index: self.place(record)?.index })
+            }
             None => Ok(()),
         }
     }
@@ -150,7 +179,7 @@ impl Journal {
     pub(in crate::eval) fn check_other_shard(&self, input: u64) -> Result<(), BatchError> {
         match self.answer(input) {
             Some(record) => {
-                Err(BatchError::OtherShard { file: self.name.clone(), index: record.place.index })
+                Err(BatchError::OtherShard { file: self.name.clone(), index: self.place(&record)?.index })
             }
             None => Ok(()),
         }
@@ -158,7 +187,7 @@ impl Journal {
 
     /// Counts an item by what the output has of it.
     pub(in crate::eval) fn count(&self, input: u64, counts: &mut Counts) {
-        match self.before.get(&input) {
+        match self.find(input) {
             Some(record) if record.failed => counts.again += 1,
             Some(_) => counts.kept += 1,
             None => counts.new += 1,
@@ -180,7 +209,7 @@ impl Journal {
 
     /// The answer to an input, if the output has it.
     pub(in crate::eval) fn answer(&self, input: u64) -> Option<Record> {
-        self.before.get(&input).filter(|record| !record.failed).cloned()
+        self.find(input).filter(|record| !record.failed).copied()
     }
 
     /// Whether nothing was in the output.
@@ -190,25 +219,37 @@ impl Journal {
 
     /// Whether the output has a line, be it a failure, about an input.
     pub(in crate::eval) fn has(&self, input: u64) -> bool {
-        self.before.contains_key(&input)
+        self.find(input).is_some()
     }
 
     /// Keeps the line about an input as that of `place`; whether it is a failure.
-    pub(in crate::eval) fn keep(&mut self, place: Place, input: u64) -> bool {
-        let Some(record) = self.before.get(&input).cloned() else { return false };
-        let failed = record.failed;
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(in crate::eval) fn keep(&mut self, place: Place, input: u64) -> Result<bool, BatchError> {
+        let Some(record) = self.find(input).copied() else { return Ok(false) };
         let mut counts = self.counts;
         self.count(input, &mut counts);
         self.counts = counts;
-        self.order.push((place, record));
-        failed
+        let has_place = self.place(&record)? == place;
+        self.order.push(place, (record.at, record.bytes), has_place);
+        Ok(record.failed)
     }
 
     /// Reads a line that is in the output.
     pub(in crate::eval) fn line(&self, record: &Record) -> Result<String, BatchError> {
         let Sink::File { file, .. } = &self.sink else { return Ok(String::new()) };
-        let bytes = bytes_of(file, record).map_err(|source| self.failed(source))?;
+        let bytes =
+            read_at(file, record.at, u64::from(record.bytes)).map_err(|source| self.failed(source))?;
         Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    }
+
+    /// Reads the place of a line that is in the output.
+    fn place(&self, record: &Record) -> Result<Place, BatchError> {
+        let Sink::File { file, .. } = &self.sink else { return Ok(Place::default()) };
+        let bytes = u64::from(record.bytes).min(MAX_HEAD);
+        let head = read_at(file, record.at, bytes).map_err(|source| self.failed(source))?;
+        Ok(Head { rest: &head }.place().unwrap_or_default())
     }
 
     fn failed(&self, source: io::Error) -> BatchError {
@@ -229,6 +270,8 @@ impl Journal {
         let mut bytes = format!("{head}\"input\":\"{input:016x}\",\"run\":\"{run:016x}\",").into_bytes();
         bytes.extend_from_slice(&rest[1..]);
         bytes.push(b'\n');
+        let length =
+            u32::try_from(bytes.len()).map_err(|_| self.failed(io::ErrorKind::FileTooLarge.into()))?;
         let mut at = 0;
         let written = match &mut self.sink {
             Sink::File { file, end, .. } => {
@@ -240,13 +283,11 @@ impl Journal {
             Sink::Stream(stream) => stream.write_all(&bytes).and_then(|()| stream.flush()),
         };
         written.map_err(|source| self.failed(source))?;
-        self.lines += 1;
         let mut counts = self.counts;
         self.count(input, &mut counts);
         self.counts = counts;
-        let record = Record { place, input, run, head: head.len(), at, bytes: bytes.len(), failed };
         if matches!(self.sink, Sink::File { .. }) {
-            self.order.push((place, record));
+            self.order.push(place, (at, length), true);
         }
         bytes.pop();
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -257,29 +298,35 @@ impl Journal {
     /// # Errors
     /// If answers would be lost, and if the file cannot be written; it then stays as it is.
     pub(in crate::eval) fn finish(&mut self) -> Result<(), BatchError> {
-        let Sink::File { file, path, .. } = &self.sink else { return Ok(()) };
-        let is_in_order = self.lines == self.order.len()
-            && self.order.iter().all(|(place, record)| record.place == *place)
-            && self.order.is_sorted_by_key(|(_, record)| record.at);
-        if is_in_order {
+        let Sink::File { file, path, end } = &self.sink else { return Ok(()) };
+        let Order { end: in_order, rest } = &self.order;
+        if rest.is_empty() && in_order == end {
             return Ok(());
         }
         self.check_kept(self.counts)?;
         let written = write_stream(path, Access::Usual, |out| {
-            self.order.iter().try_for_each(|(place, record)| {
+            let mut first = file;
+            first.seek(SeekFrom::Start(0))?;
+            if io::copy(&mut first.take(*in_order), out)? != *in_order {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            rest.iter().try_for_each(|(place, at, bytes)| {
+                let line = read_at(file, *at, u64::from(*bytes))?;
+                let mut parser = Head { rest: &line };
+                let _ = parser.place();
                 out.write_all(place.head().as_bytes())?;
-                out.write_all(&bytes_of(file, record)?[record.head..])
+                out.write_all(parser.rest)
             })
         });
         Ok(written?)
     }
 }
 
-fn bytes_of(mut file: &File, record: &Record) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; record.bytes];
-    file.seek(SeekFrom::Start(record.at))?;
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
+fn read_at(mut file: &File, at: u64, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut read = vec![0; bytes as usize];
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(&mut read)?;
+    Ok(read)
 }
 
 /// The whole lines of a file, and where they end.
@@ -310,12 +357,12 @@ fn record(line: &[u8], at: u64) -> Option<Record> {
         error: Option<serde::de::IgnoredAny>,
     }
     let mut parser = Head { rest: line };
-    let place = parser.place()?;
-    let head = line.len() - parser.rest.len();
+    parser.place()?;
     let input = parser.hash("\"input\":\"")?;
     let run = parser.hash("\"run\":\"")?;
     let failure: Failure = serde_json::from_slice(line).ok()?;
-    Some(Record { place, input, run, head, at, bytes: line.len(), failed: failure.error.is_some() })
+    let bytes = u32::try_from(line.len()).ok()?;
+    Some(Record { input, run, at, bytes, failed: failure.error.is_some() })
 }
 
 /// Whether bytes are how a line may begin, as far as they go.
@@ -385,9 +432,11 @@ mod tests {
     fn lines_are_known_by_their_start_wherever_they_are_cut() {
         let line = format!("{LINE}\n");
         let found = record(line.as_bytes(), 7).unwrap();
-        assert_eq!(found.place, Place { index: 12, line: Some(13) });
         assert_eq!((found.input, found.run), (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210));
-        assert_eq!((&line[..found.head], found.failed), (r#"{"index":12,"line":13,"#, false));
+        assert_eq!((found.at, found.bytes as usize, found.failed), (7, line.len(), false));
+        let mut head = Head { rest: line.as_bytes() };
+        assert_eq!(head.place(), Some(Place { index: 12, line: Some(13) }));
+        assert!(head.rest.starts_with(b"\"input\""));
         for cut in 0..LINE.len() {
             assert!(is_part(&LINE.as_bytes()[..cut]), "{}", &LINE[..cut]);
         }
@@ -478,19 +527,64 @@ mod tests {
         assert_eq!(scratch.text(), format!("{second}\n{first}\n"), "as long as nobody says what is first");
         drop(journal);
         let mut journal = scratch.open();
-        assert!(!journal.keep(at(0, 1), 10) && !journal.keep(at(1, 2), 11) && !journal.keep(at(2, 3), 12));
+        for (index, input) in [10, 11, 12].into_iter().enumerate() {
+            assert!(!journal.keep(at(index, index + 1), input).unwrap());
+        }
         journal.finish().unwrap();
         assert_eq!(scratch.text(), format!("{first}\n{second}\n"));
         drop(journal);
         // The same items, a line further down.
         let mut journal = scratch.open();
-        journal.keep(at(0, 2), 10);
-        journal.keep(at(1, 3), 11);
+        journal.keep(at(0, 2), 10).unwrap();
+        journal.keep(at(1, 3), 11).unwrap();
         journal.finish().unwrap();
         let moved = |line: &str, from: &str, to: &str| line.replace(from, to);
         let expected =
             [moved(&first, "\"line\":1", "\"line\":2"), moved(&second, "\"line\":2", "\"line\":3")];
         assert_eq!(scratch.text(), format!("{}\n{}\n", expected[0], expected[1]));
+    }
+
+    #[test]
+    fn a_mended_failure_comes_to_its_place() {
+        let scratch = Scratch::new("mended");
+        let mut journal = scratch.open();
+        let inputs = [10, 11, 12];
+        let places = [at(0, 1), at(1, 2), at(2, 3)];
+        let mut lines: Vec<String> =
+            (0..3).map(|index| write(&mut journal, places[index], inputs[index], index == 1)).collect();
+        journal.finish().unwrap();
+        drop(journal);
+        let mut journal = scratch.open();
+        assert!(!journal.keep(places[0], 10).unwrap());
+        assert!(journal.has(11) && journal.answer(11).is_none());
+        lines[1] = write(&mut journal, places[1], 11, false);
+        assert!(!journal.keep(places[2], 12).unwrap());
+        journal.finish().unwrap();
+        assert_eq!(scratch.text(), lines.join("\n") + "\n");
+        // Two lines about one input: the later one counts.
+        drop(journal);
+        let mut journal = scratch.open();
+        write(&mut journal, places[1], 11, true);
+        drop(journal);
+        let mut journal = scratch.open();
+        assert!(journal.answer(11).is_none() && journal.keep(places[1], 11).unwrap());
+    }
+
+    /// A run from the first item to the last remembers no line, and one that goes on only those that were there.
+    #[test]
+    fn lines_in_order_are_not_kept_in_memory() {
+        let scratch = Scratch::new("memory");
+        let mut journal = scratch.open();
+        (0..5).for_each(|index| drop(write(&mut journal, at(index, index + 1), index as u64, false)));
+        assert!(journal.before.is_empty() && journal.order.rest.is_empty());
+        drop(journal);
+        let mut journal = scratch.open();
+        (0..5).for_each(|index| assert!(!journal.keep(at(index, index + 1), index as u64).unwrap()));
+        (5..9).for_each(|index| drop(write(&mut journal, at(index, index + 1), index as u64, false)));
+        assert_eq!((journal.before.len(), journal.order.rest.len()), (5, 0));
+        let text = scratch.text();
+        journal.finish().unwrap();
+        assert_eq!((scratch.text(), text.lines().count()), (text, 9));
     }
 
     #[test]

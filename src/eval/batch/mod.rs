@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! items    the lines of the input, each with its place and hash
+//!   seen   how often a line was there before
 //! journal  the output: what of it is done already, and one whole line at a time
 //!   line   what a line says
 //! energy   what the board says of the energy it takes
@@ -23,6 +24,7 @@ mod error;
 mod items;
 mod journal;
 mod line;
+mod seen;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -289,7 +291,7 @@ impl Batch<'_> {
         let state = &mut finished.progress;
         let failed = match step {
             Step::Keep => {
-                let failed = output.keep(place, input);
+                let failed = output.keep(place, input)?;
                 state.done += 1;
                 state.failed += usize::from(failed);
                 state.resumed += usize::from(!failed);

@@ -198,7 +198,7 @@ impl<'a> Evaluation<'a> {
         let judged = match step {
             Step::Keep(samples) => {
                 for pipeline in 0..at.task.pipelines.len() {
-                    output.keep(at.place(pipeline), at.input(pipeline));
+                    output.keep(at.place(pipeline), at.input(pipeline))?;
                 }
                 finished.samples.extend(samples);
                 finished.progress.resumed += 1;
