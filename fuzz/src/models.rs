@@ -24,6 +24,11 @@ fn metadata() -> GgufWriter {
         writer.set(format!("llama.{key}"), value);
     }
     writer.set("llama.attention.layer_norm_rms_epsilon", 1e-5_f32);
+    writer
+}
+
+/// Every byte, two merged texts and two control tokens.
+fn add_tokens(mut writer: GgufWriter) -> GgufWriter {
     let texts = BYTE_CHARS.iter().map(|c| c.to_string());
     let texts: Vec<String> =
         texts.chain(["th", "the", "<|im_start|>", "<|im_end|>"].map(String::from)).collect();
@@ -61,7 +66,7 @@ fn written(mut writer: GgufWriter) -> Vec<u8> {
     bytes.expect("it is written to memory")
 }
 
-static BASE: LazyLock<Vec<u8>> = LazyLock::new(|| written(metadata()));
+static BASE: LazyLock<Vec<u8>> = LazyLock::new(|| written(add_tokens(metadata())));
 
 /// A model of one layer whose vocabulary has every byte.
 pub(crate) fn base() -> GgufFile {

@@ -257,7 +257,8 @@ impl<'a> Runs<'a> {
             let now = files.get(name);
             let grows = self.case.growing.iter().any(|end| name.ends_with(end));
             let is_after = now == self.after.get(name);
-            assert!(now == Some(before) || is_after || (grows && now.is_some()), "{name} is changed, {what}");
+            let state = now.map_or("is gone".to_owned(), |now| format!("is changed, {} bytes", now.len()));
+            assert!(now == Some(before) || is_after || (grows && now.is_some()), "{name} {state}, {what}");
             let keeps = |lines: &[u8]| holds_lines(lines, before);
             assert!(
                 !name.ends_with(".jsonl") || is_after || now.is_some_and(|now| keeps(now)),
