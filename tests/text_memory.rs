@@ -14,7 +14,8 @@ use counting::{CALLS, LIVE, PEAK};
 use smolt::generate::{Grammar, GrammarCompiler, LogitFilter, planned_grammar_bytes};
 use smolt::gguf::{GgufFile, GgufWriter};
 use smolt::text::{
-    Detokenizer, EncodeOptions, Tokenizer, TokenizerOptions, planned_bytes, planned_encoding_bytes,
+    ChatTemplate, Detokenizer, EncodeOptions, Message, Role, Tokenizer, TokenizerOptions, planned_bytes,
+    planned_encoding_bytes,
 };
 
 struct Measured {
@@ -96,6 +97,29 @@ fn check_open() {
     assert!(peak < 1 << 20, "{peak} bytes to open a file of 16 MiB");
 }
 
+/// Renders templates that double a text as long as they may.
+fn check_templates(tokenizer: &Tokenizer) {
+    for double in [
+        "{% set x = x ~ x %}",
+        "{% set x = [x, x] | join %}",
+        "{% set x = x | replace('x', 'xx') %}",
+        "{% set x %}{{ x }}{{ x }}{% endset %}",
+        "{% set x %}{% filter upper %}{{ x }}{{ x }}{% endfilter %}{% endset %}",
+        "{% set x = m(x) %}",
+    ] {
+        let source = format!(
+            "{{% macro m(a) %}}{{{{ a }}}}{{{{ a }}}}{{% endmacro %}}{{% set x = 'x' * 1024 %}}{}{{{{ x | length }}}}",
+            double.repeat(20)
+        );
+        let template = ChatTemplate::compile(&source, tokenizer).unwrap();
+        let before = LIVE.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        assert!(template.render(&[Message::new(Role::User, "a")]).is_err(), "{double}");
+        let peak = PEAK.load(Relaxed) - before;
+        assert!(peak <= (16 << 20) + 2 * source.len(), "{double}: {peak} bytes");
+    }
+}
+
 fn tiny() -> GgufFile {
     let mut writer = GgufWriter::new();
     let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
@@ -116,6 +140,7 @@ fn the_plan_covers_the_heap() {
     assert!(tiny.held <= tiny.planned, "{} held, {} planned", tiny.held, tiny.planned);
     check_use(&tokenizer, "tiny");
     check_long(&tokenizer, "tiny");
+    check_templates(&tokenizer);
     let Measured { peak, planned, .. } = measure_grammar(&file, tokenizer);
     assert!(peak <= planned, "{peak} for a grammar, {planned} planned");
 

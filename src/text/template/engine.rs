@@ -14,7 +14,7 @@ use super::tags::{self, Tags};
 use super::{MAX_TEMPLATE_BYTES, TemplateError, cost, guard, python};
 
 /// Work a template may do; a unit is one instruction or 64 bytes of text.
-const FUEL: u64 = 1 << 18;
+const FUEL: u64 = 1 << 17;
 /// More of it for every value that the template is given, for every so many bytes of text, and the most.
 const FUEL_PER_VALUE: u64 = 1 << 9;
 const BYTES_PER_FUEL: u64 = 4;

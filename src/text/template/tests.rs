@@ -225,8 +225,11 @@ fn sums_are_what_they_were() {
         assert_eq!(rendered(source, said).unwrap(), expected, "{source}");
     }
     // As long as any conversation.
-    let turns = "{% set ns = namespace(x=[]) %}{% for i in range(2000) %}{% set ns.x = ns.x + [i] %}{% endfor %}{{ ns.x | length }}";
-    assert_eq!(rendered(turns, &[]).unwrap(), "2000");
+    let turns = "{% set ns = namespace(x=[]) %}{% for m in messages %}{% set ns.x = ns.x + [m] %}{% endfor %}{{ ns.x | length }}";
+    let messages: Vec<_> =
+        (0..2000).map(|turn| serde_json::json!({"role": "user", "content": turn.to_string()})).collect();
+    let root = minijinja::Value::from(minijinja::value::Serde(serde_json::json!({ "messages": messages })));
+    assert_eq!(super::engine::Engine::new(turns).unwrap().render(root).unwrap(), "2000");
 }
 
 #[test]
