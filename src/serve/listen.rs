@@ -59,18 +59,31 @@ pub fn serve(
         tell(notifier.as_deref(), "READY=1");
         let watchdog =
             notifier.clone().map(|notifier| tokio::spawn(keep_alive(notifier, Arc::clone(&state))));
-        let mut tasks = JoinSet::new();
-        let connections = Arc::new(Connections::new(guard));
-        accept(listener, &connections, &mut tasks, &options.stop).await;
-        tell(notifier.as_deref(), "STOPPING=1");
-        connections.heads.send_all_away();
-        end(&state, &mut tasks, &options.stop, &options.limits).await;
+        let on_end = || tell(notifier.as_deref(), "STOPPING=1");
+        run(listener, guard, &options.stop, on_end, || state.cancel_all()).await;
         watchdog.inspect(JoinHandle::abort);
         Ok(())
     });
     // Work that is still done for nobody is not waited for.
     runtime.shutdown_background();
     served
+}
+
+/// Serves connections until the end. Answers that take too long then are cut short by `cut`.
+pub(super) async fn run(
+    listener: Listener,
+    guard: Guard,
+    stop: &Stop,
+    on_end: impl FnOnce(),
+    cut: impl Fn(),
+) {
+    let limits = guard.limits;
+    let mut tasks = JoinSet::new();
+    let connections = Arc::new(Connections::new(guard));
+    accept(listener, &connections, &mut tasks, stop).await;
+    on_end();
+    connections.heads.send_all_away();
+    end(&mut tasks, stop, &limits, cut).await;
 }
 
 /// Accepts connections until the end begins.
@@ -109,7 +122,7 @@ async fn make_room(error: &io::Error, connections: &Connections) {
 }
 
 /// Waits for answers under way, and cuts them short where they take too long.
-async fn end(state: &State, tasks: &mut JoinSet<()>, stop: &Stop, limits: &Limits) {
+async fn end(tasks: &mut JoinSet<()>, stop: &Stop, limits: &Limits, cut: impl Fn()) {
     let mut finish = async |time| {
         let all = async { while tasks.join_next().await.is_some() {} };
         tokio::select! {
@@ -118,10 +131,10 @@ async fn end(state: &State, tasks: &mut JoinSet<()>, stop: &Stop, limits: &Limit
         }
     };
     if !finish(limits.end_time).await {
-        state.cancel_all();
+        cut();
         finish(LAST_WORDS).await;
     }
-    state.cancel_all();
+    cut();
     tasks.abort_all();
 }
 

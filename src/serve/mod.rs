@@ -68,6 +68,8 @@ mod warm;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transport;
 
 pub use self::kiosk::{Asset, Kiosk, KioskError};
 pub use self::listen::serve;
