@@ -44,6 +44,8 @@ mod readme;
 #[cfg(target_os = "linux")]
 mod refusals;
 mod run;
+#[cfg(all(unix, feature = "serve"))]
+mod serve_guard;
 #[cfg(unix)]
 mod sessions;
 mod shared;

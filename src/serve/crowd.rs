@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+
+/// Bytes that all of them together may have sent.
+const MOST_BYTES: usize = 8 << 20;
 
 /// Connections that are waited for.
 #[derive(Debug)]
 pub(super) struct Crowd {
     most: usize,
     waiting: Mutex<Waiting>,
+    /// Bytes that they have sent and that are kept.
+    bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +37,7 @@ pub(super) struct Member {
 
 impl Crowd {
     pub(super) fn new(most: usize) -> Arc<Crowd> {
-        Arc::new(Crowd { most: most.max(1), waiting: Mutex::default() })
+        Arc::new(Crowd { most: most.max(1), waiting: Mutex::default(), bytes: AtomicUsize::new(0) })
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -63,13 +69,42 @@ impl Crowd {
         }
     }
 
+    /// Begins to keep what one of them sends.
+    pub(super) fn keep(self: &Arc<Self>) -> Kept {
+        Kept { crowd: Arc::clone(self), bytes: 0 }
+    }
+
     /// Sends all away.
     pub(super) fn send_all_away(&self) {
         self.waiting().members.clear();
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.waiting().members.len()
+    }
+}
+
+/// What one of them has sent; forgotten when dropped.
+#[derive(Debug)]
+pub(super) struct Kept {
+    crowd: Arc<Crowd>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Keeps so many bytes more. Where all have sent too much together, the oldest is sent away.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.crowd.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MOST_BYTES {
+            self.crowd.send_away(Duration::ZERO);
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.crowd.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -107,6 +142,13 @@ mod tests {
         assert!(!crowd.send_away(Duration::from_secs(60)));
         assert!(crowd.send_away(Duration::ZERO));
         assert!(is_away(&mut third) && !crowd.send_away(Duration::ZERO));
+        let (mut fourth, mut fifth) = (crowd.enter(), crowd.enter());
+        let mut kept = (crowd.keep(), crowd.keep());
+        (kept.0.add(MOST_BYTES), kept.1.add(1));
+        assert_eq!((is_away(&mut fourth), is_away(&mut fifth)), (true, false));
+        drop(kept.0);
+        kept.1.add(MOST_BYTES - 1);
+        assert!(!is_away(&mut fifth));
         let mut fourth = crowd.enter();
         crowd.send_all_away();
         assert_eq!((is_away(&mut fourth), crowd.len()), (true, 0));

@@ -17,7 +17,7 @@ use http_body::{Frame, SizeHint};
 use tower_service::Service;
 
 use super::bearer::Tokens;
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Kept};
 use super::error::ApiError;
 use super::headers::{REQUEST_ID, complete, request_id, too_slow};
 use super::hosts::Hosts;
@@ -44,15 +44,9 @@ impl Guard {
     pub(super) async fn answer(&self, request: Request<Body>, unread: &AtomicBool) -> Response {
         let (begun, id) = (Instant::now(), request_id(request.headers().get(REQUEST_ID)));
         unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
-        let mut response = match self.let_in(request).await {
-            Ok(request) => {
-                unread.store(
-                    !request.body().is_end_stream() && request.method() != Method::POST,
-                    Ordering::Relaxed,
-                );
-                self.route(request).await
-            }
-            Err(error) => error.into_response(),
+        let mut response = match self.let_in(request, unread).await {
+            Ok(request) => self.route(request).await,
+            Err(error) => refused(error),
         };
         complete(&mut response, id);
         let route = response.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str);
@@ -62,7 +56,7 @@ impl Guard {
     }
 
     /// Lets a request in, with its whole body if it may have one.
-    async fn let_in(&self, request: Request<Body>) -> Result<Request<Body>, ApiError> {
+    async fn let_in(&self, request: Request<Body>, unread: &AtomicBool) -> Result<Request<Body>, ApiError> {
         let (method, headers) = (request.method(), request.headers());
         self.hosts.check(request.uri(), headers)?;
         if *method == Method::OPTIONS {
@@ -77,7 +71,7 @@ impl Guard {
         if self.tokens.as_ref().is_some_and(|tokens| !is_open && !tokens.has(headers)) {
             return Err(ApiError::unauthorized());
         }
-        if *method != Method::POST {
+        if *method != Method::POST || is_open {
             return Ok(request);
         }
         if !is_json(headers) {
@@ -87,7 +81,9 @@ impl Guard {
                 "the header Content-Type must be application/json",
             ));
         }
-        self.with_body(request).await
+        let request = self.with_body(request).await?;
+        unread.store(false, Ordering::Relaxed);
+        Ok(request)
     }
 
     /// Reads the body of a request.
@@ -104,7 +100,7 @@ impl Guard {
         let mut member = self.bodies.enter();
         let read = tokio::select! {
             biased;
-            read = read_whole(body, most) => read,
+            read = read_whole(body, most, self.bodies.keep()) => read,
             () = member.sent_away() => return Err(ApiError::unavailable("there are too many requests")),
             () = tokio::time::sleep(self.limits.body_time) => {
                 return Err(too_slow("the body of the request did not come in time"));
@@ -134,6 +130,20 @@ impl Guard {
     }
 }
 
+/// An error, with what clients are told of how to ask.
+fn refused(error: ApiError) -> Response {
+    let told = match error.status {
+        StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+        StatusCode::METHOD_NOT_ALLOWED => Some((header::ALLOW, "GET, HEAD, POST")),
+        _ => None,
+    };
+    let mut response = error.into_response();
+    if let Some((name, value)) = told {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
 /// What is answered where the program fails.
 fn failed() -> Response {
     panics::caught();
@@ -149,7 +159,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body; nothing if it has more than `most` bytes.
-async fn read_whole(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+async fn read_whole(mut body: Body, most: usize, mut kept: Kept) -> Result<Option<Vec<u8>>, axum::Error> {
     let mut bytes = vec![];
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         // Trailers mean nothing here.
@@ -157,6 +167,7 @@ async fn read_whole(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, axum
         if data.len() > most - bytes.len() {
             return Ok(None);
         }
+        kept.add(data.len());
         bytes.extend_from_slice(&data);
     }
     Ok(Some(bytes))

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use axum::http::Uri;
 use httparse::{EMPTY_HEADER, Error, Header, Request, Status};
 
 use super::error::ApiError;
@@ -39,10 +40,17 @@ pub(super) async fn read(socket: &Socket) -> io::Result<Result<Head, ApiError>> 
     }
 }
 
+/// Bytes at the start that tell a request from something else, such as the beginning of an encrypted connection.
+const FIRST_BYTES: usize = 8;
+
 /// Judges the first bytes of a connection, of which so many have been judged before: whether the request is a probe;
 /// nothing if the head is not whole.
 fn judge(bytes: &[u8], known: usize) -> Option<Result<bool, ApiError>> {
     let too_long = || Some(Err(too_large_head("the head of the request has more than 8192 bytes")));
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || b" \t\r\n".contains(byte);
+    if !bytes.iter().take(FIRST_BYTES).all(is_text) {
+        return Some(Err(ApiError::invalid("this is no HTTP request")));
+    }
     let Some(end) = end(bytes, known) else {
         return if bytes.len() > MOST_BYTES { too_long() } else { None };
     };
@@ -52,7 +60,7 @@ fn judge(bytes: &[u8], known: usize) -> Option<Result<bool, ApiError>> {
     let mut headers = [EMPTY_HEADER; MOST_HEADERS];
     let mut request = Request::new(&mut headers);
     Some(match request.parse(bytes) {
-        Ok(Status::Complete(_)) => check_length(request.headers).map(|()| {
+        Ok(Status::Complete(_)) => check(&request).map(|()| {
             request.method == Some("GET") && request.path.is_some_and(|path| PROBES.contains(&path))
         }),
         Err(Error::TooManyHeaders) => Err(too_large_head("the request has more than 64 headers")),
@@ -74,6 +82,18 @@ fn end(bytes: &[u8], known: usize) -> Option<usize> {
     })
 }
 
+/// Refuses what hyper would refuse in words of its own.
+fn check(request: &Request<'_, '_>) -> Result<(), ApiError> {
+    if request.path.is_none_or(|path| Uri::try_from(path).is_err()) {
+        return Err(ApiError::invalid("the target of the request is no address"));
+    }
+    let is_coded = |header: &Header<'_>| header.name.eq_ignore_ascii_case("transfer-encoding");
+    if request.version == Some(0) && request.headers.iter().any(is_coded) {
+        return Err(ApiError::invalid("HTTP/1.0 has no Transfer-Encoding"));
+    }
+    check_length(request.headers)
+}
+
 /// Makes sure that all who read a request agree on where its body ends.
 fn check_length(headers: &[Header<'_>]) -> Result<(), ApiError> {
     let of = |name: &str| {
@@ -83,7 +103,7 @@ fn check_length(headers: &[Header<'_>]) -> Result<(), ApiError> {
     let refuse = |message: &str| Err(ApiError::invalid(message));
     match (&of("content-length")[..], &of("transfer-encoding")[..]) {
         ([], []) => Ok(()),
-        ([length], []) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => Ok(()),
+        ([length], []) if is_length(length) => Ok(()),
         ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
         ([_], []) => refuse("Content-Length is no number"),
         ([], [_]) => refuse("Transfer-Encoding may only be chunked"),
@@ -91,6 +111,12 @@ fn check_length(headers: &[Header<'_>]) -> Result<(), ApiError> {
         ([], _) => refuse("Transfer-Encoding is there twice"),
         _ => refuse("Content-Length and Transfer-Encoding exclude each other"),
     }
+}
+
+/// Whether this is a number of bytes that there can be.
+fn is_length(text: &[u8]) -> bool {
+    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse::<i64>().ok()).is_some()
 }
 
 #[cfg(test)]
@@ -138,6 +164,7 @@ mod tests {
             "Content-Length: -1\r\n",
             "Content-Length: +1\r\n",
             "Content-Length: \r\n",
+            "Content-Length: 99999999999999999999\r\n",
             "Content-Length: 5, 5\r\n",
             "Content-Length: 5\r\ncontent-length: 5\r\n",
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
@@ -148,6 +175,10 @@ mod tests {
         ] {
             assert_eq!(with(wrong), Some(Err(400)), "{wrong:?}");
         }
-        assert_eq!(status("\u{16}\u{3}\u{1} garbage\n\n"), Some(Err(400)));
+        assert_eq!(status("\u{16}\u{3}\u{1}"), Some(Err(400)));
+        assert_eq!(status("\0"), Some(Err(400)));
+        assert_eq!(status("GET /<a> HTTP/1.1\r\n\r\n"), Some(Err(400)));
+        assert_eq!(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Some(Err(400)));
+        assert_eq!(status("hello\n\n"), Some(Err(400)));
     }
 }

@@ -11,10 +11,10 @@ const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The names by which the server may be called.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    /// With the port that goes with them, if only one does.
-    names: Vec<(String, Option<u16>)>,
-    /// Names that any port goes with, and none.
-    any_port: Vec<String>,
+    /// The names of this computer to itself, and the port that goes with them.
+    own: Vec<(String, u16)>,
+    /// Names that the operator added, with the port that goes with them if only one does.
+    added: Vec<(String, Option<u16>)>,
     /// Whether names mean nothing, as on a UNIX socket, which no page can reach.
     is_any: bool,
 }
@@ -25,7 +25,7 @@ impl Hosts {
     /// # Errors
     /// If one is no name.
     pub(super) fn new(address: &Address, added: &[String]) -> Result<Hosts, ServeError> {
-        let mut hosts = Hosts { names: vec![], any_port: vec![], is_any: false };
+        let mut hosts = Hosts { own: vec![], added: vec![], is_any: false };
         match address {
             Address::Unix(_) => hosts.is_any = true,
             Address::Tcp(address) => {
@@ -35,26 +35,33 @@ impl Hosts {
                     std::net::SocketAddr::V6(address) => Some(format!("[{}]", address.ip())),
                 };
                 let names = LOCAL.iter().map(|name| (*name).to_owned()).chain(own);
-                hosts.names.extend(names.map(|name| (name, Some(address.port()))));
+                hosts.own.extend(names.map(|name| (name, address.port())));
             }
         }
         for name in added {
             let lower = name.to_ascii_lowercase();
-            match split(&lower) {
-                Some((name, None)) => hosts.any_port.push(name.to_owned()),
-                Some((name, port)) => hosts.names.push((name.to_owned(), port)),
-                None => return Err(ServeError::HostName { name: name.clone() }),
-            }
+            let Some((name, port)) = split(&lower) else {
+                return Err(ServeError::HostName { name: name.clone() });
+            };
+            hosts.added.push((name.to_owned(), port));
         }
         Ok(hosts)
     }
 
-    /// Whether a name, with or without a port, is one of them.
+    /// Whether a name, with or without a port, is one of this server.
     fn has(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         let Some((name, port)) = split(&host) else { return false };
-        let is_ours = |(ours, its): &(String, Option<u16>)| ours == name && (port.is_none() || port == *its);
-        self.is_any || self.names.iter().any(is_ours) || self.any_port.iter().any(|ours| ours == name)
+        let is_own = |(ours, its): &(String, u16)| ours == name && port.is_none_or(|port| port == *its);
+        self.is_any || self.own.iter().any(is_own) || self.has_added(&host)
+    }
+
+    /// Whether a name is one that the operator added.
+    fn has_added(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        let Some((name, port)) = split(&host) else { return false };
+        let goes = |its: Option<u16>| port.is_none() || its.is_none() || port == its;
+        self.added.iter().any(|(ours, its)| ours == name && goes(*its))
     }
 
     /// Makes sure that a request means this server, and that no page of another sent it.
@@ -69,10 +76,16 @@ impl Hosts {
             return Err(ApiError::forbidden("the address of the request does not name this server"));
         }
         let Some(origin) = single(headers, &header::ORIGIN)? else { return Ok(()) };
-        let of = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        match (of, host) {
-            (Some(of), Some(host)) if of.eq_ignore_ascii_case(host) => Ok(()),
-            _ => Err(ApiError::forbidden("the page that asks is of another server")),
+        let host = host.unwrap_or_default();
+        let is_host = |of: &str| !of.is_empty() && of.eq_ignore_ascii_case(host);
+        // Only somebody between, whom the operator knows of, can have added the encryption.
+        let is_ours = match origin.strip_prefix("https://") {
+            Some(of) => is_host(of) && self.has_added(of),
+            None => origin.strip_prefix("http://").is_some_and(is_host),
+        };
+        match is_ours {
+            true => Ok(()),
+            false => Err(ApiError::forbidden("the page that asks is of another server")),
         }
     }
 }
@@ -192,12 +205,19 @@ mod tests {
 
     #[test]
     fn pages_of_others_are_not_let_in() {
-        let hosts = tcp("127.0.0.1:80", &[]);
+        let hosts = tcp("127.0.0.1:80", &["kiosk.lan"]);
         let from = |origin: &str| check(&hosts, "/", &[("host", "localhost:80"), ("origin", origin)]);
-        assert_eq!((from("http://localhost:80"), from("https://LOCALHOST:80")), (Ok(()), Ok(())));
+        assert_eq!((from("http://localhost:80"), from("http://LOCALHOST:80")), (Ok(()), Ok(())));
+        for (origin, wanted) in
+            [("https://kiosk.lan", Ok(())), ("http://kiosk.lan", Ok(())), ("https://kiosk.lan:1", Err(403))]
+        {
+            assert_eq!(check(&hosts, "/", &[("host", "kiosk.lan"), ("origin", origin)]), wanted, "{origin}");
+        }
         for origin in [
             "null",
             "",
+            "https://localhost:80",
+            "https://kiosk.lan",
             "http://evil.example",
             "http://localhost",
             "http://127.0.0.1:80",

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::bearer::Tokens;
@@ -97,17 +97,24 @@ async fn accept(listener: Listener, connections: &Arc<Connections>, tasks: &mut 
                 Ok(socket) => begin(socket, connections, tasks),
                 Err(error) => make_room(&error, connections).await,
             },
-            Some(ended) = tasks.join_next() => {
-                if ended.is_err_and(|error| error.is_panic()) {
-                    panics::caught();
-                }
-            }
+            Some(ended) = tasks.join_next() => ended_with(&ended),
         }
+    }
+}
+
+/// Counts a connection that ended in a failure of the program.
+fn ended_with(ended: &Result<(), JoinError>) {
+    if ended.as_ref().is_err_and(JoinError::is_panic) {
+        panics::caught();
     }
 }
 
 /// Begins to serve a connection.
 fn begin(socket: Socket, connections: &Arc<Connections>, tasks: &mut JoinSet<()>) {
+    // Here too, as there may be new ones all the time.
+    while let Some(ended) = tasks.try_join_next() {
+        ended_with(&ended);
+    }
     let member = connections.heads.enter();
     tasks.spawn(Arc::clone(connections).serve(socket, member));
 }
