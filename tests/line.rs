@@ -244,7 +244,7 @@ fn mistakes_name_the_option_the_value_and_what_was_expected() {
         (&["list", "x"], &["list", "\"x\""]),
         (&["lst"], &["lst", "did you mean", "list"]),
         (&["rn"], &["rn", "did you mean", "run"]),
-        (&["serve"], &["serve", "no server"]),
+        (&["server"], &["server", "smolt serve"]),
         (&["ask", "x"], &["smolt run"]),
         (&["Turn on the lights"], &["smolt run"]),
         (&["kiosk"], &["kiosk", "smolt run kiosk"]),

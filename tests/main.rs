@@ -12,6 +12,8 @@ mod checklist;
 mod choices;
 mod cli;
 mod config;
+#[cfg(all(unix, feature = "serve"))]
+mod connect;
 mod console;
 mod constrain;
 mod demo;
@@ -46,6 +48,8 @@ mod refusals;
 mod run;
 #[cfg(all(unix, feature = "serve"))]
 mod serve_guard;
+#[cfg(all(unix, feature = "serve"))]
+mod serve_line;
 #[cfg(unix)]
 mod sessions;
 mod shared;

@@ -3,8 +3,9 @@
 use crate::shared::repository;
 #[cfg(all(unix, feature = "pull"))]
 use crate::store::Server;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// A command of a `console` block and the output shown below it.
 #[derive(Debug)]
@@ -116,6 +117,9 @@ const NOT_RUN_HERE: &[&str] = &[
 /// Commands with a model that `smolt pull` fetched.
 const WITH_PULLED: &[&str] = &["smolt pull", "--yes small"];
 
+/// The port of README.md's server; the tests take one that is free.
+const PORT: &str = "8080";
+
 /// What README.md calls `smollm2.gguf`.
 fn real_model() -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("SMOLT_REAL_MODELS")?);
@@ -142,6 +146,9 @@ struct Shell {
     path: String,
     hub: Option<String>,
     real: Option<PathBuf>,
+    port: String,
+    /// Commands that go on, with what they say.
+    running: Vec<(Child, BufReader<std::process::ChildStderr>)>,
 }
 
 impl Shell {
@@ -166,12 +173,33 @@ impl Shell {
         if let Some(model) = &real {
             std::os::unix::fs::symlink(model, folder.join("smollm2.gguf")).unwrap();
         }
-        Self { folder, path, hub: hub(), real }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { folder, path, hub: hub(), real, port: free.to_string(), running: vec![] }
+    }
+
+    /// Starts a server, which goes on until the end.
+    fn start(&mut self, command: &str) {
+        let mut command = self.command(&format!("exec {command} --port {PORT}"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listening at") {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "the server does not start");
+        }
+        self.running.push((child, said));
     }
 
     fn run(&self, command: &str) -> (bool, String, String) {
-        let command = command.replace("cargo run --release -- ", "smolt ");
-        let output = Command::new("sh")
+        let output = self.command(command).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    }
+
+    fn command(&self, command: &str) -> Command {
+        let command = command.replace("cargo run --release -- ", "smolt ").replace(PORT, &self.port);
+        let mut shell = Command::new("sh");
+        shell
             .args(["-c", &command])
             .current_dir(&self.folder)
             .env("PATH", &self.path)
@@ -183,23 +211,25 @@ impl Shell {
             .env("HF_HOME", self.folder.join("hf"))
             .env("HF_ENDPOINT", self.hub.as_deref().unwrap_or_default())
             .env("NO_PROXY", "127.0.0.1")
-            .env_remove("HF_HUB_OFFLINE")
-            .output();
-        let output = output.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.success(), text(output.stdout), text(output.stderr))
+            .env_remove("HF_HUB_OFFLINE");
+        shell
     }
 }
 
 impl Drop for Shell {
     fn drop(&mut self) {
+        for (child, _) in &mut self.running {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
 #[test]
 fn every_command_runs() {
-    let shell = Shell::new();
+    let mut shell = Shell::new();
+    let has_curl = Command::new("curl").arg("--version").output().is_ok();
     let mut ran = 0;
     for Shown { command, output, kind } in shown() {
         let real = kind.contains("real");
@@ -215,6 +245,20 @@ fn every_command_runs() {
         }
         if shell.hub.is_none() && WITH_PULLED.iter().any(|part| command.contains(part)) {
             eprintln!("SKIPPED: {command}: this build has no smolt pull");
+            continue;
+        }
+        let is_of_server = command.starts_with("smolt serve") || command.contains(PORT);
+        if is_of_server && !cfg!(feature = "serve") {
+            eprintln!("SKIPPED: {command}: this build has no smolt serve");
+            continue;
+        }
+        if command.starts_with("curl ") && !has_curl {
+            eprintln!("SKIPPED: {command}: there is no curl");
+            continue;
+        }
+        if let Some(server) = command.strip_suffix(" &") {
+            shell.start(server);
+            assert!(output.is_empty(), "{command} prints nothing");
             continue;
         }
         if command.contains("smolt-quantize") && !quantizer_is_built() {

@@ -9,7 +9,7 @@ use crate::ask::Form;
 use crate::files::{ReadError, read_text};
 use crate::generate::{
     Calling, CancelHandle, Choice, Constraint, Draw, Grammar, GrammarCompiler, MAX_GRAMMAR_BYTES,
-    MAX_TOOLS_BYTES, Outcome, ToolChoice, Tools,
+    MAX_TOOLS_BYTES, ToolChoice, Tools,
 };
 use crate::text::Tokenizer;
 
@@ -114,10 +114,10 @@ pub(super) fn compile(
     Ok(GrammarCompiler::new(Arc::clone(tokenizer))?.compile_unless(grammar, cancel)?)
 }
 
-/// Says that an answer has not the form it was to have.
-pub(super) fn note_unfinished(outcome: &Outcome, form: Option<&Form>) {
+/// Says that an answer has not the form it was to have, if it is not `whole`.
+pub(super) fn note_unfinished(whole: bool, form: Option<&Form>) {
     if let Some(Form::Grammar(grammar)) = form
-        && !outcome.whole
+        && !whole
     {
         note(format_args!("the answer was cut off before the end of its form, the {}", grammar.what()));
     }

@@ -115,6 +115,9 @@ pub enum CliError {
     #[cfg(feature = "serve")]
     #[error(transparent)]
     Warm(#[from] crate::serve::WarmError),
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Connect(#[from] super::connect::ConnectError),
     #[error("the system refuses a thread")]
     Thread(#[source] io::Error),
     #[error("there is no prompt")]
@@ -216,6 +219,8 @@ impl CliError {
             Self::Kiosk(_) => Exit::Usage,
             #[cfg(feature = "serve")]
             Self::Serve(error) => serve_exit(error),
+            #[cfg(feature = "serve")]
+            Self::Connect(error) => error.exit(),
         }
     }
 
@@ -242,9 +247,20 @@ impl CliError {
             }
             Self::TwoPrompts { .. } => "leave one out",
             #[cfg(feature = "serve")]
+            Self::Serve(crate::serve::ServeError::Bind { source, .. }) => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another program listens there; --port 0 takes a port that is free"
+                }
+                io::ErrorKind::PermissionDenied => "ports below 1024 are for root; --port N takes another",
+                io::ErrorKind::AddrNotAvailable => "--host takes an address of this computer",
+                _ => return None,
+            },
+            #[cfg(feature = "serve")]
             Self::Serve(crate::serve::ServeError::Remote { .. }) => {
                 "--allow-remote and --token-file FILE let it; --host 127.0.0.1 is for this computer only"
             }
+            #[cfg(feature = "serve")]
+            Self::Connect(error) => return error.hint().map(str::to_owned),
             Self::Chat(error) => return error.hint(),
             Self::Session(error) => return error.hint(),
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_) | SavedError::Append { .. }) => {

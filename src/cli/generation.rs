@@ -146,6 +146,29 @@ impl GenerationArgs {
         !self.no_loop_guard && !self.prompting.is_raw()
     }
 
+    /// The settings of a chat that were asked for, and that a server has its own of where they were not.
+    #[cfg(feature = "serve")]
+    pub(super) fn asked(&self) -> impl Iterator<Item = &'static str> {
+        let asked = [
+            ("max_tokens", self.max_tokens.is_some()),
+            ("stop", !self.stop.is_empty()),
+            ("loop_guard", self.no_loop_guard),
+        ];
+        let asked = asked.into_iter().filter_map(|(name, is_asked)| is_asked.then_some(name));
+        asked.chain(self.sampling.asked())
+    }
+
+    /// How tokens are chosen by a server, as far as it was asked for; the seed in any case.
+    ///
+    /// # Errors
+    /// If an option is out of its range.
+    #[cfg(feature = "serve")]
+    pub(super) fn sampler_elsewhere(&self) -> Result<SamplerOptions, CliError> {
+        let sampler = self.sampling.resolve(SamplerOptions::default(), false);
+        sampler.validate().map_err(GenerateError::from)?;
+        Ok(sampler)
+    }
+
     /// What answers are made with where nothing else is asked for.
     pub(super) fn defaults(&self, sampler: SamplerOptions) -> Defaults {
         Defaults {

@@ -19,6 +19,7 @@
 //!   prompt, sampling    how messages become a prompt, and how tokens are chosen
 //!   constrain           what an answer may be
 //! session               saved sessions
+//! connect               a server that answers in place of a model
 //! load                  from arguments to a memory plan, then to a session
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
@@ -44,6 +45,8 @@ mod bench;
 mod chat;
 mod completions;
 mod config;
+#[cfg(feature = "serve")]
+mod connect;
 mod constrain;
 mod default;
 mod demo;
@@ -81,6 +84,8 @@ mod wrap;
 
 pub use chat::ChatError;
 pub use config::ConfigError;
+#[cfg(feature = "serve")]
+pub use connect::ConnectError;
 pub use error::{CliError, Exit};
 pub use line::UsageError;
 pub use output::complain;

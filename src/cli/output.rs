@@ -13,7 +13,6 @@ use super::terminal::{self, When};
 use super::wrap::Wrap;
 use crate::console::{Code, Pieces, Screen, Stream};
 pub(super) use crate::console::{escaped, printable};
-use crate::generate::Outcome;
 use crate::text::ToolCall;
 
 /// Whether a program listens, as [`events`] was told.
@@ -23,8 +22,8 @@ static EVENTS: AtomicBool = AtomicBool::new(false);
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(super) enum Event<'a> {
-    /// Messages may be sent.
-    Start { model: &'a str, context: usize, turns: usize },
+    /// Messages may be sent; the context where it is known.
+    Start { model: &'a str, context: Option<usize>, turns: usize },
     /// A part of the answer.
     Text { text: &'a str },
     /// The whole answer, and how it ended.
@@ -35,9 +34,10 @@ pub(super) enum Event<'a> {
         /// Functions that it calls.
         tool_calls: Vec<serde_json::Value>,
         finish_reason: &'static str,
-        tokens: usize,
-        prompt_tokens: usize,
-        cached_tokens: usize,
+        /// Where they are known.
+        tokens: Option<usize>,
+        prompt_tokens: Option<usize>,
+        cached_tokens: Option<usize>,
     },
     /// Something that a person would be told.
     Note { text: &'a str },
@@ -215,14 +215,14 @@ pub(super) fn write_json(value: &impl Serialize) -> Result<(), CliError> {
 ///
 /// # Errors
 /// As [`write`].
-pub(super) fn write_calls(outcome: &Outcome) -> Result<(), CliError> {
-    calls(outcome).iter().try_for_each(write_json)
+pub(super) fn write_calls(tool_calls: &[ToolCall]) -> Result<(), CliError> {
+    calls(tool_calls).iter().try_for_each(write_json)
 }
 
 /// The calls of an answer.
-pub(super) fn calls(outcome: &Outcome) -> Vec<serde_json::Value> {
+pub(super) fn calls(tool_calls: &[ToolCall]) -> Vec<serde_json::Value> {
     let call = |call: &ToolCall| json!({"name": call.name, "arguments": call.arguments});
-    outcome.tool_calls.iter().map(call).collect()
+    tool_calls.iter().map(call).collect()
 }
 
 /// Whether a person sees standard output.

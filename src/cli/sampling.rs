@@ -46,6 +46,19 @@ impl SamplingArgs {
         self.seed
     }
 
+    /// The settings that were asked for, but for the seed.
+    #[cfg(feature = "serve")]
+    pub(super) fn asked(&self) -> impl Iterator<Item = &'static str> {
+        let asked = [
+            ("temp", self.temp.is_some()),
+            ("top_k", self.top_k.is_some()),
+            ("top_p", self.top_p.is_some()),
+            ("min_p", self.min_p.is_some()),
+            ("repeat_penalty", self.repeat_penalty.is_some()),
+        ];
+        asked.into_iter().filter_map(|(name, is_asked)| is_asked.then_some(name))
+    }
+
     /// The temperature, if it was typed: what the environment, a file or the program prefers is for text.
     pub(super) fn typed_temp(&self) -> Option<f32> {
         self.temp.filter(|_| self.is_typed.0)

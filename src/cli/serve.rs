@@ -13,7 +13,7 @@ use super::memory::show_bytes;
 use super::output::{note, with_causes};
 use crate::ask::Prompts;
 use crate::generate::{Engine, Format, Origin, Slots};
-use crate::serve::{Kiosk, Listen, ModelCard, ServeOptions, State, Warmth, serve, warm, watch_panics};
+use crate::serve::{Kiosk, Listen, ModelCard, ServeOptions, State, Warmth, check, serve, warm, watch_panics};
 
 /// Answers at once where none is asked for.
 const USUAL_SLOTS: usize = 2;
@@ -94,6 +94,7 @@ pub struct ServeArgs {
 pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
     let signals = Signals::block();
     let options = options(args);
+    check(&options)?;
     let exit = Arc::new(AtomicI32::new(0));
     let begun = Arc::new(OnceLock::<()>::new());
     let (stop, asked, is_begun) = (options.stop.clone(), Arc::clone(&exit), Arc::clone(&begun));

@@ -181,11 +181,16 @@ impl Conversation {
     /// # Errors
     /// If the vocabulary lacks a token for the text.
     pub fn answer(&mut self, outcome: &Outcome, tokenizer: &Tokenizer) -> Result<(), TextError> {
-        let Some(turn) = self.turns.last_mut() else { return Ok(()) };
-        turn.answer = Some(outcome.text.clone());
-        turn.reasoning = outcome.reasoning.clone();
-        turn.tool_calls = outcome.tool_calls.clone();
+        self.answer_elsewhere(&outcome.text, outcome.reasoning.clone(), outcome.tool_calls.clone());
         self.extend_said(outcome, tokenizer)
+    }
+
+    /// A model elsewhere answered the messages of [`Conversation::messages`]: which tokens stand for it is not known.
+    pub fn answer_elsewhere(&mut self, text: &str, reasoning: Option<String>, tool_calls: Vec<ToolCall>) {
+        let Some(turn) = self.turns.last_mut() else { return };
+        turn.answer = Some(text.to_owned());
+        turn.reasoning = reasoning;
+        turn.tool_calls = tool_calls;
     }
 
     /// The model went on with the last answer, after the prompt of [`Conversation::more`].
@@ -294,9 +299,7 @@ impl Conversation {
         reserve: usize,
     ) -> Result<Next, TemplateError> {
         let whole = self.encode(0, format, tokenizer, context);
-        // A result stays with the call before it.
-        let cuts: Vec<usize> =
-            (1..self.turns.len()).filter(|first| self.turns[*first].result_of.is_none()).collect();
+        let cuts = self.cuts();
         let has_room = |said: &Said| said.tokens.len().saturating_add(reserve) <= context;
         let (said, dropped) = match (whole, cuts.last()) {
             (Ok(said), Some(_)) if has_room(&said) => (said, 0),
@@ -325,6 +328,24 @@ impl Conversation {
         let tokens = said.tokens.clone();
         self.said = Some(said);
         Ok(Next { tokens, dropped })
+    }
+
+    /// Where turns may be dropped before: a result stays with the call before it.
+    fn cuts(&self) -> Vec<usize> {
+        (1..self.turns.len()).filter(|first| self.turns[*first].result_of.is_none()).collect()
+    }
+
+    /// Drops the oldest turns until half of the text is left, for a model elsewhere whose context is full; how many. The
+    /// last turn stays.
+    pub fn shorten(&mut self) -> usize {
+        let bytes = |turn: &Turn| turn.user.len() + turn.answer.as_ref().map_or(0, String::len);
+        let from = |first: usize| self.turns[first..].iter().map(bytes).sum::<usize>();
+        let (cuts, half) = (self.cuts(), from(0) / 2);
+        let enough = cuts.iter().find(|cut| from(**cut) <= half).or(cuts.last());
+        let dropped = enough.copied().unwrap_or(0);
+        self.turns.drain(..dropped);
+        self.said = None;
+        dropped
     }
 
     /// The tokens with which the prompt starts whatever the user says first: those of the system prompt.
@@ -359,7 +380,7 @@ impl Conversation {
         tokenizer.check_length(last.max(self.system().map_or(0, str::len)), context)?;
         match format {
             Format::Template(template) => {
-                let prompt = template.render(&self.messages(first))?;
+                let prompt = template.render(&self.messages_from(first))?;
                 if let Some(said) = self.continued(&prompt, tokenizer, context)? {
                     return Ok(said);
                 }
@@ -371,7 +392,12 @@ impl Conversation {
         }
     }
 
-    fn messages(&self, first: usize) -> Vec<Message> {
+    /// What was said, as messages; the last waits for an answer.
+    pub fn messages(&self) -> Vec<Message> {
+        self.messages_from(0)
+    }
+
+    fn messages_from(&self, first: usize) -> Vec<Message> {
         let system = self.system().map(|text| Message::new(Role::System, text));
         let turns = self.turns[first..].iter().flat_map(|turn| {
             let answer = turn.answer.as_ref().map(|answer| Message {

@@ -14,41 +14,49 @@ const MOST_BYTES: u64 = 64 << 10;
 /// Characters of a token; fewer can be guessed.
 const LEAST_LENGTH: usize = 16;
 
+/// Reads a file that nobody else can read: a token a line, empty lines and those that begin with `#` left out.
+///
+/// # Errors
+/// If others can read it, or it holds no token, or what is none.
+pub fn read_tokens(path: &Path) -> Result<Vec<String>, ServeError> {
+    let name = || path.display().to_string();
+    let file = open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let found = file.metadata().map_err(|source| ServeError::TokenAccess { file: name(), source })?;
+        let mode = found.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(ServeError::TokensOpen { file: name(), mode });
+        }
+    }
+    let text = read_text_from(file, &name(), MOST_BYTES)?;
+    let mut tokens = vec![];
+    for (line, token) in (1..).zip(text.lines().map(str::trim)) {
+        if token.is_empty() || token.starts_with('#') {
+            continue;
+        }
+        if token.len() < LEAST_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ServeError::Token { file: name(), line, least: LEAST_LENGTH });
+        }
+        tokens.push(token.to_owned());
+    }
+    if tokens.is_empty() {
+        return Err(ServeError::NoToken { file: name() });
+    }
+    Ok(tokens)
+}
+
 /// The tokens of which each request must have one.
 pub(super) struct Tokens(Vec<Sha256Hex>);
 
 impl Tokens {
-    /// Reads a file that nobody else can read: a token a line, empty lines and those that begin with `#` left out.
+    /// Reads a file of them.
     ///
     /// # Errors
-    /// If others can read it, or it holds no token, or what is none.
+    /// As [`read_tokens`].
     pub(super) fn read(path: &Path) -> Result<Tokens, ServeError> {
-        let name = || path.display().to_string();
-        let file = open(path)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let found = file.metadata().map_err(|source| ServeError::TokenAccess { file: name(), source })?;
-            let mode = found.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(ServeError::TokensOpen { file: name(), mode });
-            }
-        }
-        let text = read_text_from(file, &name(), MOST_BYTES)?;
-        let mut digests = vec![];
-        for (line, token) in (1..).zip(text.lines().map(str::trim)) {
-            if token.is_empty() || token.starts_with('#') {
-                continue;
-            }
-            if token.len() < LEAST_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(ServeError::Token { file: name(), line, least: LEAST_LENGTH });
-            }
-            digests.push(digest(token.as_bytes()));
-        }
-        if digests.is_empty() {
-            return Err(ServeError::NoToken { file: name() });
-        }
-        Ok(Tokens(digests))
+        Ok(Tokens(read_tokens(path)?.iter().map(|token| digest(token.as_bytes())).collect()))
     }
 
     /// Whether a request has one of them. How long this takes says nothing about them.

@@ -34,11 +34,7 @@ impl Listener {
     pub(super) fn bind(options: &ServeOptions) -> Result<(Listener, Address), ServeError> {
         match &options.listen {
             Listen::Tcp(host, port) => {
-                let address = resolve(host, *port)?;
-                let is_guarded = options.allow_remote && options.token_file.is_some();
-                if !address.ip().is_loopback() && !is_guarded {
-                    return Err(ServeError::Remote { address });
-                }
+                let address = allowed(host, *port, options)?;
                 let listener = bind_tcp(address).map_err(fail(&address))?;
                 let address = listener.local_addr().map_err(fail(&address))?;
                 Ok((Listener::Tcp(listener), Address::Tcp(address)))
@@ -52,6 +48,16 @@ impl Listener {
             #[cfg(not(unix))]
             Listen::Unix(path) => Err(fail(&path.display())(io::ErrorKind::Unsupported.into())),
         }
+    }
+
+    /// Makes sure that [`Self::bind`] may listen there, as far as that can be known before.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub(super) fn check(options: &ServeOptions) -> Result<(), ServeError> {
+        let Listen::Tcp(host, port) = &options.listen else { return Ok(()) };
+        let address = allowed(host, *port, options)?;
+        std::net::TcpListener::bind(address).map(drop).map_err(fail(&address))
     }
 
     /// Waits for a connection.
@@ -74,6 +80,13 @@ impl Listener {
 fn fail(address: &dyn std::fmt::Display) -> impl FnOnce(io::Error) -> ServeError + use<> {
     let address = address.to_string();
     move |source| ServeError::Bind { address, source }
+}
+
+/// The address of a host, if it may be listened at.
+fn allowed(host: &str, port: u16, options: &ServeOptions) -> Result<SocketAddr, ServeError> {
+    let address = resolve(host, port)?;
+    let is_guarded = options.allow_remote && options.token_file.is_some();
+    if address.ip().is_loopback() || is_guarded { Ok(address) } else { Err(ServeError::Remote { address }) }
 }
 
 /// The address of a host; of `localhost` one of this computer, whatever others say.

@@ -187,7 +187,14 @@ fn answer(
     let on_done = move |result: Result<Done, GenerateError>| {
         counted.done(&result);
         let event = match result {
-            Ok(Done::Generated(outcome) | Done::Chosen(outcome, _)) => Ok(Event::End(outcome)),
+            Ok(Done::Generated(outcome)) => Ok(Event::End(outcome)),
+            Ok(Done::Chosen(outcome, _)) => {
+                // Nothing of it was told while it was scored.
+                let text = outcome.text.clone();
+                let token = Token { id: None, text, reasoning: String::new(), logprobs: None };
+                _ = ended.send((place, Ok(Event::Token(token))));
+                Ok(Event::End(outcome))
+            }
             Ok(Done::Predicted) => return,
             Err(error) => Err(error),
         };

@@ -27,6 +27,16 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Requests that are turned into tokens at once.
 const PREPARING: usize = 4;
 
+/// Makes sure that a server can listen where it should and may, and that its tokens can be read: what is wrong is said
+/// before a model is loaded.
+///
+/// # Errors
+/// As [`serve`].
+pub fn check(options: &ServeOptions) -> Result<(), ServeError> {
+    options.token_file.as_deref().map(Tokens::read).transpose()?;
+    Listener::check(options)
+}
+
 /// Serves until it is told to stop; `on_ready` is called once connections are accepted.
 ///
 /// # Errors

@@ -71,8 +71,9 @@ mod tests;
 #[cfg(test)]
 mod transport;
 
+pub use self::bearer::read_tokens;
 pub use self::kiosk::{Asset, Kiosk, KioskError};
-pub use self::listen::serve;
+pub use self::listen::{check, serve};
 pub use self::options::{Address, Limits, Listen, ServeError, ServeOptions, Stop};
 pub use self::panics::watch_panics;
 pub use self::state::{ModelCard, State};

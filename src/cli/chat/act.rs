@@ -8,6 +8,7 @@ use super::super::output::{note, say};
 use super::commands::{self, Action};
 use super::engine::Engine;
 use super::error::ChatError;
+use super::here::Here;
 use super::talk::Talk;
 use super::{Flow, editor, load_settings, report, settings};
 use crate::text::EncodeOptions;
@@ -39,11 +40,12 @@ pub(super) fn act(
         Action::Set => {
             let (name, value) = settings::split(argument);
             if let Some(name) = load_settings::NAMES.iter().find(|known| **known == name) {
+                engine.here("set").map_err(|_| ChatError::SettingElsewhere { name })?;
                 return Ok(Flow::Reload(name, value.to_owned()));
             }
             let mut changed = talk.settings.clone();
             changed.set(argument, &talk.start)?;
-            talk.interrupts.during(|cancel| engine.constraint(changed.form.as_ref(), cancel))?;
+            talk.interrupts.during(|cancel| engine.check(changed.form.as_ref(), cancel))?;
             if matches!(name.as_str(), "template_var" | "think" | "answer") {
                 engine.set_variables(&changed);
             }
@@ -53,23 +55,23 @@ pub(super) fn act(
         Action::Show => say(&report::overview(talk, engine)),
         Action::Context => say(&report::context(talk, engine)),
         Action::Stats => {
-            let outcome = talk.last.as_ref().ok_or(ChatError::NothingSaid)?;
-            say(&report::stats(outcome, engine));
+            let reply = talk.last.as_ref().ok_or(ChatError::NothingSaid)?;
+            say(&report::stats(reply, engine));
         }
-        Action::Tokens => tokens(argument, engine, talk)?,
+        Action::Tokens => tokens(argument, engine.here("tokens")?, talk)?,
         Action::Save => {
             let path = file(argument, "save")?;
-            let bytes = talk.save_copy(engine, path)?;
+            let bytes = talk.save_copy(engine.here("save")?, path)?;
             note(format_args!("saved in {}, {}", path.display(), show_bytes(bytes)));
         }
         Action::Load => {
             let path = file(argument, "load")?;
-            talk.load(engine, path)?;
+            talk.load(engine.here("load")?, path)?;
             let turns = talk.conversation.turns().len();
             note(format_args!("going on with {} after {}", path.display(), report::turns(turns)));
         }
         Action::Model if argument.is_empty() => say(&report::model(engine)),
-        Action::Model => return Ok(Flow::Switch(argument.into())),
+        Action::Model => return Ok(engine.here("model").map(|_| Flow::Switch(argument.into()))?),
     }
     Ok(Flow::Continue)
 }
@@ -108,11 +110,11 @@ fn system(argument: &str, talk: &mut Talk) {
     }
 }
 
-fn tokens(argument: &str, engine: &Engine, talk: &Talk) -> Result<(), CliError> {
-    let tokenizer = engine.loaded.session.tokenizer();
+fn tokens(argument: &str, here: &Here, talk: &Talk) -> Result<(), CliError> {
+    let tokenizer = here.loaded.session.tokenizer();
     if argument.is_empty() {
-        let outcome = talk.last.as_ref().ok_or(ChatError::NothingSaid)?;
-        say(&report::tokens(&outcome.tokens, tokenizer));
+        let reply = talk.last.as_ref().ok_or(ChatError::NothingSaid)?;
+        say(&report::tokens(&reply.tokens, tokenizer));
         return Ok(());
     }
     let mut ids = vec![];

@@ -1,88 +1,120 @@
-//! A loaded model with the format of its prompts.
+//! What answers: a model that is loaded here, or a server.
 
-use std::time::Instant;
+use std::sync::Mutex;
 
-use super::super::args::ModelArgs;
-use super::super::constrain;
 use super::super::error::CliError;
-use super::super::generation::GenerationArgs;
-use super::super::load::{Loaded, Planned};
-use super::super::output::note;
-use super::super::{prompt, session};
+use super::super::interrupt::Interrupts;
+use super::super::output::Answer;
+use super::error::ChatError;
+use super::here::Here;
+use super::reply::Reply;
 use super::settings::Settings;
+#[cfg(feature = "serve")]
+use super::there::There;
 use crate::ask::Form;
-use crate::generate::{CancelHandle, Constraint, Format, Grammar, Origin, check_choices};
+use crate::generate::{CancelHandle, Conversation};
 
-/// A model that is ready to talk.
-pub(super) struct Engine {
-    /// What it was loaded from.
-    pub(super) model: ModelArgs,
-    pub(super) planned: Planned,
-    pub(super) loaded: Loaded,
-    pub(super) format: Format,
-    /// How it was loaded, and its prompts are made.
-    pub(super) generation: GenerationArgs,
-    /// What its sessions are of.
-    pub(super) origin: Origin,
-    /// The last grammar, compiled for this model's tokens.
-    compiled: Option<(Grammar, Constraint)>,
+/// What answers.
+pub(super) enum Engine {
+    Here(Box<Here>),
+    #[cfg(feature = "serve")]
+    There(Box<There>),
+}
+
+/// What an answer depends on besides the conversation, and where it goes.
+pub(super) struct Asking<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) interrupts: &'a Interrupts,
+    /// Of this answer.
+    pub(super) seed: u64,
+    /// Tokens to guess ahead.
+    pub(super) lookup: usize,
+    pub(super) printed: &'a Mutex<Answer>,
+    /// Whether it is more of the last answer.
+    pub(super) goes_on: bool,
 }
 
 impl Engine {
-    /// Loads a model that was planned.
+    /// The model, where it is here.
     ///
     /// # Errors
-    /// If the file is damaged, memory cannot be had or the chat template cannot be used.
-    pub(super) fn load(
-        model: ModelArgs,
-        mut planned: Planned,
-        generation: GenerationArgs,
-    ) -> Result<Engine, CliError> {
-        let mut loaded = planned.load(Instant::now())?;
-        let format = loaded.format(&generation.prompting)?;
-        planned.foresee_grammar();
-        // Everything that is wanted of the file: it may be replaced or cut short while the talk goes on.
-        let origin = session::origin_of(&model, &planned, &loaded, &format);
-        Ok(Engine { model, planned, loaded, format, generation, origin, compiled: None })
+    /// If it is elsewhere, and `command` can do nothing.
+    #[cfg_attr(not(feature = "serve"), expect(unused_variables, reason = "every model is here"))]
+    pub(super) fn here(&mut self, command: &'static str) -> Result<&mut Here, ChatError> {
+        match self {
+            Engine::Here(here) => Ok(here),
+            #[cfg(feature = "serve")]
+            Engine::There(_) => Err(ChatError::Elsewhere { command }),
+        }
     }
 
-    /// Renders prompts with the variables of the settings.
+    /// Whether the model is here.
+    pub(super) fn is_here(&self) -> bool {
+        matches!(self, Engine::Here(_))
+    }
+
+    /// What the model is called.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Engine::Here(here) => here.planned.name(),
+            #[cfg(feature = "serve")]
+            Engine::There(there) => there.server.name(),
+        }
+    }
+
+    /// Tokens that prompt and answer may have together, where that is known.
+    pub(super) fn context(&self) -> Option<usize> {
+        match self {
+            Engine::Here(here) => Some(here.loaded.session.context()),
+            #[cfg(feature = "serve")]
+            Engine::There(there) => there.server.context,
+        }
+    }
+
+    /// Tokens of the context that are used, where that is known.
+    pub(super) fn used(&self) -> Option<usize> {
+        match self {
+            Engine::Here(here) => Some(here.used()),
+            #[cfg(feature = "serve")]
+            Engine::There(there) => there.used(),
+        }
+    }
+
+    /// Makes sure that answers can have a form.
+    ///
+    /// # Errors
+    /// If it is wrong, cannot be followed, or takes what is not allowed.
+    pub(super) fn check(&mut self, form: Option<&Form>, cancel: &CancelHandle) -> Result<(), CliError> {
+        match self {
+            Engine::Here(here) => here.constraint(form, cancel).map(drop),
+            #[cfg(feature = "serve")]
+            Engine::There(there) => Ok(there.check(form)?),
+        }
+    }
+
+    /// Makes prompts with the variables of the settings.
     pub(super) fn set_variables(&mut self, settings: &Settings) {
-        match &mut self.format {
-            Format::Template(template) => {
-                let mut variables = settings.variables.clone();
-                if let Some(calling) = settings.form.as_ref().and_then(Form::calling) {
-                    calling.tell(&mut variables);
-                }
-                prompt::set_variables(template, variables);
-            }
-            Format::Raw { .. } if settings.variables.is_empty() => {}
-            Format::Raw { .. } => note("there is no chat template to use the variable"),
+        match self {
+            Engine::Here(here) => here.set_variables(settings),
+            // They go with every message.
+            #[cfg(feature = "serve")]
+            Engine::There(_) => {}
         }
-        self.origin.identity.template = self.format.fingerprint();
     }
 
-    /// The rule that a grammar makes; choices are no rule.
+    /// Answers the last message, and prints the answer as it comes, but for the end of its line.
     ///
     /// # Errors
-    /// If the form is wrong or cannot be followed, or what it takes is not allowed.
-    pub(super) fn constraint(
+    /// If it cannot be asked, or the answer cannot be printed.
+    pub(super) fn answer(
         &mut self,
-        form: Option<&Form>,
-        cancel: &CancelHandle,
-    ) -> Result<Option<Constraint>, CliError> {
-        if let Some(Form::Choices(texts)) = form {
-            check_choices(texts)?;
+        conversation: &mut Conversation,
+        asking: &Asking<'_>,
+    ) -> Result<Reply, CliError> {
+        match self {
+            Engine::Here(here) => here.answer(conversation, asking),
+            #[cfg(feature = "serve")]
+            Engine::There(there) => there.answer(conversation, asking),
         }
-        let tokenizer = self.loaded.session.tokenizer();
-        let grammar = form.map(|form| form.grammar(&self.format, tokenizer)).transpose()?.flatten();
-        let Some(grammar) = grammar else { return Ok(None) };
-        if let Some((_, constraint)) = self.compiled.as_ref().filter(|(known, _)| known == &*grammar) {
-            return Ok(Some(constraint.clone()));
-        }
-        self.planned.allow_foreseen_grammar(self.loaded.session.tokenizer())?;
-        let constraint = constrain::compile(&grammar, self.loaded.session.tokenizer(), cancel)?;
-        self.compiled = Some((grammar.into_owned(), constraint.clone()));
-        Ok(Some(constraint))
     }
 }

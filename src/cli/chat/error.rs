@@ -18,6 +18,14 @@ pub enum ChatError {
     BadSetting { setting: &'static str, found: String, expected: &'static str },
     #[error("/{command} needs {missing}")]
     Missing { command: &'static str, missing: &'static str },
+    #[error("the model is on the server; /{command} needs one that is loaded here")]
+    Elsewhere { command: &'static str },
+    #[error("the model is on the server, and {name} is for loading one")]
+    SettingElsewhere { name: &'static str },
+    #[error("{option} is for loading a model, and with --connect none is loaded")]
+    NotWithServer { option: String },
+    #[error("{option} is for --connect")]
+    OnlyWithServer { option: String },
     #[error("nothing was said yet")]
     NothingSaid,
     #[error("no function was called whose result is missing")]
@@ -62,6 +70,11 @@ impl ChatError {
             Self::UnknownCommand { .. } => {
                 Some("/help lists them; a message that starts with / is written with //".to_owned())
             }
+            Self::Elsewhere { .. } => Some("without --connect, smolt chat loads a model".to_owned()),
+            Self::SettingElsewhere { .. } | Self::NotWithServer { .. } => {
+                Some("give it to smolt serve, or leave it out".to_owned())
+            }
+            Self::OnlyWithServer { .. } => Some("name a server with --connect URL".to_owned()),
             Self::Editor { .. } => Some("set the variable EDITOR to one".to_owned()),
             _ => None,
         }

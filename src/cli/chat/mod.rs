@@ -13,7 +13,11 @@
 //!   report     what they tell
 //!   editor     /edit
 //! talk         asking and answering, saving and going on
-//! engine       the loaded model
+//! engine       what answers
+//!   here       a model that is loaded here
+//!   there      a server
+//!   reply      an answer that has ended
+//! connection   which of the two, as arguments say it
 //! error        what can go wrong besides the model
 //! ```
 //!
@@ -23,16 +27,22 @@
 
 mod act;
 mod commands;
+#[cfg(feature = "serve")]
+mod connection;
 mod console;
 mod editor;
 mod engine;
 mod error;
 mod helper;
+mod here;
 mod load_settings;
 mod message;
+mod reply;
 mod report;
 mod settings;
 mod talk;
+#[cfg(feature = "serve")]
+mod there;
 
 pub use self::error::ChatError;
 
@@ -43,9 +53,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::commands::{Action, Input};
 use self::console::{Console, Read};
 use self::engine::Engine;
-use self::settings::Settings;
+use self::here::Here;
+use self::settings::{Asked, Settings};
 use self::talk::Talk;
 use super::args::ModelArgs;
+#[cfg(feature = "serve")]
+use super::connect;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::interrupt::{Interrupts, Signals};
@@ -54,7 +67,7 @@ use super::output::{self, Event, complain, note};
 use super::session::{SessionArgs, SessionFile};
 use super::terminal::DisplayArgs;
 use crate::ask::Form;
-use crate::generate::CancelHandle;
+use crate::generate::{CancelHandle, Conversation, SamplerOptions};
 
 /// Arguments of `smolt chat`.
 #[derive(Clone, Debug, clap::Args)]
@@ -76,13 +89,22 @@ command. Every line of the output is an object with \"event\": start (model, con
 answer), answer (text, reasoning, tool_calls, finish_reason, tokens, prompt_tokens, cached_tokens), note, output (of a command; both: text),
 or error (message, hint, exit_code), after which it goes on.
 
+With --connect a server answers, such as smolt serve, and no model is loaded here. Ctrl-C stops its work too. What depends
+on the model's file (/model, /tokens, /save, /load, /continue) is for a model that is here.
+
 Examples:
   smolt chat
   smolt chat model.gguf --system \"Answer in one sentence.\"
+  smolt chat --connect http://127.0.0.1:8080
   smolt chat -m model.gguf --session kiosk.session
   printf 'Turn on the kitchen lights\\nAnd the blinds down\\n' | smolt chat"
 )]
 pub struct ChatArgs {
+    // Before the others: it looks at what was typed.
+    #[cfg(feature = "serve")]
+    #[command(flatten)]
+    connection: connection::ConnectArgs,
+
     /// The model, as with -m
     #[arg(value_name = "MODEL")]
     pub(in crate::cli) named: Option<PathBuf>,
@@ -143,39 +165,17 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
     let mut args = args.clone();
     args.session.choose_model(&mut args.generation.model);
     let args = &args;
-    let GenerationArgs { model, sampling, .. } = &args.generation;
-    let form = args.generation.grammar.read()?;
-    let planned = args.generation.plan(model)?;
-    let sampler = args.generation.sampler(&planned)?;
-    let mut engine = Engine::load(model.clone(), planned, args.generation.clone())?;
-    if let Some(calling) = form.as_ref().and_then(Form::calling) {
-        engine.format.tell(calling);
-        engine.origin.identity.template = engine.format.fingerprint();
-    }
-    // A wrong form is said before the first message.
-    engine.constraint(form.as_ref(), &CancelHandle::new())?;
-    let settings = Settings {
-        sampler,
-        choice_temp: sampling.typed_temp(),
-        length: args.generation.length(),
-        stop: args.generation.stop.clone(),
-        form,
-        variables: args.generation.prompting.variables()?,
-        think: args.generation.prompting.think(),
-        loop_guard: args.generation.loop_guard(),
-        stats: args.stats,
-        wrap: args.display.wraps(),
-    };
+    let (mut engine, settings) = open(args)?;
     let talk = begin(args, settings, &mut engine, interrupts, interactive)?;
     let mut console = Console::open(!args.no_history, args.json, args.display.has_colours())?;
     if args.json {
         output::event(&Event::Start {
-            model: &engine.planned.name(),
-            context: engine.loaded.session.context(),
+            model: &engine.name(),
+            context: engine.context(),
             turns: talk.conversation.turns().len(),
         })?;
     } else if interactive {
-        let (name, turns) = (engine.planned.name(), talk.conversation.turns().len());
+        let (name, turns) = (engine.name(), talk.conversation.turns().len());
         let gone_on =
             if turns > 0 { format!(", going on after {}", report::turns(turns)) } else { String::new() };
         note(format_args!("talking with {name}{gone_on}; /help lists commands, Ctrl-D leaves"));
@@ -197,6 +197,88 @@ pub(super) fn execute(args: &ChatArgs) -> Result<Exit, CliError> {
     Ok(if exit == Exit::Ok { parts.talk.failed.unwrap_or(Exit::Ok) } else { exit })
 }
 
+/// What answers, with the settings that it begins with.
+fn open(args: &ChatArgs) -> Result<(Engine, Settings), CliError> {
+    let form = args.generation.grammar.read()?;
+    #[cfg(feature = "serve")]
+    {
+        args.connection.typed.check(args.connection.connect.is_some())?;
+        if let Some(address) = &args.connection.connect {
+            return open_there(args, address, form);
+        }
+    }
+    let GenerationArgs { model, .. } = &args.generation;
+    let planned = args.generation.plan(model)?;
+    let sampler = args.generation.sampler(&planned)?;
+    let mut here = Here::load(model.clone(), planned, args.generation.clone())?;
+    if let Some(calling) = form.as_ref().and_then(Form::calling) {
+        here.format.tell(calling);
+        here.origin.identity.template = here.format.fingerprint();
+    }
+    // A wrong form is said before the first message.
+    here.constraint(form.as_ref(), &CancelHandle::new())?;
+    Ok((Engine::Here(Box::new(here)), settings(args, sampler, Asked::default(), form)?))
+}
+
+/// A server, with the settings that were asked for.
+#[cfg(feature = "serve")]
+fn open_there(
+    args: &ChatArgs,
+    address: &connect::Address,
+    form: Option<Form>,
+) -> Result<(Engine, Settings), CliError> {
+    let file = args.connection.token_file.as_deref();
+    let tokens = file.map(crate::serve::read_tokens).transpose()?;
+    let token = tokens.and_then(|tokens| tokens.into_iter().next());
+    let sampler = args.generation.sampler_elsewhere()?;
+    let settings = settings(args, sampler, Asked::only(args.generation.asked()), form)?;
+    let model = args.generation.model.model.as_deref().filter(|_| args.connection.typed.has_model);
+    let model = model.map(|model| model.to_string_lossy());
+    let there = there::There::new(connect::Server::open(address.clone(), token, model.as_deref())?);
+    there.check(settings.form.as_ref())?;
+    if !address.is_local() {
+        note("what is said goes over the network unencrypted");
+    }
+    Ok((Engine::There(Box::new(there)), settings))
+}
+
+fn settings(
+    args: &ChatArgs,
+    sampler: SamplerOptions,
+    asked: Asked,
+    form: Option<Form>,
+) -> Result<Settings, CliError> {
+    Ok(Settings {
+        sampler,
+        choice_temp: args.generation.sampling.typed_temp(),
+        length: args.generation.length(),
+        stop: args.generation.stop.clone(),
+        form,
+        variables: args.generation.prompting.variables()?,
+        think: args.generation.prompting.think(),
+        loop_guard: args.generation.loop_guard(),
+        stats: args.stats,
+        wrap: args.display.wraps(),
+        asked,
+    })
+}
+
+/// Where the conversation is kept, and what it begins with.
+fn session(
+    args: &ChatArgs,
+    engine: &mut Engine,
+    interactive: bool,
+) -> Result<(Option<SessionFile>, Conversation), CliError> {
+    // What was said with a server is kept nowhere: it is of no model that is here.
+    let Ok(Here { loaded, origin, .. }) = engine.here("") else { return Ok((None, Conversation::default())) };
+    Ok(match args.session.open(origin, &mut loaded.session)? {
+        (None, _) if interactive && !args.json && !args.no_save && !args.no_history => {
+            (SessionFile::keep(origin)?, Conversation::default())
+        }
+        (file, conversation) => (file, conversation.unwrap_or_default()),
+    })
+}
+
 /// A talk that begins, or goes on where its session was.
 fn begin(
     args: &ChatArgs,
@@ -205,15 +287,8 @@ fn begin(
     interrupts: Interrupts,
     interactive: bool,
 ) -> Result<Talk, CliError> {
+    let (file, mut conversation) = session(args, engine, interactive)?;
     let system = args.generation.prompting.system();
-    let session = &mut engine.loaded.session;
-    let (file, conversation) = match args.session.open(&engine.origin, session)? {
-        (None, _) if interactive && !args.json && !args.no_save && !args.no_history => {
-            (SessionFile::keep(&engine.origin)?, None)
-        }
-        opened => opened,
-    };
-    let mut conversation = conversation.unwrap_or_default();
     if system.is_some() {
         conversation.set_system(system);
     }
@@ -253,8 +328,8 @@ impl Chat {
 impl Parts {
     /// Saves what was said, and says where if a person asked for it.
     fn finish(&mut self) -> Result<(), CliError> {
-        let Some(engine) = &mut self.engine else { return Ok(()) };
-        if let Some(path) = self.talk.finish(engine)?
+        let Some(Ok(here)) = self.engine.as_mut().map(|engine| engine.here("")) else { return Ok(()) };
+        if let Some(path) = self.talk.finish(here)?
             && self.talk.interactive
         {
             note(format_args!("saved in {}", path.display()));
@@ -281,24 +356,24 @@ impl Parts {
 
     /// Goes on with another model.
     fn switch(&mut self, path: PathBuf) -> Result<(), CliError> {
-        let Some(engine) = &self.engine else { return Ok(()) };
-        let mut model = engine.model.of(path);
+        let Some(Engine::Here(here)) = &self.engine else { return Ok(()) };
+        let mut model = here.model.of(path);
         line::settle_demo(&mut model);
-        let generation = engine.generation.clone();
+        let generation = here.generation.clone();
         self.load(model, generation)?;
-        if let Parts { engine: Some(engine), talk } = self {
+        if let Parts { engine: Some(Engine::Here(here)), talk } = self {
             if let Some(file) = &mut talk.file {
-                file.switch(&engine.origin);
+                file.switch(&here.origin);
             }
-            note(format_args!("talking with {}", engine.planned.name()));
+            note(format_args!("talking with {}", here.planned.name()));
         }
         Ok(())
     }
 
     /// Goes on with the model loaded anew.
     fn reload(&mut self, args: &ChatArgs, name: &'static str, value: &str) -> Result<(), CliError> {
-        let Some(engine) = &self.engine else { return Ok(()) };
-        let (model, mut generation) = (engine.model.clone(), engine.generation.clone());
+        let Some(Engine::Here(here)) = &self.engine else { return Ok(()) };
+        let (model, mut generation) = (here.model.clone(), here.generation.clone());
         load_settings::set(&mut generation, &args.generation, name, value)?;
         let lookup = generation.lookup.tokens();
         self.load(model, generation)?;
@@ -310,19 +385,19 @@ impl Parts {
     fn load(&mut self, model: ModelArgs, generation: GenerationArgs) -> Result<(), CliError> {
         let planned = generation.plan(&model)?;
         self.talk.record();
-        let Some(engine) = self.engine.take() else { return Ok(()) };
-        let before = (engine.model.clone(), engine.generation.clone());
-        drop(engine);
-        let (engine, failure) = match Engine::load(model, planned, generation) {
-            Ok(engine) => (engine, None),
+        let Some(Engine::Here(here)) = self.engine.take() else { return Ok(()) };
+        let before = (here.model.clone(), here.generation.clone());
+        drop(here);
+        let (mut here, failure) = match Here::load(model, planned, generation) {
+            Ok(here) => (here, None),
             Err(error) => {
                 let (model, generation) = before;
                 let planned = generation.plan(&model)?;
-                (Engine::load(model, planned, generation)?, Some(error))
+                (Here::load(model, planned, generation)?, Some(error))
             }
         };
-        let engine = self.engine.insert(engine);
-        engine.set_variables(&self.talk.settings);
+        here.set_variables(&self.talk.settings);
+        self.engine = Some(Engine::Here(Box::new(here)));
         // Another tokenizer would read them as something else.
         self.talk.conversation.forget_tokens();
         self.talk.last = None;

@@ -4,15 +4,16 @@ use super::super::memory::show_bytes;
 use super::super::output::quoted;
 use super::engine::Engine;
 use super::load_settings;
+use super::reply::Reply;
 use super::talk::Talk;
 use crate::eval::probe::peak_rss;
-use crate::generate::{Conversation, Outcome};
+use crate::generate::Conversation;
 use crate::model::LanguageModel;
 use crate::text::Tokenizer;
 
 /// Counts and times of an answer.
-pub(super) fn stats(outcome: &Outcome, engine: &Engine) -> String {
-    let Outcome { timings, prompt_tokens, tokens, .. } = outcome;
+pub(super) fn stats(reply: &Reply, engine: &Engine) -> String {
+    let Reply { timings, counts, .. } = reply;
     let rate = |rate: Option<f64>| rate.map_or(String::new(), |rate| format!(", {rate:.1} tok/s"));
     let first =
         timings.first_token.map_or("none".to_owned(), |time| format!("{:.0} ms", time.as_secs_f64() * 1e3));
@@ -20,25 +21,40 @@ pub(super) fn stats(outcome: &Outcome, engine: &Engine) -> String {
         0 => String::new(),
         drafted => format!(", {} of {drafted} guessed ahead were right", timings.accepted_tokens),
     };
-    let memory = peak_rss().map_or("unknown".to_owned(), show_bytes);
-    [
-        format!(
-            "  prompt   {prompt_tokens} tokens, {} of them new{}",
-            timings.fed_tokens,
-            rate(timings.prompt_tokens_per_second())
-        ),
-        format!("  first    token after {first}"),
-        format!("  answer   {} tokens{}{guessed}", tokens.len(), rate(timings.decode_tokens_per_second())),
-        format!("  ended    {}", outcome.finish.name()),
-        context_line(engine),
-        format!("  memory   {} planned, {memory} peak", show_bytes(engine.planned.plan().total)),
-    ]
-    .join("\n")
+    let prompt = counts.map(|counts| {
+        let rate = rate(timings.prompt_tokens_per_second());
+        format!("  prompt   {} tokens, {} of them new{rate}", counts.prompt, timings.fed_tokens)
+    });
+    let answer = counts.map(|counts| {
+        let rate = rate(timings.decode_tokens_per_second());
+        format!("  answer   {} tokens{rate}{guessed}", counts.answer)
+    });
+    let memory = match engine {
+        Engine::Here(here) => {
+            let peak = peak_rss().map_or("unknown".to_owned(), show_bytes);
+            Some(format!("  memory   {} planned, {peak} peak", show_bytes(here.planned.plan().total)))
+        }
+        #[cfg(feature = "serve")]
+        Engine::There(_) => None,
+    };
+    let lines = [
+        prompt,
+        Some(format!("  first    token after {first}")),
+        answer,
+        Some(format!("  ended    {}", reply.finish.name())),
+        Some(context_line(engine)),
+        memory,
+    ];
+    lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 fn context_line(engine: &Engine) -> String {
-    let runner = engine.loaded.session.model();
-    format!("  context  {} of {} tokens used", runner.position(), runner.context())
+    match (engine.used(), engine.context()) {
+        (Some(used), Some(context)) => format!("  context  {used} of {context} tokens used"),
+        (Some(used), None) => format!("  context  {used} tokens used"),
+        (None, Some(context)) => format!("  context  of {context} tokens"),
+        (None, None) => "  context  unknown".to_owned(),
+    }
 }
 
 /// How full the context is.
@@ -53,14 +69,20 @@ pub(super) fn turns(count: usize) -> String {
 
 /// The model.
 pub(super) fn model(engine: &Engine) -> String {
-    let planned = &engine.planned;
-    format!(
-        "  model    {} ({}), {} threads, {}",
-        planned.name(),
-        planned.file().name(),
-        engine.loaded.session.model().threads(),
-        planned.kernels().name
-    )
+    match engine {
+        Engine::Here(here) => {
+            let planned = &here.planned;
+            format!(
+                "  model    {} ({}), {} threads, {}",
+                planned.name(),
+                planned.file().name(),
+                here.loaded.session.model().threads(),
+                planned.kernels().name
+            )
+        }
+        #[cfg(feature = "serve")]
+        Engine::There(there) => format!("  model    {} at {}", there.server.name(), there.server.address),
+    }
 }
 
 /// The system prompt.
@@ -76,9 +98,16 @@ pub(super) fn overview(talk: &Talk, engine: &Engine) -> String {
 
 /// All settings.
 pub(super) fn settings(talk: &Talk, engine: &Engine) -> String {
-    let runner = engine.loaded.session.model();
-    let loaded = load_settings::show(&engine.generation, runner.context(), runner.threads());
-    format!("{}\n{loaded}", talk.settings.show())
+    let settings = talk.settings.show();
+    match engine {
+        Engine::Here(here) => {
+            let runner = here.loaded.session.model();
+            let loaded = load_settings::show(&here.generation, runner.context(), runner.threads());
+            format!("{settings}\n{loaded}")
+        }
+        #[cfg(feature = "serve")]
+        Engine::There(_) => settings,
+    }
 }
 
 /// All turns.

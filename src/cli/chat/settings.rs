@@ -1,5 +1,6 @@
 //! What `/set` changes.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
@@ -35,6 +36,38 @@ pub(super) struct Settings {
     pub(super) variables: TemplateVariables,
     /// Whether the model thinks before it answers; `None` for what the template does.
     pub(super) think: Option<Thinking>,
+    /// Which of these hold.
+    pub(super) asked: Asked,
+}
+
+/// Which settings were asked for, where a server has its own for the others; all hold where the model is here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked(Option<BTreeSet<&'static str>>);
+
+/// Settings that a server has its own of.
+const OF_SERVER: [&str; 8] =
+    ["temp", "top_k", "top_p", "min_p", "repeat_penalty", "max_tokens", "stop", "loop_guard"];
+
+impl Asked {
+    /// Only these, and those that no server has its own of.
+    #[cfg(any(test, feature = "serve"))]
+    pub(super) fn only(names: impl IntoIterator<Item = &'static str>) -> Asked {
+        Asked(Some(names.into_iter().collect()))
+    }
+
+    /// Whether the setting of this name holds.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|names| names.contains(name)) || !OF_SERVER.contains(&name)
+    }
+
+    fn set(&mut self, name: &'static str, holds: bool) {
+        let Some(names) = &mut self.0 else { return };
+        if holds {
+            names.insert(name);
+        } else {
+            names.remove(name);
+        }
+    }
 }
 
 /// Names of the settings; those of [`super::load_settings`] follow them.
@@ -116,13 +149,15 @@ impl Settings {
         if changed.sampler.validate().is_err() {
             return Err(bad("a number in its range; smolt help chat has the ranges").into());
         }
+        changed.asked.set(name, true);
         *self = changed;
         Ok(())
     }
 
     /// Takes the setting of this name from `start`.
-    fn reset(&mut self, name: &str, start: &Settings) {
+    fn reset(&mut self, name: &'static str, start: &Settings) {
         let start = start.clone();
+        self.asked.set(name, start.asked.holds(name));
         match name {
             "temp" => {
                 self.sampler.temperature = start.sampler.temperature;
@@ -182,7 +217,10 @@ impl Settings {
             &variables,
             &think,
         ];
-        let lines = NAMES.iter().zip(values).map(|(name, value)| format!("  {name:<15} {value}"));
+        let lines = NAMES.iter().zip(values).map(|(name, value)| match self.asked.holds(name) {
+            true => format!("  {name:<15} {value}"),
+            false => format!("  {name:<15} the server's"),
+        });
         lines.collect::<Vec<_>>().join("\n")
     }
 }
@@ -255,7 +293,29 @@ mod tests {
             form: None,
             variables: TemplateVariables::default(),
             think: None,
+            asked: Asked::default(),
         }
+    }
+
+    #[test]
+    fn a_server_has_settings_of_its_own() {
+        let start = Settings { asked: Asked::only(["top_k"]), ..settings() };
+        let mut settings = start.clone();
+        let line = |settings: &Settings, name: &str| {
+            settings.show().lines().find(|line| line.contains(name)).unwrap().to_owned()
+        };
+        assert!(
+            line(&settings, "temp ").ends_with("the server's") && line(&settings, "top_k").ends_with("40")
+        );
+        assert!(!line(&settings, "seed").ends_with("the server's"));
+        settings.set("temp 0.5", &start).unwrap();
+        settings.set("stop none", &start).unwrap();
+        assert!(
+            settings.asked.holds("temp") && settings.asked.holds("stop") && !settings.asked.holds("top_p")
+        );
+        settings.set("temp default", &start).unwrap();
+        settings.set("top_k default", &start).unwrap();
+        assert!(!settings.asked.holds("temp") && settings.asked.holds("top_k"));
     }
 
     #[test]

@@ -11,6 +11,10 @@ use super::value::is_number;
 
 const PROCESSOR: &str = "smolt runs on the processor; leave it out";
 const ALONE: &str = "smolt decides this by itself; leave it out";
+const SERVE: &str = "smolt serve does this by itself; leave it out";
+const NO_TLS: &str = "smolt serve has no TLS; put a proxy that has before it";
+const TOKENS: &str =
+    "--token-file FILE, with a token a line: what is on the command line is seen by everybody";
 const CHAT: &str = "smolt chat is a conversation; smolt run answers once";
 
 /// Options, with or without a value, and what to do instead.
@@ -72,6 +76,28 @@ const OPTIONS: &[(&str, &str)] = &[
     ),
     ("--mmproj", "smolt reads text only"),
     ("--image", "smolt reads text only"),
+    // Of servers.
+    ("-np", "--slots N answers at once"),
+    ("--parallel", "--slots N answers at once"),
+    ("-cb", SERVE),
+    ("--cont-batching", SERVE),
+    ("--cache-reuse", SERVE),
+    ("--cache-prompt", SERVE),
+    ("--jinja", SERVE),
+    ("--webui", SERVE),
+    ("--no-webui", "nobody but this computer sees the page; leave it out"),
+    ("--slot-save-path", "the system prompt is kept beside the model by itself; leave it out"),
+    ("--threads-http", SERVE),
+    ("--timeout", SERVE),
+    ("--api-key", TOKENS),
+    ("--api-key-file", TOKENS),
+    ("--ssl-key-file", NO_TLS),
+    ("--ssl-cert-file", NO_TLS),
+    ("--embedding", "smolt serve has no embeddings"),
+    ("--embeddings", "smolt serve has no embeddings"),
+    ("--reranking", "smolt serve has no ranking"),
+    ("--reasoning-budget", "--think off asks for none"),
+    ("--chat-template-kwargs", "--template-var NAME=VALUE, once for each"),
     ("--ignore-eos", "-n N bounds an answer; it ends where the model ends it"),
     ("--nowordwrap", ALONE),
     ("--hidethinking", "--think hide"),

@@ -13,14 +13,17 @@ use crate::text::nearest;
 
 /// Characters of what was typed that are shown.
 const SHOWN_CHARS: usize = 80;
+/// What is said to those who look for a server.
+const SERVER: &str = if cfg!(feature = "serve") {
+    "smolt serve answers programs and visitors"
+} else {
+    "this build of smolt has no server; smolt run, chat and batch answer from the command line"
+};
 /// What people look for, and what smolt calls it.
 const COMMANDS: &[(&[&str], &str)] = &[
     (&["ask", "answer", "complete", "completion", "generate", "prompt"], "smolt run \"…\" answers a prompt"),
     (&["repl", "talk", "interactive"], "smolt chat is a conversation"),
-    (
-        &["serve", "server", "start"],
-        "smolt has no server; smolt run, chat and batch answer from the command line",
-    ),
+    (&["serve", "server", "start", "web", "api"], SERVER),
     (&["ps", "stop"], "a model is loaded while a command runs; smolt list shows those that are installed"),
     (&["cp", "copy", "ln"], "smolt alias NAME MODEL gives a model another name"),
     (&["create", "modelfile", "push"], "smolt-quantize makes models; smolt alias gives them names"),

@@ -240,7 +240,7 @@ fn note_end(args: &RunArgs, outcome: &Outcome, form: Option<&Form>) {
         }
         _ => {}
     }
-    constrain::note_unfinished(outcome, form);
+    constrain::note_unfinished(outcome.whole, form);
 }
 
 /// What was answered.
@@ -295,7 +295,7 @@ fn answer(
     }
     let (outcome, tokens) = stream(args, request, loaded, &printed)?;
     if !args.json {
-        output::write_calls(&outcome)?;
+        output::write_calls(&outcome.tool_calls)?;
     }
     Ok(Answered { outcome, choices: None, tokens })
 }

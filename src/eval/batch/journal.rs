@@ -263,7 +263,6 @@ impl Journal {
         place: Place,
         (input, run): (u64, u64),
         rest: &impl Serialize,
-        failed: bool,
     ) -> Result<String, BatchError> {
         let rest = serde_json::to_vec(rest).map_err(|error| self.failed(error.into()))?;
         let head = place.head();
@@ -492,7 +491,7 @@ mod tests {
     fn write(journal: &mut Journal, place: Place, input: u64, failed: bool) -> String {
         let key = if failed { "error" } else { "text" };
         let rest = serde_json::json!({ key: input.to_string() });
-        journal.write(place, (input, 7), &rest, failed).unwrap()
+        journal.write(place, (input, 7), &rest).unwrap()
     }
 
     #[test]

@@ -326,7 +326,7 @@ impl Batch<'_> {
         state.done += 1;
         if let Some((id, is_request, error)) = failed {
             state.failed += 1;
-            output.write(place, (input, run), &Failure::new(id, is_request, &error), true)?;
+            output.write(place, (input, run), &Failure::new(id, is_request, &error))?;
             if finished.failures.len() < TOLD_FAILURES {
                 finished.failures.push(error);
             }
@@ -370,7 +370,7 @@ impl Batch<'_> {
             response: Response::new(item, input, &self.options.model, &outcome),
             timings: Timings::new(&outcome, energy),
         };
-        output.write(place, (input, run), &answer, false)?;
+        output.write(place, (input, run), &answer)?;
         Ok(())
     }
 }

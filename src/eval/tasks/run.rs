@@ -344,7 +344,7 @@ fn write(
             values: values.clone(),
         };
         let hashes = (at.input(pipeline), at.run);
-        samples.push(at.read(&output.write(at.place(pipeline), hashes, &line, false)?)?);
+        samples.push(at.read(&output.write(at.place(pipeline), hashes, &line)?)?);
     }
     Ok(())
 }
@@ -366,7 +366,7 @@ fn write_failure(
             error: &error.to_string(),
         };
         let hashes = (at.input(pipeline), at.run);
-        samples.push(at.read(&output.write(at.place(pipeline), hashes, &line, true)?)?);
+        samples.push(at.read(&output.write(at.place(pipeline), hashes, &line)?)?);
     }
     Ok(())
 }

@@ -142,6 +142,12 @@ impl TemplateVariables {
         self.entries.iter().map(|(name, value)| format!("{name}={}", json(value)))
     }
 
+    /// The entries as a JSON object.
+    pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        let entry = |(name, value): &(String, Value)| Some((name.clone(), serde_json::to_value(value).ok()?));
+        self.entries.iter().filter_map(entry).collect()
+    }
+
     /// Adds the variables that `counts` holds for to `hash`.
     pub(super) fn add_to(&self, hash: &mut Fnv, counts: impl Fn(&str) -> bool) {
         if let Some(thinking) = self.thinking {
