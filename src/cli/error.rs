@@ -247,18 +247,7 @@ impl CliError {
             }
             Self::TwoPrompts { .. } => "leave one out",
             #[cfg(feature = "serve")]
-            Self::Serve(crate::serve::ServeError::Bind { source, .. }) => match source.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "another program listens there; --port 0 takes a port that is free"
-                }
-                io::ErrorKind::PermissionDenied => "ports below 1024 are for root; --port N takes another",
-                io::ErrorKind::AddrNotAvailable => "--host takes an address of this computer",
-                _ => return None,
-            },
-            #[cfg(feature = "serve")]
-            Self::Serve(crate::serve::ServeError::Remote { .. }) => {
-                "--allow-remote and --token-file FILE let it; --host 127.0.0.1 is for this computer only"
-            }
+            Self::Serve(error) => return serve_hint(error).map(str::to_owned),
             #[cfg(feature = "serve")]
             Self::Connect(error) => return error.hint().map(str::to_owned),
             Self::Chat(error) => return error.hint(),
@@ -296,6 +285,25 @@ impl CliError {
             _ => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+#[cfg(feature = "serve")]
+fn serve_hint(error: &crate::serve::ServeError) -> Option<&'static str> {
+    use crate::serve::ServeError::{Bind, Remote};
+    match error {
+        Bind { source, .. } => match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                Some("another program listens there; --port 0 takes a port that is free")
+            }
+            io::ErrorKind::PermissionDenied => Some("ports below 1024 are for root; --port N takes another"),
+            io::ErrorKind::AddrNotAvailable => Some("--host takes an address of this computer"),
+            _ => None,
+        },
+        Remote { .. } => {
+            Some("--allow-remote and --token-file FILE let it; --host 127.0.0.1 is for this computer only")
+        }
+        _ => None,
     }
 }
 

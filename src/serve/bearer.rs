@@ -78,7 +78,8 @@ fn digest(token: &[u8]) -> Sha256Hex {
     sha256_of([token].into_iter())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use axum::http::HeaderValue;

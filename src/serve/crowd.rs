@@ -144,7 +144,8 @@ mod tests {
         assert!(is_away(&mut third) && !crowd.send_away(Duration::ZERO));
         let (mut fourth, mut fifth) = (crowd.enter(), crowd.enter());
         let mut kept = (crowd.keep(), crowd.keep());
-        (kept.0.add(MOST_BYTES), kept.1.add(1));
+        kept.0.add(MOST_BYTES);
+        kept.1.add(1);
         assert_eq!((is_away(&mut fourth), is_away(&mut fifth)), (true, false));
         drop(kept.0);
         kept.1.add(MOST_BYTES - 1);
