@@ -447,3 +447,15 @@ fn the_system_prompt_is_read_once_for_all_starts() {
     assert!(matches!(start(system).1, Warmth::Read(_, Some(_))));
     assert_eq!(std::fs::read(&file.0).unwrap(), b"a letter");
 }
+
+#[test]
+fn the_page_has_its_files() {
+    let get = |path: &str| run(raw(shared(), Method::GET, path, String::new()));
+    for path in ["/", "/kiosk.css", "/kiosk.js", "/kiosk.json", "/kiosk-theme.css"] {
+        assert_eq!(get(path).0, StatusCode::OK, "{path}");
+    }
+    assert!(get("/").1.contains("<!doctype html>"));
+    assert_eq!(get("/kiosk-logo").0, StatusCode::NOT_FOUND);
+    assert_eq!(get("/texts.json").0, StatusCode::NOT_FOUND);
+    assert_eq!(post("/kiosk.json", json!({})).0, StatusCode::METHOD_NOT_ALLOWED);
+}

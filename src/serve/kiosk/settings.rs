@@ -17,7 +17,7 @@ const IDLE: RangeInclusive<usize> = 10..=86_400;
 const WARNING: RangeInclusive<usize> = 20..=600;
 const MAX_LANGUAGES: usize = 24;
 /// All keys of the file.
-const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 13] = [
     "title",
     "system",
     "languages",

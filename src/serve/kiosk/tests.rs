@@ -117,6 +117,24 @@ fn the_operators_word_holds() {
 }
 
 #[test]
+fn the_example_is_right() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kiosk/kiosk.toml");
+    let kiosk = Kiosk::read(&path).unwrap();
+    assert!(kiosk.system().unwrap().contains("visitors"));
+    assert_eq!(
+        json(&kiosk)["languages"][0]["texts"]["unsure"],
+        "I am not sure about this. Please ask at the desk."
+    );
+    // Each key of the file is in it, be it in a comment.
+    let text = fs::read_to_string(path).unwrap();
+    for key in settings::KEYS.iter().filter(|key| **key != "language") {
+        let is_there =
+            text.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+        assert!(is_there, "{key}");
+    }
+}
+
+#[test]
 fn an_empty_file_makes_a_kiosk() {
     let json = json(&parse("").unwrap());
     assert_eq!((&json["idle_seconds"], &json["warning_seconds"]), (&90.into(), &20.into()));

@@ -268,7 +268,7 @@ function request(question, signal) {
 }
 
 // Asks until the conversation fits, forgetting its oldest turns. Gives the body, else why there is none.
-async function open(question, signal, forget) {
+async function connect(question, signal, forget) {
   for (;;) {
     const response = await request(question, signal);
     if (response.ok) return { body: response.body };
@@ -323,7 +323,7 @@ async function ask(question) {
   try {
     const forget = (count) => forgetTurns(count, box);
     if (config.max_turns > 0 && turns.length >= config.max_turns) forget(turns.length - config.max_turns + 1);
-    const { body, why } = await open(question, signal, forget);
+    const { body, why } = await connect(question, signal, forget);
     remarks = why ? [why] : await write(body, writing, signal);
   } catch {
     remarks = [signal.aborted ? "stopped" : "failed"];
