@@ -82,7 +82,8 @@ fn a_server_answers_as_the_model_here_does() {
     }
     let message = "\"\"\"Turn on\nthe kitchen lights\n\"\"\"\n/retry\n/undo\n/reset\nLock the front door";
     let here = pipe(local(&folder, &["--temp", "0"]), message);
-    assert_eq!(pipe(chat(&folder, &unix, &["--temp", "0"]), message), here);
+    let there = pipe(chat(&folder, &unix, &["--temp", "0"]), message);
+    assert_eq!((there.0, there.1), (here.0, here.1), "{}", there.2);
 }
 
 #[test]

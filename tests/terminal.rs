@@ -119,7 +119,7 @@ fn run_leaves_the_terminal_as_it_was() {
     let model = FOREVER.write(&folder);
     for signal in [None, Some(Signal::SIGTERM), Some(Signal::SIGINT)] {
         let mut command = crate::shared::smolt();
-        command.args(["run", "-t", "1", "--temp", "0", "-n", "200", "--no-loop-guard", "-m"]).arg(&model);
+        command.args(["run", "-t", "1", "--temp", "0", "-n", "800", "--no-loop-guard", "-m"]).arg(&model);
         command.arg("Hi").env("TERM", "xterm");
         let mut terminal = Terminal::open(command, 80);
         terminal.wait(0, "answer", |text| text.matches('\u{1F600}').count() > 3);

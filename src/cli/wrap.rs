@@ -105,8 +105,8 @@ impl Wrap {
         let wide = columns(c) > 1;
         let is_joined = std::mem::replace(&mut self.is_joined, c == JOINER);
         if columns(c) == 0 || is_joined {
-            // It belongs to the character before, wherever that is.
-            if self.word.is_empty() {
+            // It belongs to the character before, wherever that is; behind a space that is not shown yet it begins a word.
+            if self.word.is_empty() && self.gap == 0 {
                 out.push(c);
             } else {
                 self.word.push(c);
