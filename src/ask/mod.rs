@@ -31,7 +31,7 @@ mod trouble;
 pub use self::form::Form;
 pub use self::item::Item;
 pub use self::keys::KeyError;
-pub use self::prepare::{Defaults, Prepare, Prepared, Rule, prepare};
+pub use self::prepare::{Defaults, Prepare, Prepared, Rule, check_form, prepare};
 pub use self::prompts::Prompts;
 pub use self::response::{AnswerMessage, CalledFunction, FunctionCall, finish_reason};
 pub use self::trouble::{ItemError, Trouble};

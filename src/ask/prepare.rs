@@ -145,7 +145,23 @@ pub fn prepare(
         }
     };
     bias(prepare, item, choices.is_some(), &mut request)?;
+    check_form(&request, context)?;
     Ok(Prepared { request, choices, is_formed })
+}
+
+/// Makes sure that a whole answer fits, before anything is told of it.
+///
+/// # Errors
+/// If it does not.
+pub fn check_form(request: &Request<'_>, context: usize) -> Result<(), ItemError> {
+    // The last token need not be in the context.
+    let left = (context + 1).saturating_sub(request.prompt.len());
+    let allowed = request.max_tokens.map_or(left, |most| most.min(left));
+    let needed = request.filter.as_ref().map_or(0, |filter| filter.least_tokens());
+    if allowed > 0 && needed > allowed {
+        return Err(ItemError::new(&GenerateError::FormTooLong { needed, allowed }).with_param("max_tokens"));
+    }
+    Ok(())
 }
 
 /// Adds the item's biases and penalties to a request.

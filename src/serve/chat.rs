@@ -101,7 +101,7 @@ pub(super) async fn complete(
     let ignored = asked.item.ignored.clone();
     let (begun, requests) = prepare(begun, asked).await?;
     let answers = (Answers::start(begun, requests)?, answers);
-    let head = Head { state, id: format!("chatcmpl-{:016x}", random()), logprobs };
+    let head = Head { state, id: format!("chatcmpl-{:016x}", random()), created: body::now(), logprobs };
     if stream {
         let response = stream::response(move |events| tell(events, head, answers, has_usage));
         return Ok(body::with_ignored(response, &ignored));
@@ -118,7 +118,7 @@ fn read(state: &State, body: &[u8]) -> Result<Asked, ApiError> {
     if matches!(state.prompts.format(), Format::Raw { .. }) {
         let message = "the model has no chat template: /v1/completions continues texts, and whoever runs the server can name \
             a template";
-        return Err(ApiError::invalid(message).with_code("no_chat_template"));
+        return Err(ApiError::invalid(message).with_param("messages").with_code("no_chat_template"));
     }
     let stream = body::flag(&mut keys, "stream")?;
     let has_usage = stream_options(&mut keys, stream)?;
@@ -193,6 +193,7 @@ async fn prepare(begun: Begun, asked: Asked) -> Result<(Begun, Vec<Ask>), ApiErr
 struct Head {
     state: Arc<State>,
     id: String,
+    created: u64,
     logprobs: Option<usize>,
 }
 
@@ -202,7 +203,7 @@ impl Head {
     }
 
     fn chunk(&self, choices: Vec<DeltaChoice>, usage: Option<Option<Usage>>) -> ChatChunk {
-        let (created, model) = (body::now(), self.state.model.id.clone());
+        let (created, model) = (self.created, self.state.model.id.clone());
         ChatChunk { id: self.id.clone(), object: "chat.completion.chunk", created, model, choices, usage }
     }
 }
@@ -224,7 +225,7 @@ async fn collect(head: &Head, (mut answers, count): (Answers, usize)) -> Result<
         let (message, finish_reason) = (message(&outcome), finish_reason(&outcome));
         Some(ChatChoice { index, message, logprobs: head.logprobs(&tokens), finish_reason })
     });
-    let (choices, created, model) = (choices.collect(), body::now(), head.state.model.id.clone());
+    let (choices, created, model) = (choices.collect(), head.created, head.state.model.id.clone());
     Ok(ChatCompletion { id: head.id.clone(), object: "chat.completion", created, model, choices, usage })
 }
 

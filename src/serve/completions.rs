@@ -98,7 +98,8 @@ pub(super) async fn complete(
     let ignored = asked.item.ignored.clone();
     let (begun, asks, places, lines) = prepare(begun, asked).await?;
     let answers = Answers::start(begun, asks)?;
-    let head = Head { state, id: format!("cmpl-{:016x}", random()), echo, logprobs };
+    let id = format!("cmpl-{:016x}", random());
+    let head = Head { state, id, created: body::now(), echo, logprobs };
     let work = Work { answers, places, lines };
     if stream {
         let response = stream::response(move |events| tell(events, head, work, has_usage));
@@ -241,6 +242,7 @@ fn pieces(tokens: &[u32], tokenizer: &Tokenizer) -> String {
 struct Head {
     state: Arc<State>,
     id: String,
+    created: u64,
     echo: bool,
     logprobs: Option<usize>,
 }
@@ -271,7 +273,7 @@ impl Offsets {
 
 impl Head {
     fn whole(&self, choices: Vec<Choice>, usage: Option<Option<Usage>>) -> Completion {
-        let (created, model) = (body::now(), self.state.model.id.clone());
+        let (created, model) = (self.created, self.state.model.id.clone());
         Completion { id: self.id.clone(), object: "text_completion", created, model, choices, usage }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::ask::{Defaults, Item, Prepared, Prompts, prepare};
+use crate::ask::{Defaults, Item, Prepared, Prompts, check_form, prepare};
 use crate::generate::{CancelHandle, Engine};
 
 use super::error::ApiError;
@@ -138,6 +138,7 @@ impl State {
         if let Some(most) = self.most_tokens {
             let asked = prepared.request.max_tokens;
             prepared.request.max_tokens = Some(asked.map_or(most, |asked| asked.min(most)));
+            check_form(&prepared.request, self.engine.context())?;
         }
         Ok(prepared)
     }

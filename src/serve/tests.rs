@@ -158,6 +158,7 @@ fn what_is_asked_for_and_cannot_be_done_is_named() {
             Value::Null,
         ),
         (json!({"regex": "("}), "regex", Value::Null),
+        (json!({"regex": "[a-z]{40,50}", "max_tokens": 3, "stream": true}), "max_tokens", Value::Null),
         (json!({"logit_bias": {"a": 1}}), "logit_bias", Value::Null),
         (json!({"frequency_penalty": 3}), "frequency_penalty", Value::Null),
         (json!({"model": "other"}), "model", json!("model_not_found")),
