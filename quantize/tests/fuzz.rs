@@ -12,6 +12,7 @@ mod scratch;
 
 use std::path::Path;
 
+pub(crate) use input::parts;
 use replay::Replay;
 
 #[test]

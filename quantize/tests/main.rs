@@ -7,6 +7,7 @@ mod calibrate;
 mod command;
 mod convert;
 mod families;
+mod faults;
 mod fixture;
 mod fuzz;
 mod llama_quantize;
