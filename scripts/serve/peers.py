@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Concurrent chats: `smolt serve` beside llama.cpp's llama-server, same GGUF file, in alternation.
+"""Concurrent chats: `smolt serve` beside a server of llama.cpp, same GGUF file, in alternation.
 
     python3 scripts/serve/peers.py --smolt target/release/smolt -m model.gguf --llama-server build/bin/llama-server
 
 The source of llama-cpp-python (`pip download --no-binary :all: --no-deps llama-cpp-python`) holds that of llama-server
 under vendor/llama.cpp: `cmake -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_UI=OFF -DLLAMA_OPENSSL=OFF && cmake
 --build build --target llama-server`.
+
+With --llama-python PYTHON in its place the peer is the server of llama-cpp-python, `python -m llama_cpp.server`, which
+works on one answer at a time; it is told not to break one off when another request comes.
 
 1, 4 and 8 visitors share a system prompt of about 300 tokens and ask two questions each, one after the other; answers
 have 64 tokens, always the likeliest, with the ends of an answer forbidden. Both sides have 8 slots of the same context
@@ -81,23 +84,23 @@ def start_llama(args) -> Side:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        args.llama_server,
-        "-m",
-        args.model,
-        "--port",
-        str(port),
-        "-np",
-        str(SLOTS),
-        "-c",
-        str(SLOTS * CONTEXT),
-        "-t",
-        str(args.threads),
-        "-tb",
-        str(args.threads),
-        "--no-webui",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if args.llama_server:
+        command = [args.llama_server, "-m", args.model, "--port", port, "-np", SLOTS, "-c", SLOTS * CONTEXT]
+        command += ["-t", args.threads, "-tb", args.threads, "--no-webui"]
+    else:
+        command = [
+            args.llama_python,
+            "-m",
+            "llama_cpp.server",
+            "--model",
+            args.model,
+            "--port",
+            port,
+            "--n_ctx",
+            CONTEXT,
+        ]
+        command += ["--n_threads", args.threads, "--n_threads_batch", args.threads, "--interrupt_requests", "false"]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop():
         process.terminate()
@@ -107,14 +110,14 @@ def start_llama(args) -> Side:
     while time.monotonic() < end and process.poll() is None:
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/health")
+            connection.request("GET", "/health" if args.llama_server else "/v1/models")
             if connection.getresponse().status == 200:
                 return Side(port, process.pid, stop, "x")
         except OSError:
             pass
         time.sleep(0.1)
     process.kill()
-    raise SystemExit("llama-server does not start")
+    raise SystemExit(f"the peer does not start: {command}")
 
 
 def ask(side: Side, question: str, ends: list[int]) -> tuple[float, int]:
@@ -129,7 +132,7 @@ def ask(side: Side, question: str, ends: list[int]) -> tuple[float, int]:
         "logit_bias": {str(end): -100 for end in ends},
     }
     connection = http.client.HTTPConnection("127.0.0.1", side.port, timeout=600)
-    started, first, tokens = time.perf_counter(), None, 0
+    started, first, tokens, pieces = time.perf_counter(), None, 0, 0
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
     if response.status != 200:
@@ -138,12 +141,14 @@ def ask(side: Side, question: str, ends: list[int]) -> tuple[float, int]:
         if not line.startswith(b"data: {"):
             continue
         event = json.loads(line[6:])
-        if event["choices"] and event["choices"][0]["delta"].get("content") and first is None:
-            first = time.perf_counter() - started
+        if event["choices"] and event["choices"][0]["delta"].get("content"):
+            first = first or time.perf_counter() - started
+            pieces += 1
         if event.get("usage"):
             tokens = event["usage"]["completion_tokens"]
     connection.close()
-    return first if first is not None else float("inf"), tokens
+    # A server that does not count gives a piece for each token.
+    return first or float("inf"), tokens or pieces
 
 
 def measure(start, args, visitors: int, ends: list[int]) -> dict[str, float]:
@@ -181,11 +186,14 @@ def measure(start, args, visitors: int, ends: list[int]) -> dict[str, float]:
 def main() -> None:
     args = arguments(
         __doc__,
-        ("--llama-server", {"required": True, "help": "the peer's binary"}),
+        ("--llama-server", {"help": "the peer's binary"}),
+        ("--llama-python", {"help": "a Python that has llama_cpp.server, in place of a binary"}),
         ("--threads", {"type": int, "default": 2}),
         ("--rounds", {"type": int, "default": 3}),
         ("--idle-limit", {"type": float, "default": 60.0, "help": "longest wait for idleness, in seconds"}),
     )
+    if not args.llama_server and not args.llama_python:
+        raise SystemExit("name a peer with --llama-server or --llama-python")
     shown = subprocess.run([args.smolt, "show", "--json", "-m", args.model], capture_output=True, text=True, check=True)
     ends = [token["id"] for token in json.loads(shown.stdout)["tokenizer"]["ends"]]
     machine = Machine(args.idle_limit)
@@ -201,7 +209,7 @@ def main() -> None:
     )
     if machine.not_idle:
         print(f"{machine.not_idle} of {machine.waits} rounds began on a machine that was not idle: take care")
-    print("| visitors | | smolt | llama-server | ratio | bar |\n|---|---|---|---|---|---|")
+    print("| visitors | | smolt | llama.cpp | ratio | bar |\n|---|---|---|---|---|---|")
     missed = 0
     for visitors, sides in found.items():
         for name, bar in BARS.items():
