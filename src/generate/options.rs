@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use crate::files::Fnv;
 use crate::gguf::{GgufError, GgufFile};
 
 const TEMPERATURES: RangeInclusive<f32> = 0.0..=10.0;
@@ -62,7 +61,8 @@ pub struct SamplerOptions {
 
 impl SamplerOptions {
     /// Adds it to a hash.
-    pub(crate) fn add_to(&self, hash: &mut Fnv) {
+    #[cfg(feature = "eval")]
+    pub(crate) fn add_to(&self, hash: &mut crate::files::Fnv) {
         let SamplerOptions { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed } = *self;
         for number in [temperature, top_p, min_p, repeat_penalty] {
             hash.add_number(u64::from(number.to_bits()));

@@ -50,7 +50,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Fnv, WriteError};
+use crate::files::WriteError;
 
 use super::Conversation;
 
@@ -119,7 +119,8 @@ impl fmt::Display for Difference {
 
 impl Identity {
     /// Adds it to a hash.
-    pub(crate) fn add_to(&self, hash: &mut Fnv) {
+    #[cfg(feature = "eval")]
+    pub(crate) fn add_to(&self, hash: &mut crate::files::Fnv) {
         let Identity { model, model_bytes, tokenizer, template, state } = *self;
         [model, model_bytes, tokenizer, template, state].into_iter().for_each(|part| hash.add_number(part));
     }
