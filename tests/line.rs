@@ -15,6 +15,13 @@ struct Done {
     err: String,
 }
 
+impl Done {
+    fn of(output: std::process::Output) -> Done {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Done { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
 impl User {
     fn new(name: &str) -> User {
         let home = std::env::temp_dir().join(format!("smolt-line-{}-{name}", std::process::id()));
@@ -44,13 +51,12 @@ impl User {
         let mut child = self.command(arguments).spawn().unwrap();
         // The process may end without reading it.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Done { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+        Done::of(child.wait_with_output().unwrap())
     }
 
+    /// Without a pipe: of one that is closed late it is said that it is waited for.
     fn run(&self, arguments: &[&str]) -> Done {
-        self.with_input(arguments, "")
+        Done::of(self.command(arguments).stdin(Stdio::null()).output().unwrap())
     }
 
     #[track_caller]
