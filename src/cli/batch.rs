@@ -26,8 +26,8 @@ use crate::files;
     args_override_self = true,
     after_help = "\
 Each line of the input is a JSON object with prompt (text) or messages (a list of role and content), and perhaps id,
-system, raw, template_vars, think, tools, tool_choice, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty, seed, loop_guard,
-schema, regex, grammar, choices, response_format; or a request of OpenAI's batch files (custom_id, method, url, body).
+system, raw, template_vars, think, tools, tool_choice, max_tokens, stop, temperature, top_k, top_p, min_p, repeat_penalty,
+frequency_penalty, presence_penalty, logit_bias, seed, loop_guard, schema, regex, grammar, choices, response_format; or a request of OpenAI's batch files (custom_id, method, url, body).
 What cannot be done is refused with the key's name.
 Each line of the output has index and line (the item's place), input and run (hashes of the item, of the model and the
 options), id, text, tokens, prompt_tokens, finish_reason, complete (with a form: whether the answer reached its end), seed,

@@ -28,9 +28,9 @@ const WARM_ENDING: &str = "warm";
 Programs talk with it as with OpenAI's servers, at http://127.0.0.1:PORT/v1; people at http://127.0.0.1:PORT/. It listens
 for this computer only, unless --allow-remote and --token-file say otherwise, and keeps nothing of what is said.
 
-A system prompt (--system, or that of --kiosk) holds for every conversation: requests have none of their own then. What the model made of it
-is kept beside the model, as MODEL.warm, so that after the next start nobody waits for it; --no-warm keeps nothing.
--n is the most that any answer may have.
+A system prompt (--system, or that of --kiosk) holds for every conversation: requests have none of their own then. What
+the model made of it is kept beside the model, as MODEL.warm, so that after the next start nobody waits for it; --no-warm
+keeps nothing. -n is the most that any answer may have.
 
 SIGTERM and Ctrl-C let answers end, for ten seconds, and a second one ends at once; exit codes 143 and 130.
 

@@ -12,6 +12,7 @@ use crate::ask::keys::{Field, Keys, parse};
 use crate::generate::Outcome;
 
 use super::error::ApiError;
+use super::state::State;
 
 /// Reads a body that is an object.
 pub(super) fn keys(body: &[u8]) -> Result<Keys, ApiError> {
@@ -20,6 +21,43 @@ pub(super) fn keys(body: &[u8]) -> Result<Keys, ApiError> {
         Value::Object(map) => Ok(Keys::new(map)),
         _ => Err(ApiError::invalid("the body is no JSON object")),
     }
+}
+
+/// What requests for answers begin with.
+pub(super) struct Opening {
+    /// The other keys.
+    pub(super) keys: Keys,
+    /// Whether the answer is sent as it comes.
+    pub(super) stream: bool,
+    /// Whether the last part of a stream has the usage.
+    pub(super) has_usage: bool,
+}
+
+impl Opening {
+    /// Reads a body whose model this server has.
+    pub(super) fn read(state: &State, body: &[u8]) -> Result<Opening, ApiError> {
+        let mut keys = keys(body)?;
+        if let Some(model) = keys.take("model") {
+            state.check_model(&model.text()?)?;
+        }
+        let stream = flag(&mut keys, "stream")?;
+        let has_usage = stream_options(&mut keys, stream)?;
+        Ok(Opening { keys, stream, has_usage })
+    }
+}
+
+/// Whether the last part of a stream has the usage.
+fn stream_options(keys: &mut Keys, stream: bool) -> Result<bool, ApiError> {
+    let Some(options) = keys.take("stream_options") else { return Ok(false) };
+    if !stream {
+        return Err(ApiError::invalid("stream_options needs stream: true").with_param("stream_options"));
+    }
+    let mut options = options.object("an object such as {\"include_usage\": true}")?;
+    let has_usage = options.take("include_usage").map(Field::flag).transpose()?.unwrap_or(false);
+    // It would hide lengths on the wire; there is no stranger on it.
+    drop(options.take("include_obfuscation"));
+    options.finish(&[])?;
+    Ok(has_usage)
 }
 
 /// Reads a flag that is false unless it is there.

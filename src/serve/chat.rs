@@ -14,7 +14,7 @@ use crate::ask::{AnswerMessage, FunctionCall, Item, finish_reason, parse};
 use crate::generate::{Format, Outcome, Thinking};
 use crate::text::Role;
 
-use super::body::{self, Usage};
+use super::body::{self, Opening, Usage};
 use super::error::ApiError;
 use super::job::{Answers, Ask, Event, Token};
 use super::logprobs::ChatLogprobs;
@@ -111,17 +111,12 @@ pub(super) async fn complete(
 
 /// Reads a request.
 fn read(state: &State, body: &[u8]) -> Result<Asked, ApiError> {
-    let mut keys = body::keys(body)?;
-    if let Some(model) = keys.take("model") {
-        state.check_model(&model.text()?)?;
-    }
+    let Opening { mut keys, stream, has_usage } = Opening::read(state, body)?;
     if matches!(state.prompts.format(), Format::Raw { .. }) {
         let message = "the model has no chat template: /v1/completions continues texts, and whoever runs the server can name \
             a template";
         return Err(ApiError::invalid(message).with_param("messages").with_code("no_chat_template"));
     }
-    let stream = body::flag(&mut keys, "stream")?;
-    let has_usage = stream_options(&mut keys, stream)?;
     let answers = body::count(&mut keys, "n", 1, MAX_ANSWERS)?.unwrap_or(1);
     let wants_logprobs = body::flag(&mut keys, "logprobs")?;
     let top = body::count(&mut keys, "top_logprobs", 0, MAX_ALTERNATIVES)?;
@@ -145,20 +140,6 @@ fn read(state: &State, body: &[u8]) -> Result<Asked, ApiError> {
         return Err(ApiError::invalid("raw is for /v1/completions").with_param("raw"));
     }
     Ok(Asked { item, answers, stream, has_usage, logprobs })
-}
-
-/// Whether the last part of a stream has the usage.
-pub(super) fn stream_options(keys: &mut Keys, stream: bool) -> Result<bool, ApiError> {
-    let Some(options) = keys.take("stream_options") else { return Ok(false) };
-    if !stream {
-        return Err(ApiError::invalid("stream_options needs stream: true").with_param("stream_options"));
-    }
-    let mut options = options.object("an object such as {\"include_usage\": true}")?;
-    let has_usage = options.take("include_usage").map(Field::flag).transpose()?.unwrap_or(false);
-    // It would hide lengths on the wire; there is no stranger on it.
-    drop(options.take("include_obfuscation"));
-    options.finish(&[])?;
-    Ok(has_usage)
 }
 
 /// Whether the model thinks, by the names that other servers have for it.

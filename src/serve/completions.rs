@@ -15,8 +15,7 @@ use crate::ask::{Item, Prepared, finish_reason, parse};
 use crate::generate::Outcome;
 use crate::text::Tokenizer;
 
-use super::body::{self, Usage};
-use super::chat::stream_options;
+use super::body::{self, Opening, Usage};
 use super::error::ApiError;
 use super::job::{Answers, Ask, Event, Scores, Token};
 use super::logprobs::CompletionLogprobs;
@@ -110,12 +109,7 @@ pub(super) async fn complete(
 
 /// Reads a request.
 fn read(state: &State, body: &[u8]) -> Result<Asked, ApiError> {
-    let mut keys = body::keys(body)?;
-    if let Some(model) = keys.take("model") {
-        state.check_model(&model.text()?)?;
-    }
-    let stream = body::flag(&mut keys, "stream")?;
-    let has_usage = stream_options(&mut keys, stream)?;
+    let Opening { mut keys, stream, has_usage } = Opening::read(state, body)?;
     let answers = body::count(&mut keys, "n", 1, MAX_ANSWERS)?.unwrap_or(1);
     let best_of = body::count(&mut keys, "best_of", 1, MAX_ANSWERS)?;
     if best_of.is_some_and(|best_of| best_of != answers) {

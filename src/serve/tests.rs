@@ -346,7 +346,9 @@ fn a_full_queue_says_when_to_come_back() {
             assert!(status.is_success() || text.contains("rate_limit_exceeded"), "{text}");
             statuses.push(status.as_u16());
         }
-        assert!(statuses.contains(&200) && statuses.contains(&429), "{statuses:?}");
+        // All that were taken are answered, however short the queue of the slots is.
+        let answered = statuses.iter().filter(|status| **status == 200).count();
+        assert!(answered >= SLOTS + QUEUE && statuses.contains(&429), "{statuses:?}");
     });
 }
 
