@@ -115,8 +115,10 @@ impl Engine {
 
     /// How busy it is.
     pub fn load(&self) -> Load {
-        let running = self.shared.running.load(Ordering::Relaxed);
-        let waiting = self.shared.jobs.load(Ordering::Relaxed).saturating_sub(running);
+        let jobs = self.shared.jobs.load(Ordering::Acquire);
+        // Slots are counted after a step, a job's end within it: who has its answer sees no slot busy with it.
+        let running = self.shared.running.load(Ordering::Relaxed).min(jobs);
+        let waiting = jobs - running;
         let used_tokens = self.shared.used.load(Ordering::Relaxed);
         Load { slots: self.slots, running, waiting, queue: self.queue, used_tokens }
     }
