@@ -8,7 +8,7 @@
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.
 //!
 //! ```text
-//! cli -> serve -> load, eval, store -> ask -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files, console
+//! cli -> serve -> load, eval, store, stats -> ask -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files, console
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.
@@ -25,6 +25,7 @@
 //! * [`eval`]: perplexity and benchmarks.
 //! * `serve`: the local server, OpenAI's interface and the kiosk page.
 //! * `store`: the models of this computer, and fetching them.
+//! * `stats`: counts of what was done, in a file.
 //! * `cli`: the command line.
 //!
 //! # Features
@@ -53,6 +54,9 @@ pub mod model;
 pub mod runtime;
 #[cfg(feature = "serve")]
 pub mod serve;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod stats;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod store;

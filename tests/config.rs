@@ -122,6 +122,7 @@ fn every_key_is_taken() {
             "host" => "'127.0.0.1'",
             "socket" => "'smolt.sock'",
             "token_file" => "'tokens.txt'",
+            "kiosk" => "'kiosk.toml'",
             key if key.starts_with("no_") => "true",
             "temp" | "top_p" | "min_p" | "repeat_penalty" => "0.5",
             "context" => "0x100",

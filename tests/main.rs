@@ -57,6 +57,8 @@ mod show;
 #[cfg(target_os = "linux")]
 mod signals;
 mod sound;
+#[cfg(unix)]
+mod stats;
 #[cfg(all(unix, feature = "pull"))]
 mod store;
 #[cfg(unix)]

@@ -248,7 +248,7 @@ fn tokens_are_needed() {
     scratch.write("tokens", format!("{TOKEN}\n"));
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let server = start(loopback(), |options| options.token_file = Some(file.clone()));
-    for path in ["/health", "/v1/health", "/ready", "/", "/kiosk.css", "/kiosk.js"] {
+    for path in ["/health", "/v1/health", "/ready", "/", "/kiosk.css", "/kiosk.js", "/kiosk-writing.js"] {
         assert_eq!(get(&server, path, &[]).status, 200, "{path}");
     }
     for path in

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::chat::{Folder, PATIENCE, Terminal, pipe};
+use crate::chat::{Chain, Folder, ONCE, PATIENCE, Terminal, pipe};
 use crate::connect::Serving;
 use crate::shared::{Scratch, smolt};
 
@@ -60,9 +60,14 @@ fn mistakes_say_what_to_do() {
     fails(&["--port", "-1"], 2, &["--port", "from 0 to 65535"]);
     fails(&["--slots", "0"], 2, &["--slots", "from 1 to"]);
     fails(&["--queue", "many"], 2, &["--queue", "whole number"]);
-    fails(&["--allow-host", "a b", "--port", "0"], 2, &["\"a b\"", "host"]);
+    let said = fails(&["--allow-host", "a b", "--port", "0"], 2, &["\"a b\"", "host"]);
+    assert!(!said.contains("planned"), "no model is loaded before: {said}");
     fails(&["--token-file", "/absent", "--port", "0"], 2, &["/absent"]);
     fails(&["--socket", "/absent/smolt.sock"], 1, &["/absent/smolt.sock"]);
+    let folder = Folder::new();
+    let base = Chain { template: false, ..ONCE }.write(&folder).display().to_string();
+    let kiosk = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kiosk/kiosk.toml");
+    fails(&[&base, "--port", "0", "--kiosk", kiosk], 2, &["no chat template", "--template"]);
     fails(&["--prot", "1"], 2, &["--prot", "did you mean --port"]);
     fails(&["absent.gguf"], 3, &["absent.gguf"]);
     fails(&["demo", "Hello"], 2, &["\"Hello\""]);

@@ -59,7 +59,7 @@ function modules() {
 const trouble = []; // what no page may do, over the whole run
 
 class Visit {
-  static async open(browser, base, { size = "phone", changes = {}, ...options } = {}) {
+  static async open(browser, base, { size = "phone", changes = {}, hash = "", ...options } = {}) {
     const [width, height] = typeof size === "string" ? WIDTHS[size] : size;
     const context = await browser.newContext({ viewport: { width, height }, ...options });
     const visit = new Visit();
@@ -70,7 +70,7 @@ class Visit {
       const answer = await route.fetch();
       await route.fulfill({ response: answer, json: { ...(await answer.json()), ...changes } });
     });
-    await visit.page.goto(base);
+    await visit.page.goto(base + hash);
     await visit.page.waitForSelector('[data-state="start"]');
     return visit;
   }
@@ -154,7 +154,7 @@ async function sizeOfPage({ base, mock }) {
     return `${bytes} bytes in src/serve/page, at most ${LARGEST}`;
   }
   let bytes = 0;
-  for (const path of ["", "kiosk.css", "kiosk.js", "kiosk-theme.css", "kiosk.json"]) {
+  for (const path of ["", "kiosk.css", "kiosk.js", "kiosk-writing.js", "kiosk-theme.css", "kiosk.json"]) {
     const response = await fetch(base + path);
     need(response.ok, `/${path}: ${response.status}`);
     bytes += (await response.arrayBuffer()).byteLength;
@@ -586,6 +586,20 @@ async function media({ browser, base }) {
   return "light and dark differ, nothing moves with reduced motion, borders in forced colours";
 }
 
+// That a token in the address goes with the question, and is left in no address.
+async function tokens({ browser, base }) {
+  const visit = await Visit.open(browser, base, { hash: "#token=0123456789abcdef" });
+  const asked = visit.page.waitForRequest("**/v1/chat/completions");
+  await visit.script(200, stream("Yes."));
+  await visit.ask("Is it open?");
+  const given = (await asked).headers().authorization;
+  need(given === "Bearer 0123456789abcdef", `Authorization: ${given}`);
+  const left = await visit.page.evaluate(() => location.href + history.length);
+  need(left === `${base}1` || left === `${base}2`, `the address is left: ${left}`);
+  await visit.close();
+  return "sent with the question, gone from the address";
+}
+
 // That the watching sees what it should: an inline style and a foreign image are reported.
 async function watching({ browser, base }) {
   const visit = await Visit.open(browser, base);
@@ -674,6 +688,7 @@ async function main() {
   await run("not sure", unsure);
   await run("limits and errors", kindly);
   await run("media", media);
+  await run("token", tokens);
   await run("the watching", watching);
   if (folder && mock) await run("screenshots", () => shots(mock, folder, (options) => Visit.open(browser, base, options)));
   await check("requests, policy and exceptions", () => {

@@ -13,6 +13,7 @@ const FILES = {
   "/": ["index.html", "text/html; charset=utf-8"],
   "/kiosk.css": ["kiosk.css", "text/css; charset=utf-8"],
   "/kiosk.js": ["kiosk.js", "text/javascript; charset=utf-8"],
+  "/kiosk-writing.js": ["kiosk-writing.js", "text/javascript; charset=utf-8"],
 };
 
 const LOGO = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 48"><circle cx="24" cy="24" r="22" fill="#0b5b60"/>

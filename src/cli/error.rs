@@ -84,6 +84,8 @@ pub enum CliError {
     NoTask,
     #[error("the model has no chat template")]
     NoTemplate,
+    #[error("the model has no chat template, without which the page cannot answer anybody")]
+    KioskTemplate,
     #[error("there is no result {found}; there are: {known}")]
     NoMetric { found: String, known: String },
     #[error(transparent)]
@@ -120,6 +122,10 @@ pub enum CliError {
     Connect(#[from] super::connect::ConnectError),
     #[error("the system refuses a thread")]
     Thread(#[source] io::Error),
+    #[error(transparent)]
+    Stats(#[from] crate::stats::StatsError),
+    #[error("no file of counts is named")]
+    NoStats,
     #[error("there is no prompt")]
     NoPrompt,
     #[error("there is no prompt: {model} is the model")]
@@ -192,6 +198,9 @@ impl CliError {
             Self::Kernel(_)
             | Self::NoTask
             | Self::NoTemplate
+            | Self::KioskTemplate
+            | Self::NoStats
+            | Self::Stats(_)
             | Self::NoMetric { .. }
             | Self::NoPrompt
             | Self::Tools { .. }
@@ -238,6 +247,8 @@ impl CliError {
             }
             Self::Load(LoadError::DoesNotFit(_)) => "use a smaller model or a stronger quantization",
             Self::NoTask => "name a task file (YAML) or documents (JSONL); see smolt eval --help",
+            Self::NoStats => "name the file, or set SMOLT_STATS to it",
+            Self::KioskTemplate => "take a model that is tuned for chat, or name a template with --template",
             Self::NoTemplate => "leave --chat off, or name a template with --template",
             Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",
             Self::OnlyModel { model } => {

@@ -77,6 +77,7 @@ mod sampling;
 mod serve;
 mod session;
 mod show;
+mod stats;
 mod terminal;
 mod thoughts;
 mod tokenize;
@@ -159,6 +160,8 @@ pub enum Command {
     Alias(models::AliasArgs),
     /// Keep a model with settings under a name
     Preset(preset::PresetArgs),
+    /// Show what was counted of earlier runs
+    Stats(stats::StatsArgs),
     /// Turn text into token ids, or back
     Tokenize(tokenize::TokenizeArgs),
     /// Measure how well a model predicts a text
@@ -232,6 +235,7 @@ pub fn parse() -> Result<Cli, CliError> {
 /// # Errors
 /// Whatever kept the command from its end.
 pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
+    stats::count_start(&cli.command);
     let result = match &cli.command {
         Command::Run(args) => run::execute(args),
         Command::Chat(args) => chat::execute(args),
@@ -248,6 +252,7 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Preset(args) => preset::execute(args),
         Command::Rm(args) => models::remove(args),
         Command::Alias(args) => models::alias(args),
+        Command::Stats(args) => stats::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),
         Command::Pack(args) => pack::execute(args),
@@ -256,8 +261,10 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Completions(args) => completions::completions(args, line::command()),
         Command::Man(args) => completions::man(args, line::command()),
     };
-    match result {
+    let result = match result {
         Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
         result => result,
-    }
+    };
+    stats::count_end(result.as_ref().map_or_else(CliError::exit, |exit| *exit));
+    result
 }

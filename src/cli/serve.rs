@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::args::ParallelArgs;
 use super::error::{CliError, Exit};
@@ -11,12 +13,15 @@ use super::interrupt::{self, Signals};
 use super::load::{self, Planned};
 use super::memory::show_bytes;
 use super::output::{note, with_causes};
+use super::stats;
 use crate::ask::Prompts;
 use crate::generate::{Engine, Format, Origin, Slots};
 use crate::serve::{Kiosk, Listen, ModelCard, ServeOptions, State, Warmth, check, serve, warm, watch_panics};
 
 /// Answers at once where none is asked for.
 const USUAL_SLOTS: usize = 2;
+/// How often counts are kept.
+const KEEPING: Duration = Duration::from_secs(300);
 /// Ending of the file that keeps what the model made of the system prompt.
 const WARM_ENDING: &str = "warm";
 
@@ -79,7 +84,7 @@ pub struct ServeArgs {
     allow_host: Vec<String>,
 
     /// Show visitors the page as FILE says: title, languages, colours, logo and more, in TOML, with a system prompt
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "SMOLT_KIOSK")]
     kiosk: Option<PathBuf>,
 
     /// Keep nothing of the system prompt beside the model
@@ -118,6 +123,9 @@ pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
     sampler.seed = args.generation.sampling.seed().unwrap_or(sampler.seed);
     let mut loaded = planned.load_slots()?;
     let format = loaded.format(&args.generation.prompting)?;
+    if args.kiosk.is_some() && matches!(format, Format::Raw { .. }) {
+        return Err(CliError::KioskTemplate);
+    }
     let queue = usize::from(args.queue);
     let slots = warm_up(args, &planned, loaded.slots, (&format, system))?;
     note_plan(&planned, slots.len());
@@ -132,13 +140,32 @@ pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
         .with_locked_system(system.is_some())
         .with_most_tokens(args.generation.most_tokens())
         .with_kiosk(kiosk);
+    let keeper = Keeper::start();
     serve(state, &options, |address| {
         _ = begun.set(());
         note(format_args!("listening at {address}"));
     })?;
+    drop(keeper);
     let asked = exit.load(Ordering::SeqCst);
     let ends = [Exit::Interrupted, Exit::Terminated, Exit::HungUp];
     Ok(ends.into_iter().find(|exit| *exit as i32 == asked).unwrap_or(Exit::Ok))
+}
+
+/// Keeps what was counted, now and again; ends when it is dropped.
+struct Keeper(#[expect(dead_code, reason = "the thread ends when it is gone")] Sender<()>);
+
+impl Keeper {
+    fn start() -> Keeper {
+        let (end, ended) = channel::<()>();
+        // Without a thread everything is kept at the end.
+        _ = std::thread::Builder::new().spawn(move || {
+            stats::keep();
+            while ended.recv_timeout(KEEPING) == Err(RecvTimeoutError::Timeout) {
+                stats::keep();
+            }
+        });
+        Keeper(end)
+    }
 }
 
 fn options(args: &ServeArgs) -> ServeOptions {

@@ -26,7 +26,7 @@ use super::sampler::Sampler;
 use super::sequence::{OnToken, Sequence};
 use super::task::{Limits, Read, Rewind, Room, Task};
 use super::{
-    CancelHandle, FinishReason, GenerateError, GrammarError, Outcome, Request, SamplerOptions, Session,
+    CancelHandle, FinishReason, GenerateError, GrammarError, Outcome, Request, SamplerOptions, Session, tally,
 };
 
 /// Draws a choice at random, in place of taking the likeliest.
@@ -169,6 +169,7 @@ impl Choosing {
             cached_tokens: self.cached,
             timings: self.watch.stop(Instant::now(), 0, 0),
         };
+        tally::count(&outcome);
         Ok((outcome, choices))
     }
 

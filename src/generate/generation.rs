@@ -10,7 +10,7 @@ use super::metrics::Stopwatch;
 use super::request::{FinishReason, Outcome, Request, TokenEvent};
 use super::sequence::{Ends, OnToken, Sequence};
 use super::task::{Limits, Read, Rewind, Room, Task};
-use super::{CancelHandle, GenerateError, LogitFilter};
+use super::{CancelHandle, GenerateError, LogitFilter, tally};
 
 /// A request that is being answered.
 pub(super) struct Generation<'a> {
@@ -173,7 +173,7 @@ impl<'a> Generation<'a> {
             let _ = on_token(&TokenEvent { id: None, text: rest, reasoning: "", logprobs: None });
         }
         let [drafted, accepted] = sequence.lookup.counts();
-        Outcome {
+        let outcome = Outcome {
             tokens: sequence.tokens()[self.prompt..].to_vec(),
             text: [sequence.text(), rest].concat(),
             tool_calls,
@@ -184,7 +184,9 @@ impl<'a> Generation<'a> {
             prompt_tokens: self.prompt,
             cached_tokens: self.cached,
             timings: self.watch.stop(Instant::now(), drafted, accepted),
-        }
+        };
+        tally::count(&outcome);
+        outcome
     }
 }
 

@@ -23,6 +23,7 @@
 //!   repetition notices an answer that goes in circles
 //!   cancel     CancelHandle: stops a session from another thread
 //!   metrics    Timings
+//!   tally      Tally: answers of this process, in numbers
 //! slots        Slots: one model and several caches, all worked on in one pass
 //!   engine     Engine: slots on a thread of their own, for callers on other threads
 //! conversation turns of a chat, as the tokens of the next request
@@ -67,6 +68,7 @@ mod session;
 mod slots;
 mod stop;
 mod stream;
+mod tally;
 mod task;
 mod tools;
 
@@ -99,6 +101,8 @@ pub use self::session::{Session, planned_bytes};
 pub use self::slots::{Done, Job, OnEvent, Slots, Ticket};
 pub use self::stop::{MAX_STOP_BYTES, MAX_STOPS};
 pub use self::stream::{Part, Stream};
+#[doc(hidden)]
+pub use self::tally::{FIRST_TOKEN_MS, RATES, Tally, tally};
 pub use self::tools::{
     CallError, CallFormat, Calling, MAX_TOOLS, MAX_TOOLS_BYTES, ToolChoice, ToolError, Tools,
 };

@@ -39,13 +39,19 @@ impl Hosts {
             }
         }
         for name in added {
-            let lower = name.to_ascii_lowercase();
-            let Some((name, port)) = split(&lower) else {
-                return Err(ServeError::HostName { name: name.clone() });
-            };
-            hosts.added.push((name.to_owned(), port));
+            hosts.added.push(Self::check_name(name)?);
         }
         Ok(hosts)
+    }
+
+    /// A name in small letters, and its port if it has one.
+    ///
+    /// # Errors
+    /// If it is no name.
+    pub(super) fn check_name(name: &str) -> Result<(String, Option<u16>), ServeError> {
+        let lower = name.to_ascii_lowercase();
+        let (name, port) = split(&lower).ok_or_else(|| ServeError::HostName { name: name.to_owned() })?;
+        Ok((name.to_owned(), port))
     }
 
     /// Whether a name, with or without a port, is one of this server.

@@ -27,13 +27,14 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Requests that are turned into tokens at once.
 const PREPARING: usize = 4;
 
-/// Makes sure that a server can listen where it should and may, and that its tokens can be read: what is wrong is said
+/// Makes sure that a server can listen where it should and may, that its tokens can be read and its names are names: what is wrong is said
 /// before a model is loaded.
 ///
 /// # Errors
 /// As [`serve`].
 pub fn check(options: &ServeOptions) -> Result<(), ServeError> {
     options.token_file.as_deref().map(Tokens::read).transpose()?;
+    options.hosts.iter().try_for_each(|name| Hosts::check_name(name).map(drop))?;
     Listener::check(options)
 }
 

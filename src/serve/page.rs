@@ -12,7 +12,8 @@ use super::error::ApiError;
 use super::state::State;
 
 /// Where its files are.
-const PATHS: [&str; 6] = ["/", "/kiosk.css", "/kiosk.js", "/kiosk.json", "/kiosk-theme.css", "/kiosk-logo"];
+const PATHS: [&str; 7] =
+    ["/", "/kiosk.css", "/kiosk.js", "/kiosk-writing.js", "/kiosk.json", "/kiosk-theme.css", "/kiosk-logo"];
 
 /// Whether this is a part of the page, which is shown without a token.
 pub(super) fn is_part(path: &str) -> bool {

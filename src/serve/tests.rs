@@ -454,7 +454,7 @@ fn the_system_prompt_is_read_once_for_all_starts() {
 #[test]
 fn the_page_has_its_files() {
     let get = |path: &str| run(raw(shared(), Method::GET, path, String::new()));
-    for path in ["/", "/kiosk.css", "/kiosk.js", "/kiosk.json", "/kiosk-theme.css"] {
+    for path in ["/", "/kiosk.css", "/kiosk.js", "/kiosk-writing.js", "/kiosk.json", "/kiosk-theme.css"] {
         assert_eq!(get(path).0, StatusCode::OK, "{path}");
     }
     assert!(get("/").1.contains("<!doctype html>"));

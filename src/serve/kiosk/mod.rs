@@ -128,6 +128,7 @@ impl Kiosk {
             "/" => (HTML, include_str!("../page/index.html")),
             "/kiosk.css" => (CSS, include_str!("../page/kiosk.css")),
             "/kiosk.js" => (JAVASCRIPT, include_str!("../page/kiosk.js")),
+            "/kiosk-writing.js" => (JAVASCRIPT, include_str!("../page/kiosk-writing.js")),
             "/kiosk-theme.css" => (CSS, self.theme.as_str()),
             "/kiosk.json" => (JSON, self.json.as_str()),
             "/kiosk-logo" => return self.logo.as_ref().map(Logo::asset),

@@ -56,6 +56,7 @@ fn without_a_file_the_page_is_whole() {
         ("/", HTML, "<!doctype html>"),
         ("/kiosk.css", CSS, "--paper"),
         ("/kiosk.js", JAVASCRIPT, "kiosk.json"),
+        ("/kiosk-writing.js", JAVASCRIPT, "export class Writing"),
         ("/kiosk.json", JSON, "\"idle_seconds\":0"),
         ("/kiosk-theme.css", CSS, ""),
     ] {
@@ -75,7 +76,8 @@ fn without_a_file_the_page_is_whole() {
 #[test]
 fn the_page_is_small_and_asks_nobody_else() {
     let kiosk = Kiosk::default();
-    let files = ["/", "/kiosk.css", "/kiosk.js", "/kiosk.json"].map(|path| kiosk.file(path).unwrap().bytes);
+    let files = ["/", "/kiosk.css", "/kiosk.js", "/kiosk-writing.js", "/kiosk.json"]
+        .map(|path| kiosk.file(path).unwrap().bytes);
     assert!(files.iter().map(|bytes| bytes.len()).sum::<usize>() <= 60 << 10);
     for file in files {
         let text = String::from_utf8_lossy(file).replace("http://www.w3.org/2000/svg", "");

@@ -1,5 +1,7 @@
 // The kiosk's page: asks the server on whose page it runs, and keeps nothing beyond the conversation on the screen.
 
+import { make, Writing } from "./kiosk-writing.js";
+
 const WARNING_LEFT = 80; // Characters left at which their number is shown.
 const DOUBLE_TAP = 500; // Milliseconds in which a second tap on "Ask" does not become a "Stop".
 const RETRY_START = 3000; // Milliseconds between attempts to reach the server at the start.
@@ -12,14 +14,7 @@ let language;
 let turns = []; // {question, answer} of the conversation, the oldest first
 let running = null; // the answer that is being written
 let lastActive = 0;
-
-// Makes an element with a class, a text and children.
-function make(name, className, ...children) {
-  const element = document.createElement(name);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
-}
+let token = null; // what the server asks of every request, where it does
 
 // A text of the interface in the visitor's language.
 function text(key, count) {
@@ -131,105 +126,6 @@ function submit() {
 
 // ---- The answer --------------------------------------------------------------------------------------------------
 
-// A sentence's end, with what closes it.
-const SENTENCE = /[.!?…؟۔]["'”’»)\]*_`]*\s+|[。！？]["'”’」』）]*/g;
-// What makes a list's item or a heading of a line, and what may still become that.
-const MARKER = /^\s*(?:([-*•])|(\d{1,3})[.)]|(#{1,6}))\s+/;
-const MAYBE_MARKER = /^\s*(?:[-*•]|\d{1,3}[.)]?|#{1,6}|`{1,2})?\s*$/;
-const INLINE = /(\*\*[^*]+\*\*|(?<![\w*])\*[^*\s][^*]*\*|`[^`]+`)/;
-
-// Nodes for a piece of a line, with the emphasis that models like to write.
-function inline(piece) {
-  return piece.split(INLINE).filter(Boolean).map((part) => {
-    if (/^\*\*[^*]+\*\*$/.test(part)) return make("strong", "", part.slice(2, -2));
-    if (/^\*[^*]+\*$/.test(part)) return make("em", "", part.slice(1, -1));
-    if (/^`[^`]+`$/.test(part)) return make("code", "", part.slice(1, -1));
-    return part.replace(/\*\*/g, "");
-  });
-}
-
-// Shows an answer while it is written. Whole sentences become nodes that a screen reader announces; the sentence that is
-// being written is shown apart, hidden from it.
-class Writing {
-  constructor(box) {
-    this.box = box;
-    this.text = "";
-    this.rest = ""; // of the line, not yet announced
-    this.block = null; // the line's element
-    this.code = null; // the element of lines between ```
-    this.tail = make("span", "tail");
-    this.tail.setAttribute("aria-hidden", "true");
-    this.tail.setAttribute("aria-busy", "true");
-  }
-
-  add(piece) {
-    this.text += piece;
-    const lines = (this.rest + piece).split("\n");
-    this.rest = lines.pop();
-    for (const line of lines) this.endLine(line);
-    if (this.code || (!this.block && MAYBE_MARKER.test(this.rest))) return;
-    this.rest = this.open(this.rest);
-    const whole = this.sentences();
-    if (whole > 0) this.say(this.rest.slice(0, whole));
-    this.rest = this.rest.slice(whole);
-    this.tail.replaceChildren(...inline(this.rest.replace(/[*`]+$/, "")));
-  }
-
-  end() {
-    this.endLine(this.rest);
-    this.rest = "";
-    this.tail.remove();
-  }
-
-  // The length of the whole sentences that the rest begins with; none that ends within an emphasis.
-  sentences() {
-    let whole = 0;
-    for (const match of this.rest.matchAll(SENTENCE)) {
-      const until = match.index + match[0].length;
-      if (this.rest.slice(0, until).split("**").length % 2 === 1) whole = until;
-    }
-    return whole;
-  }
-
-  endLine(rest) {
-    if (!this.block && rest.trimStart().startsWith("```")) {
-      this.code = this.code ? null : this.box.appendChild(make("pre", ""));
-      if (this.code) this.code.dir = "ltr";
-    } else if (this.code) {
-      this.code.append(`${rest}\n`);
-    } else if (this.block || rest.trim() !== "") {
-      this.say(this.open(rest));
-      this.block = null;
-    }
-  }
-
-  // Makes the line's element, unless there is one, and gives the line without the marker that it begins with.
-  open(line) {
-    if (this.block) return line;
-    const [marker, bullet, number, heading] = MARKER.exec(line) ?? [""];
-    this.block = make(bullet || number ? "li" : "p", heading ? "heading" : "");
-    this.block.dir = "auto";
-    if (number) this.block.value = Number(number);
-    this.list(bullet ? "ul" : number ? "ol" : null).append(this.block);
-    this.block.append(this.tail);
-    return line.slice(marker.length);
-  }
-
-  // The list that the answer ends with, or a new one; the answer itself for what is in no list.
-  list(kind) {
-    const last = this.box.lastElementChild;
-    if (!kind || last?.localName === kind) return kind ? last : this.box;
-    const made = this.box.appendChild(make(kind, ""));
-    made.dir = "auto";
-    return made;
-  }
-
-  say(piece) {
-    this.tail.replaceChildren();
-    if (piece !== "") this.tail.before(make("span", "", ...inline(piece)));
-  }
-}
-
 // What the server sends, event by event.
 async function* events(body) {
   const reader = body.getReader();
@@ -259,7 +155,7 @@ function request(question, signal) {
   if (config.unsure_below !== null) body.logprobs = true;
   return fetch("v1/chat/completions", {
     method: "POST",
-    headers: { "Content-Type": "application/json" },
+    headers: { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) },
     body: JSON.stringify(body),
     cache: "no-store",
     credentials: "omit",
@@ -496,6 +392,12 @@ function reset() {
 
 // ---- The start ---------------------------------------------------------------------------------------------------
 
+// Takes the token of an address that ends in #token=…, and takes it out of the address: it stays on this page alone.
+function takeToken() {
+  token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+}
+
 // Keys that work wherever the focus is: typing goes to the question, Escape stops the answer.
 function key(event) {
   if (event.target.id === "input" && event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -567,4 +469,5 @@ function tryStart() {
   start().catch(() => setTimeout(tryStart, RETRY_START));
 }
 
+takeToken();
 tryStart();

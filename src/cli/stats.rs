@@ -1,0 +1,194 @@
+//! `smolt stats`, and the counts that it shows: of starts, ends and answers, where the user wants them kept.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use super::Command;
+use super::error::{CliError, Exit};
+use super::output::{self, note, with_causes};
+use crate::generate::{FIRST_TOKEN_MS, RATES, Tally, tally};
+use crate::stats::Stats;
+
+/// The variable that names the file.
+const VARIABLE: &str = "SMOLT_STATS";
+
+/// Arguments of `smolt stats`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_override_self = true,
+    after_help = "\
+Nothing is counted unless SMOLT_STATS names a file, or a store is used. Then run, chat, batch, eval and serve add to it
+when they end, and serve every five minutes: how often they started, how they ended, how many answers and tokens there
+were, and how fast. The file holds numbers alone, at most 4 KiB, and goes nowhere. Whoever wants to begin anew removes it.
+
+Examples:
+  SMOLT_STATS=stats smolt run \"What time do you open?\"
+  smolt stats stats
+  smolt stats --json stats"
+)]
+pub struct StatsArgs {
+    /// The file [default: that of SMOLT_STATS]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows what was counted.
+pub(super) fn execute(args: &StatsArgs) -> Result<Exit, CliError> {
+    let file = args.file.clone().or_else(file).ok_or(CliError::NoStats)?;
+    let stats = Stats::read(&file)?;
+    match args.json {
+        true => output::write_json(&stats)?,
+        false => output::table(&table(&stats))?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// What this process counts, and how much of it is kept already.
+struct Counting {
+    file: Option<PathBuf>,
+    start: Option<fn(&mut Stats) -> &mut u64>,
+    kept: Tally,
+}
+
+static COUNTING: Mutex<Counting> = Mutex::new(Counting { file: None, start: None, kept: NOTHING });
+
+/// Before the first answer.
+const NOTHING: Tally = Tally {
+    stop: 0,
+    length: 0,
+    loops: 0,
+    cancelled: 0,
+    read_tokens: 0,
+    cached_tokens: 0,
+    tokens: 0,
+    first_token: [0; FIRST_TOKEN_MS.len() + 1],
+    rate: [0; RATES.len() + 1],
+};
+
+fn file() -> Option<PathBuf> {
+    std::env::var_os(VARIABLE).filter(|name: &OsString| !name.is_empty()).map(PathBuf::from)
+}
+
+/// Begins to count a command that answers.
+pub(super) fn count_start(command: &Command) {
+    let start: fn(&mut Stats) -> &mut u64 = match command {
+        Command::Run(_) => |stats| &mut stats.starts.run,
+        Command::Chat(_) => |stats| &mut stats.starts.chat,
+        Command::Batch(_) => |stats| &mut stats.starts.batch,
+        Command::Eval(_) => |stats| &mut stats.starts.eval,
+        #[cfg(feature = "serve")]
+        Command::Serve(_) => |stats| &mut stats.starts.serve,
+        _ => return,
+    };
+    let mut counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    (counting.file, counting.start) = (file(), Some(start));
+}
+
+/// Keeps what was counted so far, if it is wanted. A start is kept once.
+pub(super) fn keep() {
+    add(Stats::default());
+}
+
+/// Keeps what was counted, and how the command ended.
+pub(super) fn count_end(exit: Exit) {
+    let mut stats = Stats::default();
+    *stats.ends.of(exit as i32) += 1;
+    add(stats);
+}
+
+fn add(mut stats: Stats) {
+    let mut counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(file) = counting.file.clone() else { return };
+    if let Some(start) = counting.start.take() {
+        *start(&mut stats) += 1;
+    }
+    let all = tally();
+    stats.answers = all;
+    stats.answers.subtract(&counting.kept);
+    counting.kept = all;
+    if let Err(error) = stats.add_to(&file) {
+        // Answers are worth more than their number.
+        counting.file = None;
+        note(format_args!("nothing is counted: {}", with_causes(&error)));
+    }
+}
+
+fn table(stats: &Stats) -> String {
+    let Stats { starts, ends, answers } = stats;
+    let mut out = String::new();
+    let mut row = |name: &str, counts: &[(&str, u64)]| {
+        let counts: Vec<String> = counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(what, count)| format!("{count} {what}"))
+            .collect();
+        let counts = if counts.is_empty() { "-".to_owned() } else { counts.join(", ") };
+        // A String takes all that is written.
+        _ = writeln!(out, "{name:<12} {counts}");
+    };
+    row(
+        "starts",
+        &[
+            ("run", starts.run),
+            ("chat", starts.chat),
+            ("batch", starts.batch),
+            ("eval", starts.eval),
+            ("serve", starts.serve),
+        ],
+    );
+    row(
+        "ends",
+        &[
+            ("done", ends.done),
+            ("failed", ends.failed),
+            ("wrong usage", ends.usage),
+            ("without model", ends.model),
+            ("without memory", ends.memory),
+            ("below a bound", ends.threshold),
+            ("unfinished form", ends.unfinished),
+            ("stopped", ends.stopped),
+            ("other", ends.other),
+        ],
+    );
+    row(
+        "answers",
+        &[
+            ("whole", answers.stop),
+            ("cut at a limit", answers.length),
+            ("in circles", answers.loops),
+            ("not wanted any more", answers.cancelled),
+        ],
+    );
+    row(
+        "tokens",
+        &[
+            ("read", answers.read_tokens),
+            ("in the cache", answers.cached_tokens),
+            ("written", answers.tokens),
+        ],
+    );
+    buckets(&mut out, "first token", "ms", &FIRST_TOKEN_MS, &answers.first_token);
+    buckets(&mut out, "speed", "tokens/s", &RATES, &answers.rate);
+    out
+}
+
+/// A row of how many were up to each bound, and above the last.
+fn buckets(out: &mut String, name: &str, unit: &str, bounds: &[u64], counts: &[u64]) {
+    let below = bounds.iter().map(|bound| format!("up to {bound} {unit}"));
+    let above = bounds.last().map(|bound| format!("above {bound} {unit}"));
+    let shown: Vec<String> = below
+        .chain(above)
+        .zip(counts)
+        .filter(|(_, count)| **count > 0)
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect();
+    let shown = if shown.is_empty() { "-".to_owned() } else { shown.join(", ") };
+    // A String takes all that is written.
+    _ = writeln!(out, "{name:<12} {shown}");
+}
