@@ -26,13 +26,14 @@
 //! * `serve`: the local server, OpenAI's interface and the kiosk page.
 //! * `store`: the models of this computer, and fetching them.
 //! * `stats`: counts of what was done, in a file.
+//! * [`trust`]: signatures of models, whose they are and what they cover.
 //! * `cli`: the command line.
 //!
 //! # Features
 //!
 //! `default-features = false` leaves the library: files, kernels, models, texts, answers, and of [`eval`] perplexity and
 //! divergence. `eval` adds batches, tasks and timings, `cli` the program `smolt`, `pull` its command that
-//! fetches models, `serve` the local server.
+//! fetches models, `serve` the local server, `trust` signatures of models.
 
 #[cfg(feature = "eval")]
 #[doc(hidden)]
@@ -61,5 +62,7 @@ pub mod stats;
 #[doc(hidden)]
 pub mod store;
 pub mod text;
+#[cfg(feature = "trust")]
+pub mod trust;
 
 pub use load::{LoadError, LoadOptions, Loaded, MemoryPlan, Prepared, load};

@@ -20,14 +20,15 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["console", "ask", "generate", "model", "text", "kernels", "runtime", "gguf", "blocks", "files"],
     ),
     ("store", &["files"]),
+    ("trust", &["files"]),
     ("stats", &["generate", "files"]),
     ("load", &["generate", "model", "text", "kernels", "gguf"]),
     ("serve", &["load", "eval", "ask", "generate", "model", "text", "files"]),
     (
         "cli",
         &[
-            "serve", "load", "eval", "store", "stats", "ask", "generate", "model", "text", "kernels",
-            "runtime", "gguf", "blocks", "files", "console",
+            "serve", "load", "eval", "store", "trust", "stats", "ask", "generate", "model", "text",
+            "kernels", "runtime", "gguf", "blocks", "files", "console",
         ],
     ),
 ];

@@ -1,0 +1,72 @@
+//! Whose signatures count.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::bundle::Bundle;
+use super::error::TrustError;
+use super::key::{MAX_PEM_BYTES, PublicKey, pem_blocks};
+use super::statement::Manifest;
+use crate::files::read_text;
+
+/// Whose signatures count.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Authority {
+    /// Those by one key.
+    Key(PublicKey),
+}
+
+impl Authority {
+    /// Reads a file that says whose signatures count: a public key in PEM, told by what is in it.
+    ///
+    /// # Errors
+    /// If there is no such file, or nothing of the kind in it.
+    pub fn read(path: &Path) -> Result<Authority, TrustError> {
+        Authority::parse(&read_text(path, MAX_PEM_BYTES)?, &path.display().to_string())
+    }
+
+    /// Does the same with a text; `file` is for messages.
+    ///
+    /// # Errors
+    /// As [`Authority::read`].
+    pub fn parse(text: &str, file: &str) -> Result<Authority, TrustError> {
+        let _ = pem_blocks(text, file)?;
+        PublicKey::from_pem(text, file).map(Authority::Key)
+    }
+
+    /// Judges the signatures of one thing. All that count are of the same contents; those that do not are passed over,
+    /// unless none counts. `clock` is the time, where it is known.
+    ///
+    /// # Errors
+    /// If none counts, with the reason of the first; or if they are of different contents.
+    pub fn check(&self, bundles: &[Bundle], clock: Option<SystemTime>) -> Result<Manifest, TrustError> {
+        let mut found: Option<(Manifest, &Bundle)> = None;
+        let mut first_fault = None;
+        for bundle in bundles {
+            match (self.judge(bundle, clock), &mut found) {
+                (Err(fault), _) => _ = first_fault.get_or_insert(fault),
+                (Ok(manifest), None) => found = Some((manifest, bundle)),
+                (Ok(manifest), Some((first, of))) => {
+                    if !first.is_of_same(&manifest) {
+                        let (file, other) = (of.file().to_owned(), bundle.file().to_owned());
+                        return Err(TrustError::OtherContents { file, other });
+                    }
+                    let new = manifest.signers.into_iter().filter(|by| !first.signers.contains(by));
+                    first.signers.extend(new.collect::<Vec<_>>());
+                }
+            }
+        }
+        match (found, first_fault) {
+            (Some((manifest, _)), _) => Ok(manifest),
+            (None, Some(fault)) => Err(fault),
+            (None, None) => Err(TrustError::NoSignature { model: String::new(), expected: String::new() }),
+        }
+    }
+
+    fn judge(&self, bundle: &Bundle, _clock: Option<SystemTime>) -> Result<Manifest, TrustError> {
+        match self {
+            Self::Key(key) => bundle.verify_by_key(key),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Signatures of models: whose they are, and whether the bytes are the signed ones.
+//!
+//! # Design
+//!
+//! The format is OpenSSF Model Signing v1.0 (OMS), which the Python package `model-signing` writes and reads too.
+//!
+//! ```text
+//! digest      SHA-256, BLAKE2b and BLAKE3 of what is read
+//! key         ECDSA keys on P-256, P-384 and P-521
+//! certificate X.509 certificates, one by one
+//!   chain     the path from the one that signed to one that is trusted
+//! bundle      the file of a signature: a Sigstore bundle with an envelope (DSSE)
+//!   form      what of its text no signature covers, held to one form
+//! statement   what is signed: names, digests and how they were made (in-toto)
+//! authority   whose signatures count
+//! checked     a reader that hashes what it hands out
+//! beside      where the signatures of a file or folder lie
+//! signed      one signed file, read while it is checked
+//! folder      what is in a folder
+//! verify      a whole model against its signature
+//! sign        a signature of a file or folder
+//! error       everything that can be wrong
+//! ```
+//!
+//! # What is refused
+//!
+//! A bundle is refused if any byte of it is changed, also those that no signature covers: keys of JSON that are not known,
+//! escapes, whitespace that is not the same throughout, Base64 that is not in its one form, a hint that is not the
+//! fingerprint of the key, certificates that are not on the path. Bundles made with Sigstore's services are
+//! refused: to judge them takes its roots and logs, from the network.
+
+mod authority;
+mod beside;
+mod bundle;
+mod checked;
+mod digest;
+mod error;
+mod folder;
+mod form;
+mod key;
+mod sign;
+mod signed;
+mod statement;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::authority::Authority;
+pub use self::beside::{MAX_SIGNATURES, signatures_beside};
+pub use self::bundle::{Bundle, MAX_BUNDLE_BYTES, Material, PAYLOAD_TYPE};
+pub use self::checked::{CheckedReader, Part};
+pub use self::digest::{Digest, HashType, Hasher};
+pub use self::error::{Differences, TrustError};
+pub use self::key::{Curve, PublicKey, SigningKey};
+pub use self::sign::{DEFAULT_SHARD_BYTES, SignOptions, Signer, sign_path};
+pub use self::signed::{SignedFile, open_signed};
+pub use self::statement::{Manifest, Method, Resource, SignedBy};
+pub use self::verify::{Report, VerifyOptions, verify_path};
