@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::bundle::Bundle;
+use super::chain::CertificateChain;
 use super::error::TrustError;
 use super::key::{MAX_PEM_BYTES, PublicKey, pem_blocks};
 use super::statement::Manifest;
@@ -15,10 +16,12 @@ use crate::files::read_text;
 pub enum Authority {
     /// Those by one key.
     Key(PublicKey),
+    /// Those with a certificate for which others vouch.
+    Chain(CertificateChain),
 }
 
 impl Authority {
-    /// Reads a file that says whose signatures count: a public key in PEM, told by what is in it.
+    /// Reads a file that says whose signatures count: a public key or certificates in PEM, told by what is in it.
     ///
     /// # Errors
     /// If there is no such file, or nothing of the kind in it.
@@ -31,7 +34,10 @@ impl Authority {
     /// # Errors
     /// As [`Authority::read`].
     pub fn parse(text: &str, file: &str) -> Result<Authority, TrustError> {
-        let _ = pem_blocks(text, file)?;
+        let is_chain = pem_blocks(text, file)?.iter().any(|block| block.label == "CERTIFICATE");
+        if is_chain {
+            return CertificateChain::from_pem(text, file).map(Authority::Chain);
+        }
         PublicKey::from_pem(text, file).map(Authority::Key)
     }
 
@@ -64,9 +70,10 @@ impl Authority {
         }
     }
 
-    fn judge(&self, bundle: &Bundle, _clock: Option<SystemTime>) -> Result<Manifest, TrustError> {
+    fn judge(&self, bundle: &Bundle, clock: Option<SystemTime>) -> Result<Manifest, TrustError> {
         match self {
             Self::Key(key) => bundle.verify_by_key(key),
+            Self::Chain(chain) => chain.verify(bundle, clock),
         }
     }
 }

@@ -171,6 +171,12 @@ impl Bundle {
         Bundle { file, material, payload, signature }
     }
 
+    /// The same with other material.
+    #[cfg(test)]
+    pub(super) fn with_material(&self, material: Material) -> Bundle {
+        Bundle { material, ..self.clone() }
+    }
+
     /// Writes it as the reference tool does.
     pub fn to_json(&self) -> String {
         let mut material = RawMaterial::default();

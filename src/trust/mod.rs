@@ -16,6 +16,7 @@
 //! checked     a reader that hashes what it hands out
 //! beside      where the signatures of a file or folder lie
 //! signed      one signed file, read while it is checked
+//! clock       the time, where it can be known
 //! folder      what is in a folder
 //! verify      a whole model against its signature
 //! sign        a signature of a file or folder
@@ -32,7 +33,10 @@
 mod authority;
 mod beside;
 mod bundle;
+mod certificate;
+mod chain;
 mod checked;
+mod clock;
 mod digest;
 mod error;
 mod folder;
@@ -49,7 +53,9 @@ mod tests;
 pub use self::authority::Authority;
 pub use self::beside::{MAX_SIGNATURES, signatures_beside};
 pub use self::bundle::{Bundle, MAX_BUNDLE_BYTES, Material, PAYLOAD_TYPE};
+pub use self::chain::CertificateChain;
 pub use self::checked::{CheckedReader, Part};
+pub use self::clock::system_clock;
 pub use self::digest::{Digest, HashType, Hasher};
 pub use self::error::{Differences, TrustError};
 pub use self::key::{Curve, PublicKey, SigningKey};

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::beside::{MAX_SIGNATURES, OF_FOLDER, of_file, signatures_beside};
 use super::bundle::{Bundle, Material, encoded};
+use super::chain::certificates;
 use super::digest::{Digest, HashType};
 use super::error::TrustError;
 use super::folder::{Found, files};
-use super::key::SigningKey;
+use super::key::{MAX_PEM_BYTES, SigningKey, pem_blocks};
 use super::statement::{Manifest, Method, Resource, SINGLE, is_within};
 use super::verify::GIT;
-use crate::files::{open, write_whole};
+use crate::files::{open, read_text, write_whole};
 
 /// Bytes of a range where files are cut and nothing else is said.
 pub const DEFAULT_SHARD_BYTES: u64 = 1_000_000_000;
@@ -21,6 +22,13 @@ pub const DEFAULT_SHARD_BYTES: u64 = 1_000_000_000;
 pub enum Signer {
     /// The owner of a key.
     Key(SigningKey),
+    /// The owner of a certificate.
+    Certificate {
+        /// The key that the certificate vouches for.
+        key: SigningKey,
+        /// The certificate, and those that vouch for it, in DER.
+        chain: Vec<Vec<u8>>,
+    },
 }
 
 /// How something is signed.
@@ -74,6 +82,22 @@ pub fn sign_path(
 }
 
 impl Signer {
+    /// Reads the private key of a signer, and its certificate with those that vouch for it, all of one PEM file, in any
+    /// order but that the certificate is the first.
+    ///
+    /// # Errors
+    /// If one of the files cannot be read, or the certificate is of another key.
+    pub fn read(key: &Path, chain: Option<&Path>) -> Result<Signer, TrustError> {
+        let signing = SigningKey::read(key)?;
+        let Some(path) = chain else { return Ok(Signer::Key(signing)) };
+        let file = path.display().to_string();
+        let chain = certificates(&pem_blocks(&read_text(path, MAX_PEM_BYTES)?, &file)?, &file)?;
+        if chain.first().is_none_or(|first| first.key(&file).ok() != Some(signing.public())) {
+            return Err(TrustError::CertificateOfOtherKey { file, key: key.display().to_string() });
+        }
+        Ok(Signer::Certificate { key: signing, chain: chain.into_iter().map(|one| one.der).collect() })
+    }
+
     /// Signs what a manifest says.
     fn sign(&self, manifest: &Manifest, file: &str) -> Result<Bundle, TrustError> {
         let payload = manifest.payload();
@@ -82,6 +106,7 @@ impl Signer {
                 let hint = Some(key.public().fingerprint());
                 (key, Material::Key { hint, pem: None, details: None })
             }
+            Self::Certificate { key, chain } => (key, Material::Certificates(chain.clone())),
         };
         let signature = key.sign(&encoded(&payload)).ok_or_else(|| TrustError::WrongSignature {
             file: file.to_owned(),

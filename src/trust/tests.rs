@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::form;
 use super::*;
@@ -371,4 +372,119 @@ fn links_and_pipes_are_refused() {
     }
     let _socket = std::os::unix::net::UnixListener::bind(&link).unwrap();
     assert!(matches!(check(), Err(TrustError::Special { .. })));
+}
+
+fn chain(name: &str) -> CertificateChain {
+    CertificateChain::read(&data(&format!("certificates/{name}.pem"))).unwrap()
+}
+
+fn bundle_of(name: &str) -> Bundle {
+    Bundle::read(&data(&format!("signatures/{name}.sig"))).unwrap()
+}
+
+/// So many years after 1970.
+fn year(year: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs((year - 1970) * 31_556_952 + 86_400)
+}
+
+#[test]
+fn certificates_are_followed_to_a_root() {
+    for (signature, root) in [("certificate", "root"), ("certificate-root", "root"), ("rsa", "rsa-root")] {
+        let authority = Authority::read(&data(&format!("certificates/{root}.pem"))).unwrap();
+        let path = data(&format!("signatures/{signature}.sig"));
+        let report = verify(&data("model"), &path, &authority).unwrap();
+        let [SignedBy::Certificate { subject, judged_at: None, .. }] = report.manifest.signers() else {
+            panic!("{:?}", report.manifest.signers())
+        };
+        assert!(subject.contains("signer"), "{subject}");
+        for at in [2021, 2026, 2119] {
+            chain(root).verify(&bundle_of(signature), Some(year(at))).unwrap();
+        }
+        for at in [2019, 2121] {
+            let refused = chain(root).verify(&bundle_of(signature), Some(year(at))).unwrap_err();
+            assert!(matches!(refused, TrustError::Validity { .. }), "{refused}");
+        }
+    }
+    let refused = chain("rsa-root").verify(&bundle_of("certificate"), None).unwrap_err();
+    assert!(matches!(refused, TrustError::NoIssuer { .. }), "{refused}");
+    let refused = chain("root").verify(&bundle_of("p256-sha256"), None).unwrap_err();
+    assert!(matches!(refused, TrustError::OtherMethod { .. }), "{refused}");
+    let refused = key("p256").check(&[bundle_of("certificate")], None).unwrap_err();
+    assert!(matches!(refused, TrustError::OtherMethod { .. }), "{refused}");
+    let refused = CertificateChain::read(&data("certificates/intermediate.pem")).unwrap_err();
+    assert!(matches!(refused, TrustError::NoRoot { .. }), "{refused}");
+}
+
+/// Signatures by the reference tool with certificates that it refuses, and two whose times it passes over.
+#[test]
+fn certificates_that_may_not_are_refused() {
+    let root = chain("root");
+    for (name, why) in [
+        ("critical", "which is not known"),
+        ("usage", "may not sign"),
+        ("no-usage", "may not sign"),
+        ("other-issuer", "no certificate that is trusted"),
+        ("not-ca", "is not one that may vouch"),
+        ("no-certsign", "may not sign other"),
+        ("path-length", "between it and the last"),
+    ] {
+        let refused = root.verify(&bundle_of(&format!("bad-{name}")), None).unwrap_err().to_string();
+        assert!(refused.contains(why), "{name}: {refused}");
+    }
+    // Without a clock nobody can tell.
+    for (name, then) in [("expired", 2020), ("future", 2119)] {
+        let bundle = bundle_of(&format!("bad-{name}"));
+        root.verify(&bundle, None).unwrap();
+        root.verify(&bundle, Some(year(then))).unwrap();
+        let refused = root.verify(&bundle, Some(year(2026))).unwrap_err();
+        assert!(matches!(refused, TrustError::Validity { .. }), "{name}: {refused}");
+    }
+}
+
+#[test]
+fn any_byte_of_a_certificate_counts() {
+    for (signature, root) in [("certificate", "root"), ("certificate-root", "root"), ("rsa", "rsa-root")] {
+        let chain = chain(root);
+        let bundle = bundle_of(signature);
+        let Material::Certificates(ders) = bundle.material() else { panic!() };
+        let remade = |ders: Vec<Vec<u8>>| bundle.with_material(Material::Certificates(ders));
+        assert!(chain.verify(&remade(ders.clone()), None).is_ok());
+        for which in 0..ders.len() {
+            for at in 0..ders[which].len() {
+                for bit in [0, 5] {
+                    let mut changed = ders.clone();
+                    changed[which][at] ^= 1 << bit;
+                    let verdict = chain.verify(&remade(changed), None);
+                    assert!(verdict.is_err(), "{signature}: bit {bit} of byte {at} of certificate {which}");
+                }
+            }
+            let more = [&ders[which][..], &[0]].concat();
+            let mut changed = ders.clone();
+            changed[which] = more;
+            assert!(chain.verify(&remade(changed), None).is_err());
+        }
+        // One that is not needed, and none at all.
+        let foreign = bundle_of(if root == "root" { "rsa" } else { "certificate" });
+        let Material::Certificates(others) = foreign.material() else { panic!() };
+        let more = [&ders[..], &others[1..]].concat();
+        assert!(matches!(chain.verify(&remade(more), None), Err(TrustError::Form { .. })));
+        assert!(chain.verify(&remade(vec![]), None).is_err());
+        let twice = [&ders[..], &ders[..1]].concat();
+        assert!(matches!(chain.verify(&remade(twice), None), Err(TrustError::Form { .. })));
+    }
+}
+
+#[test]
+fn a_certificate_signs() {
+    let folder = Folder::new("certificate");
+    folder.write("model.gguf", "weights");
+    let pem = |name: &str| fs::read_to_string(data(&format!("certificates/{name}.pem"))).unwrap();
+    let beside = Folder::new("certificate-chain");
+    let file = beside.write("chain.pem", pem("signer") + &pem("intermediate"));
+    let signer = Signer::read(&data("keys/p256.pem"), Some(&file)).unwrap();
+    sign_path(&folder.0, &signer, &SignOptions::default()).unwrap();
+    let root = Authority::Chain(chain("root"));
+    verify_path(&folder.0, &root, &VerifyOptions::default()).unwrap();
+    let refused = Signer::read(&data("keys/other.pem"), Some(&file)).map(|_| ()).unwrap_err();
+    assert!(matches!(refused, TrustError::CertificateOfOtherKey { .. }), "{refused}");
 }
