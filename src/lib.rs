@@ -8,7 +8,7 @@
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.
 //!
 //! ```text
-//! cli -> serve -> load, eval, store, stats -> ask -> generate -> model, text -> kernels -> runtime, gguf -> blocks, files, console
+//! cli -> serve -> load, eval, store, stats -> ask -> generate -> model, text -> kernels, gguf -> runtime, blocks, files, console
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.

@@ -8,7 +8,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("blocks", &[]),
     ("console", &[]),
     ("files", &[]),
-    ("gguf", &["blocks", "files"]),
+    ("gguf", &["runtime", "blocks", "files"]),
     ("runtime", &[]),
     ("kernels", &["runtime", "blocks"]),
     ("model", &["kernels", "runtime", "gguf", "blocks", "files"]),

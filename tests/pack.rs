@@ -62,7 +62,7 @@ fn a_pack_is_used_and_changes_no_answer() {
     // With other weights and their checksum the answer is another one or none: the pack, not the model, was read.
     let mut bytes = std::fs::read(&pack).unwrap();
     let file = smolt::gguf::GgufFile::open(&pack).unwrap();
-    let content = file.data(&file.tensors()[0]);
+    let content = file.data(&file.tensors()[0]).unwrap();
     let start = bytes.windows(content.len()).position(|window| window == content).unwrap();
     let end = start + content.len();
     drop(file);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use smolt::blocks::BlockType;
-use smolt::gguf::{GgufFile, TensorInfo};
+use smolt::gguf::{GgufError, GgufFile, TensorInfo};
 use smolt::runtime::Pool;
 
 use crate::QuantizeError;
@@ -23,8 +23,8 @@ pub(crate) struct Tensor<'a> {
 }
 
 impl<'a> Tensor<'a> {
-    pub(crate) fn new(file: &'a GgufFile, source: &'a TensorInfo, to: BlockType) -> Self {
-        Self { file, source, data: file.data(source), to }
+    pub(crate) fn new(file: &'a GgufFile, source: &'a TensorInfo, to: BlockType) -> Result<Self, GgufError> {
+        Ok(Self { file, source, data: file.data(source)?, to })
     }
 
     /// Where elements lie in the source; `elements` begins and ends with whole blocks.

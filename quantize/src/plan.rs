@@ -183,7 +183,7 @@ impl<'a> Plan<'a> {
                 progress(source.bytes);
                 return out.write_all(&bytes);
             }
-            let tensor = Tensor::new(self.input, source, target.block_type);
+            let tensor = Tensor::new(self.input, source, target.block_type).map_err(std::io::Error::other)?;
             let outcome = encoder.encode(&tensor, out, &mut |bytes| {
                 progress(bytes.len() as u64);
                 self.input.release(source, bytes);

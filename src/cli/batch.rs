@@ -101,7 +101,7 @@ pub(super) fn execute(args: &BatchArgs) -> Result<Exit, CliError> {
         .with_thinking(prompting.think())
         .with_form(form)
         .without_grammars(refusal(args, &mut planned));
-    let identity = planned.slots_identity(&loaded.slots, prompts.format());
+    let identity = planned.slots_identity(&loaded.slots, prompts.format())?;
     let basis = prompts.basis(&identity, loaded.slots.context());
     let options = BatchOptions {
         defaults: args.generation.defaults(sampler),

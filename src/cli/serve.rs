@@ -193,7 +193,7 @@ fn warm_up(
     slots: Slots<'static>,
     (format, system): (&Format, Option<&str>),
 ) -> Result<Slots<'static>, CliError> {
-    let identity = planned.slots_identity(&slots, format);
+    let identity = planned.slots_identity(&slots, format)?;
     let file = args.generation.model.model.as_deref().map(load::file).transpose()?;
     let path = file.as_deref().filter(|_| !args.no_warm).map(warm_path);
     let source = file.as_deref().map_or(String::new(), |file| file.display().to_string());

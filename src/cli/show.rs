@@ -234,17 +234,20 @@ impl Report {
         let known = record.as_ref().map(|record| record.sha256.clone());
         self.source =
             record.map(|Record { repository, file, commit, .. }| Source { repository, file, commit });
-        let is_split = file.files().len() > 1;
-        if hash && is_split {
+        let files = file.files().unwrap_or_default();
+        if hash && files.len() > 1 {
             let part = |(name, bytes): (&str, &[u8])| PartReport {
                 file: name.to_owned(),
                 bytes: bytes.len() as u64,
                 sha256: sha256(file, bytes),
             };
-            self.parts = file.files().map(part).collect();
+            self.parts = files.into_iter().map(part).collect();
             return;
         }
-        self.sha256 = if hash { Some(sha256(file, file.as_bytes())) } else { known.clone() };
+        self.sha256 = match file.as_bytes() {
+            Ok(bytes) if hash => Some(sha256(file, bytes)),
+            _ => known.clone(),
+        };
         if let (Some(known), Some(found)) = (known, &self.sha256)
             && known != *found
         {

@@ -466,7 +466,7 @@ mod tests {
         assert_eq!(file.u32(FILE_TYPE_KEY).unwrap(), Some(recipe.file_type()));
         for tensor in file.tensors() {
             let mut values = vec![0.0; tensor.elements()];
-            tensor.block_type.decode(file.data(tensor), &mut values);
+            tensor.block_type.decode(file.data(tensor).unwrap(), &mut values);
             let mean = values.iter().sum::<f32>() / values.len() as f32;
             if tensor.rows() == 1 {
                 let expected = if tensor.name.ends_with(".bias") { 0.0 } else { 1.0 };

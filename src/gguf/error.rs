@@ -6,6 +6,7 @@ use std::io;
 
 use crate::blocks::BlockType;
 use crate::files::{Kind, WriteError};
+use crate::runtime::AllocError;
 
 /// Characters of an untrusted name shown in a message.
 const SHOWN_CHARS: usize = 80;
@@ -55,6 +56,19 @@ pub enum GgufError {
     Write(#[from] WriteError),
     #[error("{file}: cannot {action}")]
     Io { file: String, action: &'static str, source: io::Error },
+    #[error(transparent)]
+    Alloc(#[from] AllocError),
+
+    #[error("{file}: ends after {found} bytes, expected {expected}; fetch it again")]
+    Shorter { file: String, expected: u64, found: u64 },
+    #[error("{file}: goes on after the {expected} bytes it should have; fetch it again")]
+    Longer { file: String, expected: u64 },
+    #[error("{file}: is read once from front to back, its tensors cannot be looked at one by one")]
+    NotInPlace { file: String },
+    #[error("{file}: its tensors were read already; open it again")]
+    AlreadyRead { file: String },
+    #[error("{file}: its tensors were not read yet")]
+    NotRead { file: String },
 
     #[error("{file}: the file is empty; fetch it again")]
     Empty { file: String },

@@ -21,3 +21,5 @@ pub const MAX_DIMS: u32 = 4;
 pub const MAX_ELEMENTS: u64 = 1 << 40;
 /// Bytes to which tensor data may be aligned.
 pub const MAX_ALIGNMENT: u64 = 1 << 16;
+/// Bytes of the header of a file that is read once from front to back.
+pub const MAX_STREAMED_HEADER_BYTES: u64 = 64 << 20;

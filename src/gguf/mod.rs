@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! source   the file's bytes: memory map, owned or static
+//! stream   files read once from front to back, checked while they are read
+//! sample   what of the data is part of a file's fingerprint
 //! split    models in several files
 //! limits   the largest count or length accepted for each field
 //! parse    bytes -> checked header: key index, tensor table
@@ -30,8 +32,10 @@ mod parse;
 mod purpose;
 mod reader;
 mod recipe;
+mod sample;
 mod source;
 mod split;
+mod stream;
 mod tensor;
 mod value;
 mod writer;

@@ -1,18 +1,18 @@
-//! An open file: typed metadata and tensor data, read in place.
+//! An open file: typed metadata, and tensor data read in place or as it passes.
 
 use std::fmt;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
 use super::parse::Header;
+use super::sample;
 use super::source::Source;
 use super::split;
+use super::stream::{self, Streamed};
 use super::{Array, GgufError, Kind, TensorInfo, Value};
-use crate::files::Fnv;
-
-/// Bytes at either end of a tensor that are part of a file's fingerprint.
-const SAMPLE_BYTES: usize = 64;
+use crate::runtime::Secrecy;
 
 /// An open and completely checked GGUF file.
 ///
@@ -46,14 +46,13 @@ impl Part {
     }
 
     fn new(name: String, source: Source) -> Result<Self, GgufError> {
-        let bytes = source.bytes();
-        let header = Header::parse(&name, bytes, bytes.len() as u64)?;
+        let header = Header::parse(&name, source.header(), source.len())?;
         Ok(Self { name, source, header })
     }
 
     /// The value of a key.
     pub(super) fn get(&self, key: &str) -> Option<Value<'_>> {
-        self.header.get(self.source.bytes(), key)
+        self.header.get(self.source.header(), key)
     }
 }
 
@@ -92,8 +91,27 @@ impl GgufFile {
         Self::single(name, Source::Owned(bytes))
     }
 
+    /// Reads the header of a file of `bytes`, whose tensors are read once, by [`Self::read_tensors`]. `name` is for
+    /// messages. With [`Secrecy::Secret`] nothing of the file reaches a disk.
+    ///
+    /// # Errors
+    /// If the content is not valid GGUF, the reader fails, or memory cannot be had.
+    pub fn from_reader(
+        name: &str,
+        reader: Box<dyn Read + Send>,
+        bytes: u64,
+        secrecy: Secrecy,
+    ) -> Result<Self, GgufError> {
+        let (streamed, header) = Streamed::read(name, reader, bytes, secrecy)?;
+        Self::whole(Part { name: name.to_owned(), source: Source::Streamed(Box::new(streamed)), header })
+    }
+
     fn single(name: &str, source: Source) -> Result<Self, GgufError> {
-        let part = Part::new(name.to_owned(), source)?;
+        Self::whole(Part::new(name.to_owned(), source)?)
+    }
+
+    /// A model that is not split.
+    fn whole(part: Part) -> Result<Self, GgufError> {
         match split::Place::of(&part)? {
             None => Ok(Self::joined(part, vec![])),
             Some(place) => Err(GgufError::Split { file: part.name, parts: place.count() }),
@@ -147,39 +165,61 @@ impl GgufFile {
     /// A number that differs (with high probability) between models: FNV-1a over the names, shapes, types
     /// and places of all tensors and over the first and last 64 bytes of each. It reads little of
     /// the file, so it does not notice every change within a tensor.
-    pub fn fingerprint(&self) -> u64 {
-        let mut hash = Fnv::default();
-        for tensor in self.tensors() {
-            hash.add(tensor.name.as_bytes());
-            if tensor.part > 0 {
-                hash.add(&(tensor.part as u64).to_le_bytes());
-            }
-            for number in
-                [&[u64::from(tensor.block_type.id()), tensor.offset], tensor.shape.as_slice()].concat()
-            {
-                hash.add(&number.to_le_bytes());
-            }
-            let data = self.data(tensor);
-            let sample = data.len().min(SAMPLE_BYTES);
-            hash.add(&data[..sample]);
-            hash.add(&data[data.len() - sample..]);
+    ///
+    /// # Errors
+    /// [`GgufError::NotRead`] of a file that is read once, before its tensors were.
+    pub fn fingerprint(&self) -> Result<u64, GgufError> {
+        if let Source::Streamed(streamed) = self.source() {
+            return streamed.fingerprint().ok_or_else(|| GgufError::NotRead { file: self.name().to_owned() });
         }
-        hash.finish()
+        let data = self.tensors().iter().map(|tensor| self.data(tensor)).collect::<Result<Vec<_>, _>>()?;
+        Ok(sample::fingerprint(self.tensors(), |number| sample::ends(data[number])))
+    }
+
+    /// Whether what is in the file may reach a disk.
+    pub fn secrecy(&self) -> Secrecy {
+        match self.source() {
+            Source::Streamed(streamed) => streamed.secrecy(),
+            _ => Secrecy::Plain,
+        }
     }
 
     /// Size in bytes, of all parts together.
     pub fn file_bytes(&self) -> u64 {
-        self.files().map(|(_, bytes)| bytes.len() as u64).sum()
+        self.files.iter().map(|part| part.source.len()).sum()
+    }
+
+    /// Bytes of private memory that the file takes while it is open: those of a header that is read once.
+    pub fn held_bytes(&self) -> u64 {
+        match self.source() {
+            Source::Streamed(streamed) => streamed.header().len() as u64,
+            _ => 0,
+        }
+    }
+
+    /// The file, or the first part, at least up to the data of its tensors.
+    pub(super) fn header_bytes(&self) -> &[u8] {
+        self.source().header()
     }
 
     /// The whole file, or the first part.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.source().bytes()
+    ///
+    /// # Errors
+    /// [`GgufError::NotInPlace`] of a file that is read once; here and below.
+    pub fn as_bytes(&self) -> Result<&[u8], GgufError> {
+        self.in_place(&self.files[0])
     }
 
     /// Names and contents of all parts, e.g. to compute checksums; one unless the model is split.
-    pub fn files(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
-        self.files.iter().map(|part| (part.name.as_str(), part.source.bytes()))
+    ///
+    /// # Errors
+    /// As [`Self::as_bytes`].
+    pub fn files(&self) -> Result<Vec<(&str, &[u8])>, GgufError> {
+        self.files.iter().map(|part| Ok((part.name.as_str(), self.in_place(part)?))).collect()
+    }
+
+    fn in_place<'a>(&self, part: &'a Content) -> Result<&'a [u8], GgufError> {
+        part.source.bytes().ok_or_else(|| GgufError::NotInPlace { file: self.name().to_owned() })
     }
 
     /// GGUF version, 2 or 3.
@@ -194,18 +234,18 @@ impl GgufFile {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Value<'_>> {
-        self.header.get(self.source().bytes(), key)
+        self.header.get(self.header_bytes(), key)
     }
 
     /// All keys and values in file order.
     pub fn metadata(&self) -> impl ExactSizeIterator<Item = (&str, Value<'_>)> {
-        let bytes = self.source().bytes();
+        let bytes = self.header_bytes();
         self.header.entries.iter().map(move |entry| (entry.key(bytes), entry.value(bytes)))
     }
 
     /// All keys with the type and encoding of their values, to be copied.
     pub(super) fn encoded_metadata(&self) -> impl Iterator<Item = (&str, Kind, &[u8])> {
-        let bytes = self.source().bytes();
+        let bytes = self.header_bytes();
         self.header.entries.iter().map(move |entry| (entry.key(bytes), entry.kind(), entry.encoded(bytes)))
     }
 
@@ -318,17 +358,54 @@ impl GgufFile {
 
     /// The data of a tensor: `tensor.bytes` bytes, row after row.
     ///
+    /// # Errors
+    /// [`GgufError::NotInPlace`] of a file that is read once.
+    ///
     /// # Panics
     /// If `tensor` is not one of this file's and lies outside it.
-    pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
+    pub fn data(&self, tensor: &TensorInfo) -> Result<&[u8], GgufError> {
         let (part, range) = self.place(tensor);
-        &part.source.bytes()[range]
+        Ok(&self.in_place(part)?[range])
+    }
+
+    /// Hands out the data of the tensors that `wants` names, in the order of the file: to `take` with the offset in the
+    /// tensor, whole rows of about 1 MiB at a time. Of a mapped file what was handed out leaves the resident set.
+    ///
+    /// A file that is read once is read to its end and judged by its reader: nothing that was handed out may be used
+    /// unless this succeeds.
+    ///
+    /// # Errors
+    /// That of `take`; if the reader fails, ends early or goes on, or was read before.
+    pub fn read_tensors<E: From<GgufError>>(
+        &self,
+        wants: &dyn Fn(&TensorInfo) -> bool,
+        take: &mut dyn FnMut(&TensorInfo, usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let tensors = self.tensors();
+        let mut order: Vec<usize> = (0..tensors.len()).collect();
+        order.sort_by_key(|number| (tensors[*number].part, tensors[*number].offset));
+        if let Source::Streamed(streamed) = self.source() {
+            let mut wanted = |info: &TensorInfo, start: usize, bytes: &[u8]| {
+                if wants(info) { take(info, start, bytes) } else { Ok(()) }
+            };
+            return streamed.each(self.name(), (&self.header, &order), &mut wanted);
+        }
+        for number in order.into_iter().filter(|number| wants(&tensors[*number])) {
+            let info = &tensors[number];
+            let data = self.data(info)?;
+            for piece in stream::pieces(0, number, info) {
+                let end = piece.start + piece.len;
+                take(info, piece.start, &data[piece.start..end])?;
+                self.release(info, piece.start..end);
+            }
+        }
+        Ok(())
     }
 
     /// Lets pages that held a part of a tensor leave the resident set of a mapped file; they are read again
     /// if they are touched later. `bytes` counts from the start of the tensor. Pages are dropped in grains of
     /// 64 KiB up to `bytes.end`, the grain of `bytes.start` included, so that consecutive parts release all
-    /// that they passed. Does nothing for files in memory.
+    /// that they passed. Does nothing for other files.
     ///
     /// # Panics
     /// If `tensor` is not one of this file's and lies outside it.
@@ -346,7 +423,7 @@ impl GgufFile {
 
     /// Lets all pages leave the resident set of a mapped file, see [`Self::release`].
     pub fn release_all(&self) {
-        self.files.iter().for_each(|part| part.source.release(0..part.source.bytes().len()));
+        self.files.iter().for_each(|part| part.source.release(0..usize::MAX));
     }
 
     /// Where a tensor lies.
@@ -355,7 +432,7 @@ impl GgufFile {
         let start = part.and_then(|part| part.data_start.checked_add(tensor.offset));
         let end = start.and_then(|start| start.checked_add(tensor.bytes));
         match (part, start.map(usize::try_from), end.map(usize::try_from)) {
-            (Some(part), Some(Ok(start)), Some(Ok(end))) if end <= part.source.bytes().len() => {
+            (Some(part), Some(Ok(start)), Some(Ok(end))) if end as u64 <= part.source.len() => {
                 (part, start..end)
             }
             _ => panic!("tensor {:?} is not one of {}", tensor.name, self.name()),

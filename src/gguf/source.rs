@@ -1,4 +1,4 @@
-//! The bytes of a file: a memory map, an owned buffer or bytes built into the program.
+//! The bytes of a file: a memory map, an owned buffer, bytes built into the program, or a stream.
 //!
 //! # Files that change while they are mapped
 //!
@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use memmap2::Mmap;
 
 use super::GgufError;
+use super::stream::Streamed;
 
 /// Grain of [`Source::release`] in bytes: a multiple of every page size in use (4, 16 and 64 KiB).
 #[cfg(unix)]
@@ -32,6 +33,8 @@ pub(super) enum Source {
     Owned(Vec<u8>),
     /// Bytes of the program itself.
     Static(&'static [u8]),
+    /// Bytes that are read once.
+    Streamed(Box<Streamed>),
 }
 
 impl Source {
@@ -53,12 +56,29 @@ impl Source {
         Ok(Self::Mapped { map, path: path.to_owned(), modified: metadata.modified().ok() })
     }
 
-    /// All bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// The bytes up to the data of the tensors, or more.
+    pub(super) fn header(&self) -> &[u8] {
         match self {
-            Self::Mapped { map, .. } => map,
-            Self::Owned(bytes) => bytes,
-            Self::Static(bytes) => bytes,
+            Self::Streamed(streamed) => streamed.header(),
+            _ => self.bytes().unwrap_or_default(),
+        }
+    }
+
+    /// All bytes, unless they are read once.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Mapped { map, .. } => Some(map),
+            Self::Owned(bytes) => Some(bytes),
+            Self::Static(bytes) => Some(bytes),
+            Self::Streamed(_) => None,
+        }
+    }
+
+    /// Number of bytes.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Streamed(streamed) => streamed.len(),
+            _ => self.header().len() as u64,
         }
     }
 

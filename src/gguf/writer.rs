@@ -155,7 +155,7 @@ impl GgufWriter {
     /// As for [`Self::file_bytes`].
     pub fn describes(&self, file: &GgufFile) -> Result<bool, GgufError> {
         let plan = self.plan(file.name())?;
-        Ok(file.file_bytes() == plan.file_bytes && file.as_bytes().starts_with(&plan.header))
+        Ok(file.file_bytes() == plan.file_bytes && file.header_bytes().starts_with(&plan.header))
     }
 
     /// Places the tensors and makes the header, and checks both as a reader would.

@@ -55,7 +55,8 @@ impl MemoryPlan {
         let vocab = Spec::read(file)?.vocab;
         let session = options.slots as u64 * generate::planned_bytes(options.context, vocab, longest)
             + text::planned_encoding_bytes(longest, options.context);
-        let tokenizer = text::planned_bytes(file);
+        // A header that is held is for the most part vocabulary.
+        let tokenizer = text::planned_bytes(file) + file.held_bytes();
         Ok(Self {
             weights: plan.weights,
             kv_cache: plan.kv_cache,

@@ -139,18 +139,24 @@ impl Prepared {
     }
 
     /// What the state of a session depends on. Reads samples of the file.
-    pub fn identity<M: Resume>(&self, session: &Session<M>, format: &Format) -> Identity {
+    ///
+    /// # Errors
+    /// Of a file that is read once, if it was not loaded yet.
+    pub fn identity<M: Resume>(&self, session: &Session<M>, format: &Format) -> Result<Identity, LoadError> {
         self.identity_of(session.tokenizer(), session.state_key(), format)
     }
 
     /// What the state of slots depends on. Reads samples of the file.
-    pub fn slots_identity(&self, slots: &Slots<'_>, format: &Format) -> Identity {
+    ///
+    /// # Errors
+    /// As [`Self::identity`].
+    pub fn slots_identity(&self, slots: &Slots<'_>, format: &Format) -> Result<Identity, LoadError> {
         self.identity_of(slots.tokenizer(), slots.state_key(), format)
     }
 
-    fn identity_of(&self, tokenizer: &Tokenizer, state: u64, format: &Format) -> Identity {
+    fn identity_of(&self, tokenizer: &Tokenizer, state: u64, format: &Format) -> Result<Identity, LoadError> {
         let identity = Identity {
-            model: self.file.fingerprint(),
+            model: self.file.fingerprint()?,
             model_bytes: self.file.file_bytes(),
             tokenizer: tokenizer.fingerprint(),
             template: format.fingerprint(),
@@ -158,7 +164,7 @@ impl Prepared {
         };
         // Of the samples nothing need stay in memory.
         self.file.release_all();
-        identity
+        Ok(identity)
     }
 
     /// Rebuilds the tokenizer.
@@ -177,7 +183,8 @@ impl Prepared {
         self.check()?;
         let sampling = self.sampling()?;
         let (tokenizer, model) = self.load_both();
-        let (tokenizer, model) = (tokenizer?, model?);
+        // A judgement on the file goes before an error that follows from what it holds.
+        let (model, tokenizer) = (model?, tokenizer?);
         let (tokens, rows) = (tokenizer.vocab_size(), self.spec.vocab);
         if tokens > rows {
             return Err(LoadError::Vocabulary { file: self.file.name().to_owned(), tokens, rows });

@@ -14,7 +14,7 @@ use super::error::ModelError;
 use super::layout::Layout;
 use crate::blocks::BlockType;
 use crate::files::{check_own, checksum, first_bytes};
-use crate::gguf::{ALIGNMENT_KEY, GgufFile, GgufWriter, MAGIC};
+use crate::gguf::{ALIGNMENT_KEY, GgufError, GgufFile, GgufWriter, MAGIC};
 use crate::kernels::{Kernels, Packing};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -61,7 +61,12 @@ pub fn pack_path(model: &Path, kernels: &Kernels) -> PathBuf {
 }
 
 /// The head of a pack, which says what it is for. `checksum` is of its content.
-fn head(file: &GgufFile, packing: Packing, packed_bytes: usize, checksum: u64) -> GgufWriter {
+fn head(
+    file: &GgufFile,
+    packing: Packing,
+    packed_bytes: usize,
+    checksum: u64,
+) -> Result<GgufWriter, GgufError> {
     let modified = file.modified().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", ARCHITECTURE).set(ALIGNMENT_KEY, ALIGNMENT);
@@ -71,14 +76,14 @@ fn head(file: &GgufFile, packing: Packing, packed_bytes: usize, checksum: u64) -
         ("smolt.pack.offset_bytes", u64::from(packing.offset_bytes)),
         ("smolt.pack.model_bytes", file.file_bytes()),
         ("smolt.pack.model_modified_ns", modified.map_or(0, |time| time.as_nanos() as u64)),
-        ("smolt.pack.model_fingerprint", file.fingerprint()),
+        ("smolt.pack.model_fingerprint", file.fingerprint()?),
         (CHECKSUM_KEY, checksum),
     ] {
         writer.set(key, value);
     }
     // Packed matrices are multiples of 64 bytes.
     writer.add_tensor(TENSOR, &[packed_bytes as u64 / 4], BlockType::F32);
-    writer
+    Ok(writer)
 }
 
 /// The packed bytes of a model, in a mapped file.
@@ -111,7 +116,7 @@ impl Pack {
         let head = head(file, kernels.packing, layout.packed_bytes, sum);
         // Of the fingerprint's samples nothing need stay.
         file.release_all();
-        if !head.describes(&pack).is_ok_and(|same| same) {
+        if !head.and_then(|head| head.describes(&pack)).is_ok_and(|same| same) {
             return Err(Misfit::Other);
         }
         pack.prefetch();
@@ -120,7 +125,7 @@ impl Pack {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        self.0.tensor(TENSOR).map_or(&[], |tensor| self.0.data(tensor))
+        self.0.tensor(TENSOR).and_then(|tensor| self.0.data(tensor).ok()).unwrap_or_default()
     }
 }
 
@@ -148,7 +153,8 @@ pub fn write_pack(file: &GgufFile, kernels: &'static Kernels) -> Result<(PathBuf
 /// Writes packed bytes as the pack of the model in `file`.
 pub(super) fn write(file: &GgufFile, kernels: &Kernels, packed: &[u8]) -> Result<(PathBuf, u64), ModelError> {
     let path = place(file, kernels)?;
-    let writer = head(file, kernels.packing, packed.len(), checksum(packed));
+    let writer =
+        head(file, kernels.packing, packed.len(), checksum(packed)).map_err(ModelError::WritePack)?;
     let bytes = writer.write_to(&path, |_, out| out.write_all(packed)).map_err(ModelError::WritePack)?;
     Ok((path, bytes))
 }

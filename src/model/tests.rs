@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 mod company;
 mod families;
+mod streamed;
 
 const DIM: usize = 32;
 const HIDDEN: usize = 64;

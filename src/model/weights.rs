@@ -7,9 +7,11 @@ use super::spec::Spec;
 use crate::gguf::{GgufFile, TensorInfo};
 use crate::kernels::{Kernels, PackedMatrix};
 use crate::runtime::Buffer;
+use std::collections::HashMap;
+use std::ops::Range;
 
-/// Bytes of the file that are packed before their pages are given back.
-const CHUNK_BYTES: usize = 1 << 20;
+/// What vectors are, for messages.
+const VECTORS: &str = "norms and biases";
 
 /// The loaded weights.
 #[derive(Debug)]
@@ -41,15 +43,12 @@ impl Weights {
         layout: &Layout,
         kernels: &Kernels,
     ) -> Result<(Self, PackStatus), ModelError> {
-        let mut vectors = Buffer::zeroed(layout.vector_len, "norms and biases")?;
+        let mut vectors = Buffer::guarded(layout.vector_len, VECTORS, file.secrecy())?;
         let (pack, status) = Pack::open(file, layout, kernels);
         let packed = match pack {
             Some(pack) => {
-                for placed in &layout.placed {
-                    if let Place::Vector(vector) = placed.place {
-                        placed.load_vector(file, &mut vectors[vector.range()])?;
-                    }
-                }
+                let is_vector = |placed: &Placed| matches!(placed.place, Place::Vector(_));
+                fill(file, layout, &is_vector, &mut [], &mut vectors)?;
                 // What the system mapped around the vectors would be resident beside the pack.
                 file.release_all();
                 Packed::File(pack)
@@ -88,67 +87,111 @@ impl Weights {
     }
 }
 
-/// Packs every matrix and decodes every vector, in the order of the file: storage is read as one stream, and
-/// pages that the system mapped ahead are given back with the tensor they belong to.
+/// Packs every matrix and decodes every vector.
 fn load_all(file: &GgufFile, layout: &Layout, vectors: &mut [f32]) -> Result<Buffer<u8>, ModelError> {
-    let mut packed = Buffer::zeroed(layout.packed_bytes, "the weights")?;
-    let mut all: Vec<_> = layout.placed.iter().collect();
-    all.sort_by_key(|placed| {
-        (file.tensor(&placed.tensor).map(|info| (info.part, info.offset)), placed.first)
-    });
-    for placed in all {
-        match placed.place {
-            Place::Matrix(m) => placed.load_matrix(&m, file, &mut packed[m.offset..][..m.shape.bytes()])?,
-            Place::Vector(v) => placed.load_vector(file, &mut vectors[v.range()])?,
-        }
-    }
+    let mut packed = Buffer::guarded(layout.packed_bytes, "the weights", file.secrecy())?;
+    fill(file, layout, &|_| true, &mut packed, vectors)?;
     Ok(packed)
+}
+
+/// Puts the tensors of the file that `wants` names where they belong, in the order of the file: storage is read as one
+/// stream, and pages that the system mapped ahead are given back with the tensor they belong to.
+fn fill(
+    file: &GgufFile,
+    layout: &Layout,
+    wants: &dyn Fn(&Placed) -> bool,
+    packed: &mut [u8],
+    vectors: &mut [f32],
+) -> Result<(), ModelError> {
+    let mut places: HashMap<&str, Vec<&Placed>> = HashMap::new();
+    for placed in layout.placed.iter().filter(|placed| wants(placed)) {
+        let tensor = placed.tensor.as_str();
+        if file.tensor(tensor).is_none() {
+            return Err(ModelError::MissingTensor {
+                file: file.name().to_owned(),
+                tensor: tensor.to_owned(),
+            });
+        }
+        places.entry(tensor).or_default().push(placed);
+    }
+    let has_place = |info: &TensorInfo| places.contains_key(info.name.as_str());
+    file.read_tensors(&has_place, &mut |info, start, bytes| {
+        for placed in places.get(info.name.as_str()).into_iter().flatten() {
+            match placed.place {
+                Place::Matrix(m) => {
+                    placed.pack(
+                        file,
+                        &m,
+                        (info, start, bytes),
+                        &mut packed[m.offset..][..m.shape.bytes()],
+                    )?;
+                }
+                Place::Vector(v) => placed.decode(file, (info, start, bytes), &mut vectors[v.range()])?,
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Lays out and packs the model in `file`.
 pub(super) fn pack(file: &GgufFile, kernels: &Kernels) -> Result<(Layout, Buffer<u8>), ModelError> {
     let layout = Layout::new(file, &Spec::read(file)?, kernels.packing)?;
-    let mut vectors = Buffer::zeroed(layout.vector_len, "norms and biases")?;
+    let mut vectors = Buffer::guarded(layout.vector_len, VECTORS, file.secrecy())?;
     let packed = load_all(file, &layout, &mut vectors)?;
     Ok((layout, packed))
 }
 
+/// Some of a tensor's data: its description, the bytes before it, and itself.
+type Chunk<'a> = (&'a TensorInfo, usize, &'a [u8]);
+
 impl Placed {
-    fn info<'a>(&self, file: &'a GgufFile) -> Result<&'a TensorInfo, ModelError> {
-        file.tensor(&self.tensor).ok_or_else(|| ModelError::MissingTensor {
+    /// Packs those rows of a chunk that belong to the matrix.
+    fn pack(
+        &self,
+        file: &GgufFile,
+        matrix: &Matrix,
+        (info, start, bytes): Chunk<'_>,
+        packed: &mut [u8],
+    ) -> Result<(), ModelError> {
+        let row_bytes = (info.bytes as usize / info.rows().max(1)).max(1);
+        let Some((to, rows)) = self.part(start / row_bytes, bytes.len() / row_bytes, matrix.shape.rows)
+        else {
+            return Ok(());
+        };
+        let native = &bytes[rows.start * row_bytes..rows.end * row_bytes];
+        matrix.shape.pack_rows(native, to, packed).map_err(|source| ModelError::Pack {
             file: file.name().to_owned(),
             tensor: self.tensor.clone(),
+            source,
         })
     }
 
-    fn load_matrix(&self, matrix: &Matrix, file: &GgufFile, packed: &mut [u8]) -> Result<(), ModelError> {
-        let info = self.info(file)?;
-        let all = file.data(info);
-        let row_bytes = (all.len() / info.rows().max(1)).max(1);
-        let first = self.first * row_bytes;
-        let native = &all[first..first + matrix.shape.rows * row_bytes];
-        let rows = (CHUNK_BYTES / row_bytes).max(1);
-        for (i, chunk) in native.chunks(rows * row_bytes).enumerate() {
-            matrix.shape.pack_rows(chunk, i * rows, packed).map_err(|source| ModelError::Pack {
-                file: file.name().to_owned(),
-                tensor: self.tensor.clone(),
-                source,
-            })?;
-            let start = first + i * rows * row_bytes;
-            file.release(info, start..start + chunk.len());
-        }
-        Ok(())
-    }
-
-    fn load_vector(&self, file: &GgufFile, out: &mut [f32]) -> Result<(), ModelError> {
-        let info = self.info(file)?;
-        let all = file.data(info);
-        let value_bytes = all.len() / info.elements().max(1);
-        info.block_type.decode(&all[self.first * value_bytes..][..out.len() * value_bytes], out);
+    /// Decodes those values of a chunk that belong to the vector.
+    fn decode(
+        &self,
+        file: &GgufFile,
+        (info, start, bytes): Chunk<'_>,
+        out: &mut [f32],
+    ) -> Result<(), ModelError> {
+        // Types of vectors have blocks of one value.
+        let value_bytes = (info.bytes as usize / info.elements().max(1)).max(1);
+        let Some((to, values)) = self.part(start / value_bytes, bytes.len() / value_bytes, out.len()) else {
+            return Ok(());
+        };
+        let out = &mut out[to..to + values.len()];
+        info.block_type.decode(&bytes[values.start * value_bytes..values.end * value_bytes], out);
         if out.iter().all(|v| v.is_finite()) {
             Ok(())
         } else {
             Err(ModelError::NotFinite { file: file.name().to_owned(), tensor: self.tensor.clone() })
         }
+    }
+
+    /// Of `len` rows or values from number `start` of the tensor on, those that are among the `most` of this place: where
+    /// in it they go, and their numbers in the chunk.
+    fn part(&self, start: usize, len: usize, most: usize) -> Option<(usize, Range<usize>)> {
+        let from = self.first.max(start);
+        let to = (self.first + most).min(start + len);
+        (from < to).then(|| (from - self.first, from - start..to - start))
     }
 }

@@ -1,5 +1,6 @@
 //! Fixed-size zeroed arrays in anonymous pages.
 
+use super::secret::{self, Secrecy};
 use bytemuck::Pod;
 use memmap2::MmapMut;
 use std::marker::PhantomData;
@@ -12,11 +13,15 @@ const HUGE: usize = 8 << 20;
 
 /// Memory could not be had from the system.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot allocate {bytes} bytes for {purpose}: {source}")]
-pub struct AllocError {
-    bytes: usize,
-    purpose: &'static str,
-    source: std::io::Error,
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum AllocError {
+    #[error("cannot allocate {bytes} bytes for {purpose}: {source}")]
+    None { bytes: usize, purpose: &'static str, source: std::io::Error },
+    #[error(
+        "cannot lock {bytes} bytes for {purpose} in memory: {source}; this computer has swap, which would take what was sealed to a disk: raise the limit of locked memory (ulimit -l, LimitMEMLOCK=infinity of a service), or turn swap off"
+    )]
+    Unlocked { bytes: usize, purpose: &'static str, source: std::io::Error },
 }
 
 /// Bytes that a [`Buffer`] of `bytes` occupies: whole pages.
@@ -49,6 +54,16 @@ impl<T: Pod> Buffer<T> {
         Self::map(len, purpose, true)
     }
 
+    /// Allocates like [`Self::zeroed`] what may be secret.
+    pub(crate) fn guarded(len: usize, purpose: &'static str, secrecy: Secrecy) -> Result<Self, AllocError> {
+        let buffer = Self::map(len, purpose, true)?;
+        if let (Secrecy::Secret, Some(pages)) = (secrecy, &buffer.pages) {
+            let bytes = pages.len();
+            secret::guard(pages).map_err(|source| AllocError::Unlocked { bytes, purpose, source })?;
+        }
+        Ok(buffer)
+    }
+
     /// Allocates like [`Self::zeroed`] what may stay empty for the most part: in small pages, of which only those take
     /// memory that are written to.
     pub(crate) fn sparse(len: usize, purpose: &'static str) -> Result<Self, AllocError> {
@@ -56,7 +71,7 @@ impl<T: Pod> Buffer<T> {
     }
 
     fn map(len: usize, purpose: &'static str, has_huge_pages: bool) -> Result<Self, AllocError> {
-        let fail = |bytes, source| AllocError { bytes, purpose, source };
+        let fail = |bytes, source| AllocError::None { bytes, purpose, source };
         let bytes = len
             .checked_mul(size_of::<T>())
             .ok_or_else(|| fail(usize::MAX, std::io::ErrorKind::OutOfMemory.into()))?;

@@ -407,7 +407,7 @@ fn the_system_prompt_is_read_once_for_all_starts() {
     let format = loaded.format().unwrap();
     let start = |system: Option<&str>| {
         let slots = loaded.slots(QUEUE).unwrap();
-        let identity = prepared.slots_identity(&slots, &format);
+        let identity = prepared.slots_identity(&slots, &format).unwrap();
         let origin = Origin { identity, model: "demo".to_owned(), source: String::new() };
         warm(slots, system, &format, &origin, Some(&file.0)).unwrap()
     };

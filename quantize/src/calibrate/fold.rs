@@ -255,7 +255,7 @@ mod tests {
         let input = GgufFile::from_vec("tiny", bytes).unwrap();
         let spec = crate::calibrate::layer::spec(&input).unwrap();
         let heads = Heads { query: 4, kv: 2, dim: 16 };
-        let original = Layer::read(&input, 0);
+        let original = Layer::read(&input, 0).unwrap();
         let expected = computed(&original, 64);
         let power = |i: usize| [0.25f32, 1.0, 4.0, 0.5, 8.0][i * 31 % 5];
         for (stage, width) in Stage::order(&spec).zip([64, 64, 64, 96]) {

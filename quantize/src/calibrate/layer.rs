@@ -46,16 +46,18 @@ pub(crate) struct Layer<'a> {
 
 impl<'a> Layer<'a> {
     /// Layer `index` of a model, as it is stored there.
-    pub(crate) fn read(input: &'a GgufFile, index: usize) -> Self {
+    pub(crate) fn read(input: &'a GgufFile, index: usize) -> Result<Self, QuantizeError> {
         let prefix = format!("blk.{index}.");
         let ours = input.tensors().iter().filter_map(|info| Some((info.name.strip_prefix(&prefix)?, info)));
-        let tensors = ours.map(|(name, info)| Tensor {
-            name: name.to_owned(),
-            shape: info.shape.clone(),
-            block_type: info.block_type,
-            bytes: copied(input, info),
+        let tensors = ours.map(|(name, info)| {
+            Ok(Tensor {
+                name: name.to_owned(),
+                shape: info.shape.clone(),
+                block_type: info.block_type,
+                bytes: copied(input, info)?,
+            })
         });
-        Self { input, index, tensors: tensors.collect(), embedding: None }
+        Ok(Self { input, index, tensors: tensors.collect::<Result<_, QuantizeError>>()?, embedding: None })
     }
 
     /// Both ends of a model, with some layer between them. The data `bytes`, in place of that of `source`, is both token
@@ -161,7 +163,7 @@ impl<'a> Layer<'a> {
             match (info.name.strip_prefix("blk.0."), self.input.tensor(&info.name)) {
                 (Some(name), _) => out.write_all(self.tensor(name).map_or(&[], |tensor| &tensor.bytes)),
                 (None, Some(shared)) if info.name != EMBEDDING_TENSOR => {
-                    out.write_all(self.input.data(shared))
+                    out.write_all(self.input.data(shared).map_err(std::io::Error::other)?)
                 }
                 _ => out.write_all(&embedding.bytes),
             }
@@ -181,10 +183,10 @@ impl<'a> Layer<'a> {
 }
 
 /// The data of a tensor, whose pages need not stay.
-fn copied(input: &GgufFile, info: &TensorInfo) -> Vec<u8> {
-    let bytes = input.data(info).to_vec();
+fn copied(input: &GgufFile, info: &TensorInfo) -> Result<Vec<u8>, QuantizeError> {
+    let bytes = input.data(info).map_err(QuantizeError::Input)?.to_vec();
     input.release(info, 0..bytes.len());
-    bytes
+    Ok(bytes)
 }
 
 /// The shape of a model that can be calibrated.

@@ -111,7 +111,7 @@ impl Work<'_> {
         let mut changed: Vec<Changed> =
             self.changed_embedding(&short, &embedding, menu)?.into_iter().collect();
         for index in 0..self.spec.layers {
-            let layer = Layer::read(self.input, index);
+            let layer = Layer::read(self.input, index)?;
             let probed = self.probe_layer(&layer, index, &mut whole, menu)?;
             self.advance(SAMPLE_UNITS);
             let mut runner = layer.runner(short.length, self.options.threads)?;

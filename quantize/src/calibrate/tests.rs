@@ -60,7 +60,7 @@ fn whole(input: &GgufFile) -> Runner {
 fn start(input: &GgufFile, sequences: &Sequences) -> (Runner, Stream) {
     let embedding = input.tensor("token_embd.weight").unwrap();
     let head = input.tensor("output.weight").unwrap_or(embedding);
-    let ends = |tensor| Layer::ends(input, tensor, tensor.block_type, input.data(tensor).to_vec());
+    let ends = |tensor| Layer::ends(input, tensor, tensor.block_type, input.data(tensor).unwrap().to_vec());
     let stream = Stream::new(sequences, &mut ends(embedding).runner(LENGTH, 1).unwrap());
     (ends(head).runner(LENGTH, 1).unwrap(), stream)
 }
@@ -72,7 +72,7 @@ fn layers_one_by_one_compute_what_the_model_does() {
         let sequences = sequences(&spec);
         let (mut head, mut stream) = start(input, &sequences);
         for index in 0..spec.layers {
-            stream.pass_layer(&mut Layer::read(input, index).runner(LENGTH, 1).unwrap());
+            stream.pass_layer(&mut Layer::read(input, index).unwrap().runner(LENGTH, 1).unwrap());
         }
         let mut expected = Vec::new();
         for sequence in sequences.tokens.chunks_exact(LENGTH) {
@@ -99,7 +99,7 @@ fn folded_layers_of_every_family_compute_the_same() {
         let mut folded_stages = 0;
         let stages = |index| Stage::order(&spec).map(move |stage| (index, stage));
         for (index, stage) in (0..spec.layers).flat_map(stages) {
-            let original = Layer::read(input, index);
+            let original = Layer::read(input, index).unwrap();
             let width = match stage {
                 Stage::Down => spec.hidden,
                 Stage::Output => spec.query_width(),

@@ -203,7 +203,8 @@ impl<'a> Work<'a> {
         sequences: &Sequences,
         embedding: &TensorInfo,
     ) -> Result<Stream, QuantizeError> {
-        self.embedded(sequences, embedding, embedding.block_type, self.input.data(embedding).to_vec())
+        let bytes = self.input.data(embedding).map_err(QuantizeError::Input)?.to_vec();
+        self.embedded(sequences, embedding, embedding.block_type, bytes)
     }
 
     fn quantized_stream(
@@ -236,7 +237,7 @@ impl<'a> Work<'a> {
         stream: &mut Stream,
         length: usize,
     ) -> Result<Option<Folds>, QuantizeError> {
-        let layer = Layer::read(self.input, index);
+        let layer = Layer::read(self.input, index)?;
         let mut side = self.side(stream, &layer, length)?;
         let is_known = self.folds.len() == self.spec.layers;
         let mut folds = Folds::default();
@@ -252,7 +253,7 @@ impl<'a> Work<'a> {
 
     /// A layer of the model as it is, folded if asked for.
     fn read(&self, index: usize) -> Layer<'a> {
-        let mut layer = Layer::read(self.input, index);
+        let mut layer = Layer::read(self.input, index)?;
         if self.options.fold {
             fold::fold(&mut layer, &self.folds[index], &self.spec);
         }
@@ -365,7 +366,7 @@ impl<'a> Work<'a> {
 
     /// The moments of the inputs of the output head.
     pub(super) fn head_moments(&mut self, stream: &mut Stream, length: usize) -> Result<Sums, QuantizeError> {
-        let mut side = self.side(stream, &Layer::read(self.input, 0), length)?;
+        let mut side = self.side(stream, &Layer::read(self.input, 0)?, length)?;
         let width = self.spec.word_dim;
         let mut moments = Moments::new(width, false, self.pool.threads());
         let mut inputs = Vec::new();
@@ -402,7 +403,7 @@ impl<'a> Work<'a> {
         sums: &Sums,
         format: Format,
     ) -> Result<Done, QuantizeError> {
-        let (cols, data) = (tensor.cols(), self.input.data(tensor));
+        let (cols, data) = (tensor.cols(), self.input.data(tensor).map_err(QuantizeError::Input)?);
         let row_bytes = data.len() / tensor.rows();
         let mut factored = Factored::new(sums, self.options.head_factor());
         let mut all = Done { bytes: Vec::new(), loss: 0.0, nearest_loss: 0.0 };

@@ -60,7 +60,7 @@ impl Here {
         let format = loaded.format(&generation.prompting)?;
         planned.foresee_grammar();
         // Everything that is wanted of the file: it may be replaced or cut short while the talk goes on.
-        let origin = session::origin_of(&model, &planned, &loaded, &format);
+        let origin = session::origin_of(&model, &planned, &loaded, &format)?;
         Ok(Here { model, planned, loaded, format, generation, origin, compiled: None })
     }
 

@@ -221,7 +221,7 @@ fn ask(
         note("the model has a chat template; --chat asks by it, as the model was trained");
     }
     let mut hash = Fnv::default();
-    planned.slots_identity(&loaded.slots, &format).add_to(&mut hash);
+    planned.slots_identity(&loaded.slots, &format)?.add_to(&mut hash);
     let options = EvaluationOptions {
         limit: args.limit.map(|limit| limit as usize),
         seed: args.seed,

@@ -196,7 +196,7 @@ impl Talk {
         if !args.session.is_some() {
             return Ok(Talk { format, conversation: Conversation::new(prompting.system()), file: None });
         }
-        let origin = session::origin_of(&args.generation.model, planned, loaded, &format);
+        let origin = session::origin_of(&args.generation.model, planned, loaded, &format)?;
         let (file, conversation) = args.session.open(&origin, &mut loaded.session)?;
         let mut conversation = conversation.unwrap_or_default();
         if prompting.system().is_some() {

@@ -138,22 +138,33 @@ impl SessionError {
 }
 
 /// What a saved state depends on.
-pub(super) fn identity(planned: &Planned, loaded: &Loaded, format: &Format) -> Identity {
-    planned.identity(&loaded.session, format)
+///
+/// # Errors
+/// Of a file that is read once, if it was not loaded.
+pub(super) fn identity(planned: &Planned, loaded: &Loaded, format: &Format) -> Result<Identity, CliError> {
+    Ok(planned.identity(&loaded.session, format)?)
 }
 
 /// What a session with this model is of. Reads the model file.
-pub(super) fn origin_of(args: &ModelArgs, planned: &Planned, loaded: &Loaded, format: &Format) -> Origin {
+///
+/// # Errors
+/// As [`identity`].
+pub(super) fn origin_of(
+    args: &ModelArgs,
+    planned: &Planned,
+    loaded: &Loaded,
+    format: &Format,
+) -> Result<Origin, CliError> {
     // A file is found from every folder, a name as it is.
     let source = args.model.as_ref().map(|model| match std::path::absolute(model) {
         Ok(path) if path.exists() => path.display().to_string(),
         _ => model.display().to_string(),
     });
-    Origin {
-        identity: identity(planned, loaded, format),
+    Ok(Origin {
+        identity: identity(planned, loaded, format)?,
         model: planned.name(),
         source: source.unwrap_or_default(),
-    }
+    })
 }
 
 /// Whether two are of one model.

@@ -8,3 +8,4 @@ mod mutation;
 mod raw;
 mod round_trip;
 mod split;
+mod stream;

@@ -1,6 +1,9 @@
 //! Files put together field by field, true or not.
 
+use std::io::Cursor;
+
 use super::super::{DEFAULT_ALIGNMENT, GgufError, GgufFile};
+use crate::runtime::Secrecy;
 
 /// Bytes of a file under construction.
 #[derive(Clone, Default)]
@@ -65,8 +68,28 @@ impl Raw {
     }
 
     pub(super) fn open(self) -> Result<GgufFile, GgufError> {
-        GgufFile::from_vec("raw.gguf", self.0)
+        open_both("raw.gguf", self.0)
     }
+}
+
+/// Opens a file in memory, and sees that one that is read once says the same of its header.
+pub(super) fn open_both(name: &str, bytes: Vec<u8>) -> Result<GgufFile, GgufError> {
+    let (len, reader) = (bytes.len() as u64, Box::new(Cursor::new(bytes.clone())));
+    let streamed = GgufFile::from_reader(name, reader, len, Secrecy::Plain);
+    let owned = GgufFile::from_vec(name, bytes);
+    match (&owned, &streamed) {
+        (Ok(owned), Ok(streamed)) => {
+            // Not the values themselves, among which may be NaN.
+            assert_eq!(
+                format!("{:?}", Vec::from_iter(streamed.metadata())),
+                format!("{:?}", Vec::from_iter(owned.metadata()))
+            );
+            assert_eq!(streamed.tensors(), owned.tensors());
+        }
+        (Err(owned), Err(streamed)) => assert_eq!(format!("{streamed:?}"), format!("{owned:?}")),
+        _ => panic!("{owned:?} but as a stream {streamed:?}"),
+    }
+    owned
 }
 
 /// A true file with every kind of value, alone and in an array, and three tensors.
