@@ -279,7 +279,7 @@ impl Planned {
             Misfit::Other => "does not fit this model or program",
             Misfit::Damaged => "is damaged",
         };
-        match model.renew_pack(self.file()) {
+        match self.prepared.renew_pack(model) {
             Ok(_) => note(format_args!("{path} {why} and is not used; it was made anew")),
             Err(error) => {
                 let error = with_causes(&error);

@@ -197,8 +197,16 @@ impl GgufFile {
         }
     }
 
-    /// The file, or the first part, at least up to the data of its tensors.
-    pub(super) fn header_bytes(&self) -> &[u8] {
+    /// Takes it that the file, which is read once, was read and has this fingerprint.
+    #[cfg(feature = "trust")]
+    pub(crate) fn set_unread(&self, fingerprint: u64) {
+        if let Source::Streamed(streamed) = self.source() {
+            streamed.set_unread(fingerprint);
+        }
+    }
+
+    /// The file, or the first part, at least up to the data of its tensors; of one that is read once no more.
+    pub(crate) fn header_bytes(&self) -> &[u8] {
         self.source().header()
     }
 

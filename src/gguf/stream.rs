@@ -114,6 +114,13 @@ impl Streamed {
         self.fingerprint.get().copied()
     }
 
+    /// Takes it that all was read, with this fingerprint.
+    #[cfg(feature = "trust")]
+    pub(super) fn set_unread(&self, fingerprint: u64) {
+        drop(self.rest.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.fingerprint.get_or_init(|| fingerprint);
+    }
+
     /// Hands out the data of all tensors in the order of the file; `order` are their numbers in it.
     pub(super) fn each<E: From<GgufError>>(
         &self,

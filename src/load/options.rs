@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::LoadError;
 use crate::kernels::{Kernels, KvType};
-use crate::model::{MAX_SLOTS, RunOptions, Spec};
+use crate::model::{MAX_SLOTS, RunOptions, Spec, Verified};
 
 /// Longest context taken without being asked for.
 pub const USUAL_CONTEXT: usize = 2048;
@@ -38,6 +38,8 @@ pub struct LoadOptions {
     pub program_bytes: u64,
     /// The pre-tokenizer, in place of the one that the file names.
     pub pre: Option<String>,
+    /// What the pack of a model is bound to that was verified; `None` for one that was not, or has no pack.
+    pub verified: Option<Verified>,
     /// The kernels; `None` for those of [`Kernels::detect`].
     pub kernels: Option<&'static Kernels>,
 }
@@ -55,6 +57,7 @@ impl Default for LoadOptions {
             max_memory: None,
             program_bytes: 0,
             pre: None,
+            verified: None,
             kernels: None,
         }
     }

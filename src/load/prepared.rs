@@ -1,13 +1,13 @@
 //! A model file whose header was read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{DoesNotFit, LoadError, LoadOptions, Loaded, MemoryPlan};
 use crate::generate::{Format, Identity, SamplerOptions, Session, Slots};
 use crate::gguf::{GgufFile, Purpose};
 use crate::kernels::Kernels;
-use crate::model::{Model, Resume, RunOptions, Spec, check_purpose, pack_path};
+use crate::model::{Header, Model, Resume, RunOptions, Spec, Verified, check_purpose, pack_path};
 use crate::text::{Tokenizer, TokenizerOptions};
 
 /// A model file, options filled in, and what they will take; nothing is loaded yet.
@@ -20,6 +20,7 @@ pub struct Prepared {
     plan: MemoryPlan,
     limit: Option<u64>,
     pre: Option<String>,
+    verified: Option<Verified>,
 }
 
 /// Rebuilds the tokenizer of a file, which need not hold more than that; `pre` as in [`LoadOptions`].
@@ -54,8 +55,8 @@ impl Prepared {
         if options.grammar {
             plan.add_grammar(&file);
         }
-        let (limit, pre) = (options.max_memory, options.pre.clone());
-        Ok(Prepared { file, kernels, spec, options: run, plan, limit, pre })
+        let (limit, pre, verified) = (options.max_memory, options.pre.clone(), options.verified.clone());
+        Ok(Prepared { file, kernels, spec, options: run, plan, limit, pre, verified })
     }
 
     /// The file.
@@ -175,6 +176,14 @@ impl Prepared {
         tokenizer(&self.file, self.pre.as_deref())
     }
 
+    /// Writes the pack of the model, which was loaded without one; path and size, unless it was loaded with one.
+    ///
+    /// # Errors
+    /// As [`Model::renew_pack`].
+    pub fn renew_pack(&self, model: &Model) -> Result<Option<(PathBuf, u64)>, LoadError> {
+        Ok(model.renew_pack(&self.file, self.verified.as_ref())?)
+    }
+
     /// Loads tokenizer and weights.
     ///
     /// # Errors
@@ -199,7 +208,7 @@ impl Prepared {
     }
 
     fn load_both(&self) -> (Result<Tokenizer, LoadError>, Result<Model, LoadError>) {
-        let load = || Ok(Model::load(&self.file, self.kernels)?);
+        let load = || Ok(Header::new(&self.file, self.kernels)?.load(&self.file, self.verified.as_ref())?);
         // Either takes as long as the other; with one thread the memory that building the tokenizer took for
         // a while is used again for the rest, of which there is little beside a pack.
         let has_pack = self.file.path().is_some_and(|path| pack_path(path, self.kernels).exists());

@@ -43,6 +43,8 @@ pub enum ModelError {
     WritePack(#[source] GgufError),
     #[error("{file}: is not a pack of this program, and is not replaced; move it away")]
     ForeignPack { file: String },
+    #[error("{file} is sealed; a pack would hold its weights in the open")]
+    SealedPack { file: String },
     #[error("{file} is no file of its own; a pack lies beside the file of its model")]
     NoFile { file: String },
     #[error("logits of {found} tokens were asked for, possible are up to {most}")]

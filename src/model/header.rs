@@ -5,6 +5,7 @@ use super::layout::Layout;
 use super::packed::{self, PackStatus};
 use super::plan::{Plan, RunOptions};
 use super::spec::Spec;
+use super::tagged::Verified;
 use super::weights::Weights;
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
@@ -42,17 +43,14 @@ impl Header {
         Plan::of(&self.spec, &self.layout, options)
     }
 
-    /// Loads the model in `file`, whose header was read. The file is not needed afterwards.
+    /// Loads the model in `file`, whose header was read. The file is not needed afterwards. Of a model that was verified,
+    /// `verified` says which packs may be used.
     ///
     /// # Errors
     /// If the file is damaged, or memory cannot be had.
-    pub fn load(self, file: &GgufFile) -> Result<Model, ModelError> {
+    pub fn load(self, file: &GgufFile, verified: Option<&Verified>) -> Result<Model, ModelError> {
         let Self { spec, layout, kernels } = self;
-        let (mut weights, pack) = Weights::load(file, &layout, kernels)?;
-        if let Some(norm) = layout.output_norm.as_ref().filter(|_| spec.logit_scale != 1.0) {
-            // The head is linear: what it reads may be scaled for what it gives.
-            weights.scale(norm, spec.logit_scale);
-        }
+        let (weights, pack) = Weights::load(file, (&layout, kernels), spec.logit_scale, verified)?;
         Ok(Model { spec, layout, weights, pack, kernels })
     }
 }
@@ -73,7 +71,7 @@ impl Model {
     /// # Errors
     /// If the file does not hold a model that can be run, or memory cannot be had.
     pub fn load(file: &GgufFile, kernels: &'static Kernels) -> Result<Self, ModelError> {
-        Header::new(file, kernels)?.load(file)
+        Header::new(file, kernels)?.load(file, None)
     }
 
     /// Whether the weights came from a pack.
@@ -81,13 +79,22 @@ impl Model {
         &self.pack
     }
 
-    /// Writes the pack of the model, which was loaded from `file` without one, and returns its path.
+    /// Writes the pack of the model, which was loaded from `file` without one, for those who may use it (see
+    /// [`Header::load`]); path and size.
     ///
     /// # Errors
-    /// If something else has the name of the pack, or the disk refuses.
-    pub fn renew_pack(&self, file: &GgufFile) -> Result<Option<PathBuf>, ModelError> {
+    /// If something else has the name of the pack, the model is sealed, or the disk refuses.
+    pub fn renew_pack(
+        &self,
+        file: &GgufFile,
+        verified: Option<&Verified>,
+    ) -> Result<Option<(PathBuf, u64)>, ModelError> {
         let Some(packed) = self.weights.packed_here() else { return Ok(None) };
-        packed::write(file, self.kernels, packed).map(|(path, _)| Some(path))
+        match verified {
+            Some(verified) => verified.write(file, self.kernels, packed, self.weights.vectors()),
+            None => packed::write(file, self.kernels, packed),
+        }
+        .map(Some)
     }
 
     /// The shape.

@@ -30,6 +30,11 @@ mod runner;
 mod snapshot;
 mod spec;
 mod states;
+#[cfg(feature = "trust")]
+mod tagged;
+#[cfg(not(feature = "trust"))]
+#[path = "untagged.rs"]
+mod tagged;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -48,6 +53,7 @@ pub use plan::{MAX_CONTEXT, MAX_SLOTS, Plan, RunOptions, TILE};
 pub use runner::Runner;
 pub use snapshot::Resume;
 pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec, check_purpose};
+pub use tagged::Verified;
 pub use tile::{Norm, Tile};
 pub use worker::{Piece, StepRows, Worker};
 

@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// Changes with every change of the packed layout.
-const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 2;
 /// The architecture that a pack names first.
-const ARCHITECTURE: &str = "smolt-pack";
+pub(super) const ARCHITECTURE: &str = "smolt-pack";
 const CHECKSUM_KEY: &str = "smolt.pack.checksum";
 /// Bytes within which a pack says what it is.
-const FIRST_BYTES: usize = 96;
+pub(super) const FIRST_BYTES: usize = 96;
 /// Packed bytes are stored under this name as if they were floats; GGUF has no type for bytes.
 const TENSOR: &str = "packed";
 /// Pages of every size in use begin at multiples of this.
@@ -130,11 +130,11 @@ impl Pack {
 }
 
 /// Whether what lies at a path begins as packs do. What is empty holds nothing that could be lost.
-fn is_pack(path: &Path) -> bool {
+pub(super) fn is_pack(path: &Path) -> bool {
     first_bytes(path, FIRST_BYTES).is_ok_and(|first| first.is_empty() || begins_as_pack(&first))
 }
 
-fn begins_as_pack(first: &[u8]) -> bool {
+pub(super) fn begins_as_pack(first: &[u8]) -> bool {
     let name = ARCHITECTURE.as_bytes();
     first.starts_with(&MAGIC) && first.windows(name.len()).any(|window| window == name)
 }

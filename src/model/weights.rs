@@ -4,6 +4,7 @@ use super::error::ModelError;
 use super::layout::{Layout, Linear, Matrix, Norm, Place, Placed, Vector};
 use super::packed::{Pack, PackStatus};
 use super::spec::Spec;
+use super::tagged::{Contents, Verified};
 use crate::gguf::{GgufFile, TensorInfo};
 use crate::kernels::{Kernels, PackedMatrix};
 use crate::runtime::Buffer;
@@ -37,8 +38,33 @@ impl Packed {
 }
 
 impl Weights {
-    /// Loads every tensor: matrices from a pack if there is one that fits, otherwise packed here.
+    /// Loads every tensor: from a pack if there is one that fits, otherwise from the file; `verified` says which pack fits
+    /// a verified model. What the output norm gives is multiplied by `scale`.
     pub(super) fn load(
+        file: &GgufFile,
+        (layout, kernels): (&Layout, &Kernels),
+        scale: f32,
+        verified: Option<&Verified>,
+    ) -> Result<(Self, PackStatus), ModelError> {
+        let status = match verified {
+            None => None,
+            Some(verified) => match verified.open(file, layout, kernels)? {
+                // Scaled when it was written.
+                (Some(Contents { packed, vectors }), status) => {
+                    return Ok((Self { packed: Packed::Memory(packed), vectors }, status));
+                }
+                (None, status) => Some(status),
+            },
+        };
+        let (mut weights, own) = Self::load_plain(file, layout, kernels)?;
+        if let Some(norm) = layout.output_norm.as_ref().filter(|_| scale != 1.0) {
+            // The head is linear: what it reads may be scaled for what it gives.
+            weights.scale(norm, scale);
+        }
+        Ok((weights, status.unwrap_or(own)))
+    }
+
+    fn load_plain(
         file: &GgufFile,
         layout: &Layout,
         kernels: &Kernels,
@@ -67,8 +93,13 @@ impl Weights {
         }
     }
 
+    /// Norms and biases.
+    pub(super) fn vectors(&self) -> &[f32] {
+        &self.vectors
+    }
+
     /// Multiplies what is left of a norm by `scale`.
-    pub(super) fn scale(&mut self, norm: &Norm, scale: f32) {
+    fn scale(&mut self, norm: &Norm, scale: f32) {
         for vector in [norm.weight, norm.bias].into_iter().flatten() {
             self.vectors[vector.range()].iter_mut().for_each(|value| *value *= scale);
         }
