@@ -8,7 +8,7 @@
 //! Each module uses only modules to its right; `tests/layering.rs` checks it.
 //!
 //! ```text
-//! cli -> serve -> load, eval, store, stats -> ask -> generate -> model, text -> kernels, gguf -> runtime, blocks, files, console
+//! cli -> serve -> updates, load, eval, store, stats -> trust, ask -> generate -> model, text -> kernels, gguf -> runtime, blocks, files, console
 //! ```
 //!
 //! * [`blocks`]: GGUF block formats, reference encode and decode.
@@ -27,13 +27,14 @@
 //! * `store`: the models of this computer, and fetching them.
 //! * `stats`: counts of what was done, in a file.
 //! * [`trust`]: signatures of models, whose they are and what they cover.
+//! * [`updates`]: the store with two slots, from which a model is updated and never lost.
 //! * `cli`: the command line.
 //!
 //! # Features
 //!
 //! `default-features = false` leaves the library: files, kernels, models, texts, answers, and of [`eval`] perplexity and
 //! divergence. `eval` adds batches, tasks and timings, `cli` the program `smolt`, `pull` its command that
-//! fetches models, `serve` the local server, `trust` signatures of models.
+//! fetches models, `serve` the local server, `trust` signed models and their store.
 
 #[cfg(feature = "eval")]
 #[doc(hidden)]
@@ -64,5 +65,6 @@ pub mod store;
 pub mod text;
 #[cfg(feature = "trust")]
 pub mod trust;
+pub mod updates;
 
 pub use load::{LoadError, LoadOptions, Loaded, MemoryPlan, Prepared, load};

@@ -23,12 +23,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("trust", &["files"]),
     ("stats", &["generate", "files"]),
     ("load", &["generate", "model", "text", "kernels", "gguf"]),
+    ("updates", &["trust", "files"]),
     ("serve", &["load", "eval", "ask", "generate", "model", "text", "files"]),
     (
         "cli",
         &[
-            "serve", "load", "eval", "store", "trust", "stats", "ask", "generate", "model", "text",
-            "kernels", "runtime", "gguf", "blocks", "files", "console",
+            "serve", "updates", "load", "eval", "store", "trust", "stats", "ask", "generate", "model",
+            "text", "kernels", "runtime", "gguf", "blocks", "files", "console",
         ],
     ),
 ];
