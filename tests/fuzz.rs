@@ -102,3 +102,8 @@ fn task() {
 fn batch() {
     replay("batch", 5000, bodies::batch);
 }
+
+#[test]
+fn package() {
+    replay("package", 5000, bodies::package);
+}

@@ -156,6 +156,7 @@ impl From<LoadError> for CliError {
             LoadError::Model(error) => CliError::Model(error),
             LoadError::Text(error) => CliError::Text(error),
             LoadError::Template(error) => CliError::Template(error),
+            LoadError::Generate(error) => CliError::Generate(error),
             error => CliError::Load(error),
         }
     }

@@ -1,6 +1,7 @@
 //! Why a model cannot be loaded.
 
 use super::show_bytes;
+use crate::generate::GenerateError;
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
 use crate::model::ModelError;
@@ -21,6 +22,8 @@ pub enum LoadError {
     Text(#[from] TextError),
     #[error(transparent)]
     Template(#[from] TemplateError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     #[error(transparent)]
     DoesNotFit(#[from] DoesNotFit),
     #[error("{file}: the tokenizer has {tokens} tokens, the embedding {rows} rows; the file is damaged")]

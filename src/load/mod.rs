@@ -7,6 +7,7 @@
 //!   options   LoadOptions: what a session may take of the computer
 //!   prepared  Prepared: a file whose header was read; what it will take is known, nothing is loaded
 //!   loaded    Loaded: weights and tokenizer, shared by its sessions
+//!   self_test what a model says where it works
 //!   memory    MemoryPlan: bytes by purpose, the largest context that fits
 //! error       everything that can go wrong
 //! ```
@@ -35,6 +36,7 @@ mod loaded;
 mod memory;
 mod options;
 mod prepared;
+mod self_test;
 
 pub use self::error::{DoesNotFit, LoadError};
 pub use self::loaded::Loaded;
@@ -43,6 +45,7 @@ pub use self::memory::MemoryPlan;
 pub use self::memory::show_bytes;
 pub use self::options::{LoadOptions, MAX_LOGIT_ROWS, MAX_THREADS, USUAL_CONTEXT, usual_threads};
 pub use self::prepared::{Prepared, tokenizer};
+pub use self::self_test::Continued;
 
 use std::path::Path;
 

@@ -1,11 +1,13 @@
 //! Whose signatures count.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::bundle::Bundle;
 use super::chain::CertificateChain;
 use super::error::TrustError;
+use super::policy::{Policy, Role};
 use super::key::{MAX_PEM_BYTES, PublicKey, pem_blocks};
 use super::statement::Manifest;
 use crate::files::read_text;
@@ -18,10 +20,13 @@ pub enum Authority {
     Key(PublicKey),
     /// Those with a certificate for which others vouch.
     Chain(CertificateChain),
+    /// Those that a trust file names.
+    Policy(Arc<Policy>),
 }
 
 impl Authority {
-    /// Reads a file that says whose signatures count: a public key or certificates in PEM, told by what is in it.
+    /// Reads a file that says whose signatures count: a public key or certificates in PEM, or a trust file, told by what
+    /// is in it.
     ///
     /// # Errors
     /// If there is no such file, or nothing of the kind in it.
@@ -34,6 +39,9 @@ impl Authority {
     /// # Errors
     /// As [`Authority::read`].
     pub fn parse(text: &str, file: &str) -> Result<Authority, TrustError> {
+        if Policy::is_meant(text) {
+            return Ok(Authority::Policy(Policy::parse(text.as_bytes())?.into()));
+        }
         let is_chain = pem_blocks(text, file)?.iter().any(|block| block.label == "CERTIFICATE");
         if is_chain {
             return CertificateChain::from_pem(text, file).map(Authority::Chain);
@@ -47,6 +55,9 @@ impl Authority {
     /// # Errors
     /// If none counts, with the reason of the first; or if they are of different contents.
     pub fn check(&self, bundles: &[Bundle], clock: Option<SystemTime>) -> Result<Manifest, TrustError> {
+        if let Self::Policy(policy) = self {
+            return policy.check(Role::Release, bundles, clock);
+        }
         let mut found: Option<(Manifest, &Bundle)> = None;
         let mut first_fault = None;
         for bundle in bundles {
@@ -74,6 +85,7 @@ impl Authority {
         match self {
             Self::Key(key) => bundle.verify_by_key(key),
             Self::Chain(chain) => chain.verify(bundle, clock),
+            Self::Policy(policy) => policy.check(Role::Release, std::slice::from_ref(bundle), clock),
         }
     }
 }

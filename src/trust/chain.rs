@@ -62,6 +62,11 @@ impl CertificateChain {
         &self.file
     }
 
+    /// Whether two trust one certificate.
+    pub(super) fn overlaps(&self, other: &CertificateChain) -> bool {
+        self.trusted.iter().any(|one| other.trusted.iter().any(|another| one.der == another.der))
+    }
+
     /// Judges a bundle: the path from its first certificate to a root of these must hold at the time at which that
     /// certificate began, before which nobody can have signed with it; and at `clock`, where the time is known.
     ///

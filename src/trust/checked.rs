@@ -51,6 +51,11 @@ impl<R: Read> CheckedReader<R> {
         self.total
     }
 
+    /// Returns what is read, to go on with what follows the last part.
+    pub(super) fn into_inner(self) -> R {
+        self.from
+    }
+
     /// Ends the part that is read to its end, and begins the next.
     fn close_parts(&mut self) -> Result<(), TrustError> {
         while let Some(part) = self.part.take_if(|part| part.end == self.at) {

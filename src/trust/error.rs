@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::digest::Digest;
+use super::refusal::Refusal;
 use crate::files::{ReadError, WriteError};
 
 /// Most names of a kind that a message gives.
@@ -16,6 +17,8 @@ const MAX_NAMED: usize = 5;
 pub enum TrustError {
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error("{file}: cannot {action}")]

@@ -23,6 +23,25 @@
 //! error       everything that can be wrong
 //! ```
 //!
+//! A signature has no version, no end and no secrets. What adds them are signed files beside the model:
+//!
+//! ```text
+//! release     release.json: what a model is, for whom, how it proves itself
+//! policy      trust.json: whose signatures count for what, and how many it takes
+//!   rotation  from one trust file to the next
+//! package     model, release and signatures, as a folder or one archive
+//!   head      all before the model, also from a stream
+//!   carried   all after it, compared with what was signed
+//!   plain     the model itself, compared with its release
+//!   archive   the one form of the archive
+//!   publish   from a model to the folder of a package
+//! seal        models sealed with age
+//!   identity  the secret keys that open them
+//! time        moments, and the earliest time that it can be
+//! open        regular files, opened once
+//! refusal     why something is refused although it may be signed
+//! ```
+//!
 //! # What is refused
 //!
 //! A bundle is refused if any byte of it is changed, also those that no signature covers: keys of JSON that are not known,
@@ -30,9 +49,11 @@
 //! fingerprint of the key, certificates that are not on the path. Bundles made with Sigstore's services are
 //! refused: to judge them takes its roots and logs, from the network.
 
+mod archive;
 mod authority;
 mod beside;
 mod bundle;
+mod carried;
 mod certificate;
 mod chain;
 mod checked;
@@ -41,25 +62,53 @@ mod digest;
 mod error;
 mod folder;
 mod form;
+mod head;
+mod identity;
 mod key;
+mod open;
+mod package;
+mod plain;
+mod policy;
+mod publish;
+mod refusal;
+mod release;
+mod rotation;
+mod seal;
 mod sign;
 mod signed;
 mod statement;
+mod time;
 mod verify;
 
+#[cfg(test)]
+mod release_tests;
 #[cfg(test)]
 mod tests;
 
 pub use self::authority::Authority;
 pub use self::beside::{MAX_SIGNATURES, signatures_beside};
 pub use self::bundle::{Bundle, MAX_BUNDLE_BYTES, Material, PAYLOAD_TYPE};
+pub use self::carried::Carried;
 pub use self::chain::CertificateChain;
 pub use self::checked::{CheckedReader, Part};
 pub use self::clock::system_clock;
 pub use self::digest::{Digest, HashType, Hasher};
 pub use self::error::{Differences, TrustError};
+pub use self::head::{CheckedHead, Head, MAX_SIGNATURE_BYTES, SIGNATURE_FILES};
+pub use self::identity::{Identities, IdentitySource};
 pub use self::key::{Curve, PublicKey, SigningKey};
+pub use self::package::{CheckedPackage, Package, trust_error};
+pub use self::policy::{MAX_POLICY_BYTES, MAX_POLICY_KEYS, POLICY_FILE, Policy, Role};
+pub use self::publish::publish;
+pub use self::refusal::{PackageProblem, Refusal};
+pub use self::release::{
+    Blake3, Bounds, MAX_MODEL_BYTES, MAX_RELEASE_BYTES, MAX_SELF_TEST_TOKENS, MAX_VERSION, ModelFile, PLAIN_FILE,
+    RELEASE_FILE, Release, ReleaseParts, Runner, SEALED_FILE, SelfTest, Version,
+};
+pub use self::rotation::{MAX_ROTATIONS, TrustFile, rotate};
+pub use self::seal::{MAX_RECIPIENTS, Recipients};
 pub use self::sign::{DEFAULT_SHARD_BYTES, SignOptions, Signer, sign_path};
 pub use self::signed::{SignedFile, open_signed};
 pub use self::statement::{Manifest, Method, Resource, SignedBy};
+pub use self::time::Time;
 pub use self::verify::{Report, VerifyOptions, verify_path};
