@@ -14,8 +14,8 @@ use smolt::generate::{Grammar, GrammarCompiler, Identity, LogitFilter, Session, 
 use smolt::gguf::GgufFile;
 use smolt::kernels::{Kernels, KvType};
 use smolt::model::{LanguageModel, Model, Plan, RunOptions, Runner};
-use smolt::trust::{Head, Policy, Release};
 use smolt::text::{ChatTemplate, Detokenizer, EncodeOptions, Message, Role, Tokenizer, TokenizerOptions};
+use smolt::trust::{Head, Policy, Release};
 
 use super::input::parts;
 use super::models;

@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_it_is_written() {
-        for (name, bytes) in [("model.gguf", 0), ("model.8.sig", 1), ("release.json", super::super::MAX_MODEL_BYTES)] {
+        for (name, bytes) in
+            [("model.gguf", 0), ("model.8.sig", 1), ("release.json", super::super::MAX_MODEL_BYTES)]
+        {
             assert_eq!(read_header(&header(name, bytes), 0), Ok((name.into(), bytes)));
         }
     }

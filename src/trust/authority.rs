@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use super::bundle::Bundle;
 use super::chain::CertificateChain;
 use super::error::TrustError;
-use super::policy::{Policy, Role};
 use super::key::{MAX_PEM_BYTES, PublicKey, pem_blocks};
+use super::policy::{Policy, Role};
 use super::statement::Manifest;
 use crate::files::read_text;
 

@@ -191,8 +191,8 @@ struct HeadReader<'a, R> {
 
 impl<R: Read> HeadReader<'_, R> {
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), TrustError> {
-        let read = fill(self.from, buffer)
-            .map_err(|source| ReadError::Io { name: self.name.into(), source })?;
+        let read =
+            fill(self.from, buffer).map_err(|source| ReadError::Io { name: self.name.into(), source })?;
         self.at += read as u64;
         match read == buffer.len() {
             true => Ok(()),

@@ -101,8 +101,8 @@ impl Identities {
     pub fn read_from(mut from: impl Read, name: &str) -> Result<Self, TrustError> {
         // Of its full size from the start: what grows leaves copies behind.
         let mut text = Zeroizing::new(vec![0; MAX_BYTES + 1]);
-        let length = fill(&mut from, &mut text)
-            .map_err(|source| ReadError::Io { name: name.into(), source })?;
+        let length =
+            fill(&mut from, &mut text).map_err(|source| ReadError::Io { name: name.into(), source })?;
         let fail = |problem: String| Refusal::Identity { name: name.into(), problem };
         if length > MAX_BYTES {
             return Err(fail(format!("is longer than {MAX_BYTES} bytes")).into());
@@ -138,7 +138,6 @@ impl Identities {
         self.0.iter().map(|key| key as _)
     }
 }
-
 
 /// Opens a regular file that is no link; with `is_alone`, one that its owner alone may read: this user or root.
 fn open_private(path: &Path, is_alone: bool) -> Result<File, TrustError> {

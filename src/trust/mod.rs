@@ -102,8 +102,8 @@ pub use self::policy::{MAX_POLICY_BYTES, MAX_POLICY_KEYS, POLICY_FILE, Policy, R
 pub use self::publish::publish;
 pub use self::refusal::{PackageProblem, Refusal};
 pub use self::release::{
-    Blake3, Bounds, MAX_MODEL_BYTES, MAX_RELEASE_BYTES, MAX_SELF_TEST_TOKENS, MAX_VERSION, ModelFile, PLAIN_FILE,
-    RELEASE_FILE, Release, ReleaseParts, Runner, SEALED_FILE, SelfTest, Version,
+    Blake3, Bounds, MAX_MODEL_BYTES, MAX_RELEASE_BYTES, MAX_SELF_TEST_TOKENS, MAX_VERSION, ModelFile,
+    PLAIN_FILE, RELEASE_FILE, Release, ReleaseParts, Runner, SEALED_FILE, SelfTest, Version,
 };
 pub use self::rotation::{MAX_ROTATIONS, TrustFile, rotate};
 pub use self::seal::{MAX_RECIPIENTS, Recipients};

@@ -6,7 +6,10 @@ use std::path::Path;
 
 /// Opens a regular file; what is something else is told instead. With `is_itself` a symbolic link is something else, also
 /// one that is put there meanwhile.
-pub(super) fn open_regular(path: &Path, is_itself: bool) -> io::Result<Result<(File, Metadata), &'static str>> {
+pub(super) fn open_regular(
+    path: &Path,
+    is_itself: bool,
+) -> io::Result<Result<(File, Metadata), &'static str>> {
     // Before it is opened: opening a pipe would wait for its writer.
     let found = if is_itself { path.symlink_metadata()? } else { path.metadata()? };
     if let Some(found) = kind(&found) {

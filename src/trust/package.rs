@@ -23,8 +23,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::open::open_regular;
 use super::head::{CheckedHead, Head, MAX_SIGNATURE_BYTES, Parts, SIGNATURE_FILES, problem, unexpected};
+use super::open::open_regular;
 use super::plain::{PlainReader, Section};
 use super::release::{MAX_RELEASE_BYTES, PLAIN_FILE, RELEASE_FILE, SEALED_FILE};
 use super::seal::unseal;
@@ -126,7 +126,11 @@ impl Package {
     ///
     /// # Errors
     /// If too few signatures count, or they are over something else.
-    pub fn check(self, authority: &Authority, clock: Option<SystemTime>) -> Result<CheckedPackage, TrustError> {
+    pub fn check(
+        self,
+        authority: &Authority,
+        clock: Option<SystemTime>,
+    ) -> Result<CheckedPackage, TrustError> {
         let name = self.head.name().to_owned();
         let head = self.head.check(authority, clock)?;
         Ok(CheckedPackage { head, model: self.model, rest: self.rest, name })

@@ -65,7 +65,15 @@ pub(super) struct PlainReader<R> {
 
 impl<R: Read> PlainReader<R> {
     pub(super) fn new(from: R, name: &str, bytes: u64, expected: Blake3) -> Self {
-        Self { from, name: name.into(), left: bytes, bytes, hash: blake3::Hasher::new(), expected, is_refused: false }
+        Self {
+            from,
+            name: name.into(),
+            left: bytes,
+            bytes,
+            hash: blake3::Hasher::new(),
+            expected,
+            is_refused: false,
+        }
     }
 
     /// Refuses what goes on, and what is something else.

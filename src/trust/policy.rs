@@ -147,7 +147,8 @@ impl Policy {
         for role in [Role::Release, Role::Trust] {
             let (needed, most) = (policy.threshold(role), policy.signers(role).count());
             if needed == 0 || needed > most {
-                let problem = format!("the threshold of {} is {needed}, and {most} keys have that role", role.name());
+                let problem =
+                    format!("the threshold of {} is {needed}, and {most} keys have that role", role.name());
                 return Err(fail("roles", problem));
             }
         }
@@ -326,7 +327,8 @@ impl RawKey {
                 Signer::Certificate(CertificateChain::from_pem(&pem, &file)?, identity)
             }
             _ => {
-                let problem = format!("{:?} takes a key, or a certificate with or without identity", self.name);
+                let problem =
+                    format!("{:?} takes a key, or a certificate with or without identity", self.name);
                 return Err(fail("keys", problem));
             }
         };

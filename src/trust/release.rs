@@ -160,8 +160,7 @@ impl Release {
     }
 
     fn check(&self) -> Result<(), Refusal> {
-        let fail =
-            |field, problem: String| Err(Refusal::Field { file: RELEASE_FILE, field, problem });
+        let fail = |field, problem: String| Err(Refusal::Field { file: RELEASE_FILE, field, problem });
         if let Some(problem) = name_problem(&self.name) {
             return fail("name", problem);
         }
@@ -172,7 +171,10 @@ impl Release {
             return fail("version", format!("expected 1 to {MAX_VERSION}, found {}", self.version));
         }
         if self.floor > self.version {
-            return fail("floor", format!("expected at most {}, the version, found {}", self.version, self.floor));
+            return fail(
+                "floor",
+                format!("expected at most {}, the version, found {}", self.version, self.floor),
+            );
         }
         if self.memory == 0 {
             return fail("memory", "expected more than 0".into());
@@ -254,8 +256,7 @@ pub struct ReleaseParts {
 
 impl ModelFile {
     fn check(&self) -> Result<(), Refusal> {
-        let fail =
-            |field, problem: String| Err(Refusal::Field { file: RELEASE_FILE, field, problem });
+        let fail = |field, problem: String| Err(Refusal::Field { file: RELEASE_FILE, field, problem });
         let name = if self.sealed { SEALED_FILE } else { PLAIN_FILE };
         if self.file != name {
             return fail("model.file", format!("expected {name:?}, found {:?}", self.file));
@@ -273,8 +274,7 @@ impl ModelFile {
 
 impl SelfTest {
     fn check(&self) -> Result<(), Refusal> {
-        let fail =
-            |field, problem: String| Err(Refusal::Field { file: RELEASE_FILE, field, problem });
+        let fail = |field, problem: String| Err(Refusal::Field { file: RELEASE_FILE, field, problem });
         if self.prompt.is_empty() || self.prompt.len() > MAX_PROMPT_BYTES {
             return fail(
                 "self_test.prompt",
@@ -378,7 +378,8 @@ pub(super) fn parse_json<T: for<'de> Deserialize<'de>>(
     if found > limit {
         return Err(Refusal::TooLong { file: file.into(), bytes: found, limit });
     }
-    serde_json::from_slice(bytes).map_err(|error| Refusal::Json { file: file.into(), message: error.to_string() })
+    serde_json::from_slice(bytes)
+        .map_err(|error| Refusal::Json { file: file.into(), message: error.to_string() })
 }
 
 /// Says what is wrong with a name that is used in messages and compared byte for byte.

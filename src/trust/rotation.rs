@@ -49,7 +49,8 @@ impl TrustFile {
     /// If one of them is not as described.
     pub fn parse(bytes: &[u8], signatures: &[Vec<u8>]) -> Result<Self, TrustError> {
         let policy = Policy::parse(bytes)?;
-        let signatures = signatures.iter().map(|bytes| Bundle::parse(bytes, &format!("signature of {POLICY_FILE}")));
+        let signatures =
+            signatures.iter().map(|bytes| Bundle::parse(bytes, &format!("signature of {POLICY_FILE}")));
         Ok(Self { policy, bytes: bytes.into(), signatures: signatures.collect::<Result<_, _>>()? })
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use x509_cert::der::DateTime;
 use serde::{Deserialize, Serialize};
+use x509_cert::der::DateTime;
 
 use super::Refusal;
 

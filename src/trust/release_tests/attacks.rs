@@ -253,7 +253,9 @@ fn endless_data() {
     let stage = Stage::new();
     let cap = 8 * (MAX_SIGNATURE_BYTES + 1024) + MAX_RELEASE_BYTES + 4096;
     let (release, _) = stage.entry("release.json");
-    for (start, with) in [(vec![], 0), (vec![], b'0'), (stage.tar[..BLOCK].to_vec(), b' '), (stage.tar[..release].to_vec(), 0)] {
+    for (start, with) in
+        [(vec![], 0), (vec![], b'0'), (stage.tar[..BLOCK].to_vec(), b' '), (stage.tar[..release].to_vec(), 0)]
+    {
         let mut endless = Endless { given: 0, start, with };
         assert!(Head::read(&mut endless, "endless").is_err());
         assert!(endless.given <= cap, "{} bytes were read", endless.given);
@@ -273,7 +275,10 @@ fn release_of_another_version_with_old_signature() {
     let newer = fs::read_to_string(&path).unwrap().replace("\"version\": 7", "\"version\": 8");
     fs::write(&path, newer).unwrap();
     let refusal = stage.refuses_folder("release");
-    assert!(matches!(refusal, TrustError::Refused(Refusal::Changed { .. }) | TrustError::Length { .. }), "{refusal}");
+    assert!(
+        matches!(refusal, TrustError::Refused(Refusal::Changed { .. }) | TrustError::Length { .. }),
+        "{refusal}"
+    );
 }
 
 #[test]

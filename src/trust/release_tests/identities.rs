@@ -21,9 +21,23 @@ fn file(scratch: &Scratch, name: &str, content: &str, mode: u32) -> PathBuf {
 fn sources_are_told_by_their_names() {
     let parse = IdentitySource::parse;
     assert_eq!(parse("fd:3").unwrap(), IdentitySource::Descriptor(3));
-    assert_eq!(parse("credential:model-identity").unwrap(), IdentitySource::Credential("model-identity".into()));
+    assert_eq!(
+        parse("credential:model-identity").unwrap(),
+        IdentitySource::Credential("model-identity".into())
+    );
     assert_eq!(parse("keys/fd:3").unwrap(), IdentitySource::File("keys/fd:3".into()));
-    for wrong in ["", "fd:", "fd:x", "fd:-1", "fd:+1", "fd:99999999999", "credential:", "credential:../x", "credential:a/b", "credential:.x"] {
+    for wrong in [
+        "",
+        "fd:",
+        "fd:x",
+        "fd:-1",
+        "fd:+1",
+        "fd:99999999999",
+        "credential:",
+        "credential:../x",
+        "credential:a/b",
+        "credential:.x",
+    ] {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
 }
@@ -31,7 +45,8 @@ fn sources_are_told_by_their_names() {
 #[test]
 fn keys_are_read_as_age_keygen_writes_them() {
     let scratch = Scratch::new();
-    let text = format!("# created: 2026-11-28\n# public key: age1…\n{}\n\n{}\r\n", IDENTITIES[0], IDENTITIES[1]);
+    let text =
+        format!("# created: 2026-11-28\n# public key: age1…\n{}\n\n{}\r\n", IDENTITIES[0], IDENTITIES[1]);
     for mode in [0o400, 0o600] {
         let path = file(&scratch, &format!("key{mode:o}"), &text, mode);
         assert_eq!(read(path.to_str().unwrap()).unwrap(), 2);
@@ -78,7 +93,9 @@ fn a_credential_is_found_where_the_system_says() {
     // With an access list its mode seems to let a group read it.
     file(&scratch, "model-identity", IDENTITIES[0], 0o440);
     let source = IdentitySource::Credential("model-identity".into());
-    let with = |folder: Option<&Path>| Identities::read_with(&source, folder.map(|folder| folder.as_os_str().to_owned()));
+    let with = |folder: Option<&Path>| {
+        Identities::read_with(&source, folder.map(|folder| folder.as_os_str().to_owned()))
+    };
     assert_eq!(with(Some(&scratch.0)).unwrap().len(), 1);
     assert!(with(None).is_err());
     assert!(with(Some(Path::new(""))).is_err());
@@ -102,8 +119,16 @@ fn what_is_no_key_is_refused_and_never_shown() {
     let long = format!("{}\n", IDENTITIES[0]).repeat(17);
     let longer = "#".repeat(20_000);
     let texts = [
-        "", "\n# nothing\n", cut, "age1qyqsz", "AGE-PLUGIN-YUBIKEY-1AAAA", "AGE-SECRET-KEY-PQ-1AAAA",
-        "-----BEGIN OPENSSH PRIVATE KEY-----", "age-encryption.org/v1\n", &long, &longer,
+        "",
+        "\n# nothing\n",
+        cut,
+        "age1qyqsz",
+        "AGE-PLUGIN-YUBIKEY-1AAAA",
+        "AGE-SECRET-KEY-PQ-1AAAA",
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        "age-encryption.org/v1\n",
+        &long,
+        &longer,
     ];
     for text in texts {
         let refusal = Identities::read_from(text.as_bytes(), "key").map(|keys| keys.len()).unwrap_err();

@@ -61,7 +61,8 @@ fn authority(number: u8) -> Authority {
 
 /// Signs a file or a folder; the signature is the next one beside it.
 fn sign(path: &Path, number: u8) -> PathBuf {
-    let first = if path.is_dir() { path.join("model.sig") } else { PathBuf::from(format!("{}.sig", path.display())) };
+    let first =
+        if path.is_dir() { path.join("model.sig") } else { PathBuf::from(format!("{}.sig", path.display())) };
     let output = signatures_beside(&first).into_iter().find(|path| !path.exists()).unwrap();
     let options = SignOptions { output: Some(output.clone()), ..SignOptions::default() };
     sign_path(path, &Signer::Key(private(number)), &options).unwrap();

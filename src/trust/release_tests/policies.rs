@@ -19,7 +19,8 @@ pub(super) fn text(version: u64, keys: &[(&str, u8, &str)], thresholds: [usize; 
     )
 }
 
-const THREE: &[(&str, u8, &str)] = &[("ann", 1, "release trust"), ("bob", 2, "release trust"), ("cy", 3, "release")];
+const THREE: &[(&str, u8, &str)] =
+    &[("ann", 1, "release trust"), ("bob", 2, "release trust"), ("cy", 3, "release")];
 
 fn policy(text: &str) -> Result<Policy, TrustError> {
     Policy::parse(text.as_bytes())
@@ -43,7 +44,11 @@ const LIES: &[(&str, &str, &str)] = &[
     ("key_unknown", "\"version\": 4", "\"version\": 4, \"comment\": \"\""),
     ("key_unknown_inside", "\"name\": \"ann\"", "\"name\": \"ann\", \"url\": \"\""),
     ("threshold_twice", "{\"threshold\": 2}", "{\"threshold\": 2, \"threshold\": 1}"),
-    ("role_twice", "\"trust\": {\"threshold\": 1}", "\"trust\": {\"threshold\": 1}, \"trust\": {\"threshold\": 1}"),
+    (
+        "role_twice",
+        "\"trust\": {\"threshold\": 1}",
+        "\"trust\": {\"threshold\": 1}, \"trust\": {\"threshold\": 1}",
+    ),
     ("role_missing", ", \"trust\": {\"threshold\": 1}", ""),
     ("version_zero", "\"version\": 4", "\"version\": 0"),
     ("version_of_2_53", "\"version\": 4", "\"version\": 9007199254740992"),
@@ -83,7 +88,8 @@ fn one_key_under_two_names_is_refused() {
 #[test]
 fn too_many_keys_and_too_long_files_are_refused() {
     let names: Vec<_> = (1..=33).map(|number| format!("key{number}")).collect();
-    let keys: Vec<_> = names.iter().zip(1..).map(|(name, number)| (&name[..], number, "release trust")).collect();
+    let keys: Vec<_> =
+        names.iter().zip(1..).map(|(name, number)| (&name[..], number, "release trust")).collect();
     policy(&text(1, &keys[..32], [1, 1])).unwrap();
     assert!(policy(&text(1, &keys, [1, 1])).is_err());
     let long = text(1, THREE, [1, 1]) + &" ".repeat(MAX_POLICY_BYTES as usize);
@@ -102,14 +108,18 @@ fn a_private_key_in_a_trust_file_is_refused() {
 fn taken(signers: &[u8], role: Role) -> Result<Manifest, TrustError> {
     let scratch = Scratch::new();
     let folder = unsigned(&scratch, "folder", None);
-    let bundles: Vec<_> = signers.iter().map(|number| Bundle::read(&sign(&folder, *number)).unwrap()).collect();
+    let bundles: Vec<_> =
+        signers.iter().map(|number| Bundle::read(&sign(&folder, *number)).unwrap()).collect();
     policy(&text(1, THREE, [2, 2])).unwrap().check(role, &bundles, None)
 }
 
 #[test]
 fn two_of_three_are_enough_and_one_is_not() {
     for signers in [&[1, 2][..], &[3, 1], &[1, 2, 3], &[9, 1, 8, 3]] {
-        assert_eq!(taken(signers, Role::Release).unwrap().signers().len(), signers.iter().filter(|n| **n < 4).count());
+        assert_eq!(
+            taken(signers, Role::Release).unwrap().signers().len(),
+            signers.iter().filter(|n| **n < 4).count()
+        );
     }
     for signers in [&[][..], &[1], &[9], &[1, 9], &[9, 8, 7]] {
         let refusal = taken(signers, Role::Release).unwrap_err();
@@ -120,7 +130,10 @@ fn two_of_three_are_enough_and_one_is_not() {
 #[test]
 fn a_key_that_signed_twice_counts_once() {
     let refusal = taken(&[1, 1], Role::Release).unwrap_err();
-    assert!(matches!(refusal, TrustError::Refused(Refusal::Threshold { found: 1, needed: 2, .. })), "{refusal}");
+    assert!(
+        matches!(refusal, TrustError::Refused(Refusal::Threshold { found: 1, needed: 2, .. })),
+        "{refusal}"
+    );
     assert!(taken(&[1, 1, 1, 1, 1, 1, 1, 1], Role::Release).is_err());
     // Eight are read, of which the last may be the second that counts.
     taken(&[1, 1, 1, 1, 1, 1, 1, 2], Role::Release).unwrap();
@@ -138,14 +151,16 @@ fn two_signatures_over_different_contents_are_not_two() {
     let scratch = Scratch::new();
     let (first, second) = (unsigned(&scratch, "first", None), unsigned(&scratch, "second", None));
     fs::write(second.join("model.gguf"), "other").unwrap();
-    let bundles = [(&first, 1), (&second, 2)].map(|(path, number)| Bundle::read(&sign(path, number)).unwrap());
+    let bundles =
+        [(&first, 1), (&second, 2)].map(|(path, number)| Bundle::read(&sign(path, number)).unwrap());
     let policy = policy(&text(1, THREE, [2, 2])).unwrap();
     assert!(matches!(policy.check(Role::Release, &bundles, None), Err(TrustError::OtherContents { .. })));
 }
 
 #[test]
 fn an_expired_trust_file_blocks_installing() {
-    let text = text(1, THREE, [1, 1]).replace("\"version\"", "\"expires\": \"2027-01-01T00:00:00Z\", \"version\"");
+    let text =
+        text(1, THREE, [1, 1]).replace("\"version\"", "\"expires\": \"2027-01-01T00:00:00Z\", \"version\"");
     let policy = policy(&text).unwrap();
     policy.check_time(time("2026-12-31T23:59:59Z")).unwrap();
     assert!(matches!(policy.check_time(time("2027-01-01T00:00:00Z")), Err(Refusal::Expired { .. })));
@@ -182,7 +197,10 @@ fn rotation_signed_by_one_side_only_is_refused() {
     let next = text(5, BEA, [1, 1]);
     for signers in [&[][..], &[1], &[2], &[9], &[1, 9], &[2, 9]] {
         let refusal = file(&next, signers).follow(&current(), None).unwrap_err();
-        assert!(matches!(refusal, TrustError::Refused(Refusal::Threshold { role: "trust", .. })), "{refusal}");
+        assert!(
+            matches!(refusal, TrustError::Refused(Refusal::Threshold { role: "trust", .. })),
+            "{refusal}"
+        );
     }
 }
 
@@ -229,7 +247,8 @@ fn a_chain_is_followed_to_its_end_or_not_at_all() {
     assert!(rotate(&current(), &chain[1..], None).is_err());
     let cut = [file(&text(5, BEA, [1, 1]), &[1, 2]), file(&text(6, ANN, [1, 1]), &[1])];
     assert!(rotate(&current(), &cut, None).is_err());
-    let many: Vec<_> = (0..=MAX_ROTATIONS as u64).map(|step| file(&text(5 + step, ANN, [1, 1]), &[])).collect();
+    let many: Vec<_> =
+        (0..=MAX_ROTATIONS as u64).map(|step| file(&text(5 + step, ANN, [1, 1]), &[])).collect();
     let refusal = rotate(&current(), &many, None).unwrap_err();
     assert!(matches!(refusal, TrustError::Refused(Refusal::TooManyRotations { .. })), "{refusal}");
 }
@@ -268,7 +287,8 @@ fn owners_of_certificates_are_known_by_their_names() {
     fs::write(&key, data("keys/p256.pem")).unwrap();
     sign_path(&folder, &Signer::read(&key, Some(&chain)).unwrap(), &SignOptions::default()).unwrap();
     let bundles = [Bundle::read(&folder.join("model.sig")).unwrap()];
-    let check = |identity| of_certificates("cert", identity, "").unwrap().check(Role::Release, &bundles, None);
+    let check =
+        |identity| of_certificates("cert", identity, "").unwrap().check(Role::Release, &bundles, None);
     let manifest = check(None).unwrap();
     let [SignedBy::Certificate { subject, .. }] = manifest.signers() else { panic!("one signed") };
     check(Some(subject)).unwrap();

@@ -76,7 +76,14 @@ fn a_release_that_is_too_long_or_no_text_is_refused() {
     let long = good() + &" ".repeat(MAX_RELEASE_BYTES as usize);
     assert!(matches!(Release::parse(long.as_bytes()), Err(TrustError::Refused(Refusal::TooLong { .. }))));
     let deep = "[".repeat(60_000);
-    for bytes in [&b""[..], b"\xff", b"\0", b"null", deep.as_bytes(), good().trim_end().trim_end_matches('}').as_bytes()] {
+    for bytes in [
+        &b""[..],
+        b"\xff",
+        b"\0",
+        b"null",
+        deep.as_bytes(),
+        good().trim_end().trim_end_matches('}').as_bytes(),
+    ] {
         assert!(matches!(Release::parse(bytes), Err(TrustError::Refused(Refusal::Json { .. }))));
     }
     let tokens = (0..=MAX_SELF_TEST_TOKENS).map(|id| id.to_string()).collect::<Vec<_>>().join(",");

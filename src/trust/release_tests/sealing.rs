@@ -46,7 +46,9 @@ fn recipients_that_are_none_are_refused() {
     drop(good);
     assert!(Recipients::parse(&[""; 0]).is_err());
     assert!(Recipients::parse(&[&texts[0], &texts[0]]).is_err());
-    for text in ["", "age1", "ssh-ed25519 AAAA", IDENTITIES[0], &texts[0].to_uppercase()[1..], &texts[0][..40]] {
+    for text in
+        ["", "age1", "ssh-ed25519 AAAA", IDENTITIES[0], &texts[0].to_uppercase()[1..], &texts[0][..40]]
+    {
         assert!(Recipients::parse(&[text]).is_err(), "{text}");
     }
 }
@@ -58,7 +60,8 @@ fn low_order_recipient() {
         let recipient: age::x25519::Recipient = low.parse().unwrap();
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| ()));
-        let sealed = std::panic::catch_unwind(|| age::Encryptor::with_recipients(std::iter::once(&recipient as _)));
+        let sealed =
+            std::panic::catch_unwind(|| age::Encryptor::with_recipients(std::iter::once(&recipient as _)));
         std::panic::set_hook(usual);
         assert!(sealed.is_err(), "{low} is no point of low order");
         assert!(Recipients::parse(&[low]).is_err(), "{low} was taken");
@@ -71,7 +74,9 @@ fn low_order_share_in_a_stanza() {
     let (identities, recipients) = identity(0);
     let sealed = seal(&recipients, b"model");
     let first = b"age-encryption.org/v1\n".len();
-    for share in ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+    for share in
+        ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+    {
         let stanza = format!("-> X25519 {share}\n{}\n", "A".repeat(43));
         let forged = [&sealed[..first], stanza.as_bytes(), &sealed[first..]].concat();
         assert!(open(&forged, &identities).is_err());
@@ -102,7 +107,13 @@ fn header_without_end() {
         let refusal = open(&forged, &identities).unwrap_err();
         assert!(matches!(refusal, TrustError::Refused(Refusal::Sealed { .. })), "{endless:?}: {refusal}");
     }
-    for cut in [&b""[..], b"age", b"age-encryption.org/v2\n--- x\n", b"age-encryption.org/v1\n", b"age-encryption.org/v1\n-> X"] {
+    for cut in [
+        &b""[..],
+        b"age",
+        b"age-encryption.org/v2\n--- x\n",
+        b"age-encryption.org/v1\n",
+        b"age-encryption.org/v1\n-> X",
+    ] {
         assert!(open(cut, &identities).is_err());
     }
 }
@@ -113,7 +124,12 @@ fn other_kinds_of_sealed_files() {
     let armor = b"-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n-----END AGE ENCRYPTED FILE-----\n";
     assert!(open(armor, &identities).is_err());
     // A passphrase costs what its sender wants; it is not even tried.
-    let scrypt = format!("age-encryption.org/v1\n-> scrypt {} 30\n{}\n--- {}\n", "A".repeat(22), "A".repeat(43), "A".repeat(43));
+    let scrypt = format!(
+        "age-encryption.org/v1\n-> scrypt {} 30\n{}\n--- {}\n",
+        "A".repeat(22),
+        "A".repeat(43),
+        "A".repeat(43)
+    );
     let forged = [scrypt.as_bytes(), &[0; 64]].concat();
     let started = std::time::Instant::now();
     assert!(open(&forged, &identities).is_err());
@@ -210,7 +226,8 @@ fn plain_model_shorter_and_longer_than_released() {
         let folder = unsigned(&scratch, name, Some(&recipients));
         let path = folder.join(RELEASE_FILE);
         let plain = model_bytes().len() as i64;
-        let lie = fs::read_to_string(&path).unwrap().replace(&plain.to_string(), &(plain + change).to_string());
+        let lie =
+            fs::read_to_string(&path).unwrap().replace(&plain.to_string(), &(plain + change).to_string());
         fs::write(&path, lie).unwrap();
         sign(&folder, 1);
         let package = Package::open(&folder).unwrap().check(&authority(1), None).unwrap();
