@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut talk = Conversation::new(None);
     for (message, is_last) in [("Turn on the kitchen lights", false), ("And the blinds down", true)] {
         let mut session = model.session()?;
-        let identity = prepared.identity(&session, &format);
+        let identity = prepared.identity(&session, &format)?;
         let origin = Origin { identity, model: "demo".to_owned(), source: path.clone() };
         if is_last {
             talk = open(&file, &origin.identity, &mut session)?.conversation;

@@ -123,6 +123,8 @@ fn every_key_is_taken() {
             "socket" => "'smolt.sock'",
             "token_file" => "'tokens.txt'",
             "kiosk" => "'kiosk.toml'",
+            "require_signature" => "'trust.pem'",
+            "pack_key" => "'device.key'",
             key if key.starts_with("no_") => "true",
             "temp" | "top_p" | "min_p" | "repeat_penalty" => "0.5",
             "context" => "0x100",
@@ -132,6 +134,8 @@ fn every_key_is_taken() {
     }
     user.local(&text);
     std::fs::copy(crate::shared::repository("src/cli/demo.gguf"), user.0.join("demo.gguf")).unwrap();
+    #[cfg(all(unix, feature = "trust"))]
+    crate::signed::prepare(&user.0, "demo.gguf");
     for setting in serde_json::from_str::<Value>(&user.run(&["config", "--json"]).out).unwrap()["settings"]
         .as_array()
         .unwrap()

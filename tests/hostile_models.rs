@@ -90,7 +90,7 @@ fn a_tensor_nobody_asks_for_is_refused() {
     }
     writer.add_tensor("blk.0.backdoor.weight", &[64], BlockType::F32);
     let bytes = writer.to_vec("more", |info, out| match file.tensor(&info.name) {
-        Some(info) => out.write_all(file.data(info)),
+        Some(info) => out.write_all(file.data(info).unwrap()),
         None => out.write_all(&vec![0xFF; info.bytes as usize]),
     });
     std::fs::write(folder.path("more.gguf"), bytes.unwrap()).unwrap();
@@ -108,7 +108,7 @@ fn renamed(folder: &Folder, path: &Path, rename: impl Fn(&str) -> String) -> (i3
     }
     let bytes = writer.to_vec("renamed", |info, out| {
         let old = file.tensors().iter().find(|old| rename(&old.name) == info.name);
-        out.write_all(file.data(old.unwrap()))
+        out.write_all(file.data(old.unwrap()).unwrap())
     });
     std::fs::write(folder.path("renamed.gguf"), bytes.unwrap()).unwrap();
     answer(&folder.path("renamed.gguf"))
@@ -159,7 +159,7 @@ fn rewritten(folder: &Folder, name: &str, shape: &[u64], kind: BlockType, bytes:
             let whole: Vec<u8> = bytes.iter().copied().cycle().take(info.bytes as usize).collect();
             return out.write_all(&whole);
         }
-        out.write_all(file.data(file.tensor(&info.name).unwrap()))
+        out.write_all(file.data(file.tensor(&info.name).unwrap()).unwrap())
     });
     let path = folder.path("changed.gguf");
     std::fs::write(&path, changed.unwrap()).unwrap();

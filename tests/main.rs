@@ -56,6 +56,8 @@ mod shared;
 mod show;
 #[cfg(target_os = "linux")]
 mod signals;
+#[cfg(all(unix, feature = "trust"))]
+mod signed;
 mod sound;
 #[cfg(unix)]
 mod stats;

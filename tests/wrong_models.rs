@@ -236,7 +236,7 @@ fn a_split_model_answers_as_the_whole() {
         }
         let path = scratch.folder.join(format!("demo-0000{}-of-00002.gguf", number + 1));
         writer
-            .write_to(&path, |info, out| out.write_all(file.data(file.tensor(&info.name).unwrap())))
+            .write_to(&path, |info, out| out.write_all(file.data(file.tensor(&info.name).unwrap()).unwrap()))
             .unwrap();
     }
     let out = |arguments: &[&str]| {

@@ -5,15 +5,16 @@
 //! the door are seen.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Cursor};
 use std::sync::{Arc, LazyLock};
 
 use smolt::eval::batch::{Journal, input, survey};
 use smolt::eval::tasks::Task;
 use smolt::generate::{Grammar, GrammarCompiler, Identity, LogitFilter, Session, open, origin};
-use smolt::gguf::GgufFile;
+use smolt::gguf::{GgufError, GgufFile, TensorInfo};
 use smolt::kernels::{Kernels, KvType};
 use smolt::model::{LanguageModel, Model, Plan, RunOptions, Runner};
+use smolt::runtime::Secrecy;
 use smolt::text::{ChatTemplate, Detokenizer, EncodeOptions, Message, Role, Tokenizer, TokenizerOptions};
 use smolt::trust::{Head, Policy, Release};
 
@@ -57,17 +58,34 @@ pub fn gguf(data: &[u8]) -> bool {
         }
     }
     let sum = file.tensors().iter().map(|tensor| {
-        let bytes = file.data(tensor);
+        let bytes = file.data(tensor).expect("it is in memory");
         assert_eq!(bytes.len() as u64, tensor.bytes);
         bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>()
     });
-    std::hint::black_box((sum.sum::<u64>(), file.fingerprint()));
+    let sum = sum.sum::<u64>();
+    let streamed = stream(data.to_vec()).expect("what is right in memory is right as a stream");
+    let mut passed = 0;
+    let mut add = |_: &TensorInfo, _: usize, bytes: &[u8]| {
+        passed += bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        Ok::<_, GgufError>(())
+    };
+    streamed.read_tensors(&|_| true, &mut add).expect("nothing of it is missing");
+    assert_eq!(passed, sum);
+    assert_eq!(streamed.fingerprint().ok(), file.fingerprint().ok());
     true
 }
 
-/// A model: loaded, and fed two tokens. The input is either a file, or changes to a small one.
+/// A file that is read once.
+fn stream(bytes: Vec<u8>) -> Result<GgufFile, GgufError> {
+    let len = bytes.len() as u64;
+    GgufFile::from_reader("input.gguf", Box::new(Cursor::new(bytes)), len, Secrecy::Plain)
+}
+
+/// A model: loaded from memory or as a stream, and fed two tokens. The input is either a file, or changes to a small one.
 pub fn load(data: &[u8]) -> bool {
-    let Ok(file) = GgufFile::from_vec("input.gguf", models::patched(data)) else { return false };
+    let (bytes, is_streamed) = (models::patched(data), sum(data).is_multiple_of(2));
+    let file = if is_streamed { stream(bytes) } else { GgufFile::from_vec("input.gguf", bytes) };
+    let Ok(file) = file else { return false };
     let Ok(plan) = Plan::new(&file, kernels(), &OPTIONS) else { return false };
     if plan.total() > MAX_MEMORY {
         return false;

@@ -12,6 +12,7 @@ use crate::load::{LoadError, LoadOptions, MAX_THREADS, Prepared};
 use crate::model::{MAX_CONTEXT, MAX_SLOTS};
 
 use super::memory::parse_bytes;
+use super::trusted::TrustArgs;
 
 /// Which model.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,15 +25,18 @@ pub(super) struct ModelArgs {
     #[arg(long, value_name = "NAME", env = "SMOLT_PRE")]
     pub(super) pre: Option<String>,
 
+    #[command(flatten)]
+    pub(super) trust: TrustArgs,
+
     /// Whether the built-in model was named: then there is nothing to say about it.
     #[arg(skip)]
     pub(super) is_demo: bool,
 }
 
 impl ModelArgs {
-    /// The same with another model.
+    /// The same with another model, of which the same is demanded.
     pub(super) fn of(&self, model: PathBuf) -> ModelArgs {
-        ModelArgs { model: Some(model), pre: self.pre.clone(), is_demo: false }
+        ModelArgs { model: Some(model), pre: self.pre.clone(), trust: self.trust.clone(), is_demo: false }
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) fn execute(args: &BenchArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let file = match &temporary {
         Some(temporary) => GgufFile::open(&temporary.0)?,
-        None => load::open(&args.model)?,
+        None => load::open(&args.model)?.file,
     };
     let options = options(args);
     options.check()?;

@@ -39,6 +39,8 @@ pub enum Exit {
     Threshold = 5,
     /// An answer did not reach the end of the form it was to have.
     Unfinished = 6,
+    /// Something is not what was signed, or not by whom is trusted.
+    Untrusted = 7,
     /// SIGHUP: the terminal is gone.
     HungUp = 129,
     /// Ctrl-C.
@@ -53,9 +55,15 @@ pub enum Exit {
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum CliError {
     #[error(transparent)]
-    Gguf(#[from] GgufError),
+    Gguf(GgufError),
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(ModelError),
+    #[cfg(feature = "trust")]
+    #[error(transparent)]
+    Demand(#[from] super::trusted::DemandError),
+    #[cfg(feature = "trust")]
+    #[error(transparent)]
+    Trust(#[from] crate::trust::TrustError),
     #[error(transparent)]
     Text(#[from] TextError),
     #[error(transparent)]
@@ -148,12 +156,35 @@ pub enum CliError {
     Signals(#[source] io::Error),
 }
 
+impl From<GgufError> for CliError {
+    fn from(error: GgufError) -> CliError {
+        match error {
+            // What checks a file while it is read can say so only as an error of reading.
+            #[cfg(feature = "trust")]
+            GgufError::Io { file, action, source } => match source.downcast() {
+                Ok(verdict) => CliError::Trust(verdict),
+                Err(source) => CliError::Gguf(GgufError::Io { file, action, source }),
+            },
+            error => CliError::Gguf(error),
+        }
+    }
+}
+
+impl From<ModelError> for CliError {
+    fn from(error: ModelError) -> CliError {
+        match error {
+            ModelError::Gguf(error @ GgufError::Io { .. }) => error.into(),
+            error => CliError::Model(error),
+        }
+    }
+}
+
 impl From<LoadError> for CliError {
     fn from(error: LoadError) -> CliError {
         match error {
-            LoadError::Gguf(error) => CliError::Gguf(error),
+            LoadError::Gguf(error) => error.into(),
             LoadError::Kernel(error) => CliError::Kernel(error),
-            LoadError::Model(error) => CliError::Model(error),
+            LoadError::Model(error) => error.into(),
             LoadError::Text(error) => CliError::Text(error),
             LoadError::Template(error) => CliError::Template(error),
             LoadError::Generate(error) => CliError::Generate(error),
@@ -178,6 +209,10 @@ impl CliError {
             Self::Load(LoadError::DoesNotFit(_)) => Exit::DoesNotFit,
             Self::Load(LoadError::OutOfRange { .. }) => Exit::Usage,
             Self::Gguf(_) | Self::Load(_) => Exit::Model,
+            #[cfg(feature = "trust")]
+            Self::Demand(error) => error.exit(),
+            #[cfg(feature = "trust")]
+            Self::Trust(error) => if error.is_refusal() { Exit::Untrusted } else { Exit::Usage },
             Self::Model(error) => model_exit(error),
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),

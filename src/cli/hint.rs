@@ -20,6 +20,8 @@ pub(super) fn of(error: &CliError) -> Option<String> {
     let hint = match error {
         CliError::Gguf(error) | CliError::Model(ModelError::Gguf(error)) => return of_file(error),
         CliError::Store(error) => return of_store(error),
+        #[cfg(feature = "trust")]
+        CliError::Demand(error) => error.hint(),
         CliError::Model(error) | CliError::Generate(GenerateError::Model(error)) => return of_model(error),
         CliError::Kernel(KernelError::UnknownIsa { .. } | KernelError::MissingIsa { .. }) => {
             "SMOLT_ISA names it; without, the best set of this processor is used"

@@ -19,7 +19,8 @@ use crate::generate::{Format, Session, Slots, loaded_grammar_bytes};
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
 use crate::load::{self, DoesNotFit, LoadOptions, MemoryPlan, Prepared};
-use crate::model::{Misfit, Model, PackStatus, Runner};
+use crate::model::{Misfit, Model, PackStatus, Runner, Verified};
+use crate::runtime::has_unlocked_secrets;
 use crate::store::{Store, StoreError};
 use crate::text::Tokenizer;
 
@@ -67,20 +68,50 @@ pub(super) fn file(model: &Path) -> Result<Cow<'_, Path>, CliError> {
     }
 }
 
-/// Opens the model, or the built-in one, which it says unless that was named.
+/// A model file that was opened.
+pub(super) struct Opened {
+    pub(super) file: GgufFile,
+    /// What its pack is bound to, if it must be signed.
+    pub(super) verified: Option<Verified>,
+}
+
+impl From<GgufFile> for Opened {
+    fn from(file: GgufFile) -> Opened {
+        Opened { file, verified: None }
+    }
+}
+
+/// Opens the model, or the built-in one, which it says unless that was named. One that must be signed is read once.
 ///
 /// # Errors
-/// If the file is missing or not valid GGUF.
-pub(super) fn open(args: &ModelArgs) -> Result<GgufFile, CliError> {
+/// If the file is missing, not valid GGUF, or not signed as it must be.
+pub(super) fn open(args: &ModelArgs) -> Result<Opened, CliError> {
     match &args.model {
-        Some(model) => Ok(GgufFile::open(&file(model)?)?),
+        Some(model) => {
+            let path = file(model)?;
+            match args.trust.open(&path)? {
+                Some(opened) => Ok(opened),
+                None => Ok(GgufFile::open(&path)?.into()),
+            }
+        }
         None => {
+            args.trust.check_demo()?;
             if !args.is_demo {
                 demo::say();
             }
-            Ok(demo::open()?)
+            Ok(demo::open()?.into())
         }
     }
+}
+
+/// Opens the model to look at what its header says. One that must be signed is read to its end before.
+///
+/// # Errors
+/// As [`open`]; if it is not what was signed.
+pub(super) fn open_header(args: &ModelArgs) -> Result<GgufFile, CliError> {
+    let file = open(args)?.file;
+    file.read_to_end()?;
+    Ok(file)
 }
 
 /// Resolves the options and plans the memory of running the model and holding answers to the grammar.
@@ -94,15 +125,17 @@ pub(super) fn plan(
     logit_rows: usize,
     grammar: &GrammarArgs,
 ) -> Result<Planned, CliError> {
+    let Opened { file, verified } = open(args)?;
     let options = LoadOptions {
         logit_rows,
+        verified,
         grammar: grammar.takes_memory(),
         program_bytes: program_bytes(),
         pre: args.pre.clone(),
         kernels: Some(Kernels::detect()?),
         ..resources.options()
     };
-    let prepared = Prepared::new(open(args)?, &options)?;
+    let prepared = Prepared::new(file, &options)?;
     let (context, trained) = (prepared.options().context, prepared.spec().trained_context);
     if context > trained {
         note(format_args!(
@@ -252,6 +285,11 @@ impl Planned {
     fn load_model(&self) -> Result<load::Loaded, CliError> {
         let loaded = self.prepared.load()?;
         warn(self.file(), loaded.tokenizer());
+        if has_unlocked_secrets() {
+            note(
+                "the weights were sealed and cannot be locked in memory (ulimit -l); there is no swap that could take them to a disk",
+            );
+        }
         if let PackStatus::Unfit(path, misfit) = loaded.model().pack() {
             self.renew_pack(loaded.model(), path, *misfit);
         }

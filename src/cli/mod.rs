@@ -21,6 +21,7 @@
 //! session               saved sessions
 //! connect               a server that answers in place of a model
 //! load                  from arguments to a memory plan, then to a session
+//!   trusted             models that must be signed
 //! memory                sizes as people write them, the plan of all memory
 //! input, output         standard input and output
 //!   wrap                lines broken between words
@@ -81,6 +82,11 @@ mod stats;
 mod terminal;
 mod thoughts;
 mod tokenize;
+#[cfg(feature = "trust")]
+mod trusted;
+#[cfg(not(feature = "trust"))]
+#[path = "untrusted.rs"]
+mod trusted;
 mod wrap;
 
 pub use chat::ChatError;

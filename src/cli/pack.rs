@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use super::args::ModelArgs;
 use super::error::{CliError, Exit};
+use super::load::{self, Opened};
 use super::memory::show_bytes;
-use super::{load, output};
+use super::output;
 use crate::kernels::Kernels;
-use crate::model::write_pack;
+use crate::model::{write_pack, write_verified_pack};
 
 /// Arguments of `smolt pack`.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,8 +48,11 @@ struct Report {
 /// Packs and writes.
 pub(super) fn execute(args: &PackArgs) -> Result<Exit, CliError> {
     let kernels = Kernels::detect()?;
-    let file = load::open(&args.model)?;
-    let (path, bytes) = write_pack(&file, kernels)?;
+    let Opened { file, verified } = load::open(&args.model)?;
+    let (path, bytes) = match &verified {
+        None => write_pack(&file, kernels)?,
+        Some(verified) => write_verified_pack(&file, kernels, verified)?,
+    };
     let report = Report { pack: path.display().to_string(), bytes, isa: kernels.name };
     if args.json {
         output::write_json(&report)?;

@@ -113,6 +113,7 @@ impl Report {
 /// Prints the plan, then refuses it if it is above the limit.
 pub(super) fn execute(args: &PlanArgs) -> Result<Exit, CliError> {
     let mut planned = load::plan(&args.model, &args.resources, args.lookup.logit_rows(), &args.grammar)?;
+    planned.file().read_to_end()?;
     planned.set_slots(usize::from(args.parallel))?;
     let report = Report::new(&planned);
     if args.json {

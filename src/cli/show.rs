@@ -173,7 +173,7 @@ struct TemplateReport {
 
 /// Reads and prints.
 pub(super) fn execute(args: &ShowArgs) -> Result<Exit, CliError> {
-    let file = load::open(&args.model)?;
+    let file = load::open_header(&args.model)?;
     let mut report = Report::new(&file, &args.model);
     report.identify(&file, args.hash);
     if args.json {

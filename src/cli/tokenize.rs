@@ -48,7 +48,7 @@ pub struct TokenizeArgs {
 
 /// Reads, converts, writes.
 pub(super) fn execute(args: &TokenizeArgs) -> Result<Exit, CliError> {
-    let tokenizer = load::tokenizer(&load::open(&args.model)?, &args.model)?;
+    let tokenizer = load::tokenizer(&load::open_header(&args.model)?, &args.model)?;
     let text = match args.words.as_slice() {
         [] => input::read_text(MAX_INPUT_BYTES)?,
         words => words.join(" "),

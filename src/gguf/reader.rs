@@ -410,6 +410,18 @@ impl GgufFile {
         Ok(())
     }
 
+    /// Reads a file that is read once to its end, which is judged by its reader, and keeps nothing of its tensors. Does
+    /// nothing to other files.
+    ///
+    /// # Errors
+    /// As [`Self::read_tensors`].
+    pub fn read_to_end(&self) -> Result<(), GgufError> {
+        match self.source() {
+            Source::Streamed(_) => self.read_tensors(&|_| false, &mut |_, _, _| Ok(())),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets pages that held a part of a tensor leave the resident set of a mapped file; they are read again
     /// if they are touched later. `bytes` counts from the start of the tensor. Pages are dropped in grains of
     /// 64 KiB up to `bytes.end`, the grain of `bytes.start` included, so that consecutive parts release all

@@ -48,7 +48,7 @@ pub use families::{
 };
 pub use header::{Header, Model};
 pub use logits::{LogitRows, Logits, logit_blocks};
-pub use packed::{Misfit, PackStatus, pack_path, write_pack};
+pub use packed::{Misfit, PackStatus, pack_path, write_pack, write_verified_pack};
 pub use plan::{MAX_CONTEXT, MAX_SLOTS, Plan, RunOptions, TILE};
 pub use runner::Runner;
 pub use snapshot::Resume;

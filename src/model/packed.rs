@@ -11,7 +11,9 @@
 //! What lies at the place of a pack and does not begin as one is somebody else's: it is not replaced.
 
 use super::error::ModelError;
+use super::header::Header;
 use super::layout::Layout;
+use super::tagged::Verified;
 use crate::blocks::BlockType;
 use crate::files::{check_own, checksum, first_bytes};
 use crate::gguf::{ALIGNMENT_KEY, GgufError, GgufFile, GgufWriter, MAGIC};
@@ -148,6 +150,19 @@ pub fn write_pack(file: &GgufFile, kernels: &'static Kernels) -> Result<(PathBuf
     place(file, kernels)?;
     let (_, packed) = super::weights::pack(file, kernels)?;
     write(file, kernels, &packed)
+}
+
+/// Writes the pack of the verified model in `file`; path and size. One that is there is replaced.
+///
+/// # Errors
+/// As [`write_pack`]; if the model is not what was signed.
+pub fn write_verified_pack(
+    file: &GgufFile,
+    kernels: &'static Kernels,
+    verified: &Verified,
+) -> Result<(PathBuf, u64), ModelError> {
+    let model = Header::new(file, kernels)?.load(file, None)?;
+    verified.write(file, kernels, model.weights.packed_here().unwrap_or_default(), model.weights.vectors())
 }
 
 /// Writes packed bytes as the pack of the model in `file`.

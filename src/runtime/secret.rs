@@ -3,6 +3,8 @@
 //! Pages are locked. Where the system does not allow it and has swap on a disk, the memory is refused; where nothing
 //! could take it to a disk it is had without a lock, and [`has_unlocked_secrets`] says so.
 
+#![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "locking pages is a call to the system"))]
+
 use memmap2::MmapMut;
 use std::io;
 use std::sync::Once;
@@ -43,7 +45,17 @@ pub(super) fn guard(pages: &MmapMut) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
+fn lock(pages: &MmapMut) -> io::Result<()> {
+    use nix::libc;
+    // Each page once it is written to, as without a lock: so that whoever fills them need not wait for all.
+    // SAFETY: the range is that of a map of this process; locking its pages changes nothing of them.
+    let locked = unsafe { libc::mlock2(pages.as_ptr().cast(), pages.len(), libc::MLOCK_ONFAULT) };
+    // Kernels before 4.4 do not know it.
+    if locked == 0 { Ok(()) } else { pages.lock() }
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
 fn lock(pages: &MmapMut) -> io::Result<()> {
     pages.lock()
 }
