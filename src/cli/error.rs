@@ -212,7 +212,13 @@ impl CliError {
             #[cfg(feature = "trust")]
             Self::Demand(error) => error.exit(),
             #[cfg(feature = "trust")]
-            Self::Trust(error) => if error.is_refusal() { Exit::Untrusted } else { Exit::Usage },
+            Self::Trust(error) => {
+                if error.is_refusal() {
+                    Exit::Untrusted
+                } else {
+                    Exit::Usage
+                }
+            }
             Self::Model(error) => model_exit(error),
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
