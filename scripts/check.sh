@@ -2,8 +2,9 @@
 # The one gate: format, lints, documentation, tests, and aarch64 under emulation; what was not tested is counted last.
 #   scripts/check.sh [--install] [--fuzz]
 # --install fetches the cross compiler and emulator with apt-get where they are missing (needs root), with pip Ray into
-# target/ray, without which the recipe for evaluation on a cluster is not tested, and a real model into target/real,
-# without which README's commands with it are not. With it, a set of checks that is missing fails the gate.
+# target/ray, without which the recipe for evaluation on a cluster is not tested, and model-signing into target/oms, without
+# which no signatures are exchanged with it, and a real model into target/real, without which README's commands with it are
+# not. With it, a set of checks that is missing fails the gate.
 # --fuzz runs each fuzz target for ten seconds, where there are a nightly toolchain and cargo-fuzz; building them takes ten
 # minutes. Without it the tests give what the targets read some thousand changed inputs each, always the same. The
 # dependencies are judged where there is cargo-deny.
@@ -41,6 +42,12 @@ if [ "$install" = --install ]; then
     else
         echo "SKIPPED: ray cannot be installed, scripts/eval_ray.py is not tested" >&2
     fi
+    step model-signing
+    if python3 -m venv target/oms && target/oms/bin/pip install --quiet --disable-pip-version-check model-signing pyopenssl; then
+        export SMOLT_OMS_PYTHON=$PWD/target/oms/bin/python
+    else
+        echo "SKIPPED: model-signing cannot be installed, scripts/trust/oms_round_trip.py is not tested" >&2
+    fi
     step "real model"
     if scripts/real_models.sh target/real; then
         export SMOLT_REAL_MODELS=$PWD/target/real
@@ -53,6 +60,7 @@ step lints
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy -p smolt --no-default-features --lib --examples -- -D warnings
 cargo clippy -p smolt --no-default-features --features cli -- -D warnings
+cargo clippy -p smolt --no-default-features --features trust --lib -- -D warnings
 
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

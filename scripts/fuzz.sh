@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:?usage: scripts/fuzz.sh SECONDS [TARGET …]}
 shift
-[ $# -gt 0 ] || set -- gguf load tokenizer template grammar session task batch package
+[ $# -gt 0 ] || set -- gguf load tokenizer template grammar session task batch package signature
 
 # Faster by a third: fewer frames of each allocation are kept, and fewer freed blocks.
 export ASAN_OPTIONS=detect_odr_violation=0:detect_stack_use_after_return=0:malloc_context_size=4:quarantine_size_mb=8

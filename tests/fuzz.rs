@@ -18,6 +18,9 @@ mod models;
 mod replay;
 #[path = "../fuzz/src/scratch.rs"]
 mod scratch;
+#[allow(unreachable_pub, reason = "the library of the fuzz targets has them public")]
+#[path = "../fuzz/src/signature.rs"]
+mod signature;
 
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -106,4 +109,9 @@ fn batch() {
 #[test]
 fn package() {
     replay("package", 5000, bodies::package);
+}
+
+#[test]
+fn signature() {
+    replay("signature", 2000, signature::signature);
 }

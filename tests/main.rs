@@ -36,6 +36,10 @@ mod line;
 mod load;
 mod memory;
 mod messages;
+#[cfg(all(unix, feature = "trust"))]
+mod oms;
+#[cfg(all(unix, feature = "trust"))]
+mod oms_line;
 #[cfg(unix)]
 mod own_files;
 mod pack;

@@ -7,8 +7,10 @@ mod convert;
 mod input;
 mod models;
 mod scratch;
+mod signature;
 
 pub use self::bodies::{batch, gguf, grammar, load, session, task, template, tokenizer};
 #[cfg(feature = "convert")]
 pub use self::convert::convert;
 pub use self::models::mend;
+pub use self::signature::signature;

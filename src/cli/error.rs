@@ -211,14 +211,6 @@ impl CliError {
             Self::Gguf(_) | Self::Load(_) => Exit::Model,
             #[cfg(feature = "trust")]
             Self::Demand(error) => error.exit(),
-            #[cfg(feature = "trust")]
-            Self::Trust(error) => {
-                if error.is_refusal() {
-                    Exit::Untrusted
-                } else {
-                    Exit::Usage
-                }
-            }
             Self::Model(error) => model_exit(error),
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
@@ -228,6 +220,8 @@ impl CliError {
             Self::Eval(error) => eval_exit(error),
             Self::Batch(error) => batch_exit(error),
             Self::Store(error) => store_exit(error),
+            #[cfg(feature = "trust")]
+            Self::Trust(error) => super::trust::exit(error),
             Self::Preset(PresetError::Io { .. }) => Exit::Runtime,
             Self::Config(_)
             | Self::Usage(_)
@@ -303,6 +297,8 @@ impl CliError {
             Self::Serve(error) => return serve_hint(error).map(str::to_owned),
             #[cfg(feature = "serve")]
             Self::Connect(error) => return error.hint().map(str::to_owned),
+            #[cfg(feature = "trust")]
+            Self::Trust(error) => return super::trust::hint(error),
             Self::Chat(error) => return error.hint(),
             Self::Session(error) => return error.hint(),
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_) | SavedError::Append { .. }) => {

@@ -11,6 +11,7 @@
 //! run, chat, batch, eval, serve, plan, show, tokenize, pack, bench, perplexity   one command each
 //! pull, list, models    fetching models; listing them; rm and alias
 //! default, preset       the model where none is named; models with settings
+//! trust                 signatures: verify, sign
 //! completions           files for shells and for man
 //! config                settings that hold without being typed
 //! line                  from what was typed to a command
@@ -83,6 +84,8 @@ mod terminal;
 mod thoughts;
 mod tokenize;
 #[cfg(feature = "trust")]
+mod trust;
+#[cfg(feature = "trust")]
 mod trusted;
 #[cfg(not(feature = "trust"))]
 #[path = "untrusted.rs"]
@@ -116,7 +119,7 @@ Exit codes:
   0 done    1 failed    2 wrong usage    3 model missing or unreadable
   4 does not fit into memory or context    5 a result misses --min or --max
   6 an answer did not reach the end of its form    129 hung up
-  130 interrupted    143 terminated
+  7 not signed as it has to be    130 interrupted    143 terminated
 
 Options with a variable in brackets may be set in the environment, or in a file: see smolt help config.";
 
@@ -174,6 +177,12 @@ pub enum Command {
     Perplexity(perplexity::PerplexityArgs),
     /// Store a model's weights in a form that loads faster
     Pack(pack::PackArgs),
+    /// Check that a model is what somebody signed
+    #[cfg(feature = "trust")]
+    Verify(trust::verify::VerifyArgs),
+    /// Sign a model
+    #[cfg(feature = "trust")]
+    Sign(trust::sign::SignArgs),
     /// Measure speed and memory
     Bench(bench::BenchArgs),
     /// Show each setting, and where it came from
@@ -262,6 +271,10 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),
         Command::Pack(args) => pack::execute(args),
+        #[cfg(feature = "trust")]
+        Command::Verify(args) => trust::verify::execute(args),
+        #[cfg(feature = "trust")]
+        Command::Sign(args) => trust::sign::execute(args),
         Command::Bench(args) => bench::execute(args),
         Command::Config(args) => config::execute(args, &line::command()),
         Command::Completions(args) => completions::completions(args, line::command()),

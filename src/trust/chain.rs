@@ -48,7 +48,7 @@ impl CertificateChain {
     pub fn from_pem(text: &str, file: &str) -> Result<CertificateChain, TrustError> {
         let trusted = certificates(&pem_blocks(text, file)?, file)?;
         if trusted.len() > MAX_TRUSTED {
-            return Err(TrustError::TooMany { folder: file.to_owned(), limit: MAX_TRUSTED });
+            return Err(TrustError::TooManyCertificates { file: file.to_owned(), limit: MAX_TRUSTED });
         }
         let chain = CertificateChain { file: file.to_owned(), trusted };
         if !chain.trusted.iter().any(is_root) {
@@ -98,7 +98,11 @@ impl CertificateChain {
             let found = "it has a certificate that is not on the path to the root";
             return Err(TrustError::Form { file: file.to_owned(), found });
         }
-        let key = signer.key(file)?;
+        let key = signer.key(file).map_err(|fault| TrustError::Certificate {
+            file: file.to_owned(),
+            subject: signer.subject(),
+            why: format!("is of no key that signs models: {fault}"),
+        })?;
         let by = SignedBy::Certificate {
             subject: signer.subject(),
             fingerprint: signer.fingerprint(),

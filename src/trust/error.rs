@@ -106,6 +106,12 @@ pub enum TrustError {
     TooMany { folder: String, limit: usize },
     #[error("{folder}: holds folders in folders more than {limit} deep")]
     TooDeep { folder: String, limit: usize },
+    #[error(
+        "{file}: the signature would have {bytes} bytes, and no more than {limit} are read; larger shards make it shorter"
+    )]
+    TooLong { file: String, bytes: u64, limit: u64 },
+    #[error("{file}: holds more than {limit} certificates")]
+    TooManyCertificates { file: String, limit: usize },
     #[error("{path}: there is nothing to sign")]
     Nothing { path: String },
     #[error("{model}: is not what was signed: {differences}")]
@@ -133,6 +139,8 @@ impl TrustError {
                 | Self::KeyKind { .. }
                 | Self::CertificateOfOtherKey { .. }
                 | Self::NoRoot { .. }
+                | Self::TooLong { .. }
+                | Self::TooManyCertificates { .. }
                 | Self::Nothing { .. }
         )
     }

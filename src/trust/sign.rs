@@ -5,15 +5,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::beside::{MAX_SIGNATURES, OF_FOLDER, of_file, signatures_beside};
-use super::bundle::{Bundle, Material, encoded};
+use super::bundle::{Bundle, MAX_BUNDLE_BYTES, Material, encoded};
 use super::chain::certificates;
 use super::digest::{Digest, HashType};
 use super::error::TrustError;
 use super::folder::{Found, files};
-use super::key::{MAX_PEM_BYTES, SigningKey, pem_blocks};
+use super::key::{MAX_PEM_BYTES, PublicKey, SigningKey, pem_blocks};
 use super::statement::{Manifest, Method, Resource, SINGLE, is_within};
 use super::verify::GIT;
-use crate::files::{open, read_text, write_whole};
+use crate::files::{ReadError, WriteError, open, read_text, write_whole};
 
 /// Bytes of a range where files are cut and nothing else is said.
 pub const DEFAULT_SHARD_BYTES: u64 = 1_000_000_000;
@@ -57,6 +57,7 @@ pub fn sign_path(
     let is_folder = fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
     let usual = if is_folder { path.join(OF_FOLDER) } else { of_file(path) };
     let output = options.output.clone().unwrap_or(usual);
+    check_output(&output)?;
     let mut ignored = vec![];
     let found = if is_folder {
         ignored = ignored_names(path, &output, &options.ignore);
@@ -77,7 +78,12 @@ pub fn sign_path(
         whole.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
     let manifest = Manifest::new(name, method, options.hash, ignored, resources);
     let bundle = signer.sign(&manifest, &output.display().to_string())?;
-    write_whole(&output, bundle.to_json().as_bytes())?;
+    let json = bundle.to_json();
+    if json.len() as u64 > MAX_BUNDLE_BYTES {
+        let (file, bytes) = (output.display().to_string(), json.len() as u64);
+        return Err(TrustError::TooLong { file, bytes, limit: MAX_BUNDLE_BYTES });
+    }
+    write_whole(&output, json.as_bytes())?;
     Ok((output, manifest))
 }
 
@@ -98,6 +104,13 @@ impl Signer {
         Ok(Signer::Certificate { key: signing, chain: chain.into_iter().map(|one| one.der).collect() })
     }
 
+    /// The key that judges its signatures.
+    pub fn public(&self) -> PublicKey {
+        match self {
+            Self::Key(key) | Self::Certificate { key, .. } => key.public(),
+        }
+    }
+
     /// Signs what a manifest says.
     fn sign(&self, manifest: &Manifest, file: &str) -> Result<Bundle, TrustError> {
         let payload = manifest.payload();
@@ -113,6 +126,17 @@ impl Signer {
             by: "this key, which cannot sign".to_owned(),
         })?;
         Ok(Bundle::new(file.to_owned(), material, payload, signature))
+    }
+}
+
+/// Refuses to replace what is no signature.
+fn check_output(output: &Path) -> Result<(), TrustError> {
+    match Bundle::read(output) {
+        Ok(_) | Err(TrustError::Sigstore { .. }) => Ok(()),
+        Err(TrustError::Read(error)) if error.is_absence() => Ok(()),
+        // The words for what is no file are those of writing.
+        Err(TrustError::Read(ReadError::Folder { .. } | ReadError::NotAFile { .. })) => Ok(()),
+        Err(_) => Err(WriteError::Foreign { file: output.display().to_string() }.into()),
     }
 }
 

@@ -488,3 +488,23 @@ fn a_certificate_signs() {
     let refused = Signer::read(&data("keys/other.pem"), Some(&file)).map(|_| ()).unwrap_err();
     assert!(matches!(refused, TrustError::CertificateOfOtherKey { .. }), "{refused}");
 }
+
+#[test]
+fn what_is_only_called_a_signature_is_not_ignored() {
+    let folder = Folder::new("called");
+    for name in ["a.b", "a/b", "model.gguf", "sub/größe.txt", ".hidden", "empty"] {
+        folder.write(name, fs::read(data("model").join(name)).unwrap());
+    }
+    let signature = fs::read(data("signatures/p256-sha256.sig")).unwrap();
+    folder.write("x.sig", &signature);
+    let check = || verify(&folder.0, &folder.0.join("x.sig"), &key("p256"));
+    check().unwrap();
+    folder.write("x.2.sig", &signature);
+    check().unwrap();
+    let path = folder.write("x.4.sig", &signature);
+    let TrustError::Differs { differences, .. } = check().unwrap_err() else { panic!() };
+    assert_eq!(differences.unsigned, ["x.4.sig"]);
+    fs::remove_file(path).unwrap();
+    folder.write("x.2.sig", "no signature");
+    assert!(matches!(check(), Err(TrustError::NotBundle { .. })));
+}

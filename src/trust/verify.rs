@@ -68,9 +68,12 @@ pub fn verify_path(
     if options.signature.is_none() && !is_there(&signature).map_err(io)? {
         return Err(TrustError::NoSignature { model: shown(), expected: signature.display().to_string() });
     }
-    let manifest = authority.check(&read_all(&signature)?, options.clock)?;
+    let bundles = read_all(&signature)?;
+    let manifest = authority.check(&bundles, options.clock)?;
     let found = if is_folder {
-        in_folder(path, &signature, &manifest, &options.ignore)?
+        let mut ignored = options.ignore.clone();
+        ignored.extend(signatures_in(path, &signature, bundles.len()));
+        in_folder(path, &manifest, ignored)?
     } else {
         vec![single(path, &manifest)?]
     };
@@ -85,26 +88,19 @@ fn single(path: &Path, manifest: &Manifest) -> Result<Found, TrustError> {
     Ok(Found { name, path: path.to_owned() })
 }
 
-/// The files of a folder that are to be compared.
-fn in_folder(
-    folder: &Path,
-    signature: &Path,
-    manifest: &Manifest,
-    more: &[String],
-) -> Result<Vec<Found>, TrustError> {
+/// The files of a folder that are to be compared, but those that are ignored.
+fn in_folder(folder: &Path, manifest: &Manifest, mut ignored: Vec<String>) -> Result<Vec<Found>, TrustError> {
     let is_signed = |path: &str| manifest.resources().iter().any(|resource| is_within(&resource.path, path));
-    let mut ignored: Vec<String> = manifest.ignored().to_vec();
-    ignored.extend(more.iter().cloned());
+    ignored.extend(manifest.ignored().iter().cloned());
     ignored.extend(GIT.iter().filter(|name| !is_signed(name)).map(|name| (*name).to_owned()));
-    ignored.extend(signatures_in(folder, signature));
     files(folder, manifest.allows_links(), &|name| ignored.iter().any(|ignored| is_within(name, ignored)))
 }
 
-/// The names of the signatures that were read, if they lie in the folder.
-fn signatures_in(folder: &Path, signature: &Path) -> Vec<String> {
+/// The names of so many signatures that were read, if they lie in the folder.
+fn signatures_in(folder: &Path, signature: &Path, count: usize) -> Vec<String> {
     let place = |path: &Path| fs::canonicalize(path).ok();
     let Some(folder) = place(folder) else { return vec![] };
-    let there = signatures_beside(signature).into_iter().filter_map(|path| {
+    let there = signatures_beside(signature).into_iter().take(count).filter_map(|path| {
         let name = path.file_name()?.to_owned();
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let path = place(parent.unwrap_or(Path::new(".")))?.join(name);

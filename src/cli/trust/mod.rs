@@ -1,0 +1,59 @@
+//! Signatures of models on the command line: `smolt verify`, `smolt sign`, and what to do about their errors.
+
+pub(super) mod sign;
+pub(super) mod verify;
+
+use super::error::Exit;
+use crate::files::WriteError;
+use crate::trust::TrustError;
+
+/// The exit code of an error.
+pub(super) fn exit(error: &TrustError) -> Exit {
+    match error {
+        error if error.is_refusal() => Exit::Untrusted,
+        TrustError::Io { .. } => Exit::Runtime,
+        TrustError::Write(WriteError::Foreign { .. } | WriteError::Link { .. }) => Exit::Usage,
+        TrustError::Write(_) => Exit::Runtime,
+        _ => Exit::Usage,
+    }
+}
+
+/// What to do about an error.
+pub(super) fn hint(error: &TrustError) -> Option<String> {
+    let hint = match error {
+        TrustError::NoSignature { .. } => "if it lies elsewhere, --signature FILE names it",
+        TrustError::OtherMethod { found: "certificate", .. } => {
+            "--certificate-chain FILE names the certificate of the root that you trust"
+        }
+        TrustError::OtherMethod { .. } => "--key FILE names the public key",
+        TrustError::Sigstore { .. } => {
+            "verify it with model_signing on a computer with a network, then sign it with a key of your own: smolt sign"
+        }
+        TrustError::PrivateKey { file } => {
+            return Some(format!("openssl pkey -in {file} -pubout -out public.pem writes it"));
+        }
+        TrustError::EncryptedKey { file } => {
+            return Some(format!(
+                "openssl pkey -in {file} takes the password off; keep what it prints to yourself"
+            ));
+        }
+        TrustError::KeyKind { .. } | TrustError::NoPem { .. } => {
+            "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem makes a key, openssl pkey -in key.pem -pubout its public one"
+        }
+        TrustError::NoRoot { .. } => "add the certificate of the root to the file",
+        TrustError::Validity { .. } => {
+            "check the clock of this computer; else the signer has to renew it, and sign again"
+        }
+        TrustError::Differs { differences, .. }
+            if differences.changed.is_empty() && differences.missing.is_empty() =>
+        {
+            "remove what is not signed; --ignore PATH leaves it out, if you know what it is"
+        }
+        TrustError::Differs { .. } | TrustError::Digest { .. } | TrustError::Length { .. } => {
+            "fetch it again; what was changed on its way is not to be used"
+        }
+        TrustError::Link { .. } => "put the file itself in the place of the link",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
