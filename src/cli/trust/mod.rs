@@ -21,11 +21,15 @@ pub(super) fn exit(error: &TrustError) -> Exit {
 /// What to do about an error.
 pub(super) fn hint(error: &TrustError) -> Option<String> {
     let hint = match error {
-        TrustError::NoSignature { .. } => "if it lies elsewhere, --signature FILE names it",
-        TrustError::OtherMethod { found: "certificate", .. } => {
-            "--certificate-chain FILE names the certificate of the root that you trust"
+        TrustError::NoSignature { .. } => {
+            "smolt sign makes one; smolt verify takes one that lies elsewhere with --signature FILE"
         }
-        TrustError::OtherMethod { .. } => "--key FILE names the public key",
+        TrustError::OtherMethod { found: "certificate", .. } => {
+            "what judges it is the certificate of the root that you trust: smolt verify --certificate-chain FILE, or name that file in place of the key"
+        }
+        TrustError::OtherMethod { .. } => {
+            "what judges it is the public key: smolt verify --key FILE, or name that file in place of the certificates"
+        }
         TrustError::Sigstore { .. } => {
             "verify it with model_signing on a computer with a network, then sign it with a key of your own: smolt sign"
         }
