@@ -6,6 +6,8 @@
 mod answers;
 mod batch;
 mod bench;
+#[cfg(feature = "trust")]
+mod bundle;
 #[cfg(unix)]
 mod chat;
 mod checklist;
