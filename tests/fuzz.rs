@@ -14,6 +14,10 @@ mod input;
 #[allow(unreachable_pub, reason = "the library of the fuzz targets has them public")]
 #[path = "../fuzz/src/models.rs"]
 mod models;
+#[cfg(feature = "trust")]
+#[allow(unreachable_pub, reason = "the library of the fuzz targets has them public")]
+#[path = "../fuzz/src/package.rs"]
+mod package;
 #[path = "../fuzz/src/replay.rs"]
 mod replay;
 #[path = "../fuzz/src/scratch.rs"]
@@ -106,9 +110,10 @@ fn batch() {
     replay("batch", 5000, bodies::batch);
 }
 
+#[cfg(feature = "trust")]
 #[test]
 fn package() {
-    replay("package", 5000, bodies::package);
+    replay("package", 5000, package::package);
 }
 
 #[test]

@@ -16,7 +16,6 @@ use smolt::kernels::{Kernels, KvType};
 use smolt::model::{LanguageModel, Model, Plan, RunOptions, Runner};
 use smolt::runtime::Secrecy;
 use smolt::text::{ChatTemplate, Detokenizer, EncodeOptions, Message, Role, Tokenizer, TokenizerOptions};
-use smolt::trust::{Head, Policy, Release};
 
 use super::input::parts;
 use super::models;
@@ -207,21 +206,4 @@ pub fn batch(data: &[u8]) -> bool {
     let Ok(journal) = Journal::open(&path) else { return false };
     let Ok(file) = File::open(items) else { return false };
     survey(input(BufReader::new(file), "items.jsonl"), &journal, (0, 1), None).is_ok()
-}
-
-/// What comes first of an update: a release, a trust file, or all of an archive before its model.
-pub fn package(data: &[u8]) -> bool {
-    match data.split_first() {
-        Some((b'r', release)) => Release::parse(release).is_ok_and(|release| {
-            let again = Release::parse(release.to_json().as_bytes());
-            assert_eq!(again.ok().as_ref(), Some(&release));
-            true
-        }),
-        Some((b't', policy)) => Policy::parse(policy).is_ok(),
-        Some((b'h', bytes)) => Head::read(&mut &bytes[..], "input").is_ok_and(|head| {
-            assert!(bytes.starts_with(head.bytes()));
-            true
-        }),
-        _ => false,
-    }
 }

@@ -6,6 +6,7 @@ mod bodies;
 mod convert;
 mod input;
 mod models;
+mod package;
 mod scratch;
 mod signature;
 
@@ -13,4 +14,5 @@ pub use self::bodies::{batch, gguf, grammar, load, session, task, template, toke
 #[cfg(feature = "convert")]
 pub use self::convert::convert;
 pub use self::models::mend;
+pub use self::package::package;
 pub use self::signature::signature;

@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! run, chat, batch, eval, serve, plan, show, tokenize, pack, bench, perplexity   one command each
+//! bundle                packages: models that a store installs
 //! pull, list, models    fetching models; listing them; rm and alias
 //! default, preset       the model where none is named; models with settings
 //! trust                 signatures: verify, sign
@@ -44,6 +45,8 @@
 mod args;
 mod batch;
 mod bench;
+#[cfg(feature = "trust")]
+mod bundle;
 mod chat;
 mod completions;
 mod config;
@@ -180,6 +183,9 @@ pub enum Command {
     /// Check that a model is what somebody signed
     #[cfg(feature = "trust")]
     Verify(trust::verify::VerifyArgs),
+    /// Make what a store installs: a model, what it is, and signatures
+    #[cfg(feature = "trust")]
+    Bundle(bundle::BundleArgs),
     /// Sign a model
     #[cfg(feature = "trust")]
     Sign(trust::sign::SignArgs),
@@ -275,6 +281,8 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Verify(args) => trust::verify::execute(args),
         #[cfg(feature = "trust")]
         Command::Sign(args) => trust::sign::execute(args),
+        #[cfg(feature = "trust")]
+        Command::Bundle(args) => bundle::execute(args),
         Command::Bench(args) => bench::execute(args),
         Command::Config(args) => config::execute(args, &line::command()),
         Command::Completions(args) => completions::completions(args, line::command()),

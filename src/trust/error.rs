@@ -125,6 +125,9 @@ pub enum TrustError {
 impl TrustError {
     /// Whether something that should be trusted was found not to be what was signed, rather than unreadable or misused.
     pub fn is_refusal(&self) -> bool {
+        if let Self::Refused(refusal) = self {
+            return !refusal.is_misuse();
+        }
         !matches!(
             self,
             Self::Read(_)

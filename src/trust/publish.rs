@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::release::{Blake3, ModelFile, PLAIN_FILE, RELEASE_FILE, Release, ReleaseParts, SEALED_FILE};
 use super::seal::Recipients;
-use super::{PackageProblem, Refusal, TrustError};
+use super::{Refusal, TrustError};
 use crate::files::{self, Access, ReadError, WriteError, write_stream, write_whole};
 
 /// Writes a model, sealed where there are recipients, and its release into a new folder, to be signed there.
@@ -28,7 +28,10 @@ pub fn publish(
         plain_blake3: Blake3([0; 32]),
         sealed: false,
     };
-    Release::new(parts.clone(), example)?;
+    Release::new(parts.clone(), example).map_err(|error| match error {
+        TrustError::Refused(Refusal::Field { field, problem, .. }) => Refusal::Part { field, problem }.into(),
+        other => other,
+    })?;
     let is_new = make_folder(folder)?;
     let written = write(model, folder, recipients, parts);
     if written.is_err() {
@@ -83,8 +86,7 @@ fn make_folder(folder: &Path) -> Result<bool, TrustError> {
         None => Ok(false),
         Some(entry) => {
             let found = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
-            let problem = PackageProblem::Unexpected { found, expected: "an empty folder".into() };
-            Err(Refusal::Package { package: name(), problem }.into())
+            Err(Refusal::Occupied { folder: name(), found }.into())
         }
     }
 }

@@ -43,6 +43,11 @@ pub enum Refusal {
     NotSigned { file: String },
     #[error("the signature is over {file}, which is no part of a package")]
     Foreign { file: String },
+    #[error("{field}: {problem}")]
+    Part { field: &'static str, problem: String },
+    #[error("{folder}: holds {found} already, expected a new or an empty folder")]
+    Occupied { folder: String, found: String },
+
     #[error("{file}: is not what was signed")]
     Changed { file: String },
     #[error("{file}: ends after {found} bytes, expected {expected}")]
@@ -70,6 +75,21 @@ pub enum Refusal {
     Rotation { found: u64, installed: u64, expected: u64 },
     #[error("more than {limit} trust files in a row")]
     TooManyRotations { limit: usize },
+}
+
+impl Refusal {
+    /// Whether it is about what a person gave and not about what somebody else sent.
+    pub fn is_misuse(&self) -> bool {
+        matches!(
+            self,
+            Self::Part { .. }
+                | Self::Occupied { .. }
+                | Self::Recipient { .. }
+                | Self::Identity { .. }
+                | Self::NoMatchingKey { .. }
+                | Self::NeedsKey { .. }
+        )
+    }
 }
 
 /// What is wrong with the shape of a package.

@@ -5,7 +5,7 @@ pub(super) mod verify;
 
 use super::error::Exit;
 use crate::files::WriteError;
-use crate::trust::TrustError;
+use crate::trust::{Refusal, TrustError};
 
 /// The exit code of an error.
 pub(super) fn exit(error: &TrustError) -> Exit {
@@ -56,6 +56,10 @@ pub(super) fn hint(error: &TrustError) -> Option<String> {
         TrustError::Differs { .. } | TrustError::Digest { .. } | TrustError::Length { .. } => {
             "fetch it again; what was changed on its way is not to be used"
         }
+        TrustError::Refused(Refusal::NeedsKey { .. }) => {
+            "--identity names the secret keys: a file, fd:N or credential:NAME"
+        }
+        TrustError::Refused(Refusal::Part { field: "self_test.tokens", .. }) => "choose another text with --self-test",
         TrustError::Link { .. } => "put the file itself in the place of the link",
         _ => return None,
     };
