@@ -125,6 +125,8 @@ fn every_key_is_taken() {
             "kiosk" => "'kiosk.toml'",
             "require_signature" => "'trust.pem'",
             "pack_key" => "'device.key'",
+            "store" => "'slots'",
+            "identity" => "'keys.txt'",
             key if key.starts_with("no_") => "true",
             "temp" | "top_p" | "min_p" | "repeat_penalty" => "0.5",
             "context" => "0x100",
@@ -144,6 +146,9 @@ fn every_key_is_taken() {
         assert_eq!(setting["file"], "./smolt.toml");
     }
     assert_eq!(user.setting("context", &[]).0, "256");
+    // A store lets no other model run.
+    let lines = text.lines().filter(|line| !line.starts_with("store = "));
+    user.local(&lines.map(|line| format!("{line}\n")).collect::<String>());
     for arguments in [&["show"][..], &["plan"], &["tokenize"], &["list"], &["help", "run"]] {
         let done = user.run(arguments);
         assert_eq!(done.code, 0, "{arguments:?}: {}", done.err);

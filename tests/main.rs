@@ -64,6 +64,8 @@ mod show;
 mod signals;
 #[cfg(all(unix, feature = "trust"))]
 mod signed;
+#[cfg(all(target_os = "linux", feature = "trust"))]
+mod slots;
 mod sound;
 #[cfg(unix)]
 mod stats;

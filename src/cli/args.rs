@@ -12,6 +12,7 @@ use crate::load::{LoadError, LoadOptions, MAX_THREADS, Prepared};
 use crate::model::{MAX_CONTEXT, MAX_SLOTS};
 
 use super::memory::parse_bytes;
+use super::stored::StoredArgs;
 use super::trusted::TrustArgs;
 
 /// Which model.
@@ -28,6 +29,9 @@ pub(super) struct ModelArgs {
     #[command(flatten)]
     pub(super) trust: TrustArgs,
 
+    #[command(flatten)]
+    pub(super) stored: StoredArgs,
+
     /// Whether the built-in model was named: then there is nothing to say about it.
     #[arg(skip)]
     pub(super) is_demo: bool,
@@ -36,7 +40,7 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     /// The same with another model, of which the same is demanded.
     pub(super) fn of(&self, model: PathBuf) -> ModelArgs {
-        ModelArgs { model: Some(model), pre: self.pre.clone(), trust: self.trust.clone(), is_demo: false }
+        ModelArgs { model: Some(model), is_demo: false, ..self.clone() }
     }
 }
 

@@ -41,6 +41,16 @@ pub enum Exit {
     Unfinished = 6,
     /// Something is not what was signed, or not by whom is trusted.
     Untrusted = 7,
+    /// What is signed is not for this store: old, expired, or another model.
+    Refused = 8,
+    /// Another process changes the store.
+    Busy = 9,
+    /// There is no space on the disk of the store.
+    NoSpace = 10,
+    /// No version of the store may run.
+    NoVersion = 11,
+    /// A new version failed its trial.
+    TrialFailed = 12,
     /// SIGHUP: the terminal is gone.
     HungUp = 129,
     /// Ctrl-C.
@@ -100,6 +110,12 @@ pub enum CliError {
     Kernel(#[from] KernelError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[cfg(feature = "trust")]
+    #[error(transparent)]
+    Update(#[from] crate::updates::UpdateError),
+    #[cfg(feature = "trust")]
+    #[error(transparent)]
+    Slots(#[from] super::slots::SlotsError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -222,6 +238,10 @@ impl CliError {
             Self::Store(error) => store_exit(error),
             #[cfg(feature = "trust")]
             Self::Trust(error) => super::trust::exit(error),
+            #[cfg(feature = "trust")]
+            Self::Update(error) => super::slots::exit_of(error),
+            #[cfg(feature = "trust")]
+            Self::Slots(error) => error.exit(),
             Self::Preset(PresetError::Io { .. }) => Exit::Runtime,
             Self::Config(_)
             | Self::Usage(_)
@@ -273,6 +293,14 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         if let Some(hint) = hint::of(self) {
             return Some(hint);
+        }
+        #[cfg(feature = "trust")]
+        if let Self::Update(error) = self {
+            return super::slots::hint_of(error).map(str::to_owned);
+        }
+        #[cfg(feature = "trust")]
+        if let Self::Slots(error) = self {
+            return error.hint().map(str::to_owned);
         }
         let hint = match self {
             Self::Load(LoadError::DoesNotFit(DoesNotFit { slots: 2.., .. })) => {

@@ -187,7 +187,9 @@ impl GenerationArgs {
     /// # Errors
     /// If an option is out of its range, or what the model prefers is of a wrong type.
     pub(super) fn sampler(&self, planned: &Planned) -> Result<SamplerOptions, CliError> {
-        let sampler = self.sampling.resolve(planned.sampling()?, self.model.model.is_none());
+        let sampler = self
+            .sampling
+            .resolve(planned.sampling()?, self.model.model.is_none() && !self.model.stored.is_some());
         sampler.validate().map_err(GenerateError::from)?;
         Ok(sampler)
     }

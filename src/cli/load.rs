@@ -24,9 +24,11 @@ use crate::runtime::has_unlocked_secrets;
 use crate::store::{Store, StoreError};
 use crate::text::Tokenizer;
 
-/// A model file, resolved options and what they will take; nothing is loaded yet.
+/// A model file, resolved options and what they will take. Nothing is loaded yet, but for a model of a store, of which only
+/// what was loaded is known to run.
 pub(super) struct Planned {
     prepared: Prepared,
+    loaded: Option<load::Loaded>,
     name: String,
     /// The plan with a grammar, and why it is above what is allowed.
     foreseen: Option<(MemoryPlan, Option<DoesNotFit>)>,
@@ -86,6 +88,9 @@ impl From<GgufFile> for Opened {
 /// # Errors
 /// If the file is missing, not valid GGUF, or not signed as it must be.
 pub(super) fn open(args: &ModelArgs) -> Result<Opened, CliError> {
+    if let Some(opened) = args.stored.open(args)? {
+        return Ok(opened);
+    }
     match &args.model {
         Some(model) => {
             let path = file(model)?;
@@ -125,17 +130,21 @@ pub(super) fn plan(
     logit_rows: usize,
     grammar: &GrammarArgs,
 ) -> Result<Planned, CliError> {
-    let Opened { file, verified } = open(args)?;
     let options = LoadOptions {
         logit_rows,
-        verified,
         grammar: grammar.takes_memory(),
         program_bytes: program_bytes(),
         pre: args.pre.clone(),
         kernels: Some(Kernels::detect()?),
         ..resources.options()
     };
-    let prepared = Prepared::new(file, &options)?;
+    let (prepared, loaded) = match args.stored.load(args, &options)? {
+        Some((prepared, loaded)) => (prepared, Some(loaded)),
+        None => {
+            let Opened { file, verified } = open(args)?;
+            (Prepared::new(file, &LoadOptions { verified, ..options })?, None)
+        }
+    };
     let (context, trained) = (prepared.options().context, prepared.spec().trained_context);
     if context > trained {
         note(format_args!(
@@ -143,7 +152,7 @@ pub(super) fn plan(
         ));
     }
     let name = name(prepared.file());
-    Ok(Planned { prepared, name, foreseen: None })
+    Ok(Planned { prepared, loaded, name, foreseen: None })
 }
 
 /// Rebuilds the tokenizer of the file, and says what may be wrong with it.
@@ -283,7 +292,10 @@ impl Planned {
     }
 
     fn load_model(&self) -> Result<load::Loaded, CliError> {
-        let loaded = self.prepared.load()?;
+        let loaded = match &self.loaded {
+            Some(loaded) => self.prepared.renew(loaded)?,
+            None => self.prepared.load()?,
+        };
         warn(self.file(), loaded.tokenizer());
         if has_unlocked_secrets() {
             note(

@@ -21,6 +21,7 @@
 //!   prompt, sampling    how messages become a prompt, and how tokens are chosen
 //!   constrain           what an answer may be
 //! session               saved sessions
+//! slots, stored         a store with two slots, and commands that take its model
 //! connect               a server that answers in place of a model
 //! load                  from arguments to a memory plan, then to a session
 //!   trusted             models that must be signed
@@ -82,7 +83,11 @@ mod sampling;
 mod serve;
 mod session;
 mod show;
+#[cfg(feature = "trust")]
+mod slots;
 mod stats;
+#[cfg_attr(not(feature = "trust"), path = "unstored.rs")]
+mod stored;
 mod terminal;
 mod thoughts;
 mod tokenize;
@@ -104,6 +109,8 @@ pub use line::UsageError;
 pub use output::complain;
 pub use preset::PresetError;
 pub use session::SessionError;
+#[cfg(feature = "trust")]
+pub use slots::SlotsError;
 
 use self::args::ModelArgs;
 use self::line::Words;
@@ -122,7 +129,8 @@ Exit codes:
   0 done    1 failed    2 wrong usage    3 model missing or unreadable
   4 does not fit into memory or context    5 a result misses --min or --max
   6 an answer did not reach the end of its form    129 hung up
-  7 not signed as it has to be    130 interrupted    143 terminated
+  7 not signed as it has to be    8 to 12 of stores, see smolt help store
+  130 interrupted    143 terminated
 
 Options with a variable in brackets may be set in the environment, or in a file: see smolt help config.";
 
@@ -172,6 +180,9 @@ pub enum Command {
     Alias(models::AliasArgs),
     /// Keep a model with settings under a name
     Preset(preset::PresetArgs),
+    /// Keep a signed model in a store with two slots, and update it
+    #[cfg(feature = "trust")]
+    Store(Box<slots::SlotsArgs>),
     /// Show what was counted of earlier runs
     Stats(stats::StatsArgs),
     /// Turn text into token ids, or back
@@ -257,6 +268,7 @@ pub fn parse() -> Result<Cli, CliError> {
 /// Whatever kept the command from its end.
 pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
     stats::count_start(&cli.command);
+    stored::note_command(&cli.command);
     let result = match &cli.command {
         Command::Run(args) => run::execute(args),
         Command::Chat(args) => chat::execute(args),
@@ -274,6 +286,8 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Command::Rm(args) => models::remove(args),
         Command::Alias(args) => models::alias(args),
         Command::Stats(args) => stats::execute(args),
+        #[cfg(feature = "trust")]
+        Command::Store(args) => slots::execute(args),
         Command::Tokenize(args) => tokenize::execute(args),
         Command::Perplexity(args) => perplexity::execute(args),
         Command::Pack(args) => pack::execute(args),
@@ -292,6 +306,7 @@ pub fn execute(cli: &Cli) -> Result<Exit, CliError> {
         Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
         result => result,
     };
+    stored::end();
     stats::count_end(result.as_ref().map_or_else(CliError::exit, |exit| *exit));
     result
 }

@@ -77,17 +77,17 @@ fn file() -> Option<PathBuf> {
 
 /// Begins to count a command that answers.
 pub(super) fn count_start(command: &Command) {
-    let start: fn(&mut Stats) -> &mut u64 = match command {
-        Command::Run(_) => |stats| &mut stats.starts.run,
-        Command::Chat(_) => |stats| &mut stats.starts.chat,
-        Command::Batch(_) => |stats| &mut stats.starts.batch,
-        Command::Eval(_) => |stats| &mut stats.starts.eval,
+    let (start, model): (fn(&mut Stats) -> &mut u64, _) = match command {
+        Command::Run(args) => (|stats| &mut stats.starts.run, &args.generation.model),
+        Command::Chat(args) => (|stats| &mut stats.starts.chat, &args.generation.model),
+        Command::Batch(args) => (|stats| &mut stats.starts.batch, &args.generation.model),
+        Command::Eval(args) => (|stats| &mut stats.starts.eval, &args.model),
         #[cfg(feature = "serve")]
-        Command::Serve(_) => |stats| &mut stats.starts.serve,
+        Command::Serve(args) => (|stats| &mut stats.starts.serve, &args.generation.model),
         _ => return,
     };
     let mut counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    (counting.file, counting.start) = (file(), Some(start));
+    (counting.file, counting.start) = (file().or_else(|| model.stored.counts()), Some(start));
 }
 
 /// Keeps what was counted so far, if it is wanted. A start is kept once.

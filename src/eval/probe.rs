@@ -110,8 +110,17 @@ fn parse_status(status: &str, name: &str) -> Option<u64> {
 
 /// Bytes of memory that programs can still have; `None` where the system does not say.
 pub fn available_bytes() -> Option<u64> {
+    memory_info("MemAvailable:")
+}
+
+/// Bytes of memory that there are; `None` where the system does not say.
+pub fn total_bytes() -> Option<u64> {
+    memory_info("MemTotal:")
+}
+
+fn memory_info(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 

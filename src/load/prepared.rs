@@ -207,6 +207,21 @@ impl Prepared {
         })
     }
 
+    /// The same loaded model with the options and the plan that there are now.
+    ///
+    /// # Errors
+    /// If the plan is above its limit.
+    pub fn renew(&self, loaded: &Loaded) -> Result<Loaded, LoadError> {
+        self.check()?;
+        Ok(Loaded {
+            model: Arc::clone(&loaded.model),
+            tokenizer: Arc::clone(&loaded.tokenizer),
+            options: self.options,
+            plan: self.plan,
+            sampling: loaded.sampling.clone(),
+        })
+    }
+
     fn load_both(&self) -> (Result<Tokenizer, LoadError>, Result<Model, LoadError>) {
         let load = || Ok(Header::new(&self.file, self.kernels)?.load(&self.file, self.verified.as_ref())?);
         // Either takes as long as the other; with one thread the memory that building the tokenizer took for

@@ -38,6 +38,14 @@ pub(super) struct Environment {
     pub(super) roots: Option<Vec<Certificate<'static>>>,
 }
 
+/// How long nothing may come, and who is trusted in place of those that Mozilla trusts.
+///
+/// # Errors
+/// As [`Environment::read`].
+pub(super) fn connection() -> Result<(Duration, Option<Vec<Certificate<'static>>>), StoreError> {
+    Ok((stall()?, path("SSL_CERT_FILE").map(|file| certificates(&file)).transpose()?))
+}
+
 impl Environment {
     /// Reads all of it.
     ///

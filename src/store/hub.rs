@@ -11,11 +11,11 @@ use std::time::Duration;
 use hf_hub::{Cache, Repo};
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, header};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::address::{as_sha256, content_range, escape, follow, origin, shown};
-use super::environment::Environment;
+use super::environment::{Environment, connection};
 use super::files::is_hex;
 use super::name::is_safe_file;
 use super::{HubName, StoreError};
@@ -103,6 +103,35 @@ struct Lfs {
     size: Option<u64>,
 }
 
+/// What asks any web server, which nothing is told of the user; redirects are followed.
+///
+/// # Errors
+/// If a variable makes no sense, or a file that it names cannot be read.
+pub fn web_agent() -> Result<Agent, StoreError> {
+    let (stall, roots) = connection()?;
+    Ok(agent(stall, roots, MAX_REDIRECTS as u32))
+}
+
+fn agent(stall: Duration, roots: Option<Vec<Certificate<'static>>>, redirects: u32) -> Agent {
+    let mut tls = TlsConfig::builder();
+    if let Some(roots) = roots {
+        tls = tls.root_certs(RootCerts::from(roots));
+    }
+    let config = Agent::config_builder()
+        .user_agent(concat!("smolt/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls.build())
+        .http_status_as_error(false)
+        .max_redirects(redirects)
+        .max_redirects_will_error(false)
+        .accept_encoding("identity")
+        .timeout_resolve(Some(stall))
+        .timeout_connect(Some(stall))
+        .timeout_recv_response(Some(stall))
+        .timeout_per_read(Some(stall))
+        .timeout_per_write(Some(stall));
+    config.build().new_agent()
+}
+
 impl Hub {
     /// The repository or file that somebody means: `ORG/REPO`, `ORG/REPO:FILE`, or their address on this hub, which may
     /// name a revision too.
@@ -134,24 +163,8 @@ impl Hub {
     /// If a variable makes no sense, or a file that it names cannot be read.
     pub fn of_user() -> Result<Self, StoreError> {
         let Environment { endpoint, token, offline, cache, stall, roots } = Environment::read()?;
-        let mut tls = TlsConfig::builder();
-        if let Some(roots) = roots {
-            tls = tls.root_certs(RootCerts::from(roots));
-        }
-        let config = Agent::config_builder()
-            .user_agent(concat!("smolt/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls.build())
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .accept_encoding("identity")
-            .timeout_resolve(Some(stall))
-            .timeout_connect(Some(stall))
-            .timeout_recv_response(Some(stall))
-            .timeout_per_read(Some(stall))
-            .timeout_per_write(Some(stall));
         let cache = cache.map(Cache::new);
-        Ok(Self { endpoint, token, offline, cache, agent: config.build().new_agent() })
+        Ok(Self { endpoint, token, offline, cache, agent: agent(stall, roots, 0) })
     }
 
     /// The variable that forbids the network.

@@ -54,7 +54,7 @@ pub use self::installed::{Alias, Installed, Record, Store, Survey, check_alias};
 pub use self::name::HubName;
 
 #[cfg(feature = "pull")]
-pub use self::hub::Hub;
+pub use self::hub::{Hub, web_agent};
 #[cfg(feature = "pull")]
 pub use self::pull::{Event, Pulled, pull};
 

@@ -3,7 +3,7 @@
 use super::books::{Books, RECORDS, Unreadable, read_whole};
 use super::disk::{Disk, again};
 use super::error::{UpdateError, fail};
-use super::judge::{HeadError, Judge};
+use super::judge::{HeadError, Judge, Purpose};
 use super::record::{BLOCK, Marker, Record, Slot, SlotName, State, TRIES, short, unseal};
 use super::store::{InForce, MAX_TRUST, Store, TRUST};
 
@@ -173,7 +173,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
     fn check_golden(&self, trust: &J::Trust, books: &Books, check: &mut Check) {
         let Some(path) = &books.record.golden else { return };
         let whole = self.judge.golden(path).and_then(|mut golden| {
-            let opened = self.head(trust, &mut golden, &mut vec![])?;
+            let opened = self.head(trust, Purpose::Run, &mut golden, &mut vec![])?;
             self.judge.rest(&opened.rest, &mut golden)?;
             Ok(opened.head.package)
         });

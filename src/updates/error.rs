@@ -28,8 +28,12 @@ pub enum UpdateError {
     NoSpace { needed: u64, free: u64 },
     #[error("the package is refused: {0}")]
     Package(#[source] Refused),
+    #[error("the package is refused: {0}")]
+    Unsuited(#[source] Refused),
     #[error("the package is refused: it is version {found}, and version {highest} was committed before")]
     NotNewer { found: u64, highest: u64 },
+    #[error("version {version} is here already, and is on trial or failed it")]
+    IsHere { version: u64 },
     #[error("the package is refused: it is version {found}, and nothing below version {floor} may run")]
     BelowFloor { found: u64, floor: u64 },
     #[error("the package is refused: it is a model called {found:?}, and this store has {expected:?}")]
@@ -86,6 +90,7 @@ impl UpdateError {
         matches!(
             self,
             Self::Package(_)
+                | Self::Unsuited(_)
                 | Self::NotNewer { .. }
                 | Self::BelowFloor { .. }
                 | Self::OtherName { .. }

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use super::books::{Books, Unreadable};
 use super::disk::{Access, Disk, DiskFile, Reader, again, write_all};
 use super::error::{Refused, UpdateError, fail};
-use super::judge::{Head, HeadError, Judge};
-use super::record::{Origin, PackageId, Slot, SlotName, State, TRIES};
+use super::judge::{Head, HeadError, Judge, Purpose};
+use super::record::{MAX_URL, Origin, PackageId, Slot, SlotName, State, TRIES};
 use super::store::{InForce, Opened, Store};
 
 /// Bytes that are written at once.
@@ -45,7 +45,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
         let InForce { trust, at, .. } = self.trust(&books.record)?;
         let mut installer = Installer { store: self, books, trust, now: 0, _lock: lock };
         installer.books.record.trust = Some(at);
-        installer.now = now().max(installer.books.record.time);
+        installer.set_now(now());
         Ok(installer)
     }
 
@@ -54,7 +54,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
     /// # Errors
     /// If it is refused, or something cannot be read or written. The slot that is used stays as it is.
     pub fn install(&self, package: &mut dyn Read) -> Result<PackageId, UpdateError> {
-        self.installer()?.install(package, None)
+        self.installer()?.install(package)
     }
 }
 
@@ -64,14 +64,16 @@ pub(super) fn now() -> u64 {
 }
 
 impl<D: Disk, J: Judge> Installer<'_, D, J> {
-    /// What was there when the source was asked last.
-    pub fn origin(&self) -> Option<&Origin> {
-        self.books.record.origin.as_ref()
+    /// What was there when the source was asked last, unless only a part of it is here.
+    pub fn known(&self) -> Option<&Origin> {
+        let is_whole =
+            SlotName::BOTH.iter().all(|slot| self.books.record.slot(*slot).state != State::Writing);
+        self.books.record.origin.as_ref().filter(|_| is_whole)
     }
 
     /// Takes a time as the time that it is, if it is not before what a release told.
     pub fn set_now(&mut self, now: u64) {
-        self.now = now.max(self.books.record.time);
+        self.now = now.max(self.books.record.time).max(self.store.judge.not_before());
     }
 
     /// The package of which a part was written before, if it would be accepted.
@@ -83,7 +85,8 @@ impl<D: Disk, J: Judge> Installer<'_, D, J> {
         let origin = self.books.record.origin.clone()?;
         let file = again(|| self.store.disk.open(slot.file(), Access::Read)).ok()??;
         let bytes = again(|| file.length()).ok()?;
-        let opened = self.store.head(&self.trust, &mut Reader::new(&file), &mut vec![]).ok()?;
+        let opened =
+            self.store.head(&self.trust, Purpose::Install, &mut Reader::new(&file), &mut vec![]).ok()?;
         self.check(&opened).ok()?;
         let is_part = opened.head.package == *package && bytes < package.bytes;
         is_part.then(|| Partial { package: package.clone(), origin, bytes, slot })
@@ -94,30 +97,71 @@ impl<D: Disk, J: Judge> Installer<'_, D, J> {
         self.books.record.active.map_or(SlotName::A, SlotName::other)
     }
 
-    /// Installs a package, which is then on trial. Of where it comes from the record keeps what it is given.
+    /// Installs a package, which is then on trial.
     ///
     /// # Errors
     /// As [`Store::install`].
-    pub fn install(self, package: &mut dyn Read, origin: Option<Origin>) -> Result<PackageId, UpdateError> {
+    pub fn install(self, package: &mut dyn Read) -> Result<PackageId, UpdateError> {
         let slot = self.target();
-        self.install_into(slot, package, origin)
+        self.install_into(slot, package, None)
+    }
+
+    /// Installs a package from where it can be had again: if it is cut off, what came of it is kept, and of where it is
+    /// from the record keeps what it is given. That is also kept where it is the version that is committed; one that is
+    /// here already is not installed again.
+    ///
+    /// # Errors
+    /// As [`Store::install`].
+    pub fn install_from(mut self, package: &mut dyn Read, origin: Origin) -> Result<PackageId, UpdateError> {
+        if origin.url.len() > MAX_URL {
+            return Err(UpdateError::TooLong { what: "the address", most: MAX_URL });
+        }
+        let slot = self.target();
+        let mut first = vec![];
+        let opened = self.open(package, &mut first)?;
+        let checked = self.check(&opened);
+        let is_same = matches!(checked, Err(UpdateError::NotNewer { found, highest }) if found == highest);
+        if is_same && self.books.record.origin.as_ref() != Some(&origin) {
+            self.books.record.origin = Some(origin.clone());
+            self.books.write(&self.store.disk)?;
+        }
+        checked?;
+        let Slot { state, package: here } = self.books.record.slot(slot);
+        if here.as_ref() == Some(&opened.head.package) && *state != State::Writing {
+            return Err(UpdateError::IsHere { version: opened.head.package.version });
+        }
+        self.write(slot, package, (opened, first), Some(origin))
     }
 
     pub(super) fn install_into(
-        mut self,
+        self,
         slot: SlotName,
         package: &mut dyn Read,
         origin: Option<Origin>,
     ) -> Result<PackageId, UpdateError> {
         let mut first = vec![];
-        let opened = self.store.head(&self.trust, package, &mut first).map_err(source_error)?;
+        let opened = self.open(package, &mut first)?;
         self.check(&opened)?;
+        self.write(slot, package, (opened, first), origin)
+    }
+
+    fn open(&self, package: &mut dyn Read, first: &mut Vec<u8>) -> Result<Opened<J::Opened>, UpdateError> {
+        self.store.head(&self.trust, Purpose::Install, package, first).map_err(source_error)
+    }
+
+    /// Writes a package that is accepted, of which the head was read.
+    fn write(
+        mut self,
+        slot: SlotName,
+        package: &mut dyn Read,
+        (opened, first): (Opened<J::Opened>, Vec<u8>),
+        origin: Option<Origin>,
+    ) -> Result<PackageId, UpdateError> {
         self.has_space(slot, opened.head.package.bytes)?;
         self.claim(slot, &opened.head, origin)?;
-        let written = self.begin_slot(slot, &first, opened.head.package.bytes).and_then(|file| {
-            let at = opened.length;
-            self.write_rest(slot, &file, at, opened.head.package.bytes, package)
-        });
+        let written = self
+            .begin_slot(slot, &first, opened.head.package.bytes)
+            .and_then(|file| self.write_rest(slot, &file, opened.length, opened.head.package.bytes, package));
         self.finish(slot, opened.head.package, written)
     }
 
@@ -156,7 +200,7 @@ impl<D: Disk, J: Judge> Installer<'_, D, J> {
             let (expires, now) = (super::time::show(expires), super::time::show(self.now));
             return Err(UpdateError::Expired { expires, now });
         }
-        self.store.judge.suits(&opened.rest).map_err(UpdateError::Package)
+        self.store.judge.suits(&self.trust, &opened.rest, self.now).map_err(UpdateError::Unsuited)
     }
 
     /// Says whether there is space, with that of the slot that is given up.

@@ -14,6 +14,15 @@ pub struct Head {
     pub expires: Option<u64>,
 }
 
+/// What a package is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be installed: the time counts.
+    Install,
+    /// To be run, or checked again: what was installed once runs whatever the time is.
+    Run,
+}
+
 /// Says which packages and trust files are to be accepted.
 pub trait Judge {
     /// A trust file that was read.
@@ -34,7 +43,12 @@ pub trait Judge {
     ///
     /// # Errors
     /// If it is not to be accepted, or cannot be read.
-    fn head(&self, trust: &Self::Trust, package: &mut dyn Read) -> Result<(Head, Self::Opened), HeadError>;
+    fn head(
+        &self,
+        trust: &Self::Trust,
+        purpose: Purpose,
+        package: &mut dyn Read,
+    ) -> Result<(Head, Self::Opened), HeadError>;
 
     /// Reads the rest, to the end of what is given, and verifies it.
     ///
@@ -48,11 +62,14 @@ pub trait Judge {
     /// If it cannot be opened.
     fn golden(&self, path: &str) -> Result<Box<dyn Read>, HeadError>;
 
-    /// Says whether this device can run it.
+    /// Says whether a package may be installed on this device, and at this time, in seconds since 1970.
     ///
     /// # Errors
-    /// If it cannot.
-    fn suits(&self, opened: &Self::Opened) -> Result<(), Refused>;
+    /// If it may not.
+    fn suits(&self, trust: &Self::Trust, opened: &Self::Opened, now: u64) -> Result<(), Refused>;
+
+    /// No earlier can it be, in seconds since 1970, for all that the judge knows.
+    fn not_before(&self) -> u64;
 }
 
 /// Why a package was not read.

@@ -15,7 +15,7 @@
 //!
 //! ```text
 //! disk     what is asked of a file system; real: a folder of one
-//! judge    what is asked about packages, which a store does not know
+//! judge    what is asked about packages, which a store does not know; packages: signed ones, of releases
 //! record   records and markers; books: reading and writing them
 //! store    the folder, its lock, its trust file
 //! install, start, check, trust, status    what is done with it
@@ -27,6 +27,7 @@ mod disk;
 mod error;
 mod install;
 mod judge;
+mod packages;
 mod real;
 mod record;
 mod start;
@@ -42,7 +43,8 @@ pub use self::check::{Check, Finding};
 pub use self::disk::{Access, Disk, DiskFile, Reader};
 pub use self::error::{NotAFile, Refused, UpdateError};
 pub use self::install::{Installer, Partial};
-pub use self::judge::{Head, HeadError, Judge};
+pub use self::judge::{Head, HeadError, Judge, Purpose};
+pub use self::packages::{Packages, trust_text};
 pub use self::real::Folder;
 pub use self::record::{BLOCK, Hex, Origin, PackageId, Record, Slot, SlotName, State, TRIES, TrustAt};
 pub use self::start::{Candidate, Failure, Place, StartError, Started};

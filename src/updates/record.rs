@@ -171,6 +171,17 @@ pub struct Origin {
     pub modified: Option<String>,
 }
 
+impl Origin {
+    /// The same without what is too long to be kept.
+    #[must_use]
+    pub fn fitting(mut self) -> Self {
+        let fits = |text: &String| text.len() <= MAX_TAG;
+        self.tag = self.tag.filter(fits);
+        self.modified = self.modified.filter(fits);
+        self
+    }
+}
+
 /// The trust file in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,7 +3,7 @@
 use super::books::{Books, Unreadable};
 use super::disk::Disk;
 use super::error::UpdateError;
-use super::judge::{Head, HeadError, Judge};
+use super::judge::{Head, HeadError, Judge, Purpose};
 use super::record::{PackageId, Slot, SlotName, State, TRIES, short};
 use super::store::Store;
 
@@ -33,8 +33,10 @@ pub struct Candidate<'a, D: Disk, J: Judge> {
     pub package: PackageId,
     /// Whether it is to prove itself.
     pub is_on_trial: bool,
-    /// What was read of it.
+    /// What was read of it, and who was trusted for it.
     pub opened: J::Opened,
+    /// The trust file in force.
+    pub trust: &'a J::Trust,
     /// The open file, for a slot.
     pub file: Option<D::File>,
     /// The path, for a golden package.
@@ -50,6 +52,15 @@ pub enum Failure<E> {
     Device(String),
     /// Neither, and no other package would do better.
     Caller(E),
+}
+
+impl<E: std::fmt::Display> std::fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Package(why) | Failure::Device(why) => f.write_str(why),
+            Failure::Caller(error) => error.fmt(f),
+        }
+    }
 }
 
 /// What started.
@@ -102,10 +113,30 @@ impl<D: Disk, J: Judge> Store<D, J> {
         start: &mut dyn FnMut(Candidate<'_, D, J>) -> Result<T, Failure<E>>,
     ) -> Result<Started<T>, StartError<E>> {
         let (books, trial) = self.count_attempt()?;
+        self.start(&books, trial, start)
+    }
+
+    /// Starts a version that is good, and leaves one on trial as it is.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_good<T, E>(
+        &self,
+        start: &mut dyn FnMut(Candidate<'_, D, J>) -> Result<T, Failure<E>>,
+    ) -> Result<Started<T>, StartError<E>> {
+        self.start(&self.books(Unreadable::IsPassedOver)?, None, start)
+    }
+
+    fn start<T, E>(
+        &self,
+        books: &Books,
+        trial: Option<SlotName>,
+        start: &mut dyn FnMut(Candidate<'_, D, J>) -> Result<T, Failure<E>>,
+    ) -> Result<Started<T>, StartError<E>> {
         let trust = self.trust(&books.record)?.trust;
         let mut failed = vec![];
-        for planned in plan(&books, trial) {
-            let result = self.open_planned(&trust, &books, &planned).and_then(|candidate| {
+        for planned in plan(books, trial) {
+            let result = self.open_planned(&trust, books, &planned).and_then(|candidate| {
                 let package = candidate.package.clone();
                 start(candidate).map(|value| (value, package))
             });
@@ -160,7 +191,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
     /// Opens a package that may run.
     fn open_planned<'a, E>(
         &self,
-        trust: &J::Trust,
+        trust: &'a J::Trust,
         books: &'a Books,
         planned: &Planned,
     ) -> Result<Candidate<'a, D, J>, Failure<E>> {
@@ -178,7 +209,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
                 let path = books.record.golden.as_deref();
                 let path = path.ok_or_else(|| Failure::Package("there is none".into()))?;
                 let mut reader = self.judge.golden(path).map_err(failure)?;
-                let opened = self.head(trust, &mut reader, &mut vec![]).map_err(failure)?;
+                let opened = self.head(trust, Purpose::Run, &mut reader, &mut vec![]).map_err(failure)?;
                 (None, Some(path), opened)
             }
         };
@@ -191,7 +222,15 @@ impl<D: Disk, J: Judge> Store<D, J> {
             let error = UpdateError::OtherName { found: package.name, expected: expected.to_owned() };
             return Err(Failure::Package(error.to_string()));
         }
-        Ok(Candidate { place: *place, package, is_on_trial: *is_on_trial, opened: opened.rest, file, golden })
+        Ok(Candidate {
+            place: *place,
+            package,
+            is_on_trial: *is_on_trial,
+            opened: opened.rest,
+            trust,
+            file,
+            golden,
+        })
     }
 
     /// Keeps why a package did not start. One on trial that is itself at fault is tried no more; what was good before
@@ -272,9 +311,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
     pub fn rollback(&self) -> Result<PackageId, UpdateError> {
         let _lock = self.lock()?;
         let mut books = self.books(Unreadable::Fails)?;
-        if let Some(trial) = books.record.trial() {
-            books.record.slot_mut(trial).state = State::Bad { reason: "it was rolled back".into() };
-            books.write(&self.disk)?;
+        if self.end_trial(&mut books)?.is_some() {
             let active = books.record.active.and_then(|active| books.record.good(active).cloned());
             return active.ok_or(UpdateError::NoOther);
         }
@@ -295,6 +332,22 @@ impl<D: Disk, J: Judge> Store<D, J> {
         // Its marker becomes the newer one, and knows the floor of the version that is left.
         books.mark(&self.disk, active.other())?;
         Ok(other)
+    }
+
+    /// Gives up the version on trial, and names it; nothing if there is none.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn give_up_trial(&self) -> Result<Option<PackageId>, UpdateError> {
+        let _lock = self.lock()?;
+        self.end_trial(&mut self.books(Unreadable::Fails)?)
+    }
+
+    fn end_trial(&self, books: &mut Books) -> Result<Option<PackageId>, UpdateError> {
+        let Some(trial) = books.record.trial() else { return Ok(None) };
+        books.record.slot_mut(trial).state = State::Bad { reason: "it was rolled back".into() };
+        books.write(&self.disk)?;
+        Ok(books.record.slot(trial).package.clone())
     }
 
     /// The version on trial.

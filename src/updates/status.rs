@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::books::Unreadable;
 use super::disk::Disk;
 use super::error::UpdateError;
-use super::judge::Judge;
+use super::judge::{Judge, Purpose};
 use super::record::{Origin, PackageId, Record, SlotName, State};
 use super::store::Store;
 
@@ -125,7 +125,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
 
     fn golden_status(&self, trust: Option<&J::Trust>, path: &str) -> GoldenStatus {
         let opened = trust.ok_or_else(|| "there is no trust file".to_owned()).and_then(|trust| {
-            let head = |mut golden| self.head(trust, &mut golden, &mut vec![]);
+            let head = |mut golden| self.head(trust, Purpose::Run, &mut golden, &mut vec![]);
             self.judge.golden(path).and_then(head).map_err(|error| error.to_string())
         });
         let path = path.to_owned();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::books::{Books, RECORDS, Unreadable, read_whole, write_block, write_new};
 use super::disk::{Disk, DiskFile, Reader, again};
 use super::error::{Refused, UpdateError, fail};
-use super::judge::{Head, HeadError, Judge};
+use super::judge::{Head, HeadError, Judge, Purpose};
 use super::record::{BLOCK, Hex, MAX_GOLDEN, PackageId, Record, SlotName, TrustAt, seal, unseal};
 
 /// Longest trust file.
@@ -162,11 +162,12 @@ impl<D: Disk, J: Judge> Store<D, J> {
     pub(super) fn head(
         &self,
         trust: &J::Trust,
+        purpose: Purpose,
         package: &mut dyn std::io::Read,
         kept: &mut Vec<u8>,
     ) -> Result<Opened<J::Opened>, HeadError> {
         let mut kept = Kept { source: package.take(MAX_HEAD), bytes: kept };
-        let (mut head, rest) = self.judge.head(trust, &mut kept)?;
+        let (mut head, rest) = self.judge.head(trust, purpose, &mut kept)?;
         head.package.head = Hex(*blake3::hash(kept.bytes).as_bytes());
         let length = kept.bytes.len() as u64;
         if head.package.bytes < length || head.package.name.len() > super::record::MAX_NAME {
@@ -185,7 +186,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
     ) -> Result<(D::File, Opened<J::Opened>), HeadError> {
         let open = again(|| self.disk.open(slot.file(), super::disk::Access::Read))?;
         let file = open.ok_or(Refused("there is no file".into()))?;
-        let opened = self.head(trust, &mut Reader::new(&file), &mut vec![])?;
+        let opened = self.head(trust, Purpose::Run, &mut Reader::new(&file), &mut vec![])?;
         if again(|| file.length())? != opened.head.package.bytes {
             return Err(Refused("the file is longer or shorter than the package".into()).into());
         }

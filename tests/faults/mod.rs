@@ -1,6 +1,8 @@
 //! Calls to the system that fail, and kills, at every step of every command that writes files.
 
 mod harness;
+#[cfg(feature = "trust")]
+mod slots;
 
 use std::fs;
 use std::path::Path;

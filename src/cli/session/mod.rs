@@ -50,6 +50,7 @@ impl SessionArgs {
     pub(super) fn choose_model(&self, model: &mut ModelArgs) {
         if self.goes_on
             && model.model.is_none()
+            && !model.stored.is_some()
             && let Some(origin) = last_origin().filter(|origin| !origin.source.is_empty())
         {
             model.model = Some(origin.source.into());

@@ -113,13 +113,13 @@ fn an_expired_package_is_refused_whatever_the_clock_says() {
     let store = device.store();
     let mut installer = store.installer().unwrap();
     installer.set_now(0);
-    let error = installer.install(&mut &expired.bytes()[..], None).unwrap_err();
+    let error = installer.install(&mut &expired.bytes()[..]).unwrap_err();
     assert!(error.to_string().contains("at least 1970-01-01T00:16:42Z"), "{error}");
     // What expires later is installed, and runs when it has expired.
     let later = Package { expires: 2000, ..Package::version(9) };
     let mut installer = store.installer().unwrap();
     installer.set_now(0);
-    installer.install(&mut &later.bytes()[..], None).unwrap();
+    installer.install(&mut &later.bytes()[..]).unwrap();
     assert_eq!(runs(&device), 9);
     assert_eq!(record(&device).time, 1009);
 }
@@ -454,7 +454,7 @@ fn a_part_is_gone_on_with_and_verified_whole() {
         let store = device.store();
         let installer = store.installer().unwrap();
         assert!(installer.partial().is_none());
-        let error = installer.install(&mut Slowly(bytes), Some(origin.clone())).unwrap_err();
+        let error = installer.install_from(&mut Slowly(bytes), origin.clone()).unwrap_err();
         assert!(matches!(error, UpdateError::Length { found: Some(_), .. }), "{error}");
     };
     cut(&package[..HEAD + 100]);

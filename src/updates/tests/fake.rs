@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 
 use super::memory::Memory;
 use crate::updates::error::Refused;
-use crate::updates::judge::{Head, HeadError, Judge};
+use crate::updates::judge::{Head, HeadError, Judge, Purpose};
 use crate::updates::record::{Hex, PackageId};
 use crate::updates::store::Store;
 
@@ -89,7 +89,12 @@ impl Judge for Fake {
         trust.0
     }
 
-    fn head(&self, trust: &(u64, u64), package: &mut dyn Read) -> Result<(Head, [u8; 32]), HeadError> {
+    fn head(
+        &self,
+        trust: &(u64, u64),
+        _: Purpose,
+        package: &mut dyn Read,
+    ) -> Result<(Head, [u8; 32]), HeadError> {
         let mut line = [0; HEAD];
         package.read_exact(&mut line).or_else(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => refuse("there is no head"),
@@ -129,8 +134,12 @@ impl Judge for Fake {
         }
     }
 
-    fn suits(&self, _: &[u8; 32]) -> Result<(), Refused> {
+    fn suits(&self, _: &(u64, u64), _: &[u8; 32], _: u64) -> Result<(), Refused> {
         Ok(())
+    }
+
+    fn not_before(&self) -> u64 {
+        0
     }
 }
 
