@@ -106,8 +106,18 @@ fn a_self_test_is_the_same_on_every_instruction_set() {
     let scratch = Scratch::new("bundle", "self-test");
     assert_eq!(create(&scratch, "usual", &["--self-test", "The museum opens"]).0, 0);
     let model = path("src/cli/demo.gguf");
-    let arguments =
-        ["create", &model, "--name", "kiosk", "--version", "3", "-o", "scalar", "--self-test", "The museum opens"];
+    let arguments = [
+        "create",
+        &model,
+        "--name",
+        "kiosk",
+        "--version",
+        "3",
+        "-o",
+        "scalar",
+        "--self-test",
+        "The museum opens",
+    ];
     let out = scratch.command(&arguments).env("SMOLT_ISA", "scalar").output().unwrap();
     assert!(out.status.success(), "{out:?}");
     let [usual, scalar] = ["usual", "scalar"].map(|folder| release(&scratch.folder.join(folder)));

@@ -52,6 +52,8 @@ mod readme;
 #[cfg(target_os = "linux")]
 mod refusals;
 mod run;
+#[cfg(all(unix, feature = "trust"))]
+mod sealed;
 #[cfg(all(unix, feature = "serve"))]
 mod serve_guard;
 #[cfg(all(unix, feature = "serve"))]

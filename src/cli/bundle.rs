@@ -13,9 +13,9 @@ use crate::eval::probe::program_bytes;
 use crate::files::{Access, write_stream};
 use crate::load::{Continued, LoadOptions, Prepared};
 use crate::trust::{
-    Authority, Identities, IdentitySource, MAX_SELF_TEST_TOKENS, Manifest, Package, Recipients, Refusal, Release,
-    ReleaseParts, SelfTest, SignOptions, Signer, SigningKey, Time, TrustError, Version, publish, sign_path, system_clock,
-    trust_error,
+    Authority, Identities, IdentitySource, MAX_SELF_TEST_TOKENS, Manifest, Package, Recipients, Refusal,
+    Release, ReleaseParts, SelfTest, SignOptions, Signer, SigningKey, Time, TrustError, Version, publish,
+    sign_path, system_clock, trust_error,
 };
 
 /// How much likelier every token of a self-test must be than the next one: processors round differently.

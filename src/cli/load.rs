@@ -94,7 +94,7 @@ pub(super) fn open(args: &ModelArgs) -> Result<Opened, CliError> {
     match &args.model {
         Some(model) => {
             let path = file(model)?;
-            match args.trust.open(&path)? {
+            match args.trust.open(&path, args.stored.identity())? {
                 Some(opened) => Ok(opened),
                 None => Ok(GgufFile::open(&path)?.into()),
             }

@@ -59,11 +59,11 @@ struct Trial {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct StoredArgs {
     /// Use the model of this store and no other: see smolt store
-    #[arg(long, value_name = "DIR", env = "SMOLT_STORE")]
+    #[arg(long, value_name = "DIR", env = "SMOLT_STORE", hide_short_help = true)]
     store: Option<PathBuf>,
 
-    /// Secret keys of age for a sealed model of a store: a file, fd:N or credential:NAME
-    #[arg(long, value_name = "KEYS", env = "SMOLT_IDENTITY")]
+    /// Secret keys of age for a sealed model: a file, fd:N or credential:NAME
+    #[arg(long, value_name = "KEYS", env = "SMOLT_IDENTITY", hide_short_help = true)]
     identity: Option<String>,
 }
 
@@ -93,6 +93,11 @@ impl StoredArgs {
     /// Whether a store is used.
     pub(super) fn is_some(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// Where the secret keys for a sealed model are.
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
     }
 
     /// The file of counts of the store that is used, if it is one.
@@ -296,7 +301,8 @@ impl Source<'_> {
     }
 }
 
-fn identities(text: &str) -> Result<Identities, CliError> {
+/// Reads secret keys from where a text says.
+pub(super) fn identities(text: &str) -> Result<Identities, CliError> {
     let source = IdentitySource::parse(text).map_err(TrustError::from)?;
     Ok(Identities::read(&source)?)
 }

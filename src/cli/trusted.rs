@@ -1,16 +1,25 @@
-//! Models that must be signed.
+//! Models that must be signed, and sealed ones.
 
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::{CliError, Exit};
 use super::load::Opened;
+use super::stored::identities;
 use crate::files;
 use crate::gguf::GgufFile;
 use crate::model::Verified;
 use crate::runtime::Secrecy;
-use crate::trust::{Authority, SignedFile, open_signed, system_clock};
+use crate::trust::{
+    Authority, Package, RELEASE_FILE, Refusal, SEALED_MAGIC, SignedFile, TrustError, open_sealed,
+    open_signed, system_clock,
+};
 
+/// Where an archive says that it is one.
+const ARCHIVE_AT: usize = 257;
+const ARCHIVE_MAGIC: &[u8] = b"ustar";
+/// Bytes of a file that tell what it is.
+const FIRST_BYTES: usize = ARCHIVE_AT + ARCHIVE_MAGIC.len();
 /// Bytes of the key under which packs are tagged.
 const PACK_KEY_BYTES: usize = 32;
 
@@ -19,7 +28,7 @@ const PACK_KEY_BYTES: usize = 32;
 #[command(next_help_heading = "Trust")]
 pub(super) struct TrustArgs {
     /// Take only a model that is signed (MODEL.sig, or model.sig in its folder), and use nothing of it before every byte
-    /// was checked; TRUST: a public key or certificates (PEM)
+    /// was checked; TRUST: a public key, certificates (PEM) or a trust file
     #[arg(long, value_name = "TRUST", env = "SMOLT_REQUIRE_SIGNATURE", hide_short_help = true)]
     require_signature: Option<PathBuf>,
 
@@ -35,6 +44,8 @@ pub(super) struct TrustArgs {
 pub enum DemandError {
     #[error("the built-in model is not signed by anybody, and a signature is required")]
     Demo,
+    #[error("{file}: is a signed package, and nobody is named whose signature counts")]
+    Package { file: String },
     #[error("{file}: expected a file of {PACK_KEY_BYTES} bytes, found {found}")]
     KeyBytes { file: String, found: u64 },
     #[error("{file}: others may read it (mode {mode:o})")]
@@ -46,6 +57,7 @@ impl DemandError {
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::Demo => "name a model with -m",
+            Self::Package { .. } => "--require-signature TRUST names the key",
             Self::KeyBytes { .. } => "head -c 32 /dev/urandom > FILE makes one; chmod 600 it",
             Self::KeyMode { .. } => "chmod 600 it",
         }
@@ -54,23 +66,63 @@ impl DemandError {
     /// The exit code.
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Demo => Exit::Untrusted,
+            Self::Demo | Self::Package { .. } => Exit::Untrusted,
             Self::KeyBytes { .. } | Self::KeyMode { .. } => Exit::Usage,
         }
     }
 }
 
 impl TrustArgs {
-    /// Opens the model at `path` if a signature is demanded of it, which then is the only way.
+    /// Opens the model at `path` if a signature is demanded of it, it is sealed or a package: then this is the only way.
     ///
     /// # Errors
-    /// If it is not signed as demanded.
-    pub(super) fn open(&self, path: &Path) -> Result<Option<Opened>, CliError> {
-        let Some(trust) = &self.require_signature else { return Ok(None) };
-        let authority = Authority::read(trust)?;
-        let signed = open_signed(path, None, &authority, system_clock())?;
-        let key = self.pack_key.as_deref().map(pack_key).transpose()?;
-        Opened::signed(signed, path, Secrecy::Plain, key).map(Some)
+    /// If it is not signed as demanded, or no key opens it.
+    pub(super) fn open(&self, path: &Path, keys: Option<&str>) -> Result<Option<Opened>, CliError> {
+        let first =
+            if path.is_dir() { vec![] } else { files::first_bytes(path, FIRST_BYTES).unwrap_or_default() };
+        let is_archive = first.get(ARCHIVE_AT..).is_some_and(|rest| rest.starts_with(ARCHIVE_MAGIC));
+        if is_archive || path.join(RELEASE_FILE).is_file() {
+            return self.open_package(path, keys).map(Some);
+        }
+        let is_sealed = first.starts_with(SEALED_MAGIC);
+        let signed = match &self.require_signature {
+            Some(trust) => {
+                let signed = open_signed(path, None, &Authority::read(trust)?, system_clock())?;
+                if !is_sealed {
+                    return Opened::signed(signed, path, Secrecy::Plain, self.key()?).map(Some);
+                }
+                (signed.reader, signed.bytes)
+            }
+            None if is_sealed => {
+                let file = files::open(path)?;
+                let name = || path.display().to_string();
+                let found =
+                    file.metadata().map_err(|source| files::ReadError::Io { name: name(), source })?;
+                (Box::new(file) as Box<dyn Read + Send>, found.len())
+            }
+            None => return Ok(None),
+        };
+        let name = path.display().to_string();
+        let keys = keys.ok_or_else(|| TrustError::from(Refusal::NeedsKey { file: name.clone() }))?;
+        let (reader, bytes) = open_sealed(signed.0, signed.1, &name, &identities(keys)?)?;
+        let file = GgufFile::from_reader(&name, reader, bytes, Secrecy::Secret)?;
+        Ok(Some(Opened { file, verified: None }))
+    }
+
+    fn open_package(&self, path: &Path, keys: Option<&str>) -> Result<Opened, CliError> {
+        let name = || path.display().to_string();
+        let trust = self.require_signature.as_ref().ok_or_else(|| DemandError::Package { file: name() })?;
+        let package = Package::open(path)?.check(&Authority::read(trust)?, system_clock())?;
+        if !package.release().model.sealed {
+            return Opened::signed(package.model(None)?, path, Secrecy::Plain, self.key()?);
+        }
+        let keys = keys.map(identities).transpose()?;
+        Opened::signed(package.model(keys.as_ref())?, path, Secrecy::Secret, None)
+    }
+
+    /// The key under which packs are tagged, if they are wanted.
+    fn key(&self) -> Result<Option<[u8; PACK_KEY_BYTES]>, CliError> {
+        self.pack_key.as_deref().map(pack_key).transpose()
     }
 
     /// Refuses the built-in model where a signature is demanded.
@@ -83,7 +135,7 @@ impl TrustArgs {
 }
 
 impl Opened {
-    /// Reads the header of a signed file that lies at `path`; packs of it are tagged under `key`.
+    /// Reads the header of a signed file that lies at `path`; packs of it are tagged under `key`, unless it is secret.
     ///
     /// # Errors
     /// If it is not valid GGUF.
@@ -91,7 +143,7 @@ impl Opened {
         signed: SignedFile,
         path: &Path,
         secrecy: Secrecy,
-        key: Option<[u8; 32]>,
+        key: Option<[u8; PACK_KEY_BYTES]>,
     ) -> Result<Opened, CliError> {
         let verified = key.map(|key| Verified::new(path, signed.digest.bytes(), key));
         let file = GgufFile::from_reader(&signed.name, signed.reader, signed.bytes, secrecy)?;

@@ -17,6 +17,10 @@ impl StoredArgs {
         false
     }
 
+    pub(super) fn identity(&self) -> Option<&str> {
+        None
+    }
+
     pub(super) fn counts(&self) -> Option<PathBuf> {
         None
     }

@@ -10,7 +10,7 @@ use super::load::Opened;
 pub(super) struct TrustArgs {}
 
 impl TrustArgs {
-    pub(super) fn open(&self, _: &Path) -> Result<Option<Opened>, CliError> {
+    pub(super) fn open(&self, _: &Path, _: Option<&str>) -> Result<Option<Opened>, CliError> {
         Ok(None)
     }
 

@@ -106,7 +106,7 @@ pub use self::release::{
     PLAIN_FILE, RELEASE_FILE, Release, ReleaseParts, Runner, SEALED_FILE, SelfTest, Version,
 };
 pub use self::rotation::{MAX_ROTATIONS, TrustFile, rotate};
-pub use self::seal::{MAX_RECIPIENTS, Recipients};
+pub use self::seal::{MAX_RECIPIENTS, Recipients, SEALED_MAGIC, open_sealed};
 pub use self::sign::{DEFAULT_SHARD_BYTES, SignOptions, Signer, sign_path};
 pub use self::signed::{SignedFile, open_signed};
 pub use self::statement::{Manifest, Method, Resource, SignedBy};

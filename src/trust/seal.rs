@@ -4,6 +4,7 @@
 //! recipient, so what comes out counts only once the digest in the signed release has been compared.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use age::{DecryptError, Decryptor, Encryptor, x25519};
 
@@ -17,7 +18,12 @@ pub(super) const MAX_STANZAS: usize = 257;
 /// Most recipients of one file.
 pub const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 /// The first line of a sealed file.
-const MAGIC: &[u8] = b"age-encryption.org/v1\n";
+pub const SEALED_MAGIC: &[u8] = b"age-encryption.org/v1\n";
+/// Bytes between the header and the first chunk.
+const NONCE_BYTES: u64 = 16;
+/// Plain bytes of every chunk but the last, and what each has more when it is sealed.
+const CHUNK_BYTES: u64 = 64 << 10;
+const TAG_BYTES: u64 = 16;
 /// Ciphertext that is read at once.
 const BUFFER_BYTES: usize = 128 << 10;
 
@@ -104,6 +110,59 @@ pub(super) fn unseal<R: Read>(
     Decryptor::new_buffered(from).map_err(fail)?.decrypt(identities.keys()).map_err(fail)
 }
 
+/// Opens a sealed file that stands alone, of so many bytes: the plain data and how many bytes it has. The read that would
+/// return 0 gives the judgement of `from`, if that judges what it reads.
+///
+/// # Errors
+/// If the header is none, is too long or was changed, no key fits, or the file is too short.
+pub fn open_sealed(
+    from: Box<dyn Read + Send>,
+    bytes: u64,
+    name: &str,
+    identities: &Identities,
+) -> Result<(Box<dyn Read + Send>, u64), TrustError> {
+    let from = Arc::new(Mutex::new(from));
+    // Byte by byte: what is behind the header is not for this buffer.
+    let header = read_header(&mut BufReader::with_capacity(1, Handle(from.clone())), name)?;
+    let at = Cursor::new(header.clone()).chain(Handle(from.clone()));
+    let plain_bytes = plain_bytes(bytes, header.len() as u64)
+        .ok_or_else(|| Refusal::Sealed { file: name.into(), problem: "it ends in its header" })?;
+    let plain = unseal(at, name, identities)?;
+    Ok((Box::new(Judged { plain, from: Handle(from) }), plain_bytes))
+}
+
+/// How many plain bytes a sealed file of so many bytes has, behind a header of so many.
+fn plain_bytes(bytes: u64, header: u64) -> Option<u64> {
+    let payload = bytes.checked_sub(header)?.checked_sub(NONCE_BYTES)?;
+    let chunks = payload.div_ceil(CHUNK_BYTES + TAG_BYTES);
+    payload.checked_sub(chunks.max(1) * TAG_BYTES)
+}
+
+/// One of two who read sealed bytes.
+struct Handle(Arc<Mutex<Box<dyn Read + Send>>>);
+
+impl Read for Handle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
+    }
+}
+
+/// Plain bytes, at whose end the sealed ones are judged too.
+struct Judged<R> {
+    plain: R,
+    from: Handle,
+}
+
+impl<R: Read> Read for Judged<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.plain.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            io::copy(&mut self.from, &mut io::sink())?;
+        }
+        Ok(read)
+    }
+}
+
 fn refusal(error: &DecryptError, name: &str) -> Refusal {
     let problem = match error {
         DecryptError::NoMatchingKeys => return Refusal::NoMatchingKey { file: name.into() },
@@ -126,7 +185,7 @@ fn read_header(from: &mut impl BufRead, name: &str) -> Result<Vec<u8>, TrustErro
         read.map_err(|source| ReadError::Io { name: name.into(), source })?;
         let text = &header[line..];
         match text {
-            _ if line == 0 && text != MAGIC => return fail("it does not begin as one"),
+            _ if line == 0 && text != SEALED_MAGIC => return fail("it does not begin as one"),
             [.., b'\n'] if text.starts_with(b"---") => return Ok(header),
             [.., b'\n'] if text.starts_with(b"->") && stanzas == MAX_STANZAS => {
                 return fail("it has too many stanzas");

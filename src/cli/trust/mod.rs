@@ -59,7 +59,9 @@ pub(super) fn hint(error: &TrustError) -> Option<String> {
         TrustError::Refused(Refusal::NeedsKey { .. }) => {
             "--identity names the secret keys: a file, fd:N or credential:NAME"
         }
-        TrustError::Refused(Refusal::Part { field: "self_test.tokens", .. }) => "choose another text with --self-test",
+        TrustError::Refused(Refusal::Part { field: "self_test.tokens", .. }) => {
+            "choose another text with --self-test"
+        }
         TrustError::Link { .. } => "put the file itself in the place of the link",
         _ => return None,
     };
