@@ -225,8 +225,6 @@ impl CliError {
             Self::Load(LoadError::DoesNotFit(_)) => Exit::DoesNotFit,
             Self::Load(LoadError::OutOfRange { .. }) => Exit::Usage,
             Self::Gguf(_) | Self::Load(_) => Exit::Model,
-            #[cfg(feature = "trust")]
-            Self::Demand(error) => error.exit(),
             Self::Model(error) => model_exit(error),
             Self::Text(error) | Self::Template(TemplateError::Text(error)) => text_exit(error),
             Self::Generate(error) => generate_exit(error),
@@ -237,11 +235,7 @@ impl CliError {
             Self::Batch(error) => batch_exit(error),
             Self::Store(error) => store_exit(error),
             #[cfg(feature = "trust")]
-            Self::Trust(error) => super::trust::exit(error),
-            #[cfg(feature = "trust")]
-            Self::Update(error) => super::slots::exit_of(error),
-            #[cfg(feature = "trust")]
-            Self::Slots(error) => error.exit(),
+            Self::Demand(_) | Self::Trust(_) | Self::Update(_) | Self::Slots(_) => trust_exit(self),
             Self::Preset(PresetError::Io { .. }) => Exit::Runtime,
             Self::Config(_)
             | Self::Usage(_)
@@ -277,15 +271,7 @@ impl CliError {
             | Self::Thread(_)
             | Self::Signals(_) => Exit::Runtime,
             #[cfg(feature = "serve")]
-            Self::Warm(crate::serve::WarmError::Template(TemplateError::Text(error))) => text_exit(error),
-            #[cfg(feature = "serve")]
-            Self::Warm(_) => Exit::Runtime,
-            #[cfg(feature = "serve")]
-            Self::Kiosk(_) => Exit::Usage,
-            #[cfg(feature = "serve")]
-            Self::Serve(error) => serve_exit(error),
-            #[cfg(feature = "serve")]
-            Self::Connect(error) => error.exit(),
+            Self::Warm(_) | Self::Kiosk(_) | Self::Serve(_) | Self::Connect(_) => served_exit(self),
         }
     }
 
@@ -293,14 +279,6 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         if let Some(hint) = hint::of(self) {
             return Some(hint);
-        }
-        #[cfg(feature = "trust")]
-        if let Self::Update(error) = self {
-            return super::slots::hint_of(error).map(str::to_owned);
-        }
-        #[cfg(feature = "trust")]
-        if let Self::Slots(error) = self {
-            return error.hint().map(str::to_owned);
         }
         let hint = match self {
             Self::Load(LoadError::DoesNotFit(DoesNotFit { slots: 2.., .. })) => {
@@ -323,10 +301,6 @@ impl CliError {
             Self::TwoPrompts { .. } => "leave one out",
             #[cfg(feature = "serve")]
             Self::Serve(error) => return serve_hint(error).map(str::to_owned),
-            #[cfg(feature = "serve")]
-            Self::Connect(error) => return error.hint().map(str::to_owned),
-            #[cfg(feature = "trust")]
-            Self::Trust(error) => return super::trust::hint(error),
             Self::Chat(error) => return error.hint(),
             Self::Session(error) => return error.hint(),
             Self::Saved(SavedError::Read { .. } | SavedError::Write(_) | SavedError::Append { .. }) => {
@@ -362,6 +336,31 @@ impl CliError {
             _ => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+/// The exit code of an error of the feature `trust`.
+#[cfg(feature = "trust")]
+fn trust_exit(error: &CliError) -> Exit {
+    match error {
+        CliError::Demand(error) => error.exit(),
+        CliError::Trust(error) => super::trust::exit(error),
+        CliError::Update(error) => super::slots::exit_of(error),
+        CliError::Slots(error) => error.exit(),
+        _ => Exit::Runtime,
+    }
+}
+
+/// The exit code of an error of the feature `serve`.
+#[cfg(feature = "serve")]
+fn served_exit(error: &CliError) -> Exit {
+    use crate::serve::WarmError;
+    match error {
+        CliError::Warm(WarmError::Template(TemplateError::Text(error))) => text_exit(error),
+        CliError::Kiosk(_) => Exit::Usage,
+        CliError::Serve(error) => serve_exit(error),
+        CliError::Connect(error) => error.exit(),
+        _ => Exit::Runtime,
     }
 }
 

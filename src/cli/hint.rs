@@ -22,6 +22,14 @@ pub(super) fn of(error: &CliError) -> Option<String> {
         CliError::Store(error) => return of_store(error),
         #[cfg(feature = "trust")]
         CliError::Demand(error) => error.hint(),
+        #[cfg(feature = "trust")]
+        CliError::Trust(error) => return super::trust::hint(error),
+        #[cfg(feature = "trust")]
+        CliError::Update(error) => return super::slots::hint_of(error).map(str::to_owned),
+        #[cfg(feature = "trust")]
+        CliError::Slots(error) => return error.hint().map(str::to_owned),
+        #[cfg(feature = "serve")]
+        CliError::Connect(error) => return error.hint().map(str::to_owned),
         CliError::Model(error) | CliError::Generate(GenerateError::Model(error)) => return of_model(error),
         CliError::Kernel(KernelError::UnknownIsa { .. } | KernelError::MissingIsa { .. }) => {
             "SMOLT_ISA names it; without, the best set of this processor is used"

@@ -50,6 +50,7 @@ pub use self::reader::GgufFile;
 pub use self::recipe::{
     Choice, FILE_TYPE_KEY, Layout, QUANTIZATION_VERSION, QUANTIZATION_VERSION_KEY, Recipe, layer,
 };
+pub use self::stream::Take;
 pub use self::tensor::TensorInfo;
 pub use self::value::{Array, Kind, OwnedValue, Value};
 pub use self::writer::GgufWriter;

@@ -10,7 +10,7 @@ use super::parse::Header;
 use super::sample;
 use super::source::Source;
 use super::split;
-use super::stream::{self, Streamed};
+use super::stream::{self, Streamed, Take};
 use super::{Array, GgufError, Kind, TensorInfo, Value};
 use crate::runtime::Secrecy;
 
@@ -387,7 +387,7 @@ impl GgufFile {
     pub fn read_tensors<E: From<GgufError>>(
         &self,
         wants: &dyn Fn(&TensorInfo) -> bool,
-        take: &mut dyn FnMut(&TensorInfo, usize, &[u8]) -> Result<(), E>,
+        take: &mut Take<'_, E>,
     ) -> Result<(), E> {
         let tensors = self.tensors();
         let mut order: Vec<usize> = (0..tensors.len()).collect();

@@ -26,6 +26,11 @@ pub(super) const CHUNK_BYTES: usize = 1 << 20;
 /// Blocks that are read ahead.
 const BLOCKS: usize = 3;
 
+/// What takes the data of tensors: with the bytes of the tensor before it.
+pub type Take<'a, E> = dyn FnMut(&TensorInfo, usize, &[u8]) -> Result<(), E> + 'a;
+/// What takes pieces.
+type TakePiece<'a, E> = dyn FnMut(Piece, &[u8]) -> Result<(), E> + 'a;
+
 /// A file that is read once.
 pub(super) struct Streamed {
     /// The file up to the data of its tensors.
@@ -126,7 +131,7 @@ impl Streamed {
         &self,
         file: &str,
         (header, order): (&Header, &[usize]),
-        take: &mut dyn FnMut(&TensorInfo, usize, &[u8]) -> Result<(), E>,
+        take: &mut Take<'_, E>,
     ) -> Result<(), E> {
         let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut rest = rest.ok_or_else(|| GgufError::AlreadyRead { file: file.to_owned() })?;
@@ -164,7 +169,7 @@ impl Rest {
         &mut self,
         block: &dyn Fn() -> Result<Buffer<u8>, AllocError>,
         pieces: &[Piece],
-        take: &mut dyn FnMut(Piece, &[u8]) -> Result<(), E>,
+        take: &mut TakePiece<'_, E>,
     ) -> Result<(), E> {
         let (full, filled) = sync_channel(BLOCKS);
         let (empty, emptied) = channel();
@@ -199,7 +204,7 @@ impl Rest {
         &mut self,
         mut block: Buffer<u8>,
         pieces: &[Piece],
-        take: &mut dyn FnMut(Piece, &[u8]) -> Result<(), E>,
+        take: &mut TakePiece<'_, E>,
     ) -> (Result<(), Stop>, Result<(), E>) {
         for piece in pieces.iter().copied() {
             let read = self.skip(piece.offset).and_then(|()| self.fill(&mut block[..piece.len]));
@@ -351,7 +356,7 @@ impl Rest {
 fn take_all<E>(
     filled: Receiver<(Piece, Buffer<u8>)>,
     empty: Sender<Buffer<u8>>,
-    take: &mut dyn FnMut(Piece, &[u8]) -> Result<(), E>,
+    take: &mut TakePiece<'_, E>,
 ) -> Result<(), E> {
     for (piece, block) in filled {
         take(piece, &block[..piece.len])?;

@@ -45,10 +45,9 @@ Exit codes, beside those of smolt --help:
   12 the new version failed its trial
 
 Examples:
-  smolt store init --store /var/lib/smolt --trust trust.json --golden /usr/share/smolt/golden.tar
+  smolt store init --store /var/lib/smolt --trust trust.json
   smolt store install --store /var/lib/smolt /media/usb/kiosk-3.tar
   smolt store update --store /var/lib/smolt https://updates.example.org/kiosk.tar
-  smolt store status --store /var/lib/smolt
   smolt serve --store /var/lib/smolt"
 )]
 pub struct SlotsArgs {
@@ -172,6 +171,7 @@ struct Fsck {
 #[derive(Clone, Debug, clap::Args)]
 struct Export {
     /// The folder to make
+    #[arg(id = "target", value_name = "FOLDER")]
     folder: PathBuf,
 
     #[command(flatten)]

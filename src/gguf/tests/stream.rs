@@ -54,7 +54,7 @@ fn read(file: &GgufFile) -> Result<BTreeMap<String, Vec<u8>>, GgufError> {
     let mut take = |info: &TensorInfo, start: usize, bytes: &[u8]| {
         let data = found.entry(info.name.clone()).or_default();
         assert_eq!(data.len(), start, "{}", info.name);
-        assert!(info.offset >= last && bytes.len() % (info.bytes as usize / info.rows()) == 0);
+        assert!(info.offset >= last && bytes.len().is_multiple_of(info.bytes as usize / info.rows()));
         assert!(bytes.len() <= CHUNK_BYTES.max(info.bytes as usize / info.rows()));
         last = info.offset;
         data.extend_from_slice(bytes);
