@@ -154,5 +154,5 @@ fn round_trips_with_the_reference_tool() {
         std::process::Command::new(python).arg(script).arg(env!("CARGO_BIN_EXE_smolt")).output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}");
-    assert!(said.contains("80 decisions"), "{said}");
+    assert!(said.contains("122 decisions"), "{said}");
 }
