@@ -84,7 +84,7 @@ impl CertificateChain {
         };
         let mut search =
             Search { file, trusted: &self.trusted, given: &given, path: vec![signer], checks: 0 };
-        search.to_root()?;
+        search.find_root()?;
         let path = search.path;
         check_path(&path, file)?;
         let times = [Some(signer.validity().0), clock];
@@ -140,7 +140,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// Makes the path longer until it ends in a trusted root.
-    fn to_root(&mut self) -> Result<(), TrustError> {
+    fn find_root(&mut self) -> Result<(), TrustError> {
         let last = self.path[self.path.len() - 1];
         if self.trusted.iter().any(|root| root.der == last.der) && is_root(last) {
             return Ok(());
@@ -166,7 +166,7 @@ impl<'a> Search<'a> {
                 continue;
             }
             self.path.push(issuer);
-            match self.to_root() {
+            match self.find_root() {
                 Ok(()) => return Ok(()),
                 // What is further along the path says more.
                 Err(further) => fault = further,
