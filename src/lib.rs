@@ -65,6 +65,7 @@ pub mod store;
 pub mod text;
 #[cfg(feature = "trust")]
 pub mod trust;
+#[cfg(feature = "trust")]
 pub mod updates;
 
 pub use load::{LoadError, LoadOptions, Loaded, MemoryPlan, Prepared, load};

@@ -91,6 +91,7 @@ pub(super) fn count_start(command: &Command) {
 }
 
 /// Keeps what was counted so far, if it is wanted. A start is kept once.
+#[cfg(feature = "serve")]
 pub(super) fn keep() {
     add(Stats::default());
 }
