@@ -155,7 +155,8 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// If it is.
     pub fn check_output(input: &GgufFile, path: &Path) -> Result<(), QuantizeError> {
-        if input.files().any(|(name, _)| is_same_file(Path::new(name), path)) {
+        let files = input.files().map_err(QuantizeError::Input)?;
+        if files.iter().any(|(name, _)| is_same_file(Path::new(name), path)) {
             return Err(QuantizeError::SameFile { path: path.display().to_string() });
         }
         GgufWriter::check_target(path).map_err(QuantizeError::Output)

@@ -125,8 +125,8 @@ fn weights_that_are_not_numbers_are_named() {
     let scratch = Scratch::new();
     let mut bytes = tiny("f16");
     let file = GgufFile::from_vec("in", bytes.clone()).unwrap();
-    let data = file.data(file.tensor("blk.1.attn_q.weight").unwrap());
-    let start = data.as_ptr().addr() - file.as_bytes().as_ptr().addr();
+    let data = file.data(file.tensor("blk.1.attn_q.weight").unwrap()).unwrap();
+    let start = data.as_ptr().addr() - file.as_bytes().unwrap().as_ptr().addr();
     for (value, name) in [(0x7E00u16, "NaN"), (0x7C00, "inf"), (0xFC00, "-inf")] {
         let at = start + (2 * 96 + 5) * 2;
         bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());

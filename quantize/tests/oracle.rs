@@ -29,7 +29,7 @@ fn ours(file: &GgufFile, tokens: &[u32]) -> Vec<Vec<f32>> {
 fn decoded(file: &GgufFile, name: &str) -> (Vec<usize>, Vec<f32>) {
     let info = file.tensor(name).unwrap_or_else(|| panic!("tensor {name}"));
     let mut values = vec![0.0; info.elements()];
-    info.block_type.decode(file.data(info), &mut values);
+    info.block_type.decode(file.data(info).unwrap(), &mut values);
     (info.shape.iter().rev().map(|&n| n as usize).collect(), values)
 }
 

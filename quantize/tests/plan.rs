@@ -20,7 +20,7 @@ fn options(recipe: &str) -> QuantizeOptions {
 fn values(file: &GgufFile, name: &str) -> Vec<f32> {
     let tensor = file.tensor(name).unwrap();
     let mut values = vec![0.0; tensor.elements()];
-    tensor.block_type.decode(file.data(tensor), &mut values);
+    tensor.block_type.decode(file.data(tensor).unwrap(), &mut values);
     values
 }
 

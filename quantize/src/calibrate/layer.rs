@@ -67,9 +67,9 @@ impl<'a> Layer<'a> {
         source: &TensorInfo,
         block_type: BlockType,
         bytes: Vec<u8>,
-    ) -> Self {
+    ) -> Result<Self, QuantizeError> {
         let (name, shape) = (EMBEDDING_TENSOR.to_owned(), source.shape.clone());
-        Self { embedding: Some(Tensor { name, shape, block_type, bytes }), ..Self::read(input, 0) }
+        Ok(Self { embedding: Some(Tensor { name, shape, block_type, bytes }), ..Self::read(input, 0)? })
     }
 
     fn tensor(&self, name: &str) -> Option<&Tensor> {

@@ -167,7 +167,7 @@ pub fn calibrate(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Calibrated, QuantizeError> {
     let sequences = sequences(plan.input(), texts, options)?;
-    let journal = Journal::open(journal, key(plan, &sequences, options))?;
+    let journal = Journal::open(journal, key(plan, &sequences, options)?)?;
     Work::new(plan, options, Some(journal), progress)?.run(&sequences)
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn sensitivities(
 ) -> Result<Vec<Sensitivity>, QuantizeError> {
     let sequences = sequences(plan.input(), texts, options)?;
     let mut hash = Fnv::default();
-    hash.add(&key(plan, &sequences, options).to_le_bytes());
+    hash.add(&key(plan, &sequences, options)?.to_le_bytes());
     menu.iter().for_each(|one| hash.add(&one.id().to_le_bytes()));
     let key = hash.finish();
     let journal = journal.map(|path| Journal::open(path, key)).transpose()?;
@@ -238,9 +238,9 @@ fn sequences(
 }
 
 /// A number that differs between calibrations with different results.
-fn key(plan: &Plan<'_>, sequences: &Sequences, options: &CalibrateOptions) -> u64 {
+fn key(plan: &Plan<'_>, sequences: &Sequences, options: &CalibrateOptions) -> Result<u64, QuantizeError> {
     let mut hash = Fnv::default();
-    hash.add(plan.input().as_bytes());
+    hash.add(plan.input().as_bytes().map_err(QuantizeError::Input)?);
     plan.input().release_all();
     for tensor in plan.tensors() {
         hash.add(&tensor.choice.stored.id().to_le_bytes());
@@ -248,5 +248,5 @@ fn key(plan: &Plan<'_>, sequences: &Sequences, options: &CalibrateOptions) -> u6
     sequences.tokens.iter().for_each(|token| hash.add(&token.to_le_bytes()));
     let same_threads = CalibrateOptions { threads: 1, ..*options };
     hash.add(format!("{same_threads:?} {}", env!("CARGO_PKG_VERSION")).as_bytes());
-    hash.finish()
+    Ok(hash.finish())
 }

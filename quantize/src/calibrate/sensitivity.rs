@@ -224,7 +224,7 @@ impl Work<'_> {
             return Ok(None);
         }
         let cols = embedding.cols();
-        let data = self.input.data(embedding);
+        let data = self.input.data(embedding).map_err(QuantizeError::Input)?;
         let mut values = vec![0.0; cols];
         let mut bytes = vec![0; cols / PROBE.block_len() * PROBE.block_bytes()];
         let mut rounded = Vec::new();
@@ -245,8 +245,8 @@ impl Work<'_> {
         changed: &[Changed],
         head: &TensorInfo,
     ) -> Result<Vec<Sensitivity>, QuantizeError> {
-        let data = self.input.data(head).to_vec();
-        let layer = Layer::ends(self.input, head, head.block_type, data);
+        let data = self.input.data(head).map_err(QuantizeError::Input)?.to_vec();
+        let layer = Layer::ends(self.input, head, head.block_type, data)?;
         let mut runner = layer.runner(base.length(), self.options.threads)?;
         let mut kl = vec![Vec::new(); changed.len()];
         for (at, rows) in scored(base) {
@@ -282,7 +282,7 @@ impl Work<'_> {
         let bytes = self.large(head, &sums, format)?.bytes;
         self.progress = progress;
         let losses = self.head_losses(head, &sums, menu)?;
-        let data = self.input.data(head).to_vec();
+        let data = self.input.data(head).map_err(QuantizeError::Input)?.to_vec();
         let mut original = self.head_runner(head, head.block_type, data, base.length())?;
         let mut other = self.head_runner(head, PROBE, bytes, base.length())?;
         let mut kl = Vec::new();
@@ -311,7 +311,7 @@ impl Work<'_> {
         bytes: Vec<u8>,
         length: usize,
     ) -> Result<Runner, QuantizeError> {
-        Layer::ends(self.input, head, block_type, bytes).runner(length, self.options.threads)
+        Layer::ends(self.input, head, block_type, bytes)?.runner(length, self.options.threads)
     }
 
     /// As [`Self::losses`], of rows of the head.
@@ -321,7 +321,7 @@ impl Work<'_> {
         sums: &Sums,
         menu: &[BlockType],
     ) -> Result<Vec<(BlockType, f64)>, QuantizeError> {
-        let rows = sampled_rows(self.input.data(head), head);
+        let rows = sampled_rows(self.input.data(head).map_err(QuantizeError::Input)?, head);
         let factor = |cols| {
             Factor::new(sums.squares.as_ref(), self.options.head_factor(), cols).map_err(|_| {
                 QuantizeError::Moments { file: self.input.name().to_owned(), tensor: head.name.clone() }

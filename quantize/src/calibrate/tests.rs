@@ -60,7 +60,8 @@ fn whole(input: &GgufFile) -> Runner {
 fn start(input: &GgufFile, sequences: &Sequences) -> (Runner, Stream) {
     let embedding = input.tensor("token_embd.weight").unwrap();
     let head = input.tensor("output.weight").unwrap_or(embedding);
-    let ends = |tensor| Layer::ends(input, tensor, tensor.block_type, input.data(tensor).unwrap().to_vec());
+    let ends =
+        |tensor| Layer::ends(input, tensor, tensor.block_type, input.data(tensor).unwrap().to_vec()).unwrap();
     let stream = Stream::new(sequences, &mut ends(embedding).runner(LENGTH, 1).unwrap());
     (ends(head).runner(LENGTH, 1).unwrap(), stream)
 }

@@ -226,7 +226,7 @@ impl<'a> Work<'a> {
         block_type: BlockType,
         bytes: Vec<u8>,
     ) -> Result<Stream, QuantizeError> {
-        let ends = Layer::ends(self.input, embedding, block_type, bytes);
+        let ends = Layer::ends(self.input, embedding, block_type, bytes)?;
         Ok(Stream::new(sequences, &mut ends.runner(sequences.length, self.options.threads)?))
     }
 
@@ -252,12 +252,12 @@ impl<'a> Work<'a> {
     }
 
     /// A layer of the model as it is, folded if asked for.
-    fn read(&self, index: usize) -> Layer<'a> {
+    fn read(&self, index: usize) -> Result<Layer<'a>, QuantizeError> {
         let mut layer = Layer::read(self.input, index)?;
         if self.options.fold {
             fold::fold(&mut layer, &self.folds[index], &self.spec);
         }
-        layer
+        Ok(layer)
     }
 
     pub(super) fn side<'s>(
@@ -276,7 +276,7 @@ impl<'a> Work<'a> {
         quantized: &mut Stream,
         length: usize,
     ) -> Result<(), QuantizeError> {
-        let original = self.read(index);
+        let original = self.read(index)?;
         let mut current = original.clone();
         let mut before = self.side(float, &original, length)?;
         let mut after = self.side(quantized, &current, length)?;

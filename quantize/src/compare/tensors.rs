@@ -25,7 +25,7 @@ pub(super) fn errors(base: &GgufFile, other: &GgufFile, unfolded: &Unfolded) -> 
         Some(TensorError {
             name: tensor.name.clone(),
             block_type: tensor.block_type.name(),
-            relative_square: error((base, original), (other, tensor), &unfolded.of(&tensor.name)),
+            relative_square: error((base, original), (other, tensor), &unfolded.of(&tensor.name))?,
         })
     });
     let mut errors: Vec<TensorError> = shared.collect();
@@ -37,12 +37,12 @@ fn error(
     (base, original): (&GgufFile, &TensorInfo),
     (other, tensor): (&GgufFile, &TensorInfo),
     factors: &Factors,
-) -> f64 {
+) -> Option<f64> {
     let columns = tensor.cols();
     let (mut a, mut b) = (vec![0.0; columns], vec![0.0; columns]);
     let (mut difference, mut size) = (0.0, 0.0);
     let row_bytes = |bytes: usize| bytes / tensor.rows();
-    let (data, original_data) = (other.data(tensor), base.data(original));
+    let (data, original_data) = (other.data(tensor).ok()?, base.data(original).ok()?);
     let rows = data
         .chunks_exact(row_bytes(data.len()))
         .zip(original_data.chunks_exact(row_bytes(original_data.len())));
@@ -57,5 +57,5 @@ fn error(
             size += f64::from(*b).powi(2);
         }
     }
-    if size > 0.0 { difference / size } else { 0.0 }
+    Some(if size > 0.0 { difference / size } else { 0.0 })
 }

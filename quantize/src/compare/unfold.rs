@@ -154,15 +154,14 @@ impl Pair {
         let (base_tensor, other_tensor) = (base.tensor(name)?, other.tensor(name)?);
         let values = |file: &GgufFile, tensor: &smolt::gguf::TensorInfo| {
             let mut values = vec![0.0; tensor.elements()];
-            tensor.block_type.decode(file.data(tensor), &mut values);
-            values
+            tensor.block_type.decode(file.data(tensor).ok()?, &mut values);
+            Some(values)
         };
         let columns = base_tensor.cols();
-        (base_tensor.shape == other_tensor.shape).then(|| Self {
-            base: values(base, base_tensor),
-            other: values(other, other_tensor),
-            columns,
-        })
+        if base_tensor.shape != other_tensor.shape {
+            return None;
+        }
+        Some(Self { base: values(base, base_tensor)?, other: values(other, other_tensor)?, columns })
     }
 
     /// Calls `visit(row, column, base, other)` for each weight.
@@ -256,7 +255,7 @@ mod tests {
         let bytes = writer.to_vec("other", |info, out| {
             let original = file.tensor(&info.name).unwrap();
             let mut values = vec![0.0; original.elements()];
-            original.block_type.decode(file.data(original), &mut values);
+            original.block_type.decode(file.data(original).unwrap(), &mut values);
             let columns = if original.shape.len() > 1 { original.cols() } else { 1 };
             let name = info.name.splitn(3, '.').nth(2).unwrap_or_default().to_owned();
             for (i, value) in values.iter_mut().enumerate() {

@@ -220,7 +220,7 @@ pub(super) fn shard(part: usize) -> String {
 pub(super) fn decoded(file: &GgufFile, name: &str) -> Vec<f32> {
     let info = file.tensor(name).unwrap_or_else(|| panic!("tensor {name}"));
     let mut values = vec![0.0; info.elements()];
-    info.block_type.decode(file.data(info), &mut values);
+    info.block_type.decode(file.data(info).unwrap(), &mut values);
     values
 }
 

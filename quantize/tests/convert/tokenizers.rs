@@ -225,7 +225,7 @@ fn merges_are_read_in_both_notations() {
         .collect();
     folder.tokenizer["model"]["merges"] = lines.into();
     let (lines, _) = folder.convert(&ConvertOptions::default());
-    assert!(pairs.as_bytes() == lines.as_bytes());
+    assert!(pairs.as_bytes().unwrap() == lines.as_bytes().unwrap());
 }
 
 fn ids(file: &GgufFile) -> Vec<Option<u32>> {
