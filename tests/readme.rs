@@ -161,6 +161,8 @@ impl Shell {
             ("tests/data/demo/demo-f16.gguf", "original.gguf"),
             ("tests/data/demo/demo-calibration.txt", "text.txt"),
             ("src/cli/demo.gguf", "quantized.gguf"),
+            ("tests/data/oms/keys/p256.pem", "release.pem"),
+            ("tests/data/oms/keys/p256.pub.pem", "release.pub.pem"),
         ] {
             std::fs::copy(repository(from), folder.join(to)).unwrap();
         }
