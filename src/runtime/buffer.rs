@@ -19,7 +19,7 @@ pub enum AllocError {
     #[error("cannot allocate {bytes} bytes for {purpose}: {source}")]
     None { bytes: usize, purpose: &'static str, source: std::io::Error },
     #[error(
-        "cannot lock {bytes} bytes for {purpose} in memory: {source}; this computer has swap, which would take what was sealed to a disk: raise the limit of locked memory (ulimit -l, LimitMEMLOCK=infinity of a service), or turn swap off"
+        "cannot lock {bytes} bytes for {purpose} in memory: {source}; this computer has swap, which would take what was sealed to a disk: raise the limit of locked memory (RLIMIT_MEMLOCK; LimitMEMLOCK=infinity of a service), or turn swap off"
     )]
     Unlocked { bytes: usize, purpose: &'static str, source: std::io::Error },
 }
