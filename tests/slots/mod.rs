@@ -70,6 +70,10 @@ pub(crate) fn trust_text(version: u64, keys: &[&str]) -> String {
 pub(crate) fn package(folder: &Path, wanted: &Wanted) -> PathBuf {
     let Wanted { version, floor, name, works, key: signer, expires } = wanted.clone();
     let stem = format!("{name}-{version}-{floor}-{works}-{signer}");
+    let archive = folder.join(format!("{stem}.tar"));
+    if archive.exists() {
+        return archive;
+    }
     let (model, parts_folder) = (folder.join("m.gguf"), folder.join(&stem));
     Chain { hidden: 32 * version as usize, ..ONCE }.write_to(&model);
     let loaded = load(&model, &LoadOptions::default()).unwrap();
@@ -91,7 +95,6 @@ pub(crate) fn package(folder: &Path, wanted: &Wanted) -> PathBuf {
     publish(&model, &parts_folder, None, parts).unwrap();
     let signer = Signer::read(&key(signer), None).unwrap();
     sign_path(&parts_folder, &signer, &SignOptions::default()).unwrap();
-    let archive = folder.join(format!("{stem}.tar"));
     let mut to = fs::File::create(&archive).unwrap();
     std::io::copy(&mut Package::open(&parts_folder).unwrap().archive(), &mut to).unwrap();
     fs::remove_file(model).unwrap();
