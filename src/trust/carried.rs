@@ -14,7 +14,7 @@ pub struct Carried<R> {
 }
 
 enum State<R> {
-    Model(CheckedReader<Take<R>>),
+    Model(Box<CheckedReader<Take<R>>>),
     End(R),
     Refused,
 }
@@ -24,7 +24,7 @@ impl<R: Read> Carried<R> {
     pub(super) fn new(from: R, package: &str, model: &str, parts: Vec<Part>, zeros: u64) -> Self {
         let bytes = parts.last().map_or(0, |part| part.end);
         let reader = CheckedReader::new(from.take(bytes), format!("{model} of {package}"), parts);
-        Self { state: State::Model(reader), package: package.into(), zeros }
+        Self { state: State::Model(Box::new(reader)), package: package.into(), zeros }
     }
 
     fn refuse(&self, problem: PackageProblem) -> io::Error {

@@ -7,6 +7,9 @@ use super::judge::{Head, HeadError, Judge, Purpose};
 use super::record::{PackageId, Slot, SlotName, State, TRIES, short};
 use super::store::Store;
 
+/// What a caller does with what may run: it loads and tests it.
+type StartWith<'a, D, J, T, E> = dyn FnMut(Candidate<'_, D, J>) -> Result<T, Failure<E>> + 'a;
+
 /// Where a package lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -108,10 +111,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
     ///
     /// # Errors
     /// If none may run, or the caller gives up.
-    pub fn begin<T, E>(
-        &self,
-        start: &mut dyn FnMut(Candidate<'_, D, J>) -> Result<T, Failure<E>>,
-    ) -> Result<Started<T>, StartError<E>> {
+    pub fn begin<T, E>(&self, start: &mut StartWith<'_, D, J, T, E>) -> Result<Started<T>, StartError<E>> {
         let (books, trial) = self.count_attempt()?;
         self.start(&books, trial, start)
     }
@@ -122,7 +122,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
     /// As [`Self::begin`].
     pub fn begin_good<T, E>(
         &self,
-        start: &mut dyn FnMut(Candidate<'_, D, J>) -> Result<T, Failure<E>>,
+        start: &mut StartWith<'_, D, J, T, E>,
     ) -> Result<Started<T>, StartError<E>> {
         self.start(&self.books(Unreadable::IsPassedOver)?, None, start)
     }
@@ -131,7 +131,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
         &self,
         books: &Books,
         trial: Option<SlotName>,
-        start: &mut dyn FnMut(Candidate<'_, D, J>) -> Result<T, Failure<E>>,
+        start: &mut StartWith<'_, D, J, T, E>,
     ) -> Result<Started<T>, StartError<E>> {
         let trust = self.trust(&books.record)?.trust;
         let mut failed = vec![];

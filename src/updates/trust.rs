@@ -7,6 +7,9 @@ use super::judge::{HeadError, Judge};
 use super::record::{Hex, TrustAt};
 use super::store::{MAX_TRUST, Store, TRUST};
 
+/// What makes the next trust file of the present one.
+type Next<'a> = dyn Fn(&[u8]) -> Result<Vec<u8>, super::error::Refused> + 'a;
+
 impl<D: Disk, J: Judge> Store<D, J> {
     /// The text of the trust file in force.
     ///
@@ -22,10 +25,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
     ///
     /// # Errors
     /// If it is refused, or the disk refuses; then the present one stays.
-    pub fn update_trust(
-        &self,
-        next: &dyn Fn(&[u8]) -> Result<Vec<u8>, super::error::Refused>,
-    ) -> Result<u64, UpdateError> {
+    pub fn update_trust(&self, next: &Next<'_>) -> Result<u64, UpdateError> {
         let _lock = self.lock()?;
         let mut books = self.books(Unreadable::Fails)?;
         let now = self.trust(&books.record)?;

@@ -51,7 +51,7 @@ struct Slow<'a>(&'a [u8]);
 impl Read for Slow<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = buffer.len().min(self.0.len()).min(self.0.len() % 977 + 1);
-        if self.0.len() % 3 == 0 && most > 1 {
+        if self.0.len().is_multiple_of(3) && most > 1 {
             let taken = self.0.read(&mut buffer[..1])?;
             return Ok(taken);
         }
