@@ -3,8 +3,8 @@
 #   scripts/check.sh [--install] [--fuzz]
 # --install fetches the cross compiler and emulator with apt-get where they are missing (needs root), with pip Ray into
 # target/ray, without which the recipe for evaluation on a cluster is not tested, and model-signing into target/oms, without
-# which no signatures are exchanged with it, and a real model into target/real, without which README's commands with it are
-# not. With it, a set of checks that is missing fails the gate.
+# which no signatures are exchanged with it, age with apt-get, without which no sealed models are, and a real model into
+# target/real, without which README's commands with it are not. With it, a set of checks that is missing fails the gate.
 # --fuzz runs each fuzz target for ten seconds, where there are a nightly toolchain and cargo-fuzz; building them takes ten
 # minutes. Without it the tests give what the targets read some thousand changed inputs each, always the same. The
 # dependencies are judged where there is cargo-deny.
@@ -47,6 +47,10 @@ if [ "$install" = --install ]; then
         export SMOLT_OMS_PYTHON=$PWD/target/oms/bin/python
     else
         echo "SKIPPED: model-signing cannot be installed, scripts/trust/oms_round_trip.py is not tested" >&2
+    fi
+    step age
+    if ! command -v age >/dev/null && ! apt-get install --yes --quiet=2 age >/dev/null; then
+        echo "SKIPPED: age cannot be installed, scripts/trust/age_round_trip.sh is not tested" >&2
     fi
     step "real model"
     if scripts/real_models.sh target/real; then

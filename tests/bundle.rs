@@ -155,3 +155,21 @@ fn what_cannot_be_a_package_is_refused_before_anything_is_written() {
     assert_ne!(create(&scratch, "mine", &[]).0, 0);
     assert_eq!(fs::read_dir(scratch.folder.join("mine")).unwrap().count(), 1);
 }
+
+/// What smolt seals the stock programs of age open, and the other way round; `scripts/check.sh --install` fetches one.
+#[cfg(unix)]
+#[test]
+fn sealed_models_go_both_ways_with_the_stock_programs() {
+    let has = |program: &str| std::process::Command::new(program).arg("--version").output().is_ok();
+    if !["age", "rage"].into_iter().any(has)
+        || std::process::Command::new("openssl").arg("version").output().is_err()
+    {
+        eprintln!("SKIPPED: no age and no rage, or no openssl: no sealed model was exchanged with them");
+        return;
+    }
+    let script = repository("scripts/trust/age_round_trip.sh");
+    let done = std::process::Command::new(script).arg(env!("CARGO_BIN_EXE_smolt")).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    eprint!("{said}");
+    assert!(done.status.success() && said.contains("opened what smolt sealed"), "{said}");
+}

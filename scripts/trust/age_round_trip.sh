@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sealed models, between smolt and the stock programs for age: each opens what the other sealed.
 #   scripts/trust/age_round_trip.sh SMOLT
-# Takes age and rage, those that are installed; says SKIPPED for the others. Needs openssl, for a key to sign with.
+# Takes age and rage, those that are installed, and says SKIPPED for the others. Needs openssl, for a key to sign with.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 smolt=$(realpath "${1:?usage: $0 SMOLT}")
