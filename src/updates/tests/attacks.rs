@@ -241,9 +241,12 @@ fn with_both_records_torn_the_markers_tell() {
     assert_eq!((&after.a, &after.b), (&before.a, &before.b));
     assert_eq!(runs(&device), 5);
     assert!(matches!(refused(&device, &Package::version(5).bytes()), UpdateError::NotNewer { .. }));
-    let found = device.store().check().unwrap().findings;
-    assert_eq!(found.iter().map(|finding| &finding.file[..]).collect::<Vec<_>>(), RECORDS);
-    assert_eq!(device.store().check().unwrap().findings, []);
+    let found = |device: &Device| {
+        let findings = device.store().check().unwrap().findings.into_iter();
+        findings.map(|finding| finding.file).filter(|file| file.starts_with("record")).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&device), RECORDS);
+    assert!(found(&device).is_empty());
     // The golden package is known too.
     let device = with_versions(&[2]);
     for name in RECORDS.into_iter().chain(["slot.a.tar"]) {
