@@ -43,7 +43,7 @@ pub struct SignArgs {
     hash: HashType,
 
     /// Hash files in ranges of SIZE, each by itself, e.g. 1G
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, hide_short_help = true)]
     shard_size: Option<u64>,
 
     /// Where to write the signature [default: PATH/model.sig of a folder, PATH.sig of a file]
@@ -51,7 +51,7 @@ pub struct SignArgs {
     output: Option<PathBuf>,
 
     /// Leave out a path of the folder, with all below it; may be given more than once
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", hide_short_help = true)]
     ignore: Vec<String>,
 
     /// Print one line of JSON
