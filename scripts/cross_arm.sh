@@ -57,9 +57,7 @@ log=$(mktemp)
 trap 'rm -f "$log" "$log".*' EXIT
 
 # Without the download of models, whose TLS would need a C compiler for every target.
-# What is proven and counted here is the code of this package, which does not change with how others are compiled.
-cargo test --release --target "$target" --no-default-features --lib --no-run \
-    --config profile.release.lto=false --config 'profile.release.package."*".opt-level=1' 2>&1 | tee "$log" >&2
+cargo test --release --target "$target" --no-default-features --lib --no-run 2>&1 | tee "$log" >&2
 program=$(sed -n 's/.*Executable.*(\(.*\)).*/\1/p' "$log")
 # One processor, its output in a file of its own.
 emulate() {
