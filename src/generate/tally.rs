@@ -36,17 +36,7 @@ pub struct Tally {
     pub rate: [u64; RATES.len() + 1],
 }
 
-static TALLY: Mutex<Tally> = Mutex::new(Tally {
-    stop: 0,
-    length: 0,
-    loops: 0,
-    cancelled: 0,
-    read_tokens: 0,
-    cached_tokens: 0,
-    tokens: 0,
-    first_token: [0; FIRST_TOKEN_MS.len() + 1],
-    rate: [0; RATES.len() + 1],
-});
+static TALLY: Mutex<Tally> = Mutex::new(Tally::NOTHING);
 
 /// Returns the counts of all answers of this process.
 pub fn tally() -> Tally {
@@ -54,6 +44,19 @@ pub fn tally() -> Tally {
 }
 
 impl Tally {
+    /// Before the first answer.
+    pub const NOTHING: Tally = Tally {
+        stop: 0,
+        length: 0,
+        loops: 0,
+        cancelled: 0,
+        read_tokens: 0,
+        cached_tokens: 0,
+        tokens: 0,
+        first_token: [0; FIRST_TOKEN_MS.len() + 1],
+        rate: [0; RATES.len() + 1],
+    };
+
     /// Adds another's counts, as far as numbers go.
     pub fn add(&mut self, other: &Tally) {
         self.combine(other, u64::saturating_add);

@@ -422,6 +422,23 @@ fn text(done: Answer) -> String {
     }
 }
 
+/// Who has an answer may ask for the load at once, and sees no slot busy with it.
+#[test]
+fn an_engine_counts_no_job_that_it_tells_of() {
+    let (model, tokenizer) = tiny();
+    let slots = Slots::new(model, &tokenizer, &options(2, 1, KvType::F16), 8).unwrap();
+    // It must not end on its own thread, where the last handle could be dropped.
+    let engine: &'static Engine = Box::leak(Box::new(Engine::start(slots, 8).unwrap()));
+    let request = Request { max_tokens: Some(6), ..Request::new(vec![9u32]) };
+    let (tell, told) = std::sync::mpsc::channel();
+    let on_done: crate::generate::OnDone = Box::new(move |done| {
+        let load = engine.load();
+        tell.send((done.is_ok(), load.running, load.waiting)).unwrap();
+    });
+    engine.submit(Job::Generate(request, Box::new(|_| ControlFlow::Continue(()))), on_done).unwrap();
+    assert_eq!(told.recv().unwrap(), (true, 0, 0));
+}
+
 #[test]
 fn an_engine_survives_panics_and_says_when_it_is_full() {
     let (model, tokenizer) = tiny();
