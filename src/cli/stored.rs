@@ -72,10 +72,14 @@ pub(super) fn folder(path: &Path) -> Folder {
     Folder::new(path)
 }
 
+/// The architectures of models that this program runs.
+pub(super) fn architectures() -> Vec<&'static str> {
+    FAMILIES.iter().map(|family| family.architecture).collect()
+}
+
 /// The store in a folder, for what this computer can run.
 pub(super) fn slots(path: &Path) -> Slots {
-    let architectures = FAMILIES.iter().map(|family| family.architecture).collect();
-    Slots::new(folder(path), Packages::new(architectures, total_bytes()), path.display().to_string())
+    Slots::new(folder(path), Packages::new(architectures(), total_bytes()), path.display().to_string())
 }
 
 /// Notes what the command is that begins: whether its answers prove a version, and after what time.

@@ -6,13 +6,14 @@ use std::time::SystemTime;
 
 use super::error::{CliError, Exit};
 use super::load::Opened;
-use super::stored::identities;
+use super::stored::{architectures, identities};
 use crate::files;
 use crate::gguf::GgufFile;
 use crate::model::Verified;
 use crate::runtime::Secrecy;
 use crate::trust::{
-    Authority, Package, RELEASE_FILE, Refusal, SEALED_MAGIC, SignedFile, TrustError, open_sealed, open_signed,
+    Authority, Package, RELEASE_FILE, Refusal, Runner, SEALED_MAGIC, SignedFile, TrustError, Version,
+    open_sealed, open_signed,
 };
 
 /// Where an archive says that it is one.
@@ -115,6 +116,11 @@ impl TrustArgs {
         let name = || path.display().to_string();
         let trust = self.require_signature.as_ref().ok_or_else(|| DemandError::Package { file: name() })?;
         let package = Package::open(path)?.check(&Authority::read(trust)?, NO_CLOCK)?;
+        let architectures = architectures();
+        // Memory is planned from the model itself.
+        let runner =
+            Runner { version: Version::own(), architectures: &architectures, memory: None, name: None };
+        package.release().check_runner(&runner).map_err(TrustError::from)?;
         if !package.release().model.sealed {
             return Opened::signed(package.model(None)?, path, Secrecy::Plain, self.key()?);
         }
@@ -159,12 +165,8 @@ fn pack_key(path: &Path) -> Result<[u8; PACK_KEY_BYTES], CliError> {
     let name = || path.display().to_string();
     let metadata = file.metadata().map_err(|source| files::ReadError::Io { name: name(), source })?;
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(DemandError::KeyMode { file: name(), mode }.into());
-        }
+    if let Some(mode) = files::mode_for_others(&metadata) {
+        return Err(DemandError::KeyMode { file: name(), mode }.into());
     }
     let mut key = [0; PACK_KEY_BYTES];
     let wrong = || DemandError::KeyBytes { file: name(), found: metadata.len() };
