@@ -358,7 +358,7 @@ fn served_exit(error: &CliError) -> Exit {
     match error {
         CliError::Warm(WarmError::Template(TemplateError::Text(error))) => text_exit(error),
         CliError::Kiosk(_) => Exit::Usage,
-        CliError::Serve(error) => serve_exit(error),
+        CliError::Serve(error) => super::serve::exit_of(error),
         CliError::Connect(error) => error.exit(),
         _ => Exit::Runtime,
     }
@@ -380,15 +380,6 @@ fn serve_hint(error: &crate::serve::ServeError) -> Option<&'static str> {
             Some("--allow-remote and --token-file FILE let it; --host 127.0.0.1 is for this computer only")
         }
         _ => None,
-    }
-}
-
-#[cfg(feature = "serve")]
-fn serve_exit(error: &crate::serve::ServeError) -> Exit {
-    use crate::serve::ServeError::{Bind, Resolve, Runtime, Taken};
-    match error {
-        Bind { .. } | Resolve { .. } | Taken { .. } | Runtime(_) => Exit::Runtime,
-        _ => Exit::Usage,
     }
 }
 

@@ -16,7 +16,9 @@ use super::output::{note, with_causes};
 use super::stats;
 use crate::ask::Prompts;
 use crate::generate::{Engine, Format, Origin, Slots};
-use crate::serve::{Kiosk, Listen, ModelCard, ServeOptions, State, Warmth, check, serve, warm, watch_panics};
+use crate::serve::{
+    Kiosk, Listen, ModelCard, ServeError, ServeOptions, State, Warmth, check, serve, warm, watch_panics,
+};
 
 /// Answers at once where none is asked for.
 const USUAL_SLOTS: usize = 2;
@@ -149,6 +151,17 @@ pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
     let asked = exit.load(Ordering::SeqCst);
     let ends = [Exit::Interrupted, Exit::Terminated, Exit::HungUp];
     Ok(ends.into_iter().find(|exit| *exit as i32 == asked).unwrap_or(Exit::Ok))
+}
+
+/// The exit code of a server that does not serve.
+pub(super) fn exit_of(error: &ServeError) -> Exit {
+    match error {
+        ServeError::Bind { .. }
+        | ServeError::Resolve { .. }
+        | ServeError::Taken { .. }
+        | ServeError::Runtime(_) => Exit::Runtime,
+        _ => Exit::Usage,
+    }
 }
 
 /// Keeps what was counted, now and again; ends when it is dropped.

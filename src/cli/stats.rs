@@ -56,20 +56,7 @@ struct Counting {
     kept: Tally,
 }
 
-static COUNTING: Mutex<Counting> = Mutex::new(Counting { file: None, start: None, kept: NOTHING });
-
-/// Before the first answer.
-const NOTHING: Tally = Tally {
-    stop: 0,
-    length: 0,
-    loops: 0,
-    cancelled: 0,
-    read_tokens: 0,
-    cached_tokens: 0,
-    tokens: 0,
-    first_token: [0; FIRST_TOKEN_MS.len() + 1],
-    rate: [0; RATES.len() + 1],
-};
+static COUNTING: Mutex<Counting> = Mutex::new(Counting { file: None, start: None, kept: Tally::NOTHING });
 
 fn file() -> Option<PathBuf> {
     std::env::var_os(VARIABLE).filter(|name: &OsString| !name.is_empty()).map(PathBuf::from)

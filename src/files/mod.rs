@@ -34,6 +34,8 @@ pub use self::hash::{Fnv, checksum};
 pub use self::held::{Stream, check_own, hold, is_same_file, is_standard_output, open_to_write, stream};
 pub use self::kind::{KIND_BYTES, Kind};
 pub use self::lines::{Line, Lines};
+#[cfg(unix)]
+pub use self::open::mode_for_others;
 pub use self::open::{first_bytes, is_there, open};
 #[cfg(feature = "eval")]
 pub use self::sha256::{Sha256Hex, sha256_hex, sha256_of};

@@ -59,6 +59,13 @@ pub fn first_bytes(path: &Path, limit: usize) -> Result<Vec<u8>, ReadError> {
     Ok(first)
 }
 
+/// Returns the mode of a file that others than its owner may read or write.
+#[cfg(unix)]
+pub fn mode_for_others(found: &fs::Metadata) -> Option<u32> {
+    let mode = std::os::unix::fs::MetadataExt::mode(found) & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
 /// Whether the process has it open already, or nothing is read from it.
 fn is_handed_over(path: &Path) -> bool {
     let folders = ["/dev/fd", "/proc/self/fd"];

@@ -23,10 +23,8 @@ pub fn read_tokens(path: &Path) -> Result<Vec<String>, ServeError> {
     let file = open(path)?;
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
         let found = file.metadata().map_err(|source| ServeError::TokenAccess { file: name(), source })?;
-        let mode = found.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        if let Some(mode) = crate::files::mode_for_others(&found) {
             return Err(ServeError::TokensOpen { file: name(), mode });
         }
     }

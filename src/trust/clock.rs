@@ -1,9 +1,8 @@
 //! The time, where it can be known.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-/// Seconds from 1970 to 2026-01-01: no clock that is earlier was ever set.
-const EARLIEST: Duration = Duration::from_secs(1_767_225_600);
+use super::Time;
 
 /// Returns the time of the system's clock. A board without a battery begins at 1970, or at the last time it was up to; what
 /// is before this program existed is no time.
@@ -13,18 +12,20 @@ pub fn system_clock() -> Option<SystemTime> {
 
 /// The time, unless it cannot be.
 fn plausible(time: SystemTime) -> Option<SystemTime> {
-    (time >= UNIX_EPOCH + EARLIEST).then_some(time)
+    (Time::of(time) >= Time::built()).then_some(time)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn a_clock_that_was_never_set_tells_nothing() {
         assert!(system_clock().is_some(), "the clock of this computer is wrong");
         assert_eq!(plausible(UNIX_EPOCH + Duration::from_secs(1_000_000)), None);
-        let set = UNIX_EPOCH + EARLIEST;
+        let set = Time::built().system();
         assert_eq!(plausible(set), Some(set));
+        assert_eq!(plausible(set - Duration::from_secs(1)), None);
     }
 }

@@ -151,8 +151,7 @@ fn open_private(path: &Path, is_alone: bool) -> Result<File, TrustError> {
     #[cfg(unix)]
     if is_alone {
         use std::os::unix::fs::MetadataExt;
-        let mode = found.mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if let Some(mode) = files::mode_for_others(&found) {
             return Err(fail(format!("others may read it (mode {mode:04o}); chmod 600 it")).into());
         }
         if found.uid() != 0 && found.uid() != nix::unistd::geteuid().as_raw() {

@@ -39,10 +39,15 @@ impl Time {
         Self(Duration::from_secs(since.as_secs()))
     }
 
+    /// Returns when this program was not yet built.
+    pub(super) fn built() -> Self {
+        Self::parse(NOT_BEFORE).unwrap_or(Self(Duration::ZERO))
+    }
+
     /// Returns the earliest time that it can be: of the clock, of when this program was built, and of the newest signed
     /// thing seen, the latest.
     pub fn floor(clock: SystemTime, seen: Option<Self>) -> Self {
-        let built = Self::parse(NOT_BEFORE).unwrap_or(Self(Duration::ZERO));
+        let built = Self::built();
         Self::of(clock).max(built).max(seen.unwrap_or(built))
     }
 

@@ -1,7 +1,6 @@
 //! Installing a package into the slot that is not used.
 
 use std::io::Read;
-use std::time::SystemTime;
 
 use super::books::{Books, Unreadable};
 use super::disk::{Access, Disk, DiskFile, Reader, again, write_all};
@@ -9,6 +8,8 @@ use super::error::{Refused, UpdateError, fail};
 use super::judge::{Head, HeadError, Judge, Purpose};
 use super::record::{MAX_URL, Origin, PackageId, Slot, SlotName, State, TRIES};
 use super::store::{InForce, Opened, Store};
+use super::time::seconds;
+use crate::trust::Time;
 
 /// Bytes that are written at once.
 const CHUNK: usize = 256 << 10;
@@ -45,7 +46,7 @@ impl<D: Disk, J: Judge> Store<D, J> {
         let InForce { trust, at, .. } = self.trust(&books.record)?;
         let mut installer = Installer { store: self, books, trust, now: 0, _lock: lock };
         installer.books.record.trust = Some(at);
-        installer.set_now(now());
+        installer.set_now(seconds(Time::now()));
         Ok(installer)
     }
 
@@ -56,11 +57,6 @@ impl<D: Disk, J: Judge> Store<D, J> {
     pub fn install(&self, package: &mut dyn Read) -> Result<PackageId, UpdateError> {
         self.installer()?.install(package)
     }
-}
-
-/// The time, in seconds since 1970, if the clock is to be believed.
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 impl<D: Disk, J: Judge> Installer<'_, D, J> {
