@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::TextError;
-use super::bpe::merges;
+use super::bpe::each_merge;
 use super::vocab::{KEY_TYPES, TokenKind, TokenList};
 
 /// Marks of turns and texts that nobody writes as text.
@@ -154,12 +154,12 @@ fn made_by_merging<'a>(
     let wanted: HashSet<&str> = texts.iter().map(|(_, text)| *text).collect();
     let mut made = HashSet::new();
     let mut joined = String::new();
-    merges(tokens, |_, left, right| {
+    each_merge(tokens, |_, left, right| {
         joined.clear();
         joined.push_str(left);
         joined.push_str(right);
         made.extend(wanted.get(joined.as_str()));
-        Ok(false)
+        Ok(())
     })?;
     Ok(made)
 }

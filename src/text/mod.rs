@@ -9,8 +9,15 @@
 //!   special   start, end, unknown and all end-of-generation ids
 //!   added     control and user-defined tokens, found before anything else
 //!   pre       pre-tokenizers of BPE families, as rows of data
+//!   split     cuts text into words by such a row
+//!   classes   Unicode classes of characters
 //!   bpe       byte-level BPE: vocabulary and merges as stored
-//!   spm       SentencePiece: merges derived from the scores
+//!   spm       SentencePiece: merges by score
+//!   index     tokens by their bytes
+//!   joints    where text falls apart, whatever is merged
+//!   words     text as words that no merge can cross
+//!   merge     merging of a word
+//!   windows   merging of long words in parts
 //! detok       Detokenizer: streaming, never splits a character
 //! stored      the chat templates of a file
 //! template    chat templates, in which user text stays text
@@ -19,10 +26,12 @@
 //! error       everything that can be wrong
 //! ```
 //!
-//! Encoding takes three steps: added tokens are cut out, the text between them is cut into words
-//! (BPE) or written with `▁` for spaces (SentencePiece), and each word is merged by the `tokenizers` crate's
-//! BPE model, which keeps a heap of candidate merges and so takes n log n steps for any text. Decoding joins
-//! the pieces of the table; the crate is not involved.
+//! Encoding takes three steps: added tokens are cut out, the text between them is cut into words, and each word is
+//! merged. A long word keeps a queue of candidate merges, so that any text takes n log n steps, and is merged in windows
+//! of bounded memory. Decoding joins the pieces of the table.
+//!
+//! The texts of the tokens are held once, as the bytes that they stand for: merging works on the bytes of a text, not on
+//! the characters by which a file spells them. The file is not needed after loading.
 //!
 //! Control tokens are not part of the merging vocabulary. With `parse_special` off there is no path from
 //! text to their ids.
@@ -32,20 +41,26 @@
 
 mod added;
 mod bpe;
+mod classes;
 mod detok;
 mod error;
+mod index;
+mod joints;
 mod kinds;
+mod merge;
 mod nearest;
 mod normal;
 mod plan;
 mod pre;
 mod special;
+mod split;
 mod spm;
 mod stored;
 mod template;
 mod tokenizer;
 mod vocab;
 mod windows;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -1,24 +1,25 @@
 //! Pre-tokenizers: how each BPE family cuts text into words before merging, as rows of data.
 //!
-//! A row is a chain of stages. A stage cuts every piece left by the stage before it: each match of its
-//! pattern becomes a piece, and so does the text between two matches.
+//! A row is a chain of stages. A stage cuts every piece left by the stage before it: each match of one of its
+//! patterns becomes a piece, and so does the text between two matches. The first pattern that matches is taken, as in
+//! the regular expressions that the families publish; the tests hold every row against those (`split`).
 //!
-//! The published patterns end in `\s+(?!\S)|\s+`: a run of white space gives its last character to the
-//! word that follows. Look-ahead would need a backtracking matcher, whose time and stack depend on the
-//! text, so a stage with `spaces` matches `\s+` instead and gives back the last character itself.
+//! The published expressions end in `\s+(?!\S)|\s+`: a run of white space gives its last character to the
+//! word that follows. A stage with `spaces` does so.
 //!
 //! Sources of the rules: the `pre_tokenizer` entries of the published `tokenizer.json` files and the rules
 //! by `tokenizer.ggml.pre` of llama.cpp (`llama-vocab.cpp`).
 
-use regex_automata::meta::{Cache, Regex};
-use regex_automata::{Input, PatternID};
-
-use super::TextError;
+use super::classes::Class::{
+    Letter, Lower, Mark, Modifier, Newline, Number, Punctuation, Space, Symbol, Title, Upper, White,
+};
+use super::split::Item::{Ending, MaybeEnding};
+use super::split::{Item, Set, Stage};
 
 /// One row: the names a file may use for a rule and what the rule is.
 pub(super) struct PreRule {
     pub(super) names: &'static [&'static str],
-    stages: &'static [Stage],
+    pub(super) stages: &'static [Stage],
     /// A word that is itself a token is that token, whatever the merges say.
     pub(super) ignore_merges: bool,
     /// Whether BOS is added when the file does not say.
@@ -27,75 +28,139 @@ pub(super) struct PreRule {
     pub(super) nfc: bool,
 }
 
-/// One cut of the chain.
-struct Stage {
-    pattern: &'static str,
-    /// The pattern continues with `|\s+(?!\S)|\s+`.
-    spaces: bool,
+// Sets of characters. `\s`, `\p{L}`, `\p{N}`, `\p{P}`:
+const WHITE: Set = Set::of(&[White, Newline, Space]);
+const LETTERS: Set = Set::of(&[Upper, Lower, Title, Modifier, Letter]);
+const NUMBERS: Set = Set::of(&[Number]);
+const PUNCTUATION: Set = Set::of(&[Punctuation]);
+// ` `, `[\r\n]`, `[\r\n/]`:
+const SPACE: Set = Set::of(&[Space]);
+const NEWLINES: Set = Set::of(&[Newline]);
+const NEWLINES_SLASH: Set = NEWLINES.with("/");
+// `[^\s\p{L}\p{N}]` and its like:
+const SIGNS: Set = WHITE.and(LETTERS).and(NUMBERS).not();
+const LETTERS_MARKS: Set = LETTERS.and(Set::of(&[Mark]));
+const SIGNS_BUT_MARKS: Set = WHITE.and(LETTERS_MARKS).and(NUMBERS).not();
+const PUNCTUATION_SYMBOLS: Set = Set::of(&[Punctuation, Symbol]);
+// What may stand before a word, `[^\r\n\p{L}\p{N}]` and `[^\r\n\p{L}\p{P}\p{S}]`:
+const BEFORE: Set = NEWLINES.and(LETTERS).and(NUMBERS).not();
+const BEFORE_V3: Set = NEWLINES.and(LETTERS).and(PUNCTUATION_SYMBOLS).not();
+// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]` and `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`:
+const CAPITALS: Set = Set::of(&[Upper, Title, Modifier, Letter, Mark]);
+const SMALL: Set = Set::of(&[Lower, Modifier, Letter, Mark]);
+
+// Numbers of characters: `X?`, `X*`, `X+`, `X{1,3}`.
+const fn maybe(set: Set) -> Item {
+    Item::Chars(set, 0, 1)
+}
+const fn any(set: Set) -> Item {
+    Item::Chars(set, 0, u32::MAX)
+}
+const fn some(set: Set) -> Item {
+    Item::Chars(set, 1, u32::MAX)
+}
+const fn times(set: Set, least: u32, most: u32) -> Item {
+    Item::Chars(set, least, most)
 }
 
-const GPT2: Stage =
-    Stage { pattern: r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+", spaces: true };
-const DIGIT: Stage = Stage { pattern: r"\p{N}", spaces: false };
+/// `\s*[\r\n]+`.
+const LINES: &[Item] = &[any(WHITE), some(NEWLINES)];
+const ANY_CASE: &[Item] = &[Ending { any_case: true }];
+
+/// A stage of one pattern of one item.
+const fn only(patterns: &'static [&'static [Item]]) -> Stage {
+    Stage { patterns, spaces: false }
+}
+
+const GPT2: Stage = Stage {
+    patterns: &[
+        &[Ending { any_case: false }],
+        &[maybe(SPACE), some(LETTERS)],
+        &[maybe(SPACE), some(NUMBERS)],
+        &[maybe(SPACE), some(SIGNS)],
+    ],
+    spaces: true,
+};
+const DIGIT: Stage = only(&[&[times(NUMBERS, 1, 1)]]);
+const DIGITS_UP_TO_3: Stage = only(&[&[times(NUMBERS, 1, 3)]]);
 const LLAMA3: Stage = Stage {
-    pattern: concat!(
-        r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    ),
+    patterns: &[
+        ANY_CASE,
+        &[maybe(BEFORE), some(LETTERS)],
+        &[times(NUMBERS, 1, 3)],
+        &[maybe(SPACE), some(SIGNS), any(NEWLINES)],
+        LINES,
+    ],
     spaces: true,
 };
 const QWEN2: Stage = Stage {
-    pattern: concat!(
-        r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    ),
+    patterns: &[
+        ANY_CASE,
+        &[maybe(BEFORE), some(LETTERS)],
+        &[times(NUMBERS, 1, 1)],
+        &[maybe(SPACE), some(SIGNS), any(NEWLINES)],
+        LINES,
+    ],
     spaces: true,
 };
 const QWEN35: Stage = Stage {
-    pattern: concat!(
-        r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}",
-        r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    ),
+    patterns: &[
+        ANY_CASE,
+        &[maybe(BEFORE), some(LETTERS_MARKS)],
+        &[times(NUMBERS, 1, 1)],
+        &[maybe(SPACE), some(SIGNS_BUT_MARKS), any(NEWLINES)],
+        LINES,
+    ],
     spaces: true,
 };
 const GPT4O: Stage = Stage {
-    pattern: concat!(
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
-        r"(?:'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD]))?",
-        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
-        r"(?:'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD]))?",
-        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+"
-    ),
+    patterns: &[
+        &[maybe(BEFORE), any(CAPITALS), some(SMALL), MaybeEnding],
+        &[maybe(BEFORE), some(CAPITALS), any(SMALL), MaybeEnding],
+        &[times(NUMBERS, 1, 3)],
+        &[maybe(SPACE), some(SIGNS), any(NEWLINES_SLASH)],
+        LINES,
+    ],
     spaces: true,
 };
 const TEKKEN: Stage = Stage {
-    pattern: concat!(
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
-        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
-        r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+"
-    ),
+    patterns: &[
+        &[maybe(BEFORE), any(CAPITALS), some(SMALL)],
+        &[maybe(BEFORE), some(CAPITALS), any(SMALL)],
+        &[times(NUMBERS, 1, 1)],
+        &[maybe(SPACE), some(SIGNS), any(NEWLINES_SLASH)],
+        LINES,
+    ],
     spaces: true,
 };
 const SEED: Stage = Stage {
-    pattern: concat!(
-        r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
-        r"| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+"
-    ),
+    patterns: &[
+        ANY_CASE,
+        &[maybe(BEFORE), some(LETTERS)],
+        &[times(NUMBERS, 1, 1)],
+        &[maybe(SPACE), some(SIGNS)],
+        LINES,
+    ],
     spaces: true,
 };
-const BLOOM: Stage = Stage { pattern: r" ?[^(\s|.,!?…。，、।۔،)]+", spaces: false };
-const DIGITS_UP_TO_3: Stage = Stage { pattern: r"\p{N}{1,3}", spaces: false };
-const CJK_AND_KANA: Stage = Stage { pattern: "[一-龥\u{3040}-ゟ゠-ヿ]+", spaces: false };
+const BLOOM: Stage = only(&[&[maybe(SPACE), some(WHITE.with("(|.,!?…。，、।۔،)").not())]]);
+const CJK_AND_KANA: Stage = only(&[&[some(Set::ranges(&[('一', '龥'), ('\u{3040}', 'ゟ'), ('゠', 'ヿ')]))]]);
 const DEEPSEEK3: Stage = Stage {
-    pattern: concat!(
-        r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
-        r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"
-    ),
+    patterns: &[
+        &[times(Set::ranges(&[('!', '/'), (':', '@'), ('[', '`'), ('{', '~')]), 1, 1), some(ASCII_LETTERS)],
+        &[maybe(BEFORE_V3), some(LETTERS_MARKS)],
+        &[maybe(SPACE), some(PUNCTUATION_SYMBOLS), any(NEWLINES)],
+        LINES,
+    ],
     spaces: true,
 };
-const DIGIT_TRIPLE: Stage = Stage { pattern: "[0-9][0-9][0-9]", spaces: false };
-const CJK_IDEOGRAPHS: Stage =
-    Stage { pattern: r"[\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}]+", spaces: false };
+const ASCII_LETTERS: Set = Set::ranges(&[('A', 'Z'), ('a', 'z')]);
+const DIGIT_TRIPLE: Stage = only(&[&[times(Set::ranges(&[('0', '9')]), 3, 3)]]);
+const CJK_IDEOGRAPHS: Stage = only(&[&[some(Set::ranges(&[
+    ('\u{4E00}', '\u{9FA5}'),
+    ('\u{0800}', '\u{4E00}'),
+    ('\u{AC00}', '\u{D7FF}'),
+]))]]);
 
 /// Every rule known here. The first name is the one shown in messages.
 pub(super) const PRE_RULES: &[PreRule] = &[
@@ -188,7 +253,7 @@ pub(super) const PRE_RULES: &[PreRule] = &[
     PreRule { names: &["tekken"], stages: &[TEKKEN], ignore_merges: true, add_bos: true, nfc: false },
     PreRule {
         names: &["falcon"],
-        stages: &[Stage { pattern: r"[\p{P}\$\+<=>\^~\|`]+", spaces: false }, GPT2, DIGIT_TRIPLE],
+        stages: &[only(&[&[some(PUNCTUATION.with("$+<=>^~|`"))]]), GPT2, DIGIT_TRIPLE],
         ignore_merges: false,
         add_bos: false,
         nfc: false,
@@ -196,9 +261,9 @@ pub(super) const PRE_RULES: &[PreRule] = &[
     PreRule {
         names: &["deepseek-coder"],
         stages: &[
-            Stage { pattern: r"[\r\n]", spaces: false },
-            Stage { pattern: r"\s?\p{L}+", spaces: false },
-            Stage { pattern: r"\s?\p{P}+", spaces: false },
+            only(&[&[times(NEWLINES, 1, 1)]]),
+            only(&[&[maybe(WHITE), some(LETTERS)]]),
+            only(&[&[maybe(WHITE), some(PUNCTUATION)]]),
             CJK_IDEOGRAPHS,
             DIGIT,
         ],
@@ -218,9 +283,9 @@ pub(super) const PRE_RULES: &[PreRule] = &[
     PreRule {
         names: &["default"],
         stages: &[
-            Stage { pattern: r"[\p{P}\$\+<=>\^~\|]+", spaces: false },
+            only(&[&[some(PUNCTUATION.with("$+<=>^~|"))]]),
             GPT2,
-            Stage { pattern: r"\p{N}+", spaces: false },
+            only(&[&[some(NUMBERS)]]),
             DIGIT_TRIPLE,
         ],
         ignore_merges: false,
@@ -238,142 +303,4 @@ pub(super) fn find_rule(name: &str) -> Option<&'static PreRule> {
 pub(super) fn known_names() -> String {
     let names: Vec<&str> = PRE_RULES.iter().flat_map(|rule| rule.names.iter().copied()).collect();
     names.join(", ")
-}
-
-/// The compiled chain of one rule.
-pub(super) struct Splitter {
-    stages: Vec<Regex>,
-}
-
-/// The matchers' working memory for one call: at most 4 MiB a stage on text of many scripts.
-pub(super) struct SplitCache(Vec<Cache>);
-
-impl Splitter {
-    pub(super) fn new(rule: &PreRule) -> Result<Splitter, TextError> {
-        let compile = |stage: &Stage| {
-            let patterns: &[&str] = if stage.spaces { &[stage.pattern, r"\s+"] } else { &[stage.pattern] };
-            Regex::new_many(patterns)
-                .map_err(|error| TextError::Library { what: "pre-tokenizer", message: error.to_string() })
-        };
-        Ok(Splitter { stages: rule.stages.iter().map(compile).collect::<Result<_, _>>()? })
-    }
-
-    pub(super) fn cache(&self) -> SplitCache {
-        SplitCache(self.stages.iter().map(Regex::create_cache).collect())
-    }
-
-    /// Calls `emit` with every piece of `text`, in order; the pieces joined are `text`.
-    pub(super) fn split<'t, E>(
-        &self,
-        text: &'t str,
-        cache: &mut SplitCache,
-        emit: &mut dyn FnMut(&'t str) -> Result<(), E>,
-    ) -> Result<(), E> {
-        split_stage(&self.stages, &mut cache.0, text, emit)
-    }
-}
-
-fn split_stage<'t, E>(
-    stages: &[Regex],
-    caches: &mut [Cache],
-    text: &'t str,
-    emit: &mut dyn FnMut(&'t str) -> Result<(), E>,
-) -> Result<(), E> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    let (Some((regex, later)), Some((cache, later_caches))) =
-        (stages.split_first(), caches.split_first_mut())
-    else {
-        return emit(text);
-    };
-    let mut done = 0;
-    while done < text.len() {
-        let input = Input::new(text).span(done..text.len());
-        let Some(found) = regex.search_with(cache, &input) else { break };
-        let end = if found.pattern() == PatternID::must(1) {
-            give_back(text, found.start(), found.end())
-        } else {
-            found.end()
-        };
-        split_stage(later, later_caches, &text[done..found.start()], emit)?;
-        split_stage(later, later_caches, &text[found.start()..end], emit)?;
-        done = end;
-    }
-    split_stage(later, later_caches, &text[done..], emit)
-}
-
-/// The end of `\s+(?!\S)|\s+` where `\s+` matched `start..end`.
-fn give_back(text: &str, start: usize, end: usize) -> usize {
-    if end == text.len() {
-        return end;
-    }
-    match text[start..end].char_indices().next_back() {
-        Some((last, _)) if last > 0 => start + last,
-        _ => end,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pieces<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
-        let splitter = Splitter::new(find_rule(name).unwrap()).unwrap();
-        let mut found = Vec::new();
-        let mut emit = |piece| {
-            found.push(piece);
-            Ok::<(), ()>(())
-        };
-        splitter.split(text, &mut splitter.cache(), &mut emit).unwrap();
-        found
-    }
-
-    #[test]
-    fn white_space_gives_its_last_character_to_the_next_word() {
-        assert_eq!(pieces("gpt-2", "a   b"), ["a", "  ", " b"]);
-        assert_eq!(pieces("gpt-2", "a \n b"), ["a", " \n", " b"]);
-        assert_eq!(pieces("gpt-2", "a\nb"), ["a", "\n", "b"]);
-        assert_eq!(pieces("gpt-2", "a  "), ["a", "  "]);
-        assert_eq!(pieces("llama-bpe", "a \n  b"), ["a", " \n", " ", " b"]);
-        assert_eq!(pieces("gpt-2", "\u{3000}\u{3000}x"), ["\u{3000}", "\u{3000}", "x"]);
-    }
-
-    #[test]
-    fn digits_follow_the_family() {
-        assert_eq!(pieces("gpt-2", "x 1234"), ["x", " 1234"]);
-        assert_eq!(pieces("smollm", "x 1234"), ["x", " ", "1", "2", "3", "4"]);
-        assert_eq!(pieces("llama-bpe", "x 1234"), ["x", " ", "123", "4"]);
-        assert_eq!(pieces("qwen2", "x 12"), ["x", " ", "1", "2"]);
-        assert_eq!(pieces("falcon", "12345"), ["123", "45"]);
-    }
-
-    #[test]
-    fn case_and_marks_follow_the_family() {
-        assert_eq!(pieces("gpt-4o", "HelloWorld's"), ["Hello", "World's"]);
-        assert_eq!(pieces("tekken", "HelloWorld's"), ["Hello", "World", "'s"]);
-        assert_eq!(pieces("llama-bpe", "I'M HelloWorld"), ["I", "'M", " HelloWorld"]);
-        assert_eq!(pieces("gpt-2", "I'M"), ["I", "'", "M"]);
-        assert_eq!(pieces("qwen35", "e\u{301}a"), ["e\u{301}a"]);
-        assert_eq!(pieces("qwen2", "e\u{301}a"), ["e", "\u{301}a"]);
-    }
-
-    #[test]
-    fn every_rule_compiles_and_loses_nothing() {
-        let text = "Hi, we're 12 345\r\n\t  naïve 日本語 \u{1F600}!! x_y=$3.50 `a` (b) \u{a0}\n\n end  ";
-        for rule in PRE_RULES {
-            for name in rule.names {
-                assert_eq!(pieces(name, text).concat(), text, "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let mut names: Vec<_> = PRE_RULES.iter().flat_map(|rule| rule.names).collect();
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), all);
-    }
 }

@@ -1,91 +1,154 @@
-//! SentencePiece BPE (`tokenizer.ggml.model = "llama"`): merges derived from the scores.
+//! SentencePiece BPE (`tokenizer.ggml.model = "llama"`): merges by score.
 //!
 //! The file stores a score for each token and no merges. The encoder joins, again and again, the two
-//! neighbours whose joint text has the highest score. That is BPE with one merge for every way to cut a
-//! token into two tokens, ranked by the score of the whole; among equal scores the lower id comes first.
+//! neighbours whose joint text is the token with the highest score; of equal ones the leftmost.
 //!
-//! Spaces are written `▁` (U+2581). A character without a token becomes its bytes' tokens `<0xHH>`.
+//! Tokens write spaces as `▁` (U+2581), and that character in a text is a space too. Here both are a space. A character
+//! without a token becomes its bytes' tokens `<0xHH>`.
 
-use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
-
-use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use std::borrow::Cow;
 
 use super::TextError;
-use super::bpe::build;
-use super::vocab::{MAX_MERGES, PieceTable, TokenKind, TokenList};
+use super::index::{Spelling, TokenIndex};
+use super::joints::Joints;
+use super::merge::{Merger, Merges, UNKNOWN};
+use super::vocab::{PieceTable, TokenKind, TokenList};
 
-/// The character that stands for a space.
-pub(super) const SPACE: char = '▁';
+/// The text that stands for a space in the file.
+const SPACE: &str = "▁";
 
-/// Bytes that may be hashed while cutting tokens in two; real vocabularies need less than a tenth.
-const MAX_CUT_BYTES: usize = 1 << 29;
-
-/// The merging model of a file; `unknown` stands for characters that have neither a token nor byte tokens.
-pub(super) fn model(tokens: &TokenList<'_>, unknown: Option<u32>) -> Result<BPE, TextError> {
-    let merges = merges(tokens)?;
-    let mut vocab = Vocab::with_capacity(tokens.len());
-    let mut unknown_text = None;
-    for (id, kind, text) in tokens.iter() {
-        let is_unknown = unknown == Some(id);
-        if text.is_empty() || !(kind.is_mergeable() || kind == TokenKind::Byte || is_unknown) {
-            continue;
-        }
-        if is_unknown {
-            unknown_text = Some(text.to_owned());
-        }
-        vocab.entry(text.to_owned()).or_insert(id);
-    }
-    let mut builder = BPE::builder().vocab_and_merges(vocab, merges).byte_fallback(true).fuse_unk(true);
-    if let Some(text) = unknown_text {
-        builder = builder.unk_token(text);
-    }
-    build(builder)
+/// What merges characters into tokens.
+pub(super) struct SentencePiece {
+    index: TokenIndex,
+    /// Of each token; higher ones merge first.
+    scores: Box<[f32]>,
+    /// The token of each ASCII character.
+    ascii: Box<[Option<u32>; 128]>,
+    /// The tokens of bytes of characters that have no token; all or none.
+    bytes: Option<Box<[u32; 256]>>,
+    /// The token of characters that have no bytes either.
+    unknown: Option<u32>,
+    pub(super) joints: Joints,
 }
 
-/// Every cut of a token into two tokens, in order of rank.
-fn merges(tokens: &TokenList<'_>) -> Result<Merges, TextError> {
-    let scores = tokens.scores()?;
-    let too_large = |what, found, limit| {
-        Err(TextError::OutOfBounds { file: tokens.file.name().to_owned(), what, found, limit })
-    };
-    let mut texts: HashSet<&str> = HashSet::new();
-    let mergeable = tokens.iter().filter(|(_, kind, text)| kind.is_mergeable() && texts.insert(text));
-    let mergeable: Vec<(u32, &str)> = mergeable.map(|(id, _, text)| (id, text)).collect();
-    let mut work = 0usize;
-    let mut cuts: Vec<(u32, &str, &str)> = Vec::new();
-    for (id, text) in mergeable {
-        work = work.saturating_add(text.len() * text.chars().count());
-        if work > MAX_CUT_BYTES {
-            return too_large("the work of deriving merges from scores", work, MAX_CUT_BYTES);
-        }
-        let positions = text.char_indices().skip(1).map(|(position, _)| position);
-        let cut = positions.map(|position| text.split_at(position));
-        cuts.extend(
-            cut.filter(|(left, right)| texts.contains(left) && texts.contains(right))
-                .map(|(left, right)| (id, left, right)),
-        );
-        if cuts.len() > MAX_MERGES {
-            return too_large("the number of merges derived from scores", cuts.len(), MAX_MERGES);
-        }
+/// How merging spells a token: with spaces. A file's own space never stands in a text that is merged.
+fn spelling(kind: TokenKind, text: &str) -> Spelling {
+    if !kind.is_mergeable() || text.contains(' ') {
+        Spelling::Never
+    } else if kind == TokenKind::Normal || !text.contains(SPACE) {
+        Spelling::Piece
+    } else {
+        Spelling::Other(text.replace(SPACE, " ").into_bytes().into())
     }
-    let score = |id: u32| scores[id as usize];
-    // Stable: the cuts of one token stay in order, shortest left part first.
-    cuts.sort_by(|(a, ..), (b, ..)| {
-        score(*b).partial_cmp(&score(*a)).unwrap_or(Ordering::Equal).then(a.cmp(b))
-    });
-    Ok(cuts.into_iter().map(|(_, left, right)| (left.to_owned(), right.to_owned())).collect())
+}
+
+impl SentencePiece {
+    /// Reads the scores of a file; `unknown` stands for characters that have neither a token nor byte tokens.
+    pub(super) fn new(
+        tokens: &TokenList<'_>,
+        pieces: &PieceTable,
+        unknown: Option<u32>,
+    ) -> Result<SentencePiece, TextError> {
+        let scores = tokens.scores()?.into();
+        let index = TokenIndex::new(tokens, pieces, spelling);
+        let mut joints = Joints::default();
+        let mut bytes = [UNKNOWN; 256];
+        for (id, kind, text) in tokens.iter() {
+            match spelling(kind, text) {
+                Spelling::Piece => joints.add(pieces.get(id)),
+                Spelling::Other(spelt) => joints.add(&spelt),
+                Spelling::Never => {}
+            }
+            if kind == TokenKind::Byte
+                && let [byte] = pieces.get(id)
+            {
+                bytes[usize::from(*byte)] = id;
+            }
+        }
+        let ascii = Box::new(std::array::from_fn(|byte| index.get(pieces, &[byte as u8])));
+        let bytes = (!bytes.contains(&UNKNOWN)).then(|| Box::new(bytes));
+        Ok(SentencePiece { index, scores, ascii, bytes, unknown, joints })
+    }
+
+    /// Whether every byte has a token.
+    pub(super) fn has_bytes(&self) -> bool {
+        self.bytes.is_some()
+    }
+
+    /// The token that [`UNKNOWN`] stands for.
+    pub(super) fn unknown(&self) -> Option<u32> {
+        self.unknown
+    }
+
+    /// `text` with spaces only.
+    pub(super) fn spaces(text: &str) -> Cow<'_, str> {
+        if text.contains(SPACE) { Cow::Owned(text.replace(SPACE, " ")) } else { Cow::Borrowed(text) }
+    }
+
+    /// Which characters merge.
+    pub(super) fn merges<'a>(&'a self, pieces: &'a PieceTable) -> Scored<'a> {
+        Scored { tokens: self, pieces }
+    }
+}
+
+/// Merges by score.
+pub(super) struct Scored<'a> {
+    tokens: &'a SentencePiece,
+    pieces: &'a PieceTable,
+}
+
+impl Merges for Scored<'_> {
+    type Unit = char;
+
+    fn symbols(&self, word: &[u8], merger: &mut Merger) -> Result<(), TextError> {
+        let SentencePiece { ascii, bytes, unknown, index, .. } = self.tokens;
+        let mut rest = word;
+        while let Some(&first) = rest.first() {
+            // The first byte of a character tells how many it has.
+            let length = (first.leading_ones() as usize).clamp(1, rest.len());
+            let (spelt, after) = rest.split_at(length);
+            let known = match ascii.get(usize::from(first)) {
+                Some(known) => *known,
+                None => merger.token_of(spelt, || index.get(self.pieces, spelt)),
+            };
+            match (known, bytes, unknown) {
+                (Some(id), ..) => merger.push(id, length),
+                (None, Some(bytes), _) => {
+                    spelt.iter().for_each(|byte| merger.push_fixed(bytes[usize::from(*byte)], 1));
+                }
+                (None, None, Some(_)) => merger.push(UNKNOWN, length),
+                (None, None, None) => {
+                    let character = String::from_utf8_lossy(spelt).chars().next().unwrap_or_default();
+                    return Err(TextError::NoTokenForChar { character });
+                }
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn merged(&self, _: u32, _: u32, joined: &[u8]) -> Option<(u32, u32)> {
+        let id = self.tokens.index.get(self.pieces, joined)?;
+        Some((rank(self.tokens.scores[id as usize]), id))
+    }
+}
+
+/// A number that falls as a finite score rises.
+fn rank(score: f32) -> u32 {
+    // Zero has two signs and one rank.
+    let bits = (score + 0.0).to_bits();
+    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    !ascending
 }
 
 /// Bytes of every token.
 pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
-    let mut seen: HashMap<u8, u32> = HashMap::new();
-    let mut space = [0; 4];
-    let space: &str = SPACE.encode_utf8(&mut space);
+    let mut seen = [false; 256];
     PieceTable::new(tokens, |id, kind, text, bytes| {
         match kind {
             TokenKind::Byte => {
-                let byte = parse_byte(text).filter(|byte| seen.insert(*byte, id).is_none());
+                let byte =
+                    parse_byte(text).filter(|byte| !std::mem::replace(&mut seen[usize::from(*byte)], true));
                 let Some(byte) = byte else {
                     let file = tokens.file.name().to_owned();
                     return Err(TextError::BadByteToken { file, id, text: text.to_owned() });
@@ -93,7 +156,7 @@ pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
                 bytes.push(byte);
             }
             TokenKind::Normal => {
-                for (index, part) in text.split(space).enumerate() {
+                for (index, part) in text.split(SPACE).enumerate() {
                     if index > 0 {
                         bytes.push(b' ');
                     }
@@ -110,4 +173,17 @@ pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
 pub(super) fn parse_byte(text: &str) -> Option<u8> {
     let byte = u8::from_str_radix(text.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()?;
     (text == format!("<0x{byte:02X}>")).then_some(byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_fall_as_scores_rise() {
+        let scores = [-f32::MAX, -3.5, -1.0, -1e-40, 0.0, 1e-40, 0.5, f32::MAX];
+        assert!(scores.map(rank).is_sorted_by(|a, b| a > b));
+        assert_eq!(rank(-0.0), rank(0.0));
+        assert!(scores.map(rank).iter().all(|rank| *rank != u32::MAX));
+    }
 }

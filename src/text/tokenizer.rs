@@ -3,28 +3,28 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use tokenizers::models::bpe::BPE;
-use tokenizers::{Model, Token};
-
 use crate::files::Fnv;
 use crate::gguf::GgufFile;
 
-use super::added::{AddedTokens, Part};
+use super::added::{AddedTokens, Part, Wanted};
+use super::bpe::ByteLevel;
 use super::detok::Joiner;
-use super::pre::{SplitCache, Splitter};
+use super::merge::Sink;
+use super::pre::{self, PreRule};
 use super::special::SpecialIds;
+use super::split::split;
+use super::spm::SentencePiece;
 use super::stored::StoredTemplates;
 use super::vocab::{PieceTable, TokenKind, TokenList};
-use super::windows::Windows;
-use super::{TextError, TextWarning, bpe, kinds, normal, pre, special, spm};
+use super::words::{Words, Work};
+use super::{TextError, TextWarning, bpe, kinds, normal, special, spm};
 
 /// Whether text is composed (Unicode NFC) before it is split, where that is not what the name of the pre-tokenizer
 /// says. A key of this project.
 const KEY_NFC: &str = "smolt.tokenizer.nfc";
 
-/// Times the tokens there is room for that a text may have before its encoding ends; up to there the number of its
-/// tokens can be told.
-const MAX_OVER: usize = 4;
+/// Bytes of a text: places in it are 32-bit numbers, those of a space before it too.
+const MAX_TEXT_BYTES: usize = u32::MAX as usize / 4;
 /// Bytes of a text that may become one byte when it is composed (Unicode NFC): those of three Hangul letters become three.
 const MAX_COMPOSED: usize = 3;
 
@@ -48,25 +48,20 @@ pub struct EncodeOptions {
 /// The two ways to merge characters into tokens.
 enum Scheme {
     /// Words cut by a pre-tokenizer, then bytes merged by rank.
-    ByteLevel { splitter: Splitter, nfc: bool },
-    /// Whole text, spaces as `▁`, characters merged by score.
-    SentencePiece { space_prefix: bool },
+    ByteLevel { rule: &'static PreRule, nfc: bool, merges: ByteLevel },
+    /// Whole text, characters merged by score.
+    SentencePiece { space_prefix: bool, merges: SentencePiece },
 }
 
 /// A vocabulary and the rules to apply it, rebuilt from the metadata of a GGUF file.
 pub struct Tokenizer {
     scheme: Scheme,
-    pre: &'static str,
-    model: BPE,
-    user_defined: Option<AddedTokens>,
-    all_added: Option<AddedTokens>,
+    added: AddedTokens,
     pieces: PieceTable,
     kinds: Box<[TokenKind]>,
     special: SpecialIds,
     templates: StoredTemplates,
     warnings: Vec<TextWarning>,
-    /// Whether every byte has a token, for characters that have none.
-    has_bytes: bool,
 }
 
 impl Tokenizer {
@@ -91,38 +86,22 @@ impl Tokenizer {
         let named = special::named(&tokens)?;
         let warnings = kinds::mend(&mut tokens, &named, templates.named(""), is_bpe)?.into_iter().collect();
         let special = SpecialIds::read(&tokens, rule)?;
-        let user_defined = AddedTokens::new(&tokens, |kind| kind == TokenKind::UserDefined)?;
-        let all_added =
-            AddedTokens::new(&tokens, |kind| kind.is_special() || kind == TokenKind::UserDefined)?;
-        let (scheme, model, pieces) = match rule {
+        let (scheme, pieces) = match rule {
             Some(rule) => {
-                let model = bpe::model(&tokens, rule.ignore_merges)?;
+                let pieces = bpe::pieces(&tokens)?;
+                let merges = ByteLevel::new(&tokens, &pieces, rule.ignore_merges)?;
                 let nfc = file.bool(KEY_NFC)?.unwrap_or(rule.nfc);
-                let splitter = Splitter::new(rule)?;
-                (Scheme::ByteLevel { splitter, nfc }, model, bpe::pieces(&tokens)?)
+                (Scheme::ByteLevel { rule, nfc, merges }, pieces)
             }
             None => {
+                let pieces = spm::pieces(&tokens)?;
+                let merges = SentencePiece::new(&tokens, &pieces, special.unknown)?;
                 let space_prefix = file.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-                let model = spm::model(&tokens, special.unknown)?;
-                (Scheme::SentencePiece { space_prefix }, model, spm::pieces(&tokens)?)
+                (Scheme::SentencePiece { space_prefix, merges }, pieces)
             }
         };
-        let pre = rule.map_or("", |rule| rule.names[0]);
-        let kinds = tokens.kinds;
-        let has_bytes = kinds.iter().filter(|kind| **kind == TokenKind::Byte).count() == 256;
-        Ok(Tokenizer {
-            scheme,
-            pre,
-            model,
-            user_defined,
-            all_added,
-            pieces,
-            kinds,
-            special,
-            templates,
-            warnings,
-            has_bytes,
-        })
+        let added = AddedTokens::new(&tokens, &pieces)?;
+        Ok(Tokenizer { scheme, added, pieces, kinds: tokens.kinds, special, templates, warnings })
     }
 
     /// What may be wrong with the file's tokenizer, and what was made of it.
@@ -131,12 +110,13 @@ impl Tokenizer {
     }
 
     /// Appends the ids of `text` to `out`. Working memory does not grow with the text, but where it has to be
-    /// composed, and is freed on return.
+    /// composed or holds a `▁` that is a space, and is freed on return.
     ///
     /// # Errors
-    /// If the text holds a byte or character for which the vocabulary has no token.
+    /// If the text holds a byte or character for which the vocabulary has no token, or is longer than 4 GiB.
     pub fn encode(&self, text: &str, options: EncodeOptions, out: &mut Vec<u32>) -> Result<(), TextError> {
-        let mut work = Work::new(self, text, usize::MAX);
+        self.check_length(text.len(), usize::MAX)?;
+        let mut work = Work::new(self.longest_piece(), text.len(), usize::MAX);
         self.encode_parts(text, options, |_, _| false, &mut work, out)
     }
 
@@ -174,7 +154,7 @@ impl Tokenizer {
             (overlaps || text[range].trim().is_empty()) && self.is_special(id)
         };
         self.check_length(text.len(), limit)?;
-        let mut work = Work::new(self, text, limit);
+        let mut work = Work::new(self.longest_piece(), text.len(), limit);
         self.encode_parts(text, options, refuse, &mut work, out)
     }
 
@@ -187,11 +167,15 @@ impl Tokenizer {
             Scheme::ByteLevel { nfc: true, .. } => self.longest_piece() * MAX_COMPOSED,
             Scheme::ByteLevel { .. } => self.longest_piece(),
             // One token stands for any number of characters in a row that have none of their own.
-            Scheme::SentencePiece { .. } if !self.has_bytes => return Ok(()),
+            Scheme::SentencePiece { merges, .. } if !merges.has_bytes() => usize::MAX,
             Scheme::SentencePiece { .. } => self.longest_piece(),
         };
         let tokens = bytes.div_ceil(longest.max(1));
-        if tokens > limit { Err(TextError::TooLong { bytes, tokens, limit }) } else { Ok(()) }
+        if tokens > limit || bytes > MAX_TEXT_BYTES {
+            Err(TextError::TooLong { bytes, tokens, limit })
+        } else {
+            Ok(())
+        }
     }
 
     /// Encodes; an added token that `refuse` holds for is text.
@@ -230,14 +214,14 @@ impl Tokenizer {
         refuse: impl Fn(u32, Range<usize>) -> bool,
         mut emit: impl FnMut(Part<'t>) -> Result<(), TextError>,
     ) -> Result<(), TextError> {
-        let user_defined = self.user_defined.as_ref();
+        let (added, pieces) = (&self.added, &self.pieces);
         if !parse_special {
-            return AddedTokens::partition(user_defined, text, |_, _| false, emit);
+            return added.partition(pieces, text, Wanted::UserDefined, |_, _| false, emit);
         }
-        AddedTokens::partition(self.all_added.as_ref(), text, refuse, |part| match part {
+        added.partition(pieces, text, Wanted::All, refuse, |part| match part {
             // Text that holds a guarded token was not searched for user-defined ones.
             Part::Text { text, has_guarded: true } => {
-                AddedTokens::partition(user_defined, text, |_, _| false, &mut emit)
+                added.partition(pieces, text, Wanted::UserDefined, |_, _| false, &mut emit)
             }
             part => emit(part),
         })
@@ -250,47 +234,26 @@ impl Tokenizer {
         work: &mut Work,
         out: &mut Vec<u32>,
     ) -> Result<(), TextError> {
-        let Work { word, cache, windows, bounds } = work;
         match &self.scheme {
-            Scheme::SentencePiece { space_prefix } => {
-                let prefix = (*space_prefix && after_added).then_some(spm::SPACE);
-                let chars = text.chars().map(|c| if c == ' ' { spm::SPACE } else { c });
-                let merge = |word: &str| self.merge(word);
-                windows.encode(prefix.into_iter().chain(chars), &merge, word, out)?;
-                bounds.check(out)
+            Scheme::SentencePiece { space_prefix, merges } => {
+                let text = SentencePiece::spaces(text);
+                let mut out = Sink::new(out, merges.unknown());
+                let prefix = (*space_prefix && after_added).then_some(' ');
+                let mut words = Words { joints: &merges.joints, merges: &merges.merges(&self.pieces), work };
+                words.encode_prefixed(prefix, &text, &mut out)
             }
-            Scheme::ByteLevel { splitter, nfc } => {
+            Scheme::ByteLevel { rule, nfc, merges } => {
                 let text = if *nfc { normal::nfc(text) } else { Cow::from(text) };
-                let cache = cache.get_or_insert_with(|| splitter.cache());
-                let merge = |word: &str| self.merge(word);
-                splitter.split(&text, cache, &mut |piece| {
-                    let chars = piece.bytes().map(|byte| bpe::BYTE_CHARS[usize::from(byte)]);
-                    windows.encode(chars, &merge, word, out)?;
-                    bounds.check(out)
+                let mut out = Sink::new(out, None);
+                split(rule.stages, &text, &mut |piece| {
+                    if let Some(id) = merges.word(&self.pieces, piece.as_bytes()) {
+                        out.out.push(id);
+                        return work.check(&out);
+                    }
+                    let mut words = Words { joints: &merges.joints, merges, work };
+                    words.encode(piece.as_bytes(), |bytes| bytes.iter().copied(), &mut out)
                 })
             }
-        }
-    }
-
-    /// Merges one word, written in the alphabet of the vocabulary.
-    fn merge(&self, word: &str) -> Result<Vec<Token>, TextError> {
-        let tokens = self.model.tokenize(word);
-        let tokens =
-            tokens.map_err(|error| TextError::Library { what: "tokens", message: error.to_string() })?;
-        // A character without a token is left out of the result, which is then shorter than the word.
-        if tokens.last().map_or(0, |token| token.offsets.1) != word.len() {
-            return Err(self.missing_token(word));
-        }
-        Ok(tokens)
-    }
-
-    fn missing_token(&self, word: &str) -> TextError {
-        let mut buffer = [0; 4];
-        let missing = word.chars().find(|c| self.model.token_to_id(c.encode_utf8(&mut buffer)).is_none());
-        let character = missing.unwrap_or(char::REPLACEMENT_CHARACTER);
-        match (&self.scheme, bpe::ByteAlphabet::new().byte(character)) {
-            (Scheme::ByteLevel { .. }, Some(byte)) => TextError::NoTokenForByte { byte },
-            _ => TextError::NoTokenForChar { character },
         }
     }
 
@@ -338,9 +301,10 @@ impl Tokenizer {
     pub fn added_token(&self, text: &str) -> Option<u32> {
         let mut only = None;
         let mut parts = 0;
-        let found = AddedTokens::partition(
-            self.all_added.as_ref(),
+        let found = self.added.partition(
+            &self.pieces,
             text,
+            Wanted::All,
             |_, _| false,
             |part| {
                 parts += 1;
@@ -355,9 +319,10 @@ impl Tokenizer {
     pub(super) fn leading_added(&self, text: &str) -> Option<u32> {
         let mut first = None;
         let mut is_first = true;
-        let _ = AddedTokens::partition(
-            self.all_added.as_ref(),
+        let _ = self.added.partition(
+            &self.pieces,
             text,
+            Wanted::All,
             |_, _| false,
             |part| {
                 if let (Part::Token(id), true) = (part, is_first) {
@@ -423,19 +388,22 @@ impl Tokenizer {
 
     /// The pre-tokenizer in use, by its first known name; empty for SentencePiece.
     pub fn pre_name(&self) -> &'static str {
-        self.pre
+        match &self.scheme {
+            Scheme::ByteLevel { rule, .. } => rule.names[0],
+            Scheme::SentencePiece { .. } => "",
+        }
     }
 
     /// Whether a leading space is added to text that starts or follows an added token.
     pub(super) fn space_prefix(&self) -> bool {
-        matches!(self.scheme, Scheme::SentencePiece { space_prefix: true })
+        matches!(self.scheme, Scheme::SentencePiece { space_prefix: true, .. })
     }
 
     /// A number that differs (with high probability) between vocabularies: FNV-1a over kinds, pieces and
     /// rules. Equal numbers mean that ids may be exchanged.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Fnv::default();
-        hash.add(self.pre.as_bytes());
+        hash.add(self.pre_name().as_bytes());
         hash.add(&[u8::from(self.space_prefix()), u8::from(self.adds_bos()), u8::from(self.adds_eos())]);
         hash.add(&[u8::from(matches!(self.scheme, Scheme::ByteLevel { nfc: true, .. }))]);
         for (id, kind) in (0u32..).zip(&self.kinds) {
@@ -448,7 +416,7 @@ impl Tokenizer {
 }
 
 /// The rule named by the caller, else by the file.
-fn find_rule(file: &GgufFile, option: Option<&str>) -> Result<&'static pre::PreRule, TextError> {
+fn find_rule(file: &GgufFile, option: Option<&str>) -> Result<&'static PreRule, TextError> {
     let stored = file.str("tokenizer.ggml.pre")?;
     let (name, known) = (file.name().to_owned(), pre::known_names());
     match option.or(stored) {
@@ -457,38 +425,5 @@ fn find_rule(file: &GgufFile, option: Option<&str>) -> Result<&'static pre::PreR
             let found = wanted.chars().take(64).collect();
             TextError::UnknownPre { file: name, found, known }
         }),
-    }
-}
-
-/// Buffers and bounds of one encoding.
-struct Work {
-    word: String,
-    cache: Option<SplitCache>,
-    windows: Windows,
-    bounds: Bounds,
-}
-
-impl Work {
-    fn new(tokenizer: &Tokenizer, text: &str, limit: usize) -> Work {
-        let longest = tokenizer.longest_piece();
-        let bounds = Bounds { bytes: text.len(), limit };
-        let windows = Windows::new(longest);
-        Work { word: String::with_capacity(2 * longest), cache: None, windows, bounds }
-    }
-}
-
-/// Where the encoding of a text ends.
-struct Bounds {
-    bytes: usize,
-    limit: usize,
-}
-
-impl Bounds {
-    fn check(&self, out: &[u32]) -> Result<(), TextError> {
-        let Bounds { bytes, limit } = *self;
-        if out.len() > limit.saturating_mul(MAX_OVER) {
-            return Err(TextError::TooLong { bytes, tokens: out.len(), limit });
-        }
-        Ok(())
     }
 }

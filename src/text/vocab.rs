@@ -65,6 +65,8 @@ impl TokenKind {
 pub(super) struct TokenList<'a> {
     pub(super) file: &'a GgufFile,
     texts: Array<'a>,
+    /// Length of all texts.
+    bytes: usize,
     pub(super) kinds: Box<[TokenKind]>,
     /// Whether the file says what kinds they are.
     pub(super) has_types: bool,
@@ -81,7 +83,8 @@ impl<'a> TokenList<'a> {
             Err(TextError::OutOfBounds { file, what, found, limit })
         };
         limit("the number of tokens", texts.len(), MAX_TOKENS)?;
-        let longest = texts.iter_str().map(str::len).max().unwrap_or(0);
+        let (longest, bytes) =
+            texts.iter_str().fold((0, 0), |(longest, sum), text| (text.len().max(longest), sum + text.len()));
         limit("the length of the longest token", longest, MAX_TOKEN_BYTES)?;
         let types = file.integer_array(KEY_TYPES)?;
         let has_types = types.is_some();
@@ -92,7 +95,7 @@ impl<'a> TokenList<'a> {
             }
             None => vec![TokenKind::Normal; texts.len()].into(),
         };
-        Ok(TokenList { file, texts, kinds, has_types })
+        Ok(TokenList { file, texts, bytes, kinds, has_types })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -149,12 +152,17 @@ pub(super) struct PieceTable {
 }
 
 impl PieceTable {
+    /// Heap bytes for so many tokens with texts of so many bytes in all: no piece is longer than its text.
+    pub(super) const fn planned_bytes(tokens: u64, text_bytes: u64) -> u64 {
+        tokens * size_of::<u32>() as u64 + text_bytes
+    }
+
     /// Builds the table; `decode` appends the bytes of one token.
     pub(super) fn new(
         tokens: &TokenList<'_>,
         mut decode: impl FnMut(u32, TokenKind, &str, &mut Vec<u8>) -> Result<(), TextError>,
     ) -> Result<PieceTable, TextError> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(tokens.bytes);
         let mut ends = Vec::with_capacity(tokens.len());
         let mut longest = 0;
         for (id, kind, text) in tokens.iter() {

@@ -12,17 +12,14 @@
 //! others are in one of the two. Tokens near the end of a window may be others in the whole word; those of the overlap are
 //! dropped. If the first token differs all the same, larger windows are taken, at last one for all.
 
-use tokenizers::Token;
-
 use super::TextError;
+use super::merge::{BYTES_PER_BYTE, MEMORY_BYTES, Merger, Merges, Sink, Symbol, Unit};
 
 /// How much of a window is merged again in the next, in longest tokens and at least in bytes, and which part of the window
 /// that is.
 const OVERLAP_PIECES: usize = 4;
 const OVERLAP_BYTES: usize = 1 << 8;
 const OVERLAP_PART: usize = 24;
-/// Memory for merging one byte: a part of a list, a token with its text, and places in a queue, which doubles.
-const BYTES_PER_BYTE: u64 = 192;
 /// How much larger windows are after one that was too small.
 const GROWTH: usize = 16;
 
@@ -39,103 +36,138 @@ impl Windows {
         Windows { bytes: overlap * OVERLAP_PART, overlap }
     }
 
-    /// Bytes that merging takes at most, whatever the length of the word.
-    pub(super) fn planned_bytes(&self) -> u64 {
-        self.bytes as u64 * BYTES_PER_BYTE
+    /// Bytes of a word that is merged at once.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Appends the tokens of the word that `chars` spell to `out`; `merge` gives those of a part of it. `word` is a buffer.
-    pub(super) fn encode(
+    /// Bytes that merging takes at most, whatever the length of the word.
+    pub(super) fn planned_bytes(&self) -> u64 {
+        // The last character may reach over the end of a window.
+        (self.bytes + size_of::<char>()) as u64 * (BYTES_PER_BYTE + 1) + MEMORY_BYTES
+    }
+
+    /// Adds the tokens of the word that `units` spell to `out`. `buffers` hold a window and its symbols.
+    pub(super) fn encode<M: Merges>(
         &self,
-        chars: impl Iterator<Item = char> + Clone,
-        merge: &dyn Fn(&str) -> Result<Vec<Token>, TextError>,
-        word: &mut String,
-        out: &mut Vec<u32>,
+        units: impl Iterator<Item = M::Unit> + Clone,
+        merges: &M,
+        buffers: &mut (Vec<u8>, Merger),
+        out: &mut Sink<'_>,
     ) -> Result<(), TextError> {
-        let start = out.len();
-        let mut windows = *self;
-        while !windows.fit(chars.clone(), merge, word, out)? {
-            out.truncate(start);
+        let (mut windows, mark) = (*self, out.mark());
+        while !windows.fit(units.clone(), merges, buffers, out)? {
+            out.back_to(mark);
             windows.bytes = windows.bytes.saturating_mul(GROWTH);
         }
         Ok(())
     }
 
     /// As [`Windows::encode`]; whether the windows were large enough.
-    fn fit(
+    fn fit<M: Merges>(
         &self,
-        mut chars: impl Iterator<Item = char>,
-        merge: &dyn Fn(&str) -> Result<Vec<Token>, TextError>,
-        word: &mut String,
-        out: &mut Vec<u32>,
+        mut units: impl Iterator<Item = M::Unit>,
+        merges: &M,
+        (word, merger): &mut (Vec<u8>, Merger),
+        out: &mut Sink<'_>,
     ) -> Result<bool, TextError> {
         word.clear();
-        let mut expected: Option<(u32, usize)> = None;
+        let mut expected: Option<Symbol> = None;
         loop {
             while word.len() < self.bytes
-                && let Some(next) = chars.next()
+                && let Some(next) = units.next()
             {
-                word.push(next);
+                next.write(word);
             }
             let is_last = word.len() < self.bytes;
-            let tokens = merge(word)?;
-            let first = tokens.first().map(|token| (token.id, length(token)));
-            if expected.is_some() && first != expected {
+            let tokens = merger.merge(word, merges)?;
+            if let (Some(expected), Some(first)) = (&expected, tokens.first())
+                && !first.is_like(expected)
+            {
                 return Ok(false);
             }
             if is_last {
-                out.extend(tokens.iter().map(|token| token.id));
+                out.add(tokens);
                 return Ok(true);
             }
-            let Some(kept) = self.kept(word, &tokens) else { return Ok(false) };
-            out.extend(tokens[..kept].iter().map(|token| token.id));
-            expected = Some((tokens[kept].id, length(&tokens[kept])));
-            word.drain(..tokens[kept].offsets.0);
+            let Some(kept) = self.kept::<M::Unit>(word, tokens) else { return Ok(false) };
+            out.add(&tokens[..kept]);
+            expected = Some(tokens[kept]);
+            word.drain(..tokens[kept].start as usize);
         }
     }
 
     /// How many tokens of a window are kept: those before the overlap.
-    fn kept(&self, word: &str, tokens: &[Token]) -> Option<usize> {
+    fn kept<U: Unit>(&self, word: &[u8], tokens: &[Symbol]) -> Option<usize> {
         let end = word.len() - self.overlap;
         (1..tokens.len()).rev().find(|&index| {
-            let start = tokens[index].offsets.0;
-            start <= end && start == tokens[index - 1].offsets.1 && word.is_char_boundary(start)
+            let start = tokens[index].start as usize;
+            start <= end && U::starts_with(word[start])
         })
     }
-}
-
-fn length(token: &Token) -> usize {
-    token.offsets.1.saturating_sub(token.offsets.0)
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-
-    use tokenizers::Model;
-    use tokenizers::models::bpe::{BPE, Merges, Vocab};
+    use std::collections::HashMap;
 
     use super::*;
 
-    /// Letters, and what the merges make of them, in order.
-    fn model(letters: &str, merges: &[(&str, &str)]) -> BPE {
-        let mut vocab = Vocab::default();
-        let joined = merges.iter().map(|(left, right)| format!("{left}{right}"));
-        for text in letters.chars().map(String::from).chain(joined) {
-            let id = vocab.len() as u32;
-            vocab.entry(text).or_insert(id);
-        }
-        let merges: Merges = merges.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        BPE::builder().vocab_and_merges(vocab, merges).cache_capacity(0).build().unwrap()
+    /// Merges of letters, in order, and the longest text that was merged at once.
+    struct Letters {
+        ids: HashMap<String, u32>,
+        ranks: HashMap<String, u32>,
+        longest: Cell<usize>,
     }
 
-    fn models() -> Vec<(&'static str, BPE)> {
+    impl Letters {
+        fn new(letters: &str, merges: &[(&str, &str)]) -> Letters {
+            let joined: Vec<String> = merges.iter().map(|(left, right)| format!("{left}{right}")).collect();
+            let all = letters.chars().map(String::from).chain(joined.iter().cloned());
+            let ids = all.enumerate().map(|(id, text)| (text, id as u32)).collect();
+            let pairs = merges.iter().map(|(left, right)| format!("{left} {right}"));
+            let ranks = pairs.enumerate().map(|(rank, pair)| (pair, rank as u32)).collect();
+            Letters { ids, ranks, longest: Cell::new(0) }
+        }
+
+        fn text(&self, id: u32) -> &str {
+            self.ids.iter().find(|(_, known)| **known == id).unwrap().0
+        }
+
+        /// The tokens of a text that is merged at once.
+        fn expected(&self, text: &str) -> Vec<u32> {
+            let (mut merger, mut out) = (Merger::default(), vec![]);
+            Sink::new(&mut out, None).add(merger.merge(text.as_bytes(), self).unwrap());
+            out
+        }
+    }
+
+    impl Merges for Letters {
+        type Unit = char;
+
+        fn symbols(&self, word: &[u8], merger: &mut Merger) -> Result<(), TextError> {
+            self.longest.set(self.longest.get().max(word.len()));
+            for c in std::str::from_utf8(word).unwrap().chars() {
+                merger.push(self.ids[&c.to_string()], c.len_utf8());
+            }
+            Ok(())
+        }
+
+        fn merged(&self, left: u32, right: u32, joined: &[u8]) -> Option<(u32, u32)> {
+            let rank = self.ranks.get(&format!("{} {}", self.text(left), self.text(right)))?;
+            Some((*rank, self.ids[std::str::from_utf8(joined).unwrap()]))
+        }
+    }
+
+    fn letters() -> Vec<(&'static str, Letters)> {
         let runs: &[_] = &[("a", "a"), ("aa", "aa"), ("aaaa", "aaaa"), ("b", "a"), ("ba", "aa")];
         let mixed: &[_] =
             &[("a", "b"), ("b", "é"), ("ab", "bé"), ("é", "a"), ("c", "ab"), ("éa", "b"), ("cab", "bé")];
         // Merges that depend on how a run began, from its first letter to its last.
         let parity: &[_] = &[("c", "a"), ("a", "a"), ("ca", "aa")];
-        vec![("ab", model("ab", runs)), ("abcé", model("abcé", mixed)), ("ac", model("ac", parity))]
+        let made = [("ab", runs), ("abcé", mixed), ("ac", parity)];
+        made.map(|(letters, merges)| (letters, Letters::new(letters, merges))).into()
     }
 
     fn texts(letters: &str) -> Vec<String> {
@@ -159,25 +191,29 @@ mod tests {
         texts
     }
 
+    fn encode(windows: Windows, letters: &Letters, text: &str) -> Vec<u32> {
+        let mut out = vec![9];
+        let mut buffers = (vec![], Merger::default());
+        windows.encode(text.chars(), letters, &mut buffers, &mut Sink::new(&mut out, None)).unwrap();
+        out.split_off(1)
+    }
+
     #[test]
     fn windows_give_the_tokens_of_the_whole_word() {
-        for (letters, model) in models() {
-            for text in texts(letters) {
-                let expected: Vec<u32> =
-                    model.tokenize(&text).unwrap().iter().map(|token| token.id).collect();
-                let merged = Cell::new(0);
-                let merge = |word: &str| {
-                    merged.set(merged.get().max(word.len()));
-                    Ok(model.tokenize(word).unwrap())
-                };
-                let mut out = vec![9];
-                Windows::new(9).encode(text.chars(), &merge, &mut String::new(), &mut out).unwrap();
-                assert!(out[1..] == expected, "{letters}, {} bytes", text.len());
+        for (alphabet, letters) in letters() {
+            for text in texts(alphabet) {
+                let expected = letters.expected(&text);
+                letters.longest.set(0);
+                assert!(
+                    encode(Windows::new(9), &letters, &text) == expected,
+                    "{alphabet}, {} bytes",
+                    text.len()
+                );
+                let merged = letters.longest.get();
                 // The last character may have more than one byte.
                 assert!(
-                    merged.get() <= OVERLAP_PART * OVERLAP_BYTES + 1,
-                    "{letters}: merged {} bytes at once",
-                    merged.get()
+                    merged <= OVERLAP_PART * OVERLAP_BYTES + 1,
+                    "{alphabet}: merged {merged} bytes at once"
                 );
             }
         }
@@ -185,15 +221,11 @@ mod tests {
 
     #[test]
     fn windows_that_are_too_small_grow() {
-        let (_, model) = models().remove(0);
+        let (_, letters) = letters().remove(0);
         let text = format!("b{}", "a".repeat(3001));
-        let expected: Vec<u32> = model.tokenize(&text).unwrap().iter().map(|token| token.id).collect();
+        let expected = letters.expected(&text);
         for (bytes, overlap) in [(2, 1), (8, 1), (16, 3), (64, 60)] {
-            let mut out = vec![];
-            let merge = |word: &str| Ok(model.tokenize(word).unwrap());
-            let windows = Windows { bytes, overlap };
-            windows.encode(text.chars(), &merge, &mut String::new(), &mut out).unwrap();
-            assert!(out == expected, "{bytes} {overlap}");
+            assert!(encode(Windows { bytes, overlap }, &letters, &text) == expected, "{bytes} {overlap}");
         }
     }
 }

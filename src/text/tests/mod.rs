@@ -3,6 +3,7 @@
 mod hugging_face;
 mod long;
 mod mended;
+mod patterns;
 mod shared;
 mod tiny;
 
