@@ -17,3 +17,13 @@ pub enum KernelError {
     #[error("this processor lacks the instruction set {name}; it has: {available}")]
     MissingIsa { name: &'static str, available: String },
 }
+
+impl KernelError {
+    /// The same of rows that were counted from row `first` on.
+    pub(crate) fn of_rows_from(self, first: usize) -> KernelError {
+        match self {
+            Self::NotFinite { row } => Self::NotFinite { row: first + row },
+            other => other,
+        }
+    }
+}

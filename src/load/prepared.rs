@@ -223,7 +223,8 @@ impl Prepared {
     }
 
     fn load_both(&self) -> (Result<Tokenizer, LoadError>, Result<Model, LoadError>) {
-        let load = || Ok(Header::new(&self.file, self.kernels)?.load(&self.file, self.verified.as_ref())?);
+        let (verified, threads) = (self.verified.as_ref(), self.options.threads);
+        let load = || Ok(Header::new(&self.file, self.kernels)?.load(&self.file, verified, threads)?);
         // Either takes as long as the other; with one thread the memory that building the tokenizer took for
         // a while is used again for the rest, of which there is little beside a pack.
         let has_pack = self.file.path().is_some_and(|path| pack_path(path, self.kernels).exists());

@@ -9,6 +9,7 @@ use super::tagged::Verified;
 use super::weights::Weights;
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
+use crate::runtime::Pool;
 use std::path::PathBuf;
 
 /// What the header of a model says: its shape and where each tensor goes. Planning and loading start here.
@@ -43,14 +44,21 @@ impl Header {
         Plan::of(&self.spec, &self.layout, options)
     }
 
-    /// Loads the model in `file`, whose header was read. The file is not needed afterwards. Of a model that was verified,
-    /// `verified` says which packs may be used.
+    /// Loads the model in `file`, whose header was read, on so many threads. The file is not needed afterwards. Of a model
+    /// that was verified, `verified` says which packs may be used.
     ///
     /// # Errors
     /// If the file is damaged, or memory cannot be had.
-    pub fn load(self, file: &GgufFile, verified: Option<&Verified>) -> Result<Model, ModelError> {
+    pub fn load(
+        self,
+        file: &GgufFile,
+        verified: Option<&Verified>,
+        threads: usize,
+    ) -> Result<Model, ModelError> {
         let Self { spec, layout, kernels } = self;
-        let (weights, pack) = Weights::load(file, (&layout, kernels), spec.logit_scale, verified)?;
+        let mut pool = Pool::new(threads);
+        let (weights, pack) =
+            Weights::load(file, (&layout, kernels), (spec.logit_scale, verified), &mut pool)?;
         Ok(Model { spec, layout, weights, pack, kernels })
     }
 }
@@ -66,12 +74,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads the model in `file` for `kernels`. The file is not needed afterwards.
+    /// Loads the model in `file` for `kernels`, on this thread. The file is not needed afterwards.
     ///
     /// # Errors
     /// If the file does not hold a model that can be run, or memory cannot be had.
     pub fn load(file: &GgufFile, kernels: &'static Kernels) -> Result<Self, ModelError> {
-        Header::new(file, kernels)?.load(file, None)
+        Header::new(file, kernels)?.load(file, None, 1)
     }
 
     /// Whether the weights came from a pack.

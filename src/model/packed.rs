@@ -161,7 +161,7 @@ pub fn write_verified_pack(
     kernels: &'static Kernels,
     verified: &Verified,
 ) -> Result<(PathBuf, u64), ModelError> {
-    let model = Header::new(file, kernels)?.load(file, None)?;
+    let model = Header::new(file, kernels)?.load(file, None, 1)?;
     verified.write(file, kernels, model.weights.packed_here().unwrap_or_default(), model.weights.vectors())
 }
 

@@ -174,7 +174,7 @@ fn slots_are_planned() {
             let header = Header::new(&file, kernels).unwrap();
             let planned = header.plan(&options).unwrap().total();
             let before = allocated_bytes();
-            let model = Arc::new(header.load(&file, None).unwrap());
+            let model = Arc::new(header.load(&file, None, 2).unwrap());
             let worker = Worker::new(Arc::clone(&model), &options).unwrap();
             let caches: Vec<Cache> =
                 (0..slots).map(|_| Cache::new(Arc::clone(&model), &options).unwrap()).collect();
