@@ -9,7 +9,7 @@ use super::StoreError;
 use super::choose::{label, strip_extension};
 use super::files;
 use super::name::of_address;
-use crate::files::{Sha256Hex, read_text_if_there, write_whole};
+use crate::files::{ReadError, Sha256Hex, read_text_if_there, write_whole};
 
 /// Most models that are listed.
 const MAX_MODELS: usize = 10_000;
@@ -90,10 +90,19 @@ impl Record {
     /// The record beside a model, if there is one of a file of this size. One that cannot be read or understood counts as
     /// none: the model itself is what matters.
     pub fn beside(model: &Path) -> Option<Self> {
-        let text = read_text_if_there(&record_path(model), MAX_SMALL).ok()??;
-        let record: Self = serde_json::from_str(&text).ok()?;
         let bytes = fs::metadata(model).ok()?.len();
-        (record.bytes == bytes && files::is_hex(&record.sha256, 64)).then_some(record)
+        Self::read(model).ok()?.filter(|record| record.bytes == bytes)
+    }
+
+    /// The record at the place of a model's, whatever the model is. What cannot be understood is none.
+    pub(super) fn read(model: &Path) -> Result<Option<Self>, ReadError> {
+        match read_text_if_there(&record_path(model), MAX_SMALL) {
+            Err(error @ ReadError::Io { .. }) => Err(error),
+            read => {
+                let record = read.ok().flatten().and_then(|text| serde_json::from_str(&text).ok());
+                Ok(record.filter(|record: &Self| files::is_hex(&record.sha256, 64)))
+            }
+        }
     }
 }
 

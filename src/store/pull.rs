@@ -95,13 +95,8 @@ pub fn pull(
     }
     // Until its own is written, what is there must not be taken for the record of this file. Of one of another size it
     // never is: it stays, for the model that stays where the file cannot take its place.
-    if Record::beside(&target).is_none_or(|old| old.bytes == record.bytes) {
-        match fs::remove_file(record_path(&target)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::io("replace", &target)(error));
-            }
-            _ => {}
-        }
+    if Record::read(&target)?.is_some_and(|old| old.bytes == record.bytes) {
+        fs::remove_file(record_path(&target)).map_err(StoreError::io("replace", &target))?;
     }
     files::rename(&part, &target).map_err(StoreError::io("install", &target))?;
     let model = download.install(&target, record)?;
