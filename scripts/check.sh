@@ -28,6 +28,7 @@ required_sets() {
     local flags
     flags=" $(sed -n '/^flags/{s/.*: //p;q}' /proc/cpuinfo 2>/dev/null) "
     has() { for flag in "$@"; do [[ "$flags" == *" $flag "* ]] || return 1; done; }
+    has sse4_1 ssse3 && echo sse41
     has avx2 fma f16c && echo avx2
     has avx2 fma f16c avx_vnni && echo avxvnni
     has avx2 fma f16c avx512f avx512bw avx512_vnni && echo avx512vnni

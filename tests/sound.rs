@@ -5,7 +5,7 @@ use smolt::kernels::trial::Product;
 use smolt::kernels::{KernelError, Kernels};
 
 /// Every set that this project has, on any machine.
-const SETS: [&str; 7] = ["avx512vnni", "avxvnni", "avx2", "i8mm", "dotprod", "neon", "scalar"];
+const SETS: [&str; 8] = ["avx512vnni", "avxvnni", "avx2", "sse41", "i8mm", "dotprod", "neon", "scalar"];
 
 #[test]
 fn sets_are_had_only_where_the_processor_has_them() {

@@ -186,6 +186,22 @@ fn matrix_products_equal_the_specification() {
     }
 }
 
+/// Sets may have shorter ways where no sum can overflow or vanish.
+#[test]
+fn products_of_very_large_and_small_activations_equal_the_specification() {
+    for kernels in sets() {
+        for &block_type in BlockType::ALL {
+            for scale in [1e28, 1e-30, 1e-33, 1e-36] {
+                let shape = (9, block_type.block_len().max(96), 3);
+                let mut case = Case::new(12, block_type, kernels.packing, shape);
+                case.x.iter_mut().for_each(|x| *x *= scale);
+                let (found, expected) = (case.run(kernels, false), case.specified(kernels, false));
+                assert_eq!(bits(&found), bits(&expected), "{} {block_type} {scale:e}", kernels.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn all_sets_agree_bit_for_bit() {
     for &block_type in BlockType::ALL {

@@ -227,6 +227,8 @@ static ALL: &[&Kernels] = &[
     &x86::avxvnni::KERNELS,
     #[cfg(target_arch = "x86_64")]
     &x86::avx2::KERNELS,
+    #[cfg(target_arch = "x86_64")]
+    &x86::sse41::KERNELS,
     #[cfg(target_arch = "aarch64")]
     &arm::i8mm::KERNELS,
     #[cfg(target_arch = "aarch64")]

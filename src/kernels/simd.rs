@@ -16,6 +16,8 @@ pub(crate) trait Simd: Copy {
     const PAIRS: bool;
     /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.
     const VECTORS: usize;
+    /// Whether this is the set for moderate products of another.
+    const IS_MODERATE: bool = false;
     /// 8-bit weight codes are stored with this added.
     const BYTE_OFFSET: i32;
     /// `LANES` f32 values.
@@ -24,6 +26,11 @@ pub(crate) trait Simd: Copy {
     type I: Copy;
     /// `4 * LANES` bytes.
     type B: Copy;
+    /// `LANES` sums of scaled products, each a value of f32.
+    type Acc: Copy;
+    /// The set for products of moderate activations with a format of moderate scales, of which no sum overflows and none
+    /// that is not exact is below the normal range.
+    type Moderate: Simd;
 
     unsafe fn splat(x: f32) -> Self::F;
     unsafe fn load(p: *const f32) -> Self::F;
@@ -34,6 +41,20 @@ pub(crate) trait Simd: Copy {
     unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// Sums of nothing.
+    unsafe fn nothing() -> Self::Acc;
+    /// `acc + sum * scale`, rounded once; sums are below `2^24`, so f32 has them.
+    unsafe fn add_scaled(acc: Self::Acc, sum: Self::I, scale: Self::F) -> Self::Acc;
+    /// `acc + min * factor`, rounded once.
+    unsafe fn add_min(acc: Self::Acc, min: Self::F, factor: f32) -> Self::Acc;
+    /// [`Self::add_scaled`], then [`Self::add_min`].
+    #[inline(always)]
+    unsafe fn add_affine(acc: Self::Acc, of_codes: (Self::I, Self::F), of_min: (Self::F, f32)) -> Self::Acc {
+        // SAFETY: the caller's contract.
+        unsafe { Self::add_min(Self::add_scaled(acc, of_codes.0, of_codes.1), of_min.0, of_min.1) }
+    }
+    /// The values of the sums.
+    unsafe fn total(acc: Self::Acc) -> Self::F;
     /// The larger; `b` where `a` is not a number.
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
     /// The smaller; `b` where `a` is not a number.
@@ -95,3 +116,32 @@ pub(crate) trait Simd: Copy {
         None
     }
 }
+
+/// Implements the sums of [`Simd`] for a set with an instruction for [`Simd::fma`].
+macro_rules! fused_sums {
+    () => {
+        type Acc = Self::F;
+        type Moderate = Self;
+
+        #[inline(always)]
+        unsafe fn nothing() -> Self::F {
+            // SAFETY: the caller's contract.
+            unsafe { Self::splat(0.0) }
+        }
+        #[inline(always)]
+        unsafe fn add_scaled(acc: Self::F, sum: Self::I, scale: Self::F) -> Self::F {
+            // SAFETY: the caller's contract.
+            unsafe { Self::fma(Self::from_i32(sum), scale, acc) }
+        }
+        #[inline(always)]
+        unsafe fn add_min(acc: Self::F, min: Self::F, factor: f32) -> Self::F {
+            // SAFETY: the caller's contract.
+            unsafe { Self::fma(min, Self::splat(factor), acc) }
+        }
+        #[inline(always)]
+        unsafe fn total(acc: Self::F) -> Self::F {
+            acc
+        }
+    };
+}
+pub(crate) use fused_sums;

@@ -106,6 +106,7 @@ impl<D: Dot> Simd for Arm<D> {
     type F = float32x4_t;
     type I = int32x4_t;
     type B = int8x16_t;
+    crate::kernels::simd::fused_sums!();
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> float32x4_t {

@@ -303,7 +303,7 @@ unsafe fn score_bytes<S: Simd, const Q: usize>(
 ) {
     // SAFETY: the caller's contract: `Q` queries and output rows, `blocks` blocks of 32 dimensions each.
     unsafe {
-        let mut acc = [S::splat(0.0); Q];
+        let mut acc = [S::nothing(); Q];
         for b in 0..blocks {
             let dwords = keys.add(b * BLOCK * VIRTUAL);
             let codes: [S::B; 8] = std::array::from_fn(|i| S::bytes(dwords.add(i * 4 * VIRTUAL)));
@@ -312,11 +312,11 @@ unsafe fn score_bytes<S: Simd, const Q: usize>(
                 let query = &*queries.1.as_ptr().add(q * blocks + b);
                 let acts = queries.0.as_ptr().add((q * blocks + b) * BLOCK);
                 let sum = S::dot_bytes::<8>(&codes, acts, -S::BYTE_OFFSET * query.sum);
-                acc[q] = S::fma(S::from_i32(sum), S::mul(scale, S::splat(query.d)), acc[q]);
+                acc[q] = S::add_scaled(acc[q], sum, S::mul(scale, S::splat(query.d)));
             }
         }
         for q in 0..Q {
-            S::store(out.add(q * CHUNK), acc[q]);
+            S::store(out.add(q * CHUNK), S::total(acc[q]));
         }
     }
 }

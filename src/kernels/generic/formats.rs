@@ -50,6 +50,8 @@ pub(crate) trait Format<S: Simd> {
     const HAS_MIN: bool = Planes::of(Self::TYPE).mins > 0;
     /// Whether the halves of a block have scales of their own.
     const HALVES: bool = false;
+    /// Whether scales and minima are zero or multiples of `2^-24` up to `2^24`, as halves and halves times bytes are.
+    const IS_MODERATE: bool = false;
 
     /// Unpacks a block.
     ///
@@ -68,7 +70,7 @@ pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
     block: PackedBlock,
     acts: *const i8,
     scales: *const ActScale,
-    acc: &mut [S::F; T],
+    acc: &mut [S::Acc; T],
 ) {
     const { assert!(T == 1 || T == 2 || T == 4 || T == 8) };
     // SAFETY: the caller's contract covers the block and `T` tokens.
@@ -99,7 +101,7 @@ pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
 unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
     weights: &Unpacked<S>,
     (acts, scales): (*const i8, *const ActScale),
-    acc: &mut [S::F; T],
+    acc: &mut [S::Acc; T],
 ) {
     // SAFETY: the caller's contract: activations and scales of `T` tokens.
     unsafe {
@@ -112,19 +114,23 @@ unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
                 let sums = dots::<S, W, 4, T>(codes, acts.add(16 * half), totals);
                 for t in 0..T {
                     let scale = S::mul(weights.scales[half], S::splat(scales[t].d));
-                    acc[t] = S::fma(S::from_i32(sums[t]), scale, acc[t]);
+                    acc[t] = S::add_scaled(acc[t], sums[t], scale);
                 }
             }
         } else {
             let sums = dots::<S, W, 8, T>(&weights.codes, acts, scales.map(|s| s.sum));
             for t in 0..T {
                 let scale = S::mul(weights.scales[0], S::splat(scales[t].d));
-                acc[t] = S::fma(S::from_i32(sums[t]), scale, acc[t]);
+                acc[t] = if W::HAS_MIN {
+                    S::add_affine(acc[t], (sums[t], scale), (weights.min, scales[t].ds))
+                } else {
+                    S::add_scaled(acc[t], sums[t], scale)
+                };
             }
         }
-        if W::HAS_MIN {
+        if W::HALVES && W::HAS_MIN {
             for t in 0..T {
-                acc[t] = S::fma(weights.min, S::splat(scales[t].ds), acc[t]);
+                acc[t] = S::add_min(acc[t], weights.min, scales[t].ds);
             }
         }
     }
@@ -211,6 +217,7 @@ impl<S: Simd, const FIVE_BITS: bool> Format<S> for Symmetric<FIVE_BITS> {
     const TYPE: BlockType = if FIVE_BITS { BlockType::Q5_0 } else { BlockType::Q4_0 };
     const CODES: Codes = codes_of(FIVE_BITS);
     const ZERO: i32 = if FIVE_BITS { 16 } else { 8 };
+    const IS_MODERATE: bool = true;
 
     #[inline(always)]
     unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
@@ -229,6 +236,7 @@ pub(crate) struct Affine<const FIVE_BITS: bool>;
 impl<S: Simd, const FIVE_BITS: bool> Format<S> for Affine<FIVE_BITS> {
     const TYPE: BlockType = if FIVE_BITS { BlockType::Q5_1 } else { BlockType::Q4_1 };
     const CODES: Codes = codes_of(FIVE_BITS);
+    const IS_MODERATE: bool = true;
 
     #[inline(always)]
     unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
@@ -248,6 +256,7 @@ pub(crate) struct Super<const FIVE_BITS: bool>;
 impl<S: Simd, const FIVE_BITS: bool> Format<S> for Super<FIVE_BITS> {
     const TYPE: BlockType = if FIVE_BITS { BlockType::Q5K } else { BlockType::Q4K };
     const CODES: Codes = codes_of(FIVE_BITS);
+    const IS_MODERATE: bool = true;
 
     #[inline(always)]
     unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
@@ -272,6 +281,7 @@ impl<S: Simd> Format<S> for SixBits {
     const CODES: Codes = Codes::SixBits;
     const ZERO: i32 = 32;
     const HALVES: bool = true;
+    const IS_MODERATE: bool = true;
 
     #[inline(always)]
     unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
@@ -304,6 +314,7 @@ impl<S: Simd> Format<S> for Bytes {
     const TYPE: BlockType = BlockType::Q8_0;
     const CODES: Codes = Codes::Bytes;
     const ZERO: i32 = S::BYTE_OFFSET;
+    const IS_MODERATE: bool = true;
 
     #[inline(always)]
     unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
@@ -323,6 +334,7 @@ impl<S: Simd> Format<S> for Table {
     const TYPE: BlockType = BlockType::IQ4NL;
     const CODES: Codes = Codes::Bytes;
     const ZERO: i32 = S::BYTE_OFFSET;
+    const IS_MODERATE: bool = true;
 
     #[inline(always)]
     unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {

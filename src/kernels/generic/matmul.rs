@@ -134,7 +134,7 @@ unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
 ) -> [[S::F; T]; G] {
     // SAFETY: the caller's contract: groups and activations have `blocks` blocks, the latter of `T` tokens.
     unsafe {
-        let mut acc = [[S::splat(0.0); T]; G];
+        let mut acc = [[S::nothing(); T]; G];
         for b in 0..blocks {
             for g in 0..G {
                 let block = PackedBlock {
@@ -145,7 +145,7 @@ unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
                 formats::add::<S, W, T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc[g]);
             }
         }
-        acc
+        acc.map(|sums| sums.map(|sum| S::total(sum)))
     }
 }
 
@@ -181,7 +181,20 @@ unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
 /// As for [`Simd`]; the job's weights are in format `W`, packed for `S`, have as many blocks as the
 /// activations, and `out` is valid for all tokens and the rows of `groups`.
 #[inline(always)]
-pub(crate) unsafe fn quantized<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
+pub(crate) unsafe fn quantized<S: Simd, W: Format<S> + Format<S::Moderate>>(job: &MatmulJob<'_>) {
+    // SAFETY: the caller's contract, which is that of the set for moderate products, too.
+    unsafe {
+        if <S::Moderate as Simd>::IS_MODERATE && <W as Format<S>>::IS_MODERATE && job.acts.is_moderate() {
+            quantized_panels::<S::Moderate, W>(job);
+        } else {
+            quantized_panels::<S, W>(job);
+        }
+    }
+}
+
+/// [`quantized`] by the operations of one set.
+#[inline(always)]
+unsafe fn quantized_panels<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
     for panel in job.panels() {
         for tile in job.acts.tiles() {
             // SAFETY: the caller's contract; `tile.width` is the constant chosen.

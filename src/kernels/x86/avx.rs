@@ -61,6 +61,7 @@ impl<D: Dot> Simd for Avx<D> {
     type F = __m256;
     type I = __m256i;
     type B = __m256i;
+    crate::kernels::simd::fused_sums!();
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m256 {

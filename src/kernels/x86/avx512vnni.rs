@@ -50,6 +50,7 @@ impl Simd for Avx512Vnni {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    crate::kernels::simd::fused_sums!();
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {

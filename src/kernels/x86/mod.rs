@@ -4,3 +4,4 @@ mod avx;
 pub(super) mod avx2;
 pub(super) mod avx512vnni;
 pub(super) mod avxvnni;
+pub(super) mod sse41;
