@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Speed and memory of smolt beside llama.cpp: same GGUF files, in alternation.
+"""Speed and memory of smolt beside llama.cpp and ik_llama.cpp: same GGUF files, in alternation.
 
     scripts/bench_peers.py --install peers --busy --out report.md --svg report.svg
     scripts/bench_peers.py --python peers/venv/bin/python -m model.gguf --out report.md
+    scripts/bench_peers.py --install peers --avx2 --out report.md       as on a processor with AVX2 alone
 
 Every measurement is a process of its own: `smolt bench -r 1` on our side, on theirs llama_worker.py, which
-calls `llama_decode` of the `llama_cpp` package (building that needs a C++ compiler and cmake). Both warm up,
-then time one run of random tokens, with an f16 KV cache. llama.cpp's attention is the fastest of the `--flash`
-settings for each test. Rounds alternate which side goes first. A measurement waits until the machine is idle;
-the report says how often it was not.
+calls `llama_decode` of the packages `llama_cpp` and `ik_llama_cpp` (building them needs a C++ compiler and cmake, and takes
+half an hour). All warm up, then time one run of random tokens, with an f16 KV cache. llama.cpp's attention is the fastest of
+the `--flash` settings for each test; ik_llama.cpp packs the weights at load, with flash attention and its fused stages.
+Rounds alternate which side goes first. A measurement waits until the machine is idle; the report says how often it was
+not, and which class of instructions the processor has.
 
-Peak memory is that of a prompt of 128 tokens and 32 more with a context of 512. For llama.cpp, what Python
+Peak memory is that of a prompt of 128 tokens and 32 more with a context of 512. For the peers, what Python
 and the loaded libraries take before the model is subtracted. The start is measured until one token is
 generated from a short text: on our side the whole process `smolt run -n 1`, on theirs from the loading of
 the model (not of Python) to the token.
@@ -25,10 +27,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from bench_report import OURS, Case, Report
 from llama_worker import FLASH, MEMORY_CONTEXT, PROMPT, Test
+from processor import cpu_class, cpu_name
 
 IDLE_SHARE = 0.95
 IDLE_SECONDS = 0.5
@@ -43,15 +47,18 @@ SYNTHETIC = [
     ("gpt2-124m", "q4_0"),
     ("pythia-160m", "q4_0"),
 ]
-PEERS = ["llama-cpp-python"]
+# Names in the report, and the packages in Python and in the index.
+PEERS = {"llama.cpp": ("llama_cpp", "llama-cpp-python"), "ik_llama.cpp": ("ik_llama_cpp", "ik-llama-cpp-python")}
+# Both choose instruction sets when they are compiled.
+AVX2_BUILD = "-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
 
 ONE_ROW = Test(generate=64)
 TESTS = [ONE_ROW, Test(generate=32, depth=1024), Test(prompt=4), Test(prompt=8), Test(prompt=128), Test(prompt=512)]
 # Prompts so short that what counts is their cost beside that of a single token.
-STEPS = [test for test in TESTS if 1 < test.prompt <= 8]
+STEPS = {test.name: test.prompt for test in TESTS if 1 < test.prompt <= 8}
 
 
-# --- The two sides ---------------------------------------------------------------------------------------
+# --- The sides -------------------------------------------------------------------------------------------
 
 
 def call(command: list[str]) -> str:
@@ -95,21 +102,31 @@ class Ours:
 
 
 class Theirs:
-    def __init__(self, python: str):
-        self.python = python
+    def __init__(self, python: str, name: str, flash: list[str]):
+        self.python, self.name = python, name
+        self.package = PEERS[name][0]
+        self.settings = flash
         # (model, threads, test) to the fastest attention setting.
         self.flash: dict[tuple, str] = {}
 
+    def is_there(self) -> bool:
+        code = f"import {self.package}"
+        return subprocess.run([self.python, "-c", code], capture_output=True).returncode == 0
+
     def work(self, **job) -> dict:
-        out = call([self.python, str(WORKER), json.dumps(job)])
+        out = call([self.python, str(WORKER), json.dumps(job | {"package": self.package})])
         return json.loads(out.splitlines()[-1])
 
-    def choose_flash(self, model: str, threads: int, test: Test, settings: list[str]) -> None:
+    def build(self) -> str:
+        return self.work(kind="build")["build"]
+
+    def choose_flash(self, model: str, threads: int, test: Test) -> None:
         def speed(flash: str) -> float:
             job = {"model": model, "threads": threads, "test": asdict(test), "repetitions": 3}
             return self.work(kind="speed", flash=flash, **job)["tok_s"]
 
-        self.flash[model, threads, test] = max(settings, key=speed) if len(settings) > 1 else settings[0]
+        found = max(self.settings, key=speed) if len(self.settings) > 1 else self.settings[0]
+        self.flash[model, threads, test] = found
 
     def speed(self, model: str, threads: int, test: Test) -> dict:
         flash = self.flash[model, threads, test]
@@ -174,46 +191,21 @@ def busy_neighbour():
         spinner.wait()
 
 
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith(("model name", "Model")):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
+# --- Rounds ----------------------------------------------------------------------------------------------
 
 
-# --- Rounds and report -----------------------------------------------------------------------------------
-
-
-@dataclass
-class Case:
-    """One row of the report: values of both sides, a pair each round."""
-
-    model: str
-    threads: int
-    name: str
-    unit: str
-    ours: list[float]
-    theirs: list[float]
-    note: str = ""
-    lower_is_better: bool = False
-    shares: list[float] | None = None
-
-    def ratio(self) -> float:
-        """Ours to theirs; for times and sizes, below 1 is better."""
-        return statistics.median(self.ours) / statistics.median(self.theirs)
-
-
-def alternate(round_index: int, ours, theirs) -> tuple:
-    """Calls both; which goes first changes every round."""
-    if round_index % 2:
-        second = theirs()
-        return ours(), second
-    return ours(), theirs()
+def alternate(round_index: int, *measures) -> tuple:
+    """Calls all, and returns what they did in their order; which goes first changes every round."""
+    found = {}
+    for turn in range(len(measures)):
+        at = (round_index + turn) % len(measures)
+        found[at] = measures[at]()
+    return tuple(found[at] for at in range(len(measures)))
 
 
 class Comparison:
-    def __init__(self, args, ours: Ours, theirs: Theirs):
-        self.args, self.ours, self.theirs = args, ours, theirs
+    def __init__(self, args, ours: Ours, peers: list[Theirs]):
+        self.args, self.ours, self.peers = args, ours, peers
         self.machine = Machine(args.idle_limit)
         self.cases: dict[tuple, Case] = {}
         self.facts: dict[str, list] = {}
@@ -221,58 +213,58 @@ class Comparison:
     def case(self, model: str, threads: int, name: str, unit: str, **more) -> Case:
         key = (model, threads, name)
         if key not in self.cases:
-            self.cases[key] = Case(model, threads, name, unit, [], [], **more)
+            sides = {side: [] for side in [OURS, *(peer.name for peer in self.peers)]}
+            self.cases[key] = Case(model, threads, name, unit, sides, **more)
         return self.cases[key]
 
-    def idle(self, measure, *arguments):
-        def run():
-            self.machine.wait()
-            return measure(*arguments)
+    def measure(self, index: int, method: str, *arguments, around=None) -> list:
+        """What every side's method returns, each on an idle machine."""
 
-        return run
+        def of(side):
+            def run():
+                self.machine.wait()
+                if around is None:
+                    return getattr(side, method)(*arguments)
+                with around():
+                    return getattr(side, method)(*arguments)
+
+            return run
+
+        return list(alternate(index, *(of(side) for side in [self.ours, *self.peers])))
 
     def speed(self, index: int, model: str, threads: int, test: Test) -> None:
         arguments = (model, threads, test)
-        sides = (self.idle(side.speed, *arguments) for side in (self.ours, self.theirs))
-        ours, theirs = alternate(index, *sides)
-        note = f"flash {self.theirs.flash[arguments]}"
+        found = self.measure(index, "speed", *arguments)
+        chosen = {peer.flash[arguments] for peer in self.peers if len(peer.settings) > 1}
+        note = f"flash {chosen.pop()}" if chosen else ""
         case = self.case(model, threads, test.name, "tok/s", note=note, shares=[])
-        self.add(case, ours["tok_s"], theirs["tok_s"])
+        self.add(case, [side["tok_s"] for side in found])
+        ours = found[0]
         if ours["bandwidth_share"] is not None:
             case.shares.append(ours["bandwidth_share"])
         self.facts.setdefault(f"read GB/s, t={threads}, {Path(model).name}", []).append(ours["read_gb_s"])
         self.facts.setdefault("instruction set of smolt", [ours["isa"]])
 
     def busy(self, index: int, model: str, threads: int) -> None:
-        test = ONE_ROW
-
-        def with_neighbour(measure):
-            def run():
-                self.machine.wait()
-                with busy_neighbour():
-                    return measure(model, threads, test)
-
-            return run
-
-        ours, theirs = alternate(index, with_neighbour(self.ours.speed), with_neighbour(self.theirs.speed))
-        name = f"{test.name}, busy neighbour"
-        self.add(self.case(model, threads, name, "tok/s"), ours["tok_s"], theirs["tok_s"])
+        found = self.measure(index, "speed", model, threads, ONE_ROW, around=busy_neighbour)
+        name = f"{ONE_ROW.name}, busy neighbour"
+        self.add(self.case(model, threads, name, "tok/s"), [side["tok_s"] for side in found])
 
     def resources(self, index: int, model: str, threads: int) -> None:
         for name, unit, scale, method in [
             ("peak memory", "MB", 1e-6, "peak_rss_bytes"),
             ("start to first token", "ms", 1.0, "start_ms"),
         ]:
-            sides = (self.idle(getattr(side, method), model, threads) for side in (self.ours, self.theirs))
-            ours, theirs = alternate(index, *sides)
-            self.add(self.case(model, threads, name, unit, lower_is_better=True), ours * scale, theirs * scale)
+            found = self.measure(index, method, model, threads)
+            case = self.case(model, threads, name, unit, lower_is_better=True)
+            self.add(case, [value * scale for value in found])
 
     @staticmethod
-    def add(case: Case, ours: float, theirs: float) -> None:
-        case.ours.append(ours)
-        case.theirs.append(theirs)
-        values = f"{ours:.1f} : {theirs:.1f} {case.unit}"
-        print(f"  {Path(case.model).name} t={case.threads} {case.name}: {values}", file=sys.stderr)
+    def add(case: Case, found: list[float]) -> None:
+        for values, value in zip(case.values.values(), found, strict=True):
+            values.append(value)
+        values = " : ".join(f"{value:.1f}" for value in found)
+        print(f"  {Path(case.model).name} t={case.threads} {case.name}: {values} {case.unit}", file=sys.stderr)
 
     def run(self) -> None:
         pairs = [(model, threads) for model in self.args.model for threads in self.args.threads]
@@ -283,8 +275,9 @@ class Comparison:
         }
         for model, threads in pairs:
             for test in tests[model]:
-                self.machine.wait()
-                self.theirs.choose_flash(model, threads, test, self.args.flash)
+                for peer in self.peers:
+                    self.machine.wait()
+                    peer.choose_flash(model, threads, test)
         for index in range(self.args.rounds):
             print(f"round {index + 1} of {self.args.rounds}", file=sys.stderr)
             for model, threads in pairs:
@@ -294,53 +287,19 @@ class Comparison:
                 if self.args.busy and threads == max(self.args.threads):
                     self.busy(index, model, threads)
 
-    def markdown(self) -> str:
-        lines = ["# smolt beside llama.cpp", ""]
-        lines += [f"* {fact}" for fact in self.describe()] + [""]
-        for model in self.args.model:
-            size = os.path.getsize(model) / 1e6
-            lines += [f"## {Path(model).name} ({size:.1f} MB)", ""]
-            lines += ["| | threads | smolt | llama.cpp | ratio | of read bandwidth | |", "|---|---|---|---|---|---|---|"]
-            lines += [self.row(case) for case in self.cases.values() if case.model == model] + [""]
-        return "\n".join(lines)
-
-    def row(self, case: Case) -> str:
-        def spread(values: list[float]) -> str:
-            digits = 0 if statistics.median(values) >= 1000 else 1
-            middle, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
-            return f"{middle} {case.unit} ({low}-{high})"
-
-        share = f"{statistics.median(case.shares):.0%}" if case.shares else ""
-        notes = [case.note] if case.note else []
-        notes += self.beside_one_row(case)
-        if case.lower_is_better:
-            notes.append("less is better")
-        cells = [case.name, case.threads, spread(case.ours), spread(case.theirs), f"**{case.ratio():.2f}**"]
-        return "| " + " | ".join(map(str, [*cells, share, ", ".join(notes)])) + " |"
-
-    def beside_one_row(self, case: Case) -> list[str]:
-        """Both sides' speed, or the cost of a step, beside generating from an empty context."""
-        base = self.cases.get((case.model, case.threads, ONE_ROW.name))
-        if base is None or case is base:
-            return []
-        pairs = ((case.ours, base.ours), (case.theirs, base.theirs))
-        kept = [statistics.median(side) / statistics.median(alone) for side, alone in pairs]
-        for test in STEPS:
-            if case.name == test.name:
-                cost = (test.prompt / share for share in kept)
-                return ["a step costs {:.2f} and {:.2f} of one token".format(*cost)]
-        if case.name.startswith("tg"):
-            return ["{:.0%} and {:.0%} of {}".format(*kept, ONE_ROW.name)]
-        return []
+    def report(self) -> Report:
+        peers = [peer.name for peer in self.peers]
+        return Report(list(self.cases.values()), peers, self.describe(), ONE_ROW.name, STEPS)
 
     def describe(self) -> list[str]:
-        version = call([self.theirs.python, "-c", "import llama_cpp; print(llama_cpp.__version__)"]).strip()
+        cores = len(os.sched_getaffinity(0))
         facts = [
-            f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.machine()}",
-            f"llama.cpp through llama-cpp-python {version}, f16 KV cache; flash attention: the fastest of "
-            f"{', '.join(self.args.flash)} for each test",
+            f"{cpu_name()}, {cores} cores, {platform.system()} {platform.machine()}; processor class: {cpu_class()}",
+            *(f"{peer.name} through {peer.build()}, f16 KV cache" for peer in self.peers),
+            f"flash attention of llama.cpp: the fastest of {', '.join(self.args.flash)} for each test; ik_llama.cpp: "
+            "weights packed at load, flash attention and fused stages on",
             f"{self.args.rounds} rounds in alternation, each value from a process of its own; medians, "
-            "in brackets the smallest and the largest; ratio: smolt to llama.cpp",
+            "in brackets the smallest and the largest; ratio: smolt to the one beside it",
         ]
         for name, values in self.facts.items():
             numeric = isinstance(values[0], float)
@@ -354,33 +313,6 @@ class Comparison:
             facts.append(f"all {self.machine.waits} measurements began with {IDLE_SHARE:.0%} of the machine idle")
         return facts
 
-    def svg(self) -> str:
-        """Bars of the ratios in speed; the line marks llama.cpp."""
-        cases = [case for case in self.cases.values() if not case.lower_is_better]
-        row, left, width = 22, 330, 360
-        most = max(2.0, *(case.ratio() for case in cases)) * 1.1
-        scale = width / most
-        height = row * len(cases) + 50
-        parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {height}" '
-            'font-family="sans-serif" font-size="12">',
-            '<rect width="100%" height="100%" fill="#fff"/>',
-            '<text x="10" y="18" font-size="14">Tokens per second, llama.cpp = 1</text>',
-        ]
-        for i, case in enumerate(cases):
-            y, ratio = 30 + i * row, case.ratio()
-            label = f"{Path(case.model).stem}, {case.name}, t={case.threads}"
-            label = label.replace("&", "&amp;").replace("<", "&lt;")
-            colour = "#2f7d5b" if ratio >= 1 else "#b5523b"
-            parts += [
-                f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{label}</text>',
-                f'<rect x="{left}" y="{y}" width="{ratio * scale:.1f}" height="{row - 6}" fill="{colour}"/>',
-                f'<text x="{left + ratio * scale + 5:.1f}" y="{y + 13}">{ratio:.2f}</text>',
-            ]
-        x = f"{left + scale:.1f}"
-        parts.append(f'<line x1="{x}" y1="26" x2="{x}" y2="{height - 14}" stroke="#222"/>')
-        return "\n".join([*parts, "</svg>", ""])
-
 
 def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
@@ -392,10 +324,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--install", type=Path, metavar="DIR",
                         help="build smolt, install the peers and make synthetic models there")
     parser.add_argument("--ours", default=str(ROOT / "target/release/smolt"), help="the smolt binary")
-    parser.add_argument("--python", default=sys.executable, help="a Python that has llama_cpp")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has llama_cpp and ik_llama_cpp")
+    parser.add_argument("--peer", action="append", choices=list(PEERS), help="only this peer; may be repeated")
+    parser.add_argument("--avx2", action="store_true",
+                        help="hold all sides to AVX2: smolt by SMOLT_ISA, the peers as --install then builds them")
     parser.add_argument("-t", "--threads", type=numbers, default=[1, 2], help="default 1,2")
     parser.add_argument("--rounds", type=int, default=7, help="default 7")
-    parser.add_argument("--flash", type=lambda text: text.split(","), default=list(FLASH), help="default auto,off,on")
+    parser.add_argument("--flash", type=lambda text: text.split(","), default=list(FLASH), help="of llama.cpp, default auto,off,on")
     parser.add_argument("--busy", action="store_true", help="also beside a process that wants one core")
     parser.add_argument("--idle-limit", type=float, default=60.0, help="longest wait for idleness, in seconds")
     parser.add_argument("--out", type=Path, required=True, help="the report, in Markdown")
@@ -416,10 +351,15 @@ def install(args: argparse.Namespace) -> None:
         subprocess.run(list(map(str, command)), check=True, cwd=ROOT)
 
     step("cargo", "build", "--release", "--workspace")
-    python = args.install / "venv/bin/python"
+    venv = args.install / ("venv-avx2" if args.avx2 else "venv")
+    python = venv / "bin/python"
     if not python.exists():
-        step(sys.executable, "-m", "venv", args.install / "venv")
-        step(python, "-m", "pip", "install", "--quiet", *PEERS)
+        step(sys.executable, "-m", "venv", venv)
+    if args.avx2:
+        os.environ["CMAKE_ARGS"] = AVX2_BUILD
+    for peer in args.peer or PEERS:
+        # What was built for other instructions is not taken.
+        step(python, "-m", "pip", "install", "--quiet", "--no-cache-dir", PEERS[peer][1])
     args.python = str(python)
     if not args.model:
         for shape, recipe in SYNTHETIC:
@@ -429,15 +369,31 @@ def install(args: argparse.Namespace) -> None:
             args.model.append(str(path))
 
 
+def peers(args: argparse.Namespace) -> list[Theirs]:
+    """Those asked for; without a wish, those that this Python has."""
+    flash = {"llama.cpp": args.flash, "ik_llama.cpp": ["on"]}
+    found = [Theirs(args.python, name, flash[name]) for name in args.peer or PEERS]
+    there = [peer for peer in found if peer.is_there()]
+    for peer in found:
+        if peer not in there:
+            print(f"{args.python} has no {PEERS[peer.name][1]}", file=sys.stderr)
+    if not there or (args.peer and there != found):
+        raise SystemExit("nothing to compare with: --install DIR installs the peers")
+    return there
+
+
 def main() -> None:
     args = arguments()
     if args.install:
         install(args)
-    comparison = Comparison(args, Ours(args.ours), Theirs(args.python))
+    if args.avx2:
+        os.environ["SMOLT_ISA"] = "avx2"
+    comparison = Comparison(args, Ours(args.ours), peers(args))
     comparison.run()
-    args.out.write_text(comparison.markdown())
+    report = comparison.report()
+    args.out.write_text(report.markdown())
     if args.svg:
-        args.svg.write_text(comparison.svg())
+        args.svg.write_text(report.svg())
     print(f"written: {args.out}", file=sys.stderr)
 
 

@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from bench_peers import Machine, alternate, cpu_name  # noqa: E402
+from bench_peers import Machine, alternate  # noqa: E402
+from processor import cpu_name  # noqa: E402
 from common import Server, arguments  # noqa: E402
 
 VISITORS = [1, 4, 8]
