@@ -3,8 +3,9 @@
 #   scripts/check.sh [--install] [--fuzz]
 # --install fetches the cross compiler and emulator with apt-get where they are missing (needs root), with pip Ray into
 # target/ray, without which the recipe for evaluation on a cluster is not tested, and model-signing into target/oms, without
-# which no signatures are exchanged with it, age with apt-get, without which no sealed models are, and a real model into
-# target/real, without which README's commands with it are not. With it, a set of checks that is missing fails the gate.
+# which no signatures are exchanged with it, age with apt-get, without which no sealed models are, and two real models into
+# target/real, without which they are not compared with llama.cpp (tests/real.rs) and README's commands with one not run.
+# With it, a set of checks that is missing fails the gate.
 # --fuzz runs each fuzz target for ten seconds, where there are a nightly toolchain and cargo-fuzz; building them takes ten
 # minutes. Without it the tests give what the targets read some thousand changed inputs each, always the same. The
 # dependencies are judged where there is cargo-deny.
@@ -38,7 +39,11 @@ required_sets() {
 step format
 cargo fmt --all --check
 
+real_models=""
 if [ "$install" = --install ]; then
+    # The network is waited for while the processor works.
+    scripts/real_models.sh target/real &
+    real_models=$!
     step ray
     if python3 -m venv target/ray && target/ray/bin/pip install --quiet --disable-pip-version-check ray; then
         export SMOLT_RAY_PYTHON=$PWD/target/ray/bin/python
@@ -54,12 +59,6 @@ if [ "$install" = --install ]; then
     step age
     if ! command -v age >/dev/null && ! apt-get install --yes --quiet=2 age >/dev/null; then
         echo "SKIPPED: age cannot be installed, scripts/trust/age_round_trip.sh is not tested" >&2
-    fi
-    step "real model"
-    if scripts/real_models.sh target/real; then
-        export SMOLT_REAL_MODELS=$PWD/target/real
-    else
-        echo "SKIPPED: the real model cannot be had" >&2
     fi
 fi
 
@@ -85,6 +84,15 @@ if cargo deny --version >/dev/null 2>&1; then
     fi
 else
     echo "SKIPPED: no cargo-deny, the dependencies are not judged by deny.toml" | tee -a "$log" >&2
+fi
+
+if [ -n "$real_models" ]; then
+    step "real models"
+    if wait "$real_models"; then
+        export SMOLT_REAL_MODELS=$PWD/target/real
+    else
+        echo "SKIPPED: the real models cannot be had" >&2
+    fi
 fi
 
 step tests

@@ -49,6 +49,8 @@ mod perplexity;
 mod preset;
 #[cfg(unix)]
 mod readme;
+#[cfg(unix)]
+mod real;
 #[cfg(target_os = "linux")]
 mod refusals;
 mod run;

@@ -1,6 +1,6 @@
 //! Every command of README.md runs, and prints to standard output what README.md shows.
 
-use crate::shared::repository;
+use crate::shared::{real_model, repository};
 #[cfg(all(unix, feature = "pull"))]
 use crate::store::Server;
 use std::io::{BufRead, BufReader};
@@ -121,10 +121,7 @@ const WITH_PULLED: &[&str] = &["smolt pull", "--yes small"];
 const PORT: &str = "8080";
 
 /// What README.md calls `smollm2.gguf`.
-fn real_model() -> Option<PathBuf> {
-    let folder = PathBuf::from(std::env::var_os("SMOLT_REAL_MODELS")?);
-    Some(folder.join("smollm2-135m-instruct-q4_1.gguf")).filter(|model| model.exists())
-}
+const REAL: &str = "smollm2-135m-instruct-q4_1";
 
 /// The repository that README.md fetches from, on this machine.
 #[cfg(all(unix, feature = "pull"))]
@@ -171,7 +168,7 @@ impl Shell {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), folder.join("prompts").join(entry.file_name())).unwrap();
         }
-        let real = real_model();
+        let real = real_model(REAL);
         if let Some(model) = &real {
             std::os::unix::fs::symlink(model, folder.join("smollm2.gguf")).unwrap();
         }

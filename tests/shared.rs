@@ -19,6 +19,12 @@ pub(crate) fn file(path: &str) -> Option<PathBuf> {
     None
 }
 
+/// A real model, of the folder that `SMOLT_REAL_MODELS` names; `scripts/real_models.sh` fetches them.
+pub(crate) fn real_model(name: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("SMOLT_REAL_MODELS")?);
+    Some(folder.join(format!("{name}.gguf"))).filter(|model| model.exists())
+}
+
 /// A file of the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
