@@ -52,6 +52,7 @@ pub use self::recipe::{
 };
 pub use self::stream::Take;
 pub use self::tensor::TensorInfo;
+pub(crate) use self::value::checked_text;
 pub use self::value::{Array, Kind, OwnedValue, Value};
 pub use self::writer::GgufWriter;
 

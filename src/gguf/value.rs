@@ -251,6 +251,11 @@ impl<'a> Array<'a> {
 
     /// The strings in order; nothing if the elements are numbers.
     pub fn iter_str(self) -> impl ExactSizeIterator<Item = &'a str> + use<'a> {
+        self.iter_bytes().map(checked_text)
+    }
+
+    /// The bytes of the strings in order, which are not looked at again; nothing if the elements are numbers.
+    pub fn iter_bytes(self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let left = if self.kind == Kind::Str { self.len } else { 0 };
         Strings { bytes: self.bytes, left }
     }
@@ -301,16 +306,16 @@ struct Strings<'a> {
 }
 
 impl<'a> Iterator for Strings<'a> {
-    type Item = &'a str;
+    type Item = &'a [u8];
 
-    fn next(&mut self) -> Option<&'a str> {
+    fn next(&mut self) -> Option<&'a [u8]> {
         self.left = self.left.checked_sub(1)?;
-        match text(self.bytes) {
-            Some((text, rest)) => {
+        match string(self.bytes) {
+            Some((string, rest)) => {
                 self.bytes = rest;
-                Some(text)
+                Some(string)
             }
-            None => Some(CHANGED_TEXT),
+            None => Some(CHANGED_TEXT.as_bytes()),
         }
     }
 
@@ -322,14 +327,13 @@ impl<'a> Iterator for Strings<'a> {
 impl ExactSizeIterator for Strings<'_> {}
 
 /// Splits an encoded string off `bytes`.
-fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<8>()?;
-    let (text, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
-    Some((checked_text(text), rest))
+    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)
 }
 
 /// Text that was UTF-8 when the file was opened.
-pub(super) fn checked_text(bytes: &[u8]) -> &str {
+pub(crate) fn checked_text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or(CHANGED_TEXT)
 }
 

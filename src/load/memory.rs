@@ -51,7 +51,7 @@ impl MemoryPlan {
     ) -> Result<Self, LoadError> {
         let plan = Plan::new(file, kernels, options)?;
         let texts = file.str_array(text::KEY_TOKENS)?;
-        let longest = texts.and_then(|texts| texts.iter_str().map(str::len).max()).unwrap_or(0);
+        let longest = texts.and_then(|texts| texts.iter_bytes().map(<[u8]>::len).max()).unwrap_or(0);
         let vocab = Spec::read(file)?.vocab;
         let session = options.slots as u64 * generate::planned_bytes(options.context, vocab, longest)
             + text::planned_encoding_bytes(longest, options.context);

@@ -48,7 +48,7 @@ impl AddedTokens {
 
     /// Collects the added tokens, whose pieces are their texts.
     pub(super) fn new(tokens: &TokenList<'_>, pieces: &PieceTable) -> Result<AddedTokens, TextError> {
-        let found = tokens.iter().filter(|(_, kind, text)| Wanted::All.has(*kind) && !text.is_empty());
+        let found = tokens.iter_where(|kind, text| Wanted::All.has(kind) && !text.is_empty());
         let mut sorted: Vec<(u32, TokenKind)> = found.map(|(id, kind, _)| (id, kind)).collect();
         let bytes = sorted.iter().map(|(id, _)| pieces.get(*id).len()).sum();
         if bytes > MAX_ADDED_BYTES {

@@ -10,10 +10,12 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 
 use super::TextError;
-use super::index::{Spelling, TokenIndex};
+use super::index::TokenIndex;
 use super::joints::Joints;
 use super::merge::{Merger, Merges};
-use super::vocab::{KEY_MERGES, MAX_MERGES, MAX_TOKENS, PieceTable, TokenKind, TokenList};
+use super::vocab::{
+    KEY_MERGES, MAX_MERGES, MAX_TOKENS, PieceTable, Spelling, Spellings, TokenKind, TokenList,
+};
 
 /// The character that stands for each byte.
 pub const BYTE_CHARS: [char; 256] = byte_chars();
@@ -70,12 +72,12 @@ impl ByteAlphabet {
 /// Bytes of every token: ordinary tokens through the byte alphabet, added ones as they are written.
 ///
 /// A character outside the alphabet (which no encoder produces) is kept as it is.
-pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
+pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<(PieceTable, Spellings), TextError> {
     let alphabet = ByteAlphabet::new();
     PieceTable::new(tokens, |_, kind, text, bytes| {
         if kind != TokenKind::Normal {
             bytes.extend_from_slice(text.as_bytes());
-            return Ok(());
+            return Ok(spelling(&alphabet, kind, text));
         }
         for character in text.chars() {
             match alphabet.byte(character) {
@@ -83,7 +85,7 @@ pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
                 None => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
-        Ok(())
+        Ok(spelling(&alphabet, kind, text))
     })
 }
 
@@ -189,20 +191,12 @@ impl ByteLevel {
     /// Reads the merges of a file.
     pub(super) fn new(
         tokens: &TokenList<'_>,
-        pieces: &PieceTable,
+        (pieces, spellings): (&PieceTable, &Spellings),
         ignore_merges: bool,
     ) -> Result<ByteLevel, TextError> {
-        let alphabet = ByteAlphabet::new();
-        let index = TokenIndex::new(tokens, pieces, |kind, text| spelling(&alphabet, kind, text));
-        let merges = known_merges(tokens, pieces, &index, &alphabet)?;
-        let mut joints = Joints::default();
-        for (id, kind, text) in tokens.iter() {
-            match spelling(&alphabet, kind, text) {
-                Spelling::Piece => joints.add(pieces.get(id)),
-                Spelling::Other(bytes) => joints.add(&bytes),
-                Spelling::Never => {}
-            }
-        }
+        let index = TokenIndex::new(pieces, spellings);
+        let merges = known_merges(tokens, pieces, &index, &ByteAlphabet::new())?;
+        let joints = Joints::new(pieces, spellings);
         let bytes = Box::new(std::array::from_fn(|byte| index.get(pieces, &[byte as u8])));
         Ok(ByteLevel { bytes, merges, joints, words: ignore_merges.then_some(index) })
     }

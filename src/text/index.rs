@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 
-use super::vocab::{MAX_TOKENS, PieceTable, TokenKind, TokenList};
+use super::vocab::{MAX_TOKENS, PieceTable, Spellings};
 
 /// Bits of an id; the others of a slot are bits of the hash, so that few slots of other tokens are looked into.
 const ID_BITS: u32 = 20;
@@ -31,15 +31,6 @@ pub(super) struct TokenIndex {
     others: Box<[(Box<[u8]>, u32)]>,
 }
 
-/// How merging spells a token.
-pub(super) enum Spelling {
-    /// As its piece.
-    Piece,
-    Other(Box<[u8]>),
-    /// No text becomes this token by merging.
-    Never,
-}
-
 impl TokenIndex {
     /// Heap bytes for so many tokens; rare spellings are not counted.
     pub(super) const fn planned_bytes(tokens: u64) -> u64 {
@@ -47,35 +38,26 @@ impl TokenIndex {
     }
 
     /// Builds the index of the tokens that have a spelling.
-    pub(super) fn new(
-        tokens: &TokenList<'_>,
-        pieces: &PieceTable,
-        spelling: impl Fn(TokenKind, &str) -> Spelling,
-    ) -> TokenIndex {
+    pub(super) fn new(pieces: &PieceTable, spellings: &Spellings) -> TokenIndex {
         let slots = vec![EMPTY; pieces.len() * SLOTS].into();
         let filter = vec![0; (pieces.len() * FILTER_BITS).div_ceil(64)].into();
         let mut index = TokenIndex { slots, filter, hash: RandomState::default(), others: Box::default() };
-        let mut others: Vec<(Box<[u8]>, u32)> = vec![];
-        for (id, kind, text) in tokens.iter() {
-            match spelling(kind, text) {
-                Spelling::Piece if !pieces.get(id).is_empty() => index.add(pieces, id),
-                Spelling::Other(bytes) if !bytes.is_empty() => others.push((bytes, id)),
-                _ => {}
-            }
-        }
+        spellings.pieces(pieces).for_each(|(id, piece)| index.add(pieces, id, piece));
+        let mut others = spellings.others.clone();
+        others.retain(|(spelt, _)| !spelt.is_empty());
         others.sort_unstable();
         others.dedup_by(|later, first| later.0 == first.0);
         index.others = others.into();
         index
     }
 
-    fn add(&mut self, pieces: &PieceTable, id: u32) {
-        let hash = self.hash(pieces.get(id));
+    fn add(&mut self, pieces: &PieceTable, id: u32, piece: &[u8]) {
+        let hash = self.hash(piece);
         let (word, bit) = self.filter_bit(hash);
         self.filter[word] |= bit;
         let (mut at, tag) = self.place(hash);
         while self.slots[at] != EMPTY {
-            if self.slots[at] >> ID_BITS == tag && pieces.get(self.slots[at] & ID_MASK) == pieces.get(id) {
+            if self.slots[at] >> ID_BITS == tag && pieces.get(self.slots[at] & ID_MASK) == piece {
                 return;
             }
             at = self.after(at);

@@ -1,5 +1,7 @@
 //! Where text falls apart: between two bytes that no token has side by side.
 
+use super::vocab::{PieceTable, Spellings};
+
 /// Heap bytes.
 pub(super) const BYTES: u64 = 1 << 13;
 
@@ -16,6 +18,14 @@ impl Default for Joints {
 }
 
 impl Joints {
+    /// The pairs of all spellings.
+    pub(super) fn new(pieces: &PieceTable, spellings: &Spellings) -> Joints {
+        let mut joints = Joints::default();
+        spellings.pieces(pieces).for_each(|(_, piece)| joints.add(piece));
+        spellings.others.iter().for_each(|(spelt, _)| joints.add(spelt));
+        joints
+    }
+
     /// Adds the pairs of a token's spelling.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         for pair in bytes.array_windows::<2>() {

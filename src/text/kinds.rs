@@ -83,6 +83,11 @@ fn has_form(text: &str) -> bool {
     inner.is_some_and(|inner| !inner.contains(char::is_whitespace))
 }
 
+/// Whether a text begins as marks do.
+fn may_be_mark(text: &[u8]) -> bool {
+    matches!(text.first(), Some(b'<' | b'['))
+}
+
 /// Makes control tokens of those that are not called so.
 ///
 /// `named` are the ids that the file gives a meaning, `template` its chat template.
@@ -99,12 +104,14 @@ pub(super) fn mend(
     };
     let found: Vec<(u32, &str)> = if tokens.has_types {
         let mistaken = |kind| matches!(kind, TokenKind::Normal | TokenKind::UserDefined | TokenKind::Unused);
-        let found = tokens.iter().filter(|(id, kind, text)| mistaken(*kind) && is_mark(*id, text));
+        let found = tokens.iter_where(|kind, text| mistaken(kind) && may_be_mark(text));
+        let found = found.filter(|(id, _, text)| is_mark(*id, text));
         found.map(|(id, _, text)| (id, text)).collect()
     } else {
         let form =
             |text: &str| has_form(text) && (text.starts_with("<|") && text.ends_with("|>") || writes(text));
-        let found = tokens.iter().filter(|(id, _, text)| is_mark(*id, text) || form(text));
+        let found = tokens.iter_where(|_, text| may_be_mark(text));
+        let found = found.filter(|(id, _, text)| is_mark(*id, text) || form(text));
         let mut found: Vec<(u32, &str)> = found.map(|(id, _, text)| (id, text)).collect();
         if is_bpe {
             let made = made_by_merging(tokens, &found)?;

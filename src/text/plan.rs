@@ -22,7 +22,7 @@ const FIXED: u64 = 8 << 10;
 pub fn planned_bytes(file: &GgufFile) -> u64 {
     let Ok(Some(texts)) = file.str_array(KEY_TOKENS) else { return 0 };
     let tokens = texts.len() as u64;
-    let bytes: usize = texts.iter_str().map(str::len).sum();
+    let bytes: usize = texts.iter_bytes().map(<[u8]>::len).sum();
     let is_added = |kind: &i64| {
         [TokenKind::Control, TokenKind::UserDefined, TokenKind::Unknown]
             .iter()

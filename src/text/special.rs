@@ -87,8 +87,8 @@ impl SpecialIds {
         let add_eos = flag(KEY_ADD_EOS, false, KEY_EOS, eos)?;
         let named = [eos, tokens.special_id(KEY_EOT)?, tokens.special_id(KEY_EOM)?];
         let known = tokens
-            .iter()
-            .filter(|(_, kind, text)| *kind == TokenKind::Control && is_end(text))
+            .iter_where(|kind, _| kind == TokenKind::Control)
+            .filter(|(_, _, text)| is_end(text))
             .map(|(id, ..)| id);
         let mut ends: Vec<u32> = named.into_iter().flatten().chain(known).collect();
         ends.sort_unstable();

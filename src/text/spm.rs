@@ -9,10 +9,10 @@
 use std::borrow::Cow;
 
 use super::TextError;
-use super::index::{Spelling, TokenIndex};
+use super::index::TokenIndex;
 use super::joints::Joints;
 use super::merge::{Merger, Merges, UNKNOWN};
-use super::vocab::{PieceTable, TokenKind, TokenList};
+use super::vocab::{PieceTable, Spelling, Spellings, TokenKind, TokenList};
 
 /// The text that stands for a space in the file.
 const SPACE: &str = "▁";
@@ -32,10 +32,10 @@ pub(super) struct SentencePiece {
 }
 
 /// How merging spells a token: with spaces. A file's own space never stands in a text that is merged.
-fn spelling(kind: TokenKind, text: &str) -> Spelling {
-    if !kind.is_mergeable() || text.contains(' ') {
+fn spelling(kind: TokenKind, text: &str, has_space: bool) -> Spelling {
+    if !kind.is_mergeable() || text.as_bytes().contains(&b' ') {
         Spelling::Never
-    } else if kind == TokenKind::Normal || !text.contains(SPACE) {
+    } else if kind == TokenKind::Normal || !has_space {
         Spelling::Piece
     } else {
         Spelling::Other(text.replace(SPACE, " ").into_bytes().into())
@@ -46,22 +46,15 @@ impl SentencePiece {
     /// Reads the scores of a file; `unknown` stands for characters that have neither a token nor byte tokens.
     pub(super) fn new(
         tokens: &TokenList<'_>,
-        pieces: &PieceTable,
+        (pieces, spellings): (&PieceTable, &Spellings),
         unknown: Option<u32>,
     ) -> Result<SentencePiece, TextError> {
         let scores = tokens.scores()?.into();
-        let index = TokenIndex::new(tokens, pieces, spelling);
-        let mut joints = Joints::default();
+        let index = TokenIndex::new(pieces, spellings);
+        let joints = Joints::new(pieces, spellings);
         let mut bytes = [UNKNOWN; 256];
-        for (id, kind, text) in tokens.iter() {
-            match spelling(kind, text) {
-                Spelling::Piece => joints.add(pieces.get(id)),
-                Spelling::Other(spelt) => joints.add(&spelt),
-                Spelling::Never => {}
-            }
-            if kind == TokenKind::Byte
-                && let [byte] = pieces.get(id)
-            {
+        for (id, kind) in (0..).zip(&tokens.kinds) {
+            if let (TokenKind::Byte, [byte]) = (kind, pieces.get(id)) {
                 bytes[usize::from(*byte)] = id;
             }
         }
@@ -142,9 +135,10 @@ fn rank(score: f32) -> u32 {
 }
 
 /// Bytes of every token.
-pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
+pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<(PieceTable, Spellings), TextError> {
     let mut seen = [false; 256];
     PieceTable::new(tokens, |id, kind, text, bytes| {
+        let has_space = text.as_bytes().contains(&SPACE.as_bytes()[0]) && text.contains(SPACE);
         match kind {
             TokenKind::Byte => {
                 let byte =
@@ -155,7 +149,7 @@ pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
                 };
                 bytes.push(byte);
             }
-            TokenKind::Normal => {
+            TokenKind::Normal if has_space => {
                 for (index, part) in text.split(SPACE).enumerate() {
                     if index > 0 {
                         bytes.push(b' ');
@@ -165,7 +159,7 @@ pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<PieceTable, TextError> {
             }
             _ => bytes.extend_from_slice(text.as_bytes()),
         }
-        Ok(())
+        Ok(spelling(kind, text, has_space))
     })
 }
 

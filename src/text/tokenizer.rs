@@ -88,14 +88,14 @@ impl Tokenizer {
         let special = SpecialIds::read(&tokens, rule)?;
         let (scheme, pieces) = match rule {
             Some(rule) => {
-                let pieces = bpe::pieces(&tokens)?;
-                let merges = ByteLevel::new(&tokens, &pieces, rule.ignore_merges)?;
+                let (pieces, spellings) = bpe::pieces(&tokens)?;
+                let merges = ByteLevel::new(&tokens, (&pieces, &spellings), rule.ignore_merges)?;
                 let nfc = file.bool(KEY_NFC)?.unwrap_or(rule.nfc);
                 (Scheme::ByteLevel { rule, nfc, merges }, pieces)
             }
             None => {
-                let pieces = spm::pieces(&tokens)?;
-                let merges = SentencePiece::new(&tokens, &pieces, special.unknown)?;
+                let (pieces, spellings) = spm::pieces(&tokens)?;
+                let merges = SentencePiece::new(&tokens, (&pieces, &spellings), special.unknown)?;
                 let space_prefix = file.bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
                 (Scheme::SentencePiece { space_prefix, merges }, pieces)
             }

@@ -1,6 +1,6 @@
 //! The vocabulary: what the file says about each token, checked, and the bytes each token stands for.
 
-use crate::gguf::{Array, GgufError, GgufFile};
+use crate::gguf::{Array, GgufError, GgufFile, checked_text};
 
 use super::TextError;
 
@@ -83,8 +83,9 @@ impl<'a> TokenList<'a> {
             Err(TextError::OutOfBounds { file, what, found, limit })
         };
         limit("the number of tokens", texts.len(), MAX_TOKENS)?;
-        let (longest, bytes) =
-            texts.iter_str().fold((0, 0), |(longest, sum), text| (text.len().max(longest), sum + text.len()));
+        let (longest, bytes) = texts
+            .iter_bytes()
+            .fold((0, 0), |(longest, sum), text| (text.len().max(longest), sum + text.len()));
         limit("the length of the longest token", longest, MAX_TOKEN_BYTES)?;
         let types = file.integer_array(KEY_TYPES)?;
         let has_types = types.is_some();
@@ -105,10 +106,19 @@ impl<'a> TokenList<'a> {
     /// Id, kind and text of every token, in order.
     /// Of tokens with the same text the first is the one that text becomes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, TokenKind, &'a str)> + '_ {
+        self.iter_where(|_, _| true)
+    }
+
+    /// Those tokens for which `wants(kind, bytes of the text)` holds.
+    pub(super) fn iter_where(
+        &self,
+        wants: impl Fn(TokenKind, &[u8]) -> bool,
+    ) -> impl Iterator<Item = (u32, TokenKind, &'a str)> {
         (0u32..)
             .zip(self.kinds.iter().copied())
-            .zip(self.texts.iter_str())
-            .map(|((id, kind), text)| (id, kind, text))
+            .zip(self.texts.iter_bytes())
+            .filter(move |((_, kind), bytes)| wants(*kind, bytes))
+            .map(|((id, kind), bytes)| (id, kind, checked_text(bytes)))
     }
 
     /// The scores of a SentencePiece vocabulary, one finite number per token.
@@ -143,6 +153,31 @@ fn check_len(file: &GgufFile, key: &'static str, found: usize, expected: usize) 
     Err(TextError::WrongLength { file: file.name().to_owned(), key, found, expected })
 }
 
+/// How merging spells a token.
+pub(super) enum Spelling {
+    /// As its piece.
+    Piece,
+    Other(Box<[u8]>),
+    /// No text becomes this token by merging.
+    Never,
+}
+
+/// How merging spells every token.
+pub(super) struct Spellings {
+    /// Whether it is the piece, by id.
+    as_piece: Box<[bool]>,
+    /// Others, of ascending ids.
+    pub(super) others: Vec<(Box<[u8]>, u32)>,
+}
+
+impl Spellings {
+    /// The tokens that are spelt as their piece, which is not empty.
+    pub(super) fn pieces<'t>(&self, pieces: &'t PieceTable) -> impl Iterator<Item = (u32, &'t [u8])> {
+        let spelt = (0u32..).zip(&self.as_piece).filter(|(_, is_spelt)| **is_spelt);
+        spelt.map(|(id, _)| (id, pieces.get(id))).filter(|(_, piece)| !piece.is_empty())
+    }
+}
+
 /// The bytes of every token, one after the other in one buffer.
 pub(super) struct PieceTable {
     bytes: Box<[u8]>,
@@ -157,22 +192,28 @@ impl PieceTable {
         tokens * size_of::<u32>() as u64 + text_bytes
     }
 
-    /// Builds the table; `decode` appends the bytes of one token.
+    /// Builds the table; `decode` appends the bytes of one token and says how merging spells it.
     pub(super) fn new(
         tokens: &TokenList<'_>,
-        mut decode: impl FnMut(u32, TokenKind, &str, &mut Vec<u8>) -> Result<(), TextError>,
-    ) -> Result<PieceTable, TextError> {
+        mut decode: impl FnMut(u32, TokenKind, &str, &mut Vec<u8>) -> Result<Spelling, TextError>,
+    ) -> Result<(PieceTable, Spellings), TextError> {
         let mut bytes = Vec::with_capacity(tokens.bytes);
         let mut ends = Vec::with_capacity(tokens.len());
+        let (mut as_piece, mut others) = (Vec::with_capacity(tokens.len()), vec![]);
         let mut longest = 0;
         for (id, kind, text) in tokens.iter() {
             let start = bytes.len();
-            decode(id, kind, text, &mut bytes)?;
+            let spelling = decode(id, kind, text, &mut bytes)?;
+            as_piece.push(matches!(spelling, Spelling::Piece));
+            if let Spelling::Other(spelt) = spelling {
+                others.push((spelt, id));
+            }
             longest = longest.max(bytes.len() - start);
             // MAX_TOKENS * MAX_TOKEN_BYTES fits in 32 bits: no piece is longer than its text.
             ends.push(bytes.len() as u32);
         }
-        Ok(PieceTable { bytes: bytes.into(), ends: ends.into(), longest })
+        let table = PieceTable { bytes: bytes.into(), ends: ends.into(), longest };
+        Ok((table, Spellings { as_piece: as_piece.into(), others }))
     }
 
     pub(super) fn len(&self) -> usize {
