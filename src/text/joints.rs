@@ -28,8 +28,8 @@ impl Joints {
 
     /// Adds the pairs of a token's spelling.
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        for pair in bytes.array_windows::<2>() {
-            let number = usize::from(u16::from_le_bytes(*pair));
+        for (left, right) in pairs(bytes) {
+            let number = usize::from(u16::from_le_bytes([left, right]));
             self.0[number / 64] |= 1 << (number % 64);
         }
     }
@@ -42,8 +42,12 @@ impl Joints {
 
     /// Length of the first part of `bytes` that can be merged alone. It ends only where `may_start(byte that follows)`.
     pub(super) fn part(&self, bytes: &[u8], may_start: impl Fn(u8) -> bool) -> usize {
-        let mut pairs = bytes.array_windows::<2>();
-        let end = pairs.position(|[left, right]| !self.join(*left, *right) && may_start(*right));
+        let end = pairs(bytes).position(|(left, right)| !self.join(left, right) && may_start(right));
         end.map_or(bytes.len(), |end| end + 1)
     }
+}
+
+/// Every byte with the next one.
+fn pairs(bytes: &[u8]) -> impl Iterator<Item = (u8, u8)> {
+    bytes.iter().copied().zip(bytes.iter().copied().skip(1))
 }

@@ -156,91 +156,29 @@ fn pieces<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
     found
 }
 
+/// What texts are made of: some characters of each class, and what the patterns name.
+#[rustfmt::skip]
+const UNITS: &[&str] = &[
+    "a", "B", "é", "É", "ǅ", "ʰ", "日", "本", "ガ", "ひ", "한", "ا", "ن", "क", "\u{301}", "\u{93f}", "1", "23",
+    "٣", "Ⅷ", "²", " ", "  ", "\t", "\n", "\r\n", "\u{a0}", "\u{3000}", "\u{85}", "\u{200b}", ".", ",",
+    "!", "/", "_", "-", "'", "’", "«", "(", ")", "|", "$", "+", "`", "^", "~", "<", "=", "€", "\u{1F600}",
+    "\u{7f}", "\u{e000}", "\u{10FFFF}", "…", "。", "،", "'s", "'T", "'re", "'VE", "'ll", "'d", "word",
+    "WORD", "Word", "ſ", "K",
+];
+
 #[test]
 fn every_rule_cuts_as_the_published_patterns_do() {
-    let units: Vec<String> = [
-        "a",
-        "B",
-        "é",
-        "É",
-        "ǅ",
-        "ʰ",
-        "日",
-        "本",
-        "ガ",
-        "ひ",
-        "한",
-        "ا",
-        "ن",
-        "क",
-        "\u{301}",
-        "\u{93f}",
-        "1",
-        "23",
-        "٣",
-        "Ⅷ",
-        "²",
-        " ",
-        "  ",
-        "\t",
-        "\n",
-        "\r\n",
-        "\u{a0}",
-        "\u{3000}",
-        "\u{85}",
-        "\u{200b}",
-        ".",
-        ",",
-        "!",
-        "/",
-        "_",
-        "-",
-        "'",
-        "’",
-        "«",
-        "(",
-        ")",
-        "|",
-        "$",
-        "+",
-        "`",
-        "^",
-        "~",
-        "<",
-        "=",
-        "€",
-        "\u{1F600}",
-        "\u{7f}",
-        "\u{e000}",
-        "\u{10FFFF}",
-        "…",
-        "。",
-        "،",
-        "'s",
-        "'T",
-        "'re",
-        "'VE",
-        "'ll",
-        "'d",
-        "word",
-        "WORD",
-        "Word",
-        "ſ",
-        "K",
-    ]
-    .map(String::from)
-    .to_vec();
     let mut state = 11u64;
     let mut next = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
-    let mut texts: Vec<String> = units.iter().map(|unit| unit.repeat(7)).collect();
+    let mut texts: Vec<String> = UNITS.iter().map(|unit| unit.repeat(7)).collect();
     for round in 0..4000 {
-        let kinds = if round % 3 == 0 { 5 } else { units.len() };
-        let first = next(units.len());
+        let kinds = if round % 3 == 0 { 5 } else { UNITS.len() };
+        let first = next(UNITS.len());
         let length = 1 + next(24);
-        texts.push((0..length).map(|_| units[(first + next(kinds)) % units.len()].as_str()).collect());
+        texts.push((0..length).map(|_| UNITS[(first + next(kinds)) % UNITS.len()]).collect());
     }
     assert_eq!(PUBLISHED.len(), PRE_RULES.len());
     for (rule, (name, published)) in PRE_RULES.iter().zip(PUBLISHED) {
