@@ -2,14 +2,17 @@
 """Writes the golden block files of tests/data/blocks with the PyPI package `gguf`.
 
     pip install gguf numpy
-    python3 scripts/golden_blocks.py tests/data/blocks
+    python3 scripts/golden_blocks.py tests/data/blocks [libggml-base.so]
+
+Q1_0 and Q2_0, which the package does not decode, need llama.cpp's library; without it their files stay as they are.
 
 values.f32           values to encode (little-endian, a multiple of 256)
-TYPE.encoded         those values as the package encodes them; only for types it can encode
+TYPE.encoded         those values as the package encodes them; only for types that are written and it can encode
 TYPE.blocks          random valid blocks: extreme, negative, subnormal and zero scales
 TYPE.decoded         TYPE.blocks as the package decodes them, f32
 """
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -32,6 +35,27 @@ SCALES = {
     "Q6_K": [208],
     "IQ4_NL": [0],
 }
+
+# The same for types that are only read.
+READ_SCALES = {
+    "Q2_K": [80, 82],
+    "Q3_K": [108],
+    "IQ2_XXS": [0],
+    "IQ2_XS": [0],
+    "IQ3_XXS": [0],
+    "IQ1_S": [0],
+    "IQ3_S": [0],
+    "IQ2_S": [0],
+    "IQ4_XS": [0],
+    "IQ1_M": [],
+    "TQ1_0": [52],
+    "TQ2_0": [64],
+    "MXFP4": [],
+    "NVFP4": [],
+}
+
+# Types that llama.cpp's library decodes: elements and bytes of a block.
+BY_LIBRARY = {"Q1_0": (128, 18), "Q2_0": (64, 18)}
 
 # Scales that every type's blocks contain, next to random ones: largest, smallest normal and subnormal, zeros.
 EDGE_SCALES = np.array([0x7BFF, 0xFBFF, 0x0400, 0x8400, 0x0001, 0x8001, 0x03FF, 0x0000, 0x8000], dtype=np.uint16)
@@ -101,34 +125,63 @@ def values(rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(groups).astype("<f4")
 
 
-def random_blocks(name: str, rng: np.random.Generator) -> np.ndarray:
-    length, size = GGML_QUANT_SIZES[GGMLQuantizationType[name]]
-    count = {1: 256, 32: 36, 256: 12}[length]
+def random_scales(rng: np.random.Generator, count: int, column: int) -> np.ndarray:
+    scales = (rng.normal(size=count) * 10.0 ** rng.uniform(-5, 3, count)).astype("<f2").view(np.uint16)
+    # Roll, so that a block's scale and minimum take different edge cases.
+    scales[: len(EDGE_SCALES)] = np.roll(EDGE_SCALES, 4 * column)
+    return scales
+
+
+def random_blocks(name: str, length: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    count = {1: 256, 32: 36, 64: 24, 128: 12, 256: 12}[length]
     blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
-    for column, offset in enumerate(SCALES[name]):
-        scales = (rng.normal(size=count) * 10.0 ** rng.uniform(-5, 3, count)).astype("<f2").view(np.uint16)
-        # Roll, so that a block's scale and minimum take different edge cases.
-        scales[: len(EDGE_SCALES)] = np.roll(EDGE_SCALES, 4 * column)
+    for column, offset in enumerate((SCALES | READ_SCALES).get(name, [0])):
+        scales = random_scales(rng, count, column)
         blocks[:, offset : offset + 2] = scales.reshape(-1, 1).view(np.uint8)
+    if name == "IQ1_M":
+        # Four bits each in the upper bits of the last four words.
+        words = blocks[:, 48:].view("<u2")
+        bits = random_scales(rng, count, 0).reshape(-1, 1) >> np.array([0, 4, 8, 12], dtype=np.uint16)
+        words[:] = (words & 0x0FFF) | (bits & 15) << 12
+    if name == "MXFP4":
+        blocks[:, 0] = rng.integers(90, 140, count)
+        blocks[:6, 0] = [0, 1, 2, 3, 251, 252]
+    if name == "NVFP4":
+        blocks[:, :4] = rng.integers(0, 0x7F, (count, 4))
+        blocks[:2, :4] = [[0, 1, 7, 8], [9, 0x78, 0x7E, 0x40]]
     return blocks
 
 
-def main(folder: Path) -> None:
+def by_library(library: str, rng: np.random.Generator, folder: Path) -> None:
+    load = ctypes.CDLL(library)
+    for name, (length, size) in BY_LIBRARY.items():
+        blocks = random_blocks(name, length, size, rng)
+        blocks.tofile(folder / f"{name}.blocks")
+        out = np.empty(len(blocks) * length, dtype="<f4")
+        decode = getattr(load, f"dequantize_row_{name.lower()}")
+        decode(ctypes.c_void_p(blocks.ctypes.data), ctypes.c_void_p(out.ctypes.data), ctypes.c_int64(len(out)))
+        out.tofile(folder / f"{name}.decoded")
+
+
+def main(folder: Path, library: str | None) -> None:
     rng = np.random.default_rng(20240229)
     x = values(rng)
     x.tofile(folder / "values.f32")
-    for name in SCALES:
+    for name in [*SCALES, *READ_SCALES]:
         kind = GGMLQuantizationType[name]
         try:
-            with np.errstate(over="ignore"):
-                quantize(x, kind).view(np.uint8).tofile(folder / f"{name}.encoded")
+            if name in SCALES:
+                with np.errstate(over="ignore"):
+                    quantize(x, kind).view(np.uint8).tofile(folder / f"{name}.encoded")
         except NotImplementedError:
             print(f"{name}: the package cannot encode it, decoding only")
-        blocks = random_blocks(name, rng)
+        blocks = random_blocks(name, *GGML_QUANT_SIZES[kind], rng)
         blocks.tofile(folder / f"{name}.blocks")
         with np.errstate(invalid="ignore"):
             dequantize(blocks, kind).astype("<f4").tofile(folder / f"{name}.decoded")
+    if library:
+        by_library(library, rng, folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)

@@ -197,8 +197,26 @@ fn weights_that_are_not_finite_are_refused() {
         BlockType::Q6K,
         BlockType::IQ4NL,
         BlockType::F16,
+        BlockType::Q2K,
+        BlockType::Q3K,
+        BlockType::IQ2XXS,
+        BlockType::IQ2XS,
+        BlockType::IQ3XXS,
+        BlockType::IQ1S,
+        BlockType::IQ3S,
+        BlockType::IQ2S,
+        BlockType::IQ4XS,
+        BlockType::IQ1M,
+        BlockType::TQ1_0,
+        BlockType::TQ2_0,
+        BlockType::MXFP4,
+        BlockType::NVFP4,
+        BlockType::Q1_0,
+        BlockType::Q2_0,
     ] {
-        for (what, bytes) in nothing {
+        // Scales of these have no infinity, or the second bytes are no whole scale.
+        let kinds = if matches!(kind, BlockType::IQ1M | BlockType::MXFP4 | BlockType::NVFP4) { 1 } else { 2 };
+        for (what, bytes) in nothing.into_iter().take(kinds) {
             // Blocks have lengths of two kinds; a scale at an odd place is read from two of these.
             let (code, err) = rewritten(&folder, "blk.0.ffn_down.weight", &[256, 64], kind, bytes);
             assert!(code == 3 && err.contains("not finite"), "{what} in {kind}: {code} {err}");
@@ -210,6 +228,20 @@ fn weights_that_are_not_finite_are_refused() {
             let (code, err) = rewritten(&folder, name, &[64], BlockType::F32, &value.to_le_bytes());
             assert!(code == 3 && err.contains("not finite") && err.contains(name), "{name} {value}: {err}");
         }
+    }
+}
+
+#[test]
+fn weights_of_every_type_are_read_and_negative_minifloats_refused() {
+    let folder = Folder::new();
+    for kind in BlockType::ALL.iter().copied() {
+        let (code, err) = rewritten(&folder, "blk.0.ffn_down.weight", &[256, 64], kind, &[0x22]);
+        assert_eq!(code, 0, "{kind}: {err}");
+    }
+    for scale in [0x7F, 0x80, 0xB8] {
+        let name = "blk.0.ffn_down.weight";
+        let (code, err) = rewritten(&folder, name, &[256, 64], BlockType::NVFP4, &[scale]);
+        assert!(code == 3 && err.contains(name) && err.contains("not one of its type"), "{scale:#x}: {err}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `smolt show` from outside.
 
-use crate::shared::repository;
+use crate::shared::{Scratch, repository};
+use smolt::blocks::BlockType;
 use smolt::gguf::{GgufFile, GgufWriter};
 use std::path::Path;
 use std::process::Output;
@@ -66,6 +67,33 @@ fn memory_is_that_of_the_plan() {
         let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
         assert_eq!((&need["total_bytes"], &need["kv_cache_bytes"]), (&plan["total"], &plan["kv_cache"]));
     }
+}
+
+/// Types that are packed in another form are named with the memory that they take.
+#[test]
+fn how_weights_are_held_is_said() {
+    let scratch = Scratch::new("show", "held");
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", "none");
+    for (name, block_type) in [("a", BlockType::IQ2XXS), ("b", BlockType::Q3K), ("c", BlockType::F16)] {
+        writer.add_tensor(name, &[256, 2], block_type);
+    }
+    let bytes = writer.to_vec("held", |info, out| out.write_all(&vec![0; info.bytes as usize])).unwrap();
+    let path = scratch.folder.join("held.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    let held = &json(&path)["held"];
+    let names: Vec<&str> = held.as_array().unwrap().iter().map(|row| row["type"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Q3_K", "IQ2_XXS"]);
+    assert_eq!((&held[1]["code_bits"], &held[1]["table"]), (&3.into(), &true.into()));
+    assert_eq!(
+        (&held[0]["file_bits_per_weight"], &held[0]["bits_per_weight"]),
+        (&3.4375.into(), &3.5625.into())
+    );
+    let table = String::from_utf8(show(&[path.to_str().unwrap()]).stdout).unwrap();
+    assert!(
+        table.contains("held       IQ2_XXS as 3-bit codes of a table, 3.56 bits per weight (2.06"),
+        "{table}"
+    );
 }
 
 #[test]

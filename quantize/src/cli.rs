@@ -75,10 +75,10 @@ struct QuantizeArgs {
     #[command(flatten)]
     budget: BudgetArgs,
     /// Type of the token embedding [default: the recipe's; Q6_K or Q8_0 where it is also the output head].
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = BlockType::to_write)]
     embedding_type: Option<BlockType>,
     /// Type of a separate output head [default: Q6_K or Q8_0].
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = BlockType::to_write)]
     head_type: Option<BlockType>,
     /// Type of the matrices whose name fits a regular expression, e.g. 'ffn_down=q5_0'; may be repeated, the last
     /// that fits counts.

@@ -29,7 +29,7 @@ impl std::str::FromStr for TypeRule {
     fn from_str(text: &str) -> Result<Self, String> {
         let (pattern, block_type) = text.rsplit_once('=').ok_or("expected REGEX=TYPE, e.g. ffn_down=q5_0")?;
         let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;
-        Ok(Self { pattern, block_type: block_type.parse()? })
+        Ok(Self { pattern, block_type: BlockType::to_write(block_type)? })
     }
 }
 

@@ -1,6 +1,6 @@
 //! F32: 1 element(s) per block of 4 bytes, one little-endian IEEE single.
 
-use super::{Block, BlockType};
+use super::{Block, BlockType, Encode};
 
 /// One F32 block.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -16,12 +16,14 @@ impl Block for BlockF32 {
     const TYPE: BlockType = BlockType::F32;
     const LEN: usize = 1;
 
+    fn decode(&self, out: &mut [f32]) {
+        out[0] = f32::from_le_bytes(self.bits);
+    }
+}
+
+impl Encode for BlockF32 {
     /// Copies the bits.
     fn encode(values: &[f32]) -> Self {
         Self { bits: values[0].to_le_bytes() }
-    }
-
-    fn decode(&self, out: &mut [f32]) {
-        out[0] = f32::from_le_bytes(self.bits);
     }
 }

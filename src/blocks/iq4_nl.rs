@@ -5,7 +5,7 @@
 
 use super::fit::{finite, fit_scale, nearest_f16};
 use super::pack::{pack_4bit, read_f16, unpack_4bit};
-use super::{Block, BlockType};
+use super::{Block, BlockType, Encode};
 use half::f16;
 
 /// Code book.
@@ -60,6 +60,15 @@ impl Block for BlockIQ4NL {
     const TYPE: BlockType = BlockType::IQ4NL;
     const LEN: usize = 32;
 
+    fn decode(&self, out: &mut [f32]) {
+        let d = read_f16(self.d);
+        for (value, code) in out.iter_mut().zip(unpack_4bit(&self.qs)) {
+            *value = d * f32::from(IQ4_NL_VALUES[usize::from(code)]);
+        }
+    }
+}
+
+impl Encode for BlockIQ4NL {
     /// NaN counts as 0, infinities as the largest f32; values beyond the format's range get the end of the
     /// code book.
     fn encode(values: &[f32]) -> Self {
@@ -69,12 +78,5 @@ impl Block for BlockIQ4NL {
         let d = nearest_f16(scale);
         let inverse = if d.to_f64() == 0.0 { 0.0 } else { 1.0 / d.to_f64() };
         Self { d: d.to_le_bytes(), qs: pack_4bit(&x.map(|x| nearest_code(x * inverse))) }
-    }
-
-    fn decode(&self, out: &mut [f32]) {
-        let d = read_f16(self.d);
-        for (value, code) in out.iter_mut().zip(unpack_4bit(&self.qs)) {
-            *value = d * f32::from(IQ4_NL_VALUES[usize::from(code)]);
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pack::{pack_4bit, read_f16, unpack_4bit, write_f16};
 use super::round::signed_codes;
-use super::{Block, BlockType};
+use super::{Block, BlockType, Encode};
 use half::f16;
 
 /// One Q4_0 block.
@@ -28,16 +28,18 @@ impl Block for BlockQ4_0 {
     const TYPE: BlockType = BlockType::Q4_0;
     const LEN: usize = 32;
 
-    /// NaN gets the lowest code. An infinity, or a magnitude whose scale exceeds f16, makes the scale infinite.
-    fn encode(values: &[f32]) -> Self {
-        let (d, codes) = signed_codes(values, 8);
-        Self { d: write_f16(d), qs: pack_4bit(&codes) }
-    }
-
     fn decode(&self, out: &mut [f32]) {
         let d = read_f16(self.d);
         for (value, code) in out.iter_mut().zip(unpack_4bit(&self.qs)) {
             *value = (f32::from(code) - 8.0) * d;
         }
+    }
+}
+
+impl Encode for BlockQ4_0 {
+    /// NaN gets the lowest code. An infinity, or a magnitude whose scale exceeds f16, makes the scale infinite.
+    fn encode(values: &[f32]) -> Self {
+        let (d, codes) = signed_codes(values, 8);
+        Self { d: write_f16(d), qs: pack_4bit(&codes) }
     }
 }

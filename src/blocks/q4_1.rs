@@ -2,7 +2,7 @@
 
 use super::pack::{pack_4bit, read_f16, unpack_4bit, write_f16};
 use super::round::affine_codes;
-use super::{Block, BlockType};
+use super::{Block, BlockType, Encode};
 use half::f16;
 
 /// One Q4_1 block.
@@ -30,17 +30,19 @@ impl Block for BlockQ4_1 {
     const TYPE: BlockType = BlockType::Q4_1;
     const LEN: usize = 32;
 
-    /// NaN gets the lowest code. Infinities, values without any number among them, and a range beyond f16 make
-    /// the scale or the minimum infinite.
-    fn encode(values: &[f32]) -> Self {
-        let (d, m, codes) = affine_codes(values, 15);
-        Self { d: write_f16(d), m: write_f16(m), qs: pack_4bit(&codes) }
-    }
-
     fn decode(&self, out: &mut [f32]) {
         let (d, m) = (read_f16(self.d), read_f16(self.m));
         for (value, code) in out.iter_mut().zip(unpack_4bit(&self.qs)) {
             *value = f32::from(code) * d + m;
         }
+    }
+}
+
+impl Encode for BlockQ4_1 {
+    /// NaN gets the lowest code. Infinities, values without any number among them, and a range beyond f16 make
+    /// the scale or the minimum infinite.
+    fn encode(values: &[f32]) -> Self {
+        let (d, m, codes) = affine_codes(values, 15);
+        Self { d: write_f16(d), m: write_f16(m), qs: pack_4bit(&codes) }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::k_affine::{AffineSuperBlock, pack_scale_min_k4};
 use super::pack::{pack_nibbles, unpack_nibbles};
-use super::{Block, BlockType};
+use super::{Block, BlockType, Encode};
 use half::f16;
 
 /// One Q4_K block.
@@ -35,16 +35,18 @@ impl Block for BlockQ4K {
     const TYPE: BlockType = BlockType::Q4K;
     const LEN: usize = 256;
 
+    fn decode(&self, out: &mut [f32]) {
+        let codes = unpack_sub_block_pairs(&self.qs);
+        AffineSuperBlock { d: self.d, dmin: self.dmin, scales: self.scales, codes }.decode(out);
+    }
+}
+
+impl Encode for BlockQ4K {
     /// NaN counts as 0, infinities as the largest f32; values beyond the format's range get the nearest value
     /// inside.
     fn encode(values: &[f32]) -> Self {
         let AffineSuperBlock { d, dmin, scales, codes } = AffineSuperBlock::encode(values, 15);
         Self { d, dmin, scales, qs: pack_sub_block_pairs(&codes) }
-    }
-
-    fn decode(&self, out: &mut [f32]) {
-        let codes = unpack_sub_block_pairs(&self.qs);
-        AffineSuperBlock { d: self.d, dmin: self.dmin, scales: self.scales, codes }.decode(out);
     }
 }
 

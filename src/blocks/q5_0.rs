@@ -2,7 +2,7 @@
 
 use super::pack::{pack_5bit, read_f16, unpack_5bit, write_f16};
 use super::round::signed_codes;
-use super::{Block, BlockType};
+use super::{Block, BlockType, Encode};
 use half::f16;
 
 /// One Q5_0 block.
@@ -31,17 +31,19 @@ impl Block for BlockQ5_0 {
     const TYPE: BlockType = BlockType::Q5_0;
     const LEN: usize = 32;
 
-    /// NaN gets the lowest code. An infinity, or a magnitude whose scale exceeds f16, makes the scale infinite.
-    fn encode(values: &[f32]) -> Self {
-        let (d, codes) = signed_codes(values, 16);
-        let (qh, qs) = pack_5bit(&codes);
-        Self { d: write_f16(d), qh, qs }
-    }
-
     fn decode(&self, out: &mut [f32]) {
         let d = read_f16(self.d);
         for (value, code) in out.iter_mut().zip(unpack_5bit(self.qh, &self.qs)) {
             *value = (f32::from(code) - 16.0) * d;
         }
+    }
+}
+
+impl Encode for BlockQ5_0 {
+    /// NaN gets the lowest code. An infinity, or a magnitude whose scale exceeds f16, makes the scale infinite.
+    fn encode(values: &[f32]) -> Self {
+        let (d, codes) = signed_codes(values, 16);
+        let (qh, qs) = pack_5bit(&codes);
+        Self { d: write_f16(d), qh, qs }
     }
 }

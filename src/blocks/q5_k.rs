@@ -4,7 +4,7 @@
 
 use super::k_affine::{AffineSuperBlock, pack_scale_min_k4};
 use super::q4_k::{pack_sub_block_pairs, unpack_sub_block_pairs};
-use super::{Block, BlockType};
+use super::{Block, BlockType, Encode};
 use half::f16;
 
 /// One Q5_K block.
@@ -38,20 +38,22 @@ impl Block for BlockQ5K {
     const TYPE: BlockType = BlockType::Q5K;
     const LEN: usize = 256;
 
-    /// NaN counts as 0, infinities as the largest f32; values beyond the format's range get the nearest value
-    /// inside.
-    fn encode(values: &[f32]) -> Self {
-        let AffineSuperBlock { d, dmin, scales, codes } = AffineSuperBlock::encode(values, 31);
-        let qh = fifth_bits(&codes);
-        Self { d, dmin, scales, qh, qs: pack_sub_block_pairs(&codes) }
-    }
-
     fn decode(&self, out: &mut [f32]) {
         let mut codes = unpack_sub_block_pairs(&self.qs);
         for (i, code) in codes.iter_mut().enumerate() {
             *code |= (self.qh[i % 32] >> (i / 32) & 1) << 4;
         }
         AffineSuperBlock { d: self.d, dmin: self.dmin, scales: self.scales, codes }.decode(out);
+    }
+}
+
+impl Encode for BlockQ5K {
+    /// NaN counts as 0, infinities as the largest f32; values beyond the format's range get the nearest value
+    /// inside.
+    fn encode(values: &[f32]) -> Self {
+        let AffineSuperBlock { d, dmin, scales, codes } = AffineSuperBlock::encode(values, 31);
+        let qh = fifth_bits(&codes);
+        Self { d, dmin, scales, qh, qs: pack_sub_block_pairs(&codes) }
     }
 }
 

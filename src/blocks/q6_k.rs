@@ -10,7 +10,7 @@
 
 use super::fit::{f16_not_below, finite, fit_scale, nearest_f16, signed_extreme};
 use super::pack::{pack_nibbles, read_f16, unpack_nibbles};
-use super::{Block, BlockType};
+use super::{Block, BlockType, Encode};
 use half::f16;
 
 const SUB_BLOCK: usize = 16;
@@ -48,6 +48,16 @@ impl Block for BlockQ6K {
     const TYPE: BlockType = BlockType::Q6K;
     const LEN: usize = 256;
 
+    fn decode(&self, out: &mut [f32]) {
+        let d = read_f16(self.d);
+        let codes = unpack_6bit(&self.ql, &self.qh);
+        for (i, (value, code)) in out.iter_mut().zip(codes).enumerate() {
+            *value = d * f32::from(self.scales[i / SUB_BLOCK]) * (f32::from(code) - 32.0);
+        }
+    }
+}
+
+impl Encode for BlockQ6K {
     /// NaN counts as 0, infinities as the largest f32; values beyond the format's range get the nearest value
     /// inside.
     fn encode(values: &[f32]) -> Self {
@@ -67,14 +77,6 @@ impl Block for BlockQ6K {
         let levels = best.levels(&x);
         let (ql, qh) = pack_6bit(&levels.map(|level| (level + 32) as u8));
         Self { ql, qh, scales: best.scales, d: best.d.to_le_bytes() }
-    }
-
-    fn decode(&self, out: &mut [f32]) {
-        let d = read_f16(self.d);
-        let codes = unpack_6bit(&self.ql, &self.qh);
-        for (i, (value, code)) in out.iter_mut().zip(codes).enumerate() {
-            *value = d * f32::from(self.scales[i / SUB_BLOCK]) * (f32::from(code) - 32.0);
-        }
     }
 }
 

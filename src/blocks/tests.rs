@@ -59,6 +59,22 @@ fn ids_names_and_sizes_are_those_of_the_container() {
         (14, "Q6_K", 256, 210),
         (20, "IQ4_NL", 32, 18),
         (30, "BF16", 1, 2),
+        (10, "Q2_K", 256, 84),
+        (11, "Q3_K", 256, 110),
+        (16, "IQ2_XXS", 256, 66),
+        (17, "IQ2_XS", 256, 74),
+        (18, "IQ3_XXS", 256, 98),
+        (19, "IQ1_S", 256, 50),
+        (21, "IQ3_S", 256, 110),
+        (22, "IQ2_S", 256, 82),
+        (23, "IQ4_XS", 256, 136),
+        (29, "IQ1_M", 256, 56),
+        (34, "TQ1_0", 256, 54),
+        (35, "TQ2_0", 256, 66),
+        (39, "MXFP4", 32, 17),
+        (40, "NVFP4", 64, 36),
+        (41, "Q1_0", 128, 18),
+        (42, "Q2_0", 64, 18),
     ];
     let actual: Vec<_> =
         BlockType::ALL.iter().map(|t| (t.id(), t.name(), t.block_len(), t.block_bytes())).collect();
@@ -71,6 +87,22 @@ fn ids_names_and_sizes_are_those_of_the_container() {
     assert_eq!(BlockType::from_id(u32::MAX), None);
     let error = "q9_9".parse::<BlockType>().unwrap_err();
     assert!(error.contains("q9_9") && error.contains("iq4_nl"), "{error}");
+}
+
+#[test]
+fn types_that_are_only_read_are_none_to_write() {
+    for &block_type in BlockType::ALL {
+        let name = block_type.name().to_lowercase();
+        match BlockType::to_write(&name) {
+            Ok(found) => assert!(found == block_type && block_type.is_written()),
+            Err(error) => {
+                assert!(!block_type.is_written() && error.contains(block_type.name()), "{error}");
+                assert!(error.contains("q4_k") && !error.contains("q3_k"), "{error}");
+            }
+        }
+    }
+    let error = BlockType::to_write("q9_9").unwrap_err();
+    assert!(error.contains("q9_9") && error.contains("iq4_nl") && !error.contains("iq4_xs"), "{error}");
 }
 
 #[test]
@@ -121,7 +153,7 @@ mod golden {
     fn every_defined_encoding_gives_the_same_bytes() {
         let values = floats("values.f32");
         assert!(values.len() >= 2048);
-        for &block_type in BlockType::ALL {
+        for &block_type in BlockType::WRITTEN {
             let name = format!("{block_type}.encoded");
             assert_eq!(SEARCHED.contains(&block_type), !path(&name).exists(), "{name}");
             if SEARCHED.contains(&block_type) {
@@ -172,7 +204,7 @@ const BOUNDS: [Bound; 12] = [
 #[test]
 fn round_trips_stay_within_the_bound_of_every_type() {
     let gaussian = gaussian(1 << 15);
-    for &block_type in BlockType::ALL {
+    for &block_type in BlockType::WRITTEN {
         let bound = BOUNDS.iter().find(|b| b.block_type == block_type).expect("a bound for every type");
         for scale in [0.05, 1.0, 500.0] {
             for values in [&gaussian, &laplace(1 << 15)] {
@@ -256,7 +288,7 @@ fn searched_encodings_hold_values_far_below_one_f16_step_of_their_codes() {
 
 #[test]
 fn zeros_stay_zeros() {
-    for &block_type in BlockType::ALL {
+    for &block_type in BlockType::WRITTEN {
         assert!(round_trip(block_type, &[0.0; 256]).iter().all(|&x| x == 0.0), "{block_type}");
     }
 }
@@ -281,7 +313,7 @@ fn hostile() -> Vec<[f32; 256]> {
 
 #[test]
 fn hostile_values_do_not_panic_and_searched_encodings_stay_finite() {
-    for &block_type in BlockType::ALL {
+    for &block_type in BlockType::WRITTEN {
         for block in hostile() {
             let decoded = round_trip(block_type, &block);
             if SEARCHED.contains(&block_type) {

@@ -59,6 +59,7 @@ mod demo;
 mod error;
 mod eval;
 mod generation;
+mod held;
 mod hint;
 mod input;
 mod interrupt;

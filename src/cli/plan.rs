@@ -5,9 +5,11 @@ use serde::Serialize;
 use super::args::{LookupArgs, ModelArgs, ResourceArgs};
 use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
+use super::held;
 use super::load::{self, Planned};
 use super::memory::show_bytes;
 use super::output;
+use crate::kernels::Held;
 use crate::load::MemoryPlan;
 use crate::model::MAX_SLOTS;
 
@@ -62,6 +64,9 @@ struct Report {
     threads: usize,
     isa: &'static str,
     kv: &'static str,
+    /// How the weights of each quantized type are held.
+    #[serde(serialize_with = "held::serialize")]
+    held: Vec<Held>,
 }
 
 impl Report {
@@ -77,6 +82,7 @@ impl Report {
             threads: planned.options().threads,
             isa: planned.kernels().name,
             kv: planned.options().kv.name(),
+            held: held::types(planned.file().tensors()),
         }
     }
 
@@ -105,6 +111,9 @@ impl Report {
             ("total", memory.total),
         ] {
             table += &format!("{purpose:<10} {bytes:>14} bytes {:>12}\n", show_bytes(bytes));
+        }
+        for held in self.held.iter().filter(|held| !held.block_type.is_written()) {
+            table += &format!("held       {held}\n");
         }
         table
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::args::ModelArgs;
 use super::error::{CliError, Exit};
+use super::held;
 use super::memory::{self, show_bytes};
 use super::{load, output};
 use crate::console::is_unsafe;
@@ -14,7 +15,7 @@ use crate::files::sha256_of;
 use crate::gguf::{
     EMBEDDING_TENSOR, FILE_TYPE_KEY, GgufFile, HEAD_TENSOR, QUANTIZATION_VERSION_KEY, Recipe, TensorInfo,
 };
-use crate::kernels::{Kernels, KvType};
+use crate::kernels::{Held, Kernels, KvType};
 use crate::load::usual_threads;
 use crate::model::{MAX_CONTEXT, RunOptions, Spec};
 use crate::store::Record;
@@ -82,6 +83,9 @@ struct Report {
     quantization: Quantization,
     /// By what the tensors are for; kinds that the model lacks are left out.
     tensors: Vec<TensorGroup>,
+    /// How the weights of each quantized type are held in memory.
+    #[serde(serialize_with = "held::serialize")]
+    held: Vec<Held>,
     trained_context: Option<usize>,
     /// Empty for a model that cannot be run.
     memory: Vec<Need>,
@@ -220,6 +224,7 @@ impl Report {
             tied: file.tensor(EMBEDDING_TENSOR).is_some() && file.tensor(HEAD_TENSOR).is_none(),
             quantization: Quantization { recipe: file_type.and_then(recipe_name), file_type, version },
             tensors: groups(file.tensors()),
+            held: held::types(file.tensors()),
             trained_context: spec.as_ref().map(|spec| spec.trained_context),
             memory,
             template: tokenizer.as_ref().and_then(template),
@@ -268,6 +273,7 @@ impl Report {
             let hash = self.sha256.clone().unwrap_or_else(|| "--hash computes it".to_owned());
             rows.insert(3, ("sha256", hash));
         }
+        rows.extend(self.held.iter().map(|held| ("held", held.to_string())));
         rows.extend(self.parts.iter().map(|part| {
             let PartReport { file, bytes, sha256 } = part;
             ("part", format!("{sha256} {} {}", show_bytes(*bytes), shown(file)))

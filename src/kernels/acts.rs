@@ -154,10 +154,10 @@ impl Acts {
         tiles(self.tokens, self.widest)
     }
 
-    /// Whether every scale is zero or from `2^-100` to `2^60`, so that sums of products with weights of moderate scales
+    /// Whether every scale is zero or from `2^-96` to `2^60`, so that sums of products with weights of moderate scales
     /// do not overflow and, if they are below the normal range, are exact: multiples of the least subnormal number.
     pub(crate) fn is_moderate(&self) -> bool {
-        const LEAST: u32 = (127 - 100) << 23;
+        const LEAST: u32 = (127 - 96) << 23;
         const MOST: u32 = (127 + 60) << 23;
         let is_moderate = |scale: &ActScale| {
             let bits = scale.d.to_bits();

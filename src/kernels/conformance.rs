@@ -5,7 +5,6 @@
 
 use super::acts::{Acts, Forms, QuantSink};
 use super::generic::MatmulJob;
-use super::layout::Planes;
 use super::ops::{Executor, FeedForward, Input, Limits, Norm, Output};
 use super::*;
 use attention::executor;
@@ -49,6 +48,12 @@ fn sets() -> Vec<&'static Kernels> {
 /// Random rows in native form: any codes, scales of either sign between 2^-14 and 1.
 fn random_rows(rng: &mut Rng, block_type: BlockType, rows: usize, cols: usize) -> Vec<u8> {
     let mut bytes = vec![0u8; block_type.row_bytes(cols).unwrap() * rows];
+    if !block_type.is_written() {
+        for block in bytes.chunks_exact_mut(block_type.block_bytes()) {
+            sample::fill_block(block_type, block, &mut |block| rng.fill(block));
+        }
+        return bytes;
+    }
     rng.fill(&mut bytes[..]);
     let mut half = |at: &mut [u8]| {
         let value: f32 = rng.random_range(-1.0..1.0) * 2.0f32.powi(rng.random_range(-13..=0));
@@ -76,6 +81,22 @@ fn random_rows(rng: &mut Rng, block_type: BlockType, rows: usize, cols: usize) -
         }
     }
     bytes
+}
+
+/// The bytes of a block by which all its weights are numbers or are not.
+fn scale_bytes(block_type: BlockType) -> Vec<usize> {
+    let bytes = match block_type {
+        BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4K | BlockType::Q5K | BlockType::NVFP4 => 0..4,
+        BlockType::Q6K => 208..210,
+        BlockType::Q2K => 80..84,
+        BlockType::Q3K => 108..110,
+        BlockType::TQ1_0 => 52..54,
+        BlockType::TQ2_0 => 64..66,
+        BlockType::MXFP4 => 0..1,
+        BlockType::IQ1M => return vec![49, 51, 53, 55],
+        _ => 0..2,
+    };
+    bytes.collect()
 }
 
 pub(super) struct Case {
@@ -192,7 +213,7 @@ fn products_of_very_large_and_small_activations_equal_the_specification() {
     for kernels in sets() {
         for &block_type in BlockType::ALL {
             for scale in [1e28, 1e-30, 1e-33, 1e-36] {
-                let shape = (9, block_type.block_len().max(96), 3);
+                let shape = (9, 96usize.next_multiple_of(block_type.block_len()), 3);
                 let mut case = Case::new(12, block_type, kernels.packing, shape);
                 case.x.iter_mut().for_each(|x| *x *= scale);
                 let (found, expected) = (case.run(kernels, false), case.specified(kernels, false));
@@ -221,14 +242,13 @@ fn extreme_codes_do_not_overflow() {
             for fill in [0x00, 0x7F, 0x80, 0x88, 0xFF] {
                 for sign in [1.0, -1.0] {
                     let mut case = Case::new(1, block_type, kernels.packing, (16, 256, 1));
+                    let scales = scale_bytes(block_type);
                     for block in case.native.chunks_exact_mut(block_type.block_bytes()) {
                         let keep: Vec<u8> = block.to_vec();
                         block.fill(fill);
                         // The scales stay finite.
-                        let scales = if block_type == BlockType::Q6K { 208..210 } else { 0..2 };
-                        block[scales.clone()].copy_from_slice(&keep[scales]);
-                        if Planes::of(block_type).mins > 0 {
-                            block[2..4].copy_from_slice(&keep[2..4]);
+                        for at in scales.clone() {
+                            block[at] = keep[at];
                         }
                     }
                     case.shape.pack_rows(&case.native.clone(), 0, &mut case.packed).unwrap();
@@ -308,9 +328,16 @@ fn packing_refuses_what_is_not_finite() {
     for &block_type in BlockType::ALL {
         let mut case = Case::new(6, block_type, scalar::KERNELS.packing, (3, 256, 1));
         let row = block_type.row_bytes(256).unwrap();
-        let at = if block_type == BlockType::Q6K { 2 * row + 208 } else { 2 * row };
-        let bad: &[u8] = if block_type == BlockType::F32 { &[0, 0, 0x80, 0x7F] } else { &[0x80, 0x7F] };
-        case.native[at..at + bad.len()].copy_from_slice(bad);
+        // An infinity, or whatever is no number of a byte.
+        let bad: &[u8] = match block_type {
+            BlockType::F32 => &[0, 0, 0x80, 0x7F],
+            BlockType::MXFP4 | BlockType::NVFP4 => &[0xFF],
+            BlockType::IQ1M => &[0x00, 0x00, 0xC0, 0x70],
+            _ => &[0x80, 0x7F],
+        };
+        for (at, bad) in scale_bytes(block_type).into_iter().chain(2..4).zip(bad) {
+            case.native[2 * row + at] = *bad;
+        }
         let error = case.shape.pack_rows(&case.native, 0, &mut case.packed).unwrap_err();
         assert!(matches!(error, KernelError::NotFinite { row: 2 }), "{block_type}: {error}");
     }

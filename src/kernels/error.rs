@@ -10,7 +10,9 @@ pub enum KernelError {
     Columns { block_type: BlockType, cols: usize },
     #[error("weights have {found} bytes, expected up to {expected} in whole rows")]
     Length { expected: usize, found: usize },
-    #[error("row {row} holds a value or scale that is not finite; the file may be damaged")]
+    #[error(
+        "row {row} holds a value or scale that is not finite, or not one of its type; the file may be damaged"
+    )]
     NotFinite { row: usize },
     #[error("unknown instruction set {name:?}; this build knows: {known}")]
     UnknownIsa { name: String, known: String },

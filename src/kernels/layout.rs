@@ -6,16 +6,21 @@
 //! formats the halves shared by 256 columns stand before every eighth block:
 //!
 //! ```text
-//! group   [block / 8] of d, dmin [row] f16 (K formats only) and 8 blocks
+//! group   [block / 8] of d, dmin [row] f16 (scales in bytes only) and 8 blocks
 //! block   codes   [step][row][4]  bytes   4-bit: 4 steps, low nibble = column 4*step + j, high = that + 16
 //!                                         8-bit: 8 steps, column 4*step + j
+//!                 [half][row][4]          2-bit: field f of byte j belongs to column 16*half + 4*f + j
 //!                 [column][row]   floats  F32, F16, BF16
-//!         high    [row][4]                1 bit:  bit s of byte j is the fifth bit of column 4*s + j
-//!                 [half][row][4]          2 bits: field f of byte j belongs to column 16*half + 4*f + j
-//!         scales  [row]           f16     u8 for Q4_K, Q5_K;
-//!                 [half][row]     i8      one per 16 columns for Q6_K
-//!         mins    [row]           f16     u8 for Q4_K, Q5_K
+//!         high    [row][4]                1 bit:  bit s of byte j is the upper bit of column 4*s + j
+//!                 [half][row][4]          2 bits: as 2-bit codes
+//!         scales  [row]           f16, or a byte
+//!                 [half][row]     bytes   one per 16 columns
+//!         mins    [row]           f16, or a byte
 //! ```
+//!
+//! Codes of 3 and 5 bits are those of 2 and 4 with a plane of 1 bit, codes of 6 bits those of 4 with one of 2 bits. Which
+//! planes a storage type has, and what they mean, says its [`Form`]: types that are alike share the kernels. Types with
+//! code books of whole groups of columns are packed as the places of single values in a table of up to 16.
 //!
 //! A native 4-bit block already pairs column `k` with `k + 16` in a byte, so packing is a transpose of
 //! 32-bit words. The packed form is as large as the file's (Q4_K and Q5_K: 4 bytes more per 256 weights,
@@ -23,10 +28,10 @@
 
 use super::error::KernelError;
 use super::packed_row::PackedRow;
-use crate::blocks::{self, Block, BlockType};
+use crate::blocks::{self, Block, BlockType, Codes, ColumnVisitor, Columnar, Columns, Form, Minima, Scales};
 
 /// Columns per block of the packed layout.
-pub(crate) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = blocks::COLUMNS;
 
 /// How an instruction set wants its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +42,7 @@ pub(crate) struct Packing {
     pub(crate) offset_bytes: bool,
 }
 
-/// Bytes per row and block of 32 columns in each plane; `supers` counts the f16 values per 256 columns.
+/// Bytes per row and block of 32 columns in each plane; `supers` counts the halves per 256 columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Planes {
     pub(crate) codes: usize,
@@ -48,20 +53,27 @@ pub(crate) struct Planes {
 }
 
 impl Planes {
-    pub(crate) const fn of(block_type: BlockType) -> Self {
-        let (codes, high, scales, mins, supers) = match block_type {
-            BlockType::F32 => (128, 0, 0, 0, 0),
-            BlockType::F16 | BlockType::BF16 => (64, 0, 0, 0, 0),
-            BlockType::Q8_0 => (32, 0, 2, 0, 0),
-            BlockType::Q4_0 | BlockType::IQ4NL => (16, 0, 2, 0, 0),
-            BlockType::Q4_1 => (16, 0, 2, 2, 0),
-            BlockType::Q5_0 => (16, 4, 2, 0, 0),
-            BlockType::Q5_1 => (16, 4, 2, 2, 0),
-            BlockType::Q4K => (16, 0, 1, 1, 2),
-            BlockType::Q5K => (16, 4, 1, 1, 2),
-            BlockType::Q6K => (16, 8, 2, 0, 1),
+    pub(crate) const fn of(form: &Form) -> Self {
+        let (codes, high) = match form.codes {
+            Codes::Floats(bytes) => (BLOCK * bytes, 0),
+            Codes::Two => (8, 0),
+            Codes::Three => (8, 4),
+            Codes::Four => (16, 0),
+            Codes::Five => (16, 4),
+            Codes::Six => (16, 8),
+            Codes::Bytes => (32, 0),
         };
-        Self { codes, high, scales, mins, supers }
+        let scales = match form.scales {
+            Scales::None => 0,
+            Scales::Byte | Scales::Signed | Scales::Power => 1,
+            Scales::Half | Scales::SignedPair | Scales::NibblePair | Scales::MiniPair => 2,
+        };
+        let mins = match form.minima {
+            Minima::None | Minima::Nibbles => 0,
+            Minima::Byte => 1,
+            Minima::Half => 2,
+        };
+        Self { codes, high, scales, mins, supers: form.supers() }
     }
 }
 
@@ -124,12 +136,8 @@ impl PackedShape {
         self.rows.div_ceil(self.packing.lanes)
     }
 
-    pub(crate) fn planes(&self) -> Planes {
-        Planes::of(self.block_type)
-    }
-
     pub(crate) fn offsets(&self) -> Offsets {
-        Offsets::new(self.planes(), self.packing.lanes)
+        Offsets::new(Planes::of(&self.block_type.form()), self.packing.lanes)
     }
 
     /// Bytes of one group, a multiple of 64.
@@ -245,6 +253,7 @@ impl RowSink<'_> {
                 }
             }),
             BlockType::Q6K => self.each(native, |sink, b, block: &blocks::BlockQ6K| sink.q6_k(b, block)),
+            read => _ = read.visit(native, self),
         }
     }
 
@@ -325,6 +334,19 @@ impl RowSink<'_> {
         self.half(start + self.offsets.dmin, dmin);
     }
 
+    /// Codes of two or three bits: a plane of two bits, and one of the third.
+    fn few_bits(&mut self, b: usize, codes: &[u8; BLOCK], has_third: bool) {
+        let words: [[u8; 4]; 8] = bytemuck::cast(*codes);
+        let words = words.map(u32::from_le_bytes);
+        let fields =
+            |half: usize| (0..4).fold(0, |all, f| all | (words[4 * half + f] & 0x0303_0303) << (2 * f));
+        self.words::<2>(b, [0, 1].map(|half| fields(half).to_le_bytes()));
+        if has_third {
+            let third = (0..8).fold(0, |all, s| all | (words[s] >> 2 & 0x0101_0101) << s);
+            self.put(self.block(b) + self.offsets.high, 0, third.to_le_bytes());
+        }
+    }
+
     /// Codes, scales and minima of a Q4_K or Q5_K block: 64 columns per 32 bytes.
     fn k_blocks(&mut self, b: usize, qs: &[u8; 128], scales: &[u8; 12]) {
         for s in 0..8 {
@@ -354,6 +376,33 @@ impl RowSink<'_> {
                 self.put::<4>(start + self.offsets.high, h, std::array::from_fn(field));
                 self.put(start + self.offsets.scales, h, [block.scales[2 * s + h] as u8]);
             }
+        }
+    }
+}
+
+impl ColumnVisitor for RowSink<'_> {
+    fn take<B: Columnar>(&mut self, index: usize, block: &B) {
+        const { assert!(matches!(B::FORM.codes, Codes::Two | Codes::Three | Codes::Four)) };
+        let (supers, first) = (block.supers(), index * (B::LEN / BLOCK));
+        for (i, half) in supers[..B::FORM.supers()].iter().enumerate() {
+            self.put(self.offsets.super_start(first) + i * self.offsets.dmin, 0, *half);
+        }
+        for i in 0..B::LEN / BLOCK {
+            let Columns { codes, scales } = block.columns(i);
+            let b = first + i;
+            match B::FORM.codes {
+                Codes::Four => self.nibbles(b, &std::array::from_fn(|j| codes[j] | codes[j + 16] << 4)),
+                bits => self.few_bits(b, &codes, bits == Codes::Three),
+            }
+            let plane = self.block(b) + self.offsets.scales;
+            match B::FORM.scales {
+                Scales::Half => self.put(plane, 0, scales),
+                _ => {
+                    let count = if B::FORM.has_halves() { 2 } else { 1 };
+                    (0..count).for_each(|half| self.put(plane, half, [scales[half]]));
+                }
+            }
+            self.finite &= B::FORM.is_sound(supers, scales);
         }
     }
 }

@@ -35,6 +35,7 @@ mod arm;
 mod conformance;
 mod error;
 mod generic;
+mod held;
 mod kv;
 mod layout;
 #[allow(unreachable_pub, reason = "what is public there is for this crate")]
@@ -42,6 +43,7 @@ pub(crate) mod ops;
 mod packed_row;
 #[cfg(test)]
 mod repeated;
+mod sample;
 mod scalar;
 mod simd;
 pub(crate) mod softmax;
@@ -52,6 +54,7 @@ mod x86;
 
 pub use activation::Activation;
 pub use error::KernelError;
+pub use held::Held;
 pub use kv::KvType;
 
 pub(crate) use acts::{Acts, Forms};
@@ -129,29 +132,30 @@ macro_rules! entries {
             use crate::kernels::kv::Partial;
 
             crate::kernels::entries!(@matmul $isa, $features,
-                f32 = floats::<generic::Single>, f16 = floats::<generic::Half>, bf16 = floats::<generic::Brain>,
-                q8_0 = quantized::<generic::Bytes>, iq4_nl = quantized::<generic::Table>,
-                q4_0 = quantized::<generic::Symmetric<false>>, q5_0 = quantized::<generic::Symmetric<true>>,
-                q4_1 = quantized::<generic::Affine<false>>, q5_1 = quantized::<generic::Affine<true>>,
-                q4_k = quantized::<generic::Super<false>>, q5_k = quantized::<generic::Super<true>>,
-                q6_k = quantized::<generic::SixBits>);
-
-            pub(super) fn matmul(block_type: BlockType) -> unsafe fn(&MatmulJob<'_>) {
-                match block_type {
-                    BlockType::F32 => f32,
-                    BlockType::F16 => f16,
-                    BlockType::BF16 => bf16,
-                    BlockType::Q8_0 => q8_0,
-                    BlockType::IQ4NL => iq4_nl,
-                    BlockType::Q4_0 => q4_0,
-                    BlockType::Q5_0 => q5_0,
-                    BlockType::Q4_1 => q4_1,
-                    BlockType::Q5_1 => q5_1,
-                    BlockType::Q4K => q4_k,
-                    BlockType::Q5K => q5_k,
-                    BlockType::Q6K => q6_k,
+                floats {
+                    f32 = Single: F32;
+                    f16 = Half: F16;
+                    bf16 = Brain: BF16;
                 }
-            }
+                // The first type of a row stands for those that are packed in the same form.
+                quantized {
+                    q8_0 = Q8_0;
+                    iq4_nl = IQ4NL;
+                    q4_0 = Q4_0;
+                    q5_0 = Q5_0;
+                    q4_1 = Q4_1;
+                    q5_1 = Q5_1;
+                    q4_k = Q4K;
+                    q5_k = Q5K;
+                    q6_k = Q6K;
+                    q3_k = Q3K;
+                    q2_k = Q2K;
+                    iq4_xs = IQ4XS | IQ3S | IQ3XXS;
+                    iq2_xs = IQ2XS | IQ2XXS | IQ2S | IQ1S | IQ1M;
+                    q2_0 = Q2_0 | Q1_0 | TQ1_0 | TQ2_0;
+                    mxfp4 = MXFP4;
+                    nvfp4 = NVFP4;
+                });
 
             #[target_feature(enable = $features)]
             pub(super) unsafe fn quantize(row: &[f32], sink: &mut QuantSink<'_>) {
@@ -207,14 +211,31 @@ macro_rules! entries {
             merge: entry::merge,
         };
     };
-    (@matmul $isa:ident, $features:literal, $($name:ident = $kernel:ident::<$format:ty>),*) => {
+    (
+        @matmul $isa:ident, $features:literal,
+        floats { $($float:ident = $format:ident: $float_type:ident;)* }
+        quantized { $($name:ident = $first:ident $(| $type:ident)*;)* }
+    ) => {
+        $(
+            #[target_feature(enable = $features)]
+            unsafe fn $float(job: &MatmulJob<'_>) {
+                // SAFETY: the features are enabled here and present by the contract of `Kernels`.
+                unsafe { generic::floats::<$isa, generic::$format>(job) }
+            }
+        )*
         $(
             #[target_feature(enable = $features)]
             unsafe fn $name(job: &MatmulJob<'_>) {
                 // SAFETY: the features are enabled here and present by the contract of `Kernels`.
-                unsafe { generic::$kernel::<$isa, $format>(job) }
+                unsafe { generic::quantized::<$isa, generic::Stored<{ BlockType::$first as u32 }>>(job) }
             }
         )*
+        pub(super) fn matmul(block_type: BlockType) -> unsafe fn(&MatmulJob<'_>) {
+            match block_type {
+                $(BlockType::$float_type => $float,)*
+                $(BlockType::$first $(| BlockType::$type)* => $name,)*
+            }
+        }
     };
 }
 pub(crate) use entries;

@@ -18,10 +18,10 @@ pub(crate) const VIRTUAL: usize = 16;
 /// The dot product of a row of quantized weights and token `index` of a tile of `width` tokens.
 ///
 /// With integer sums `s`, weight scales `dw`, activation scales `da`: `acc = fma(s, dw * da, acc)` per block
-/// (per 16 columns for Q6_K), then `acc = fma(min, da * sum(q), acc)` for formats with a minimum.
+/// (per 16 columns where they have a scale), then `acc = fma(min, da * sum(q), acc)` for formats with a minimum, likewise.
 fn dot_quantized(row: &PackedRow<'_>, tile: (&[i8], &[ActScale]), width: usize, index: usize) -> f32 {
     let mut acc = 0.0f32;
-    let two_scales = row.halves();
+    let (two_scales, has_min) = (row.form().has_halves(), row.form().has_min());
     for (b, scale) in tile.1.iter().skip(index).step_by(width).enumerate() {
         let codes = &tile.0[(b * width + index) * BLOCK..][..BLOCK];
         let terms = row.terms(b);
@@ -36,8 +36,12 @@ fn dot_quantized(row: &PackedRow<'_>, tile: (&[i8], &[ActScale]), width: usize, 
         } else {
             acc = (sum(0..BLOCK) as f32).mul_add(terms.scales[0] * scale.d, acc);
         }
-        if row.has_min() {
-            acc = terms.min.mul_add(scale.ds, acc);
+        if has_min && two_scales {
+            for (min, sum) in terms.mins.into_iter().zip([scale.first, scale.sum - scale.first]) {
+                acc = min.mul_add(scale.d * sum as f32, acc);
+            }
+        } else if has_min {
+            acc = terms.mins[0].mul_add(scale.ds, acc);
         }
     }
     acc
@@ -57,7 +61,7 @@ fn dot_float(row: &PackedRow<'_>, tile: &[f32], width: usize, index: usize) -> f
 pub(crate) fn dot(row: &PackedRow<'_>, acts: &Acts, token: usize) -> f32 {
     let tile = acts.tiles().find(|tile| token < tile.start + tile.width).expect("a token of the activations");
     let index = token - tile.start;
-    if row.is_float() {
+    if row.form().is_float() {
         dot_float(row, acts.floats(tile), tile.width, index)
     } else {
         dot_quantized(row, acts.quantized(tile), tile.width, index)

@@ -77,6 +77,10 @@ pub(crate) trait Simd: Copy {
     unsafe fn from_u8(p: *const u8) -> Self::F;
     /// `LANES` signed bytes.
     unsafe fn from_i8(p: *const i8) -> Self::F;
+    /// `LANES` numbers of type E8M0: `2^(byte - 127)`, whatever the byte.
+    unsafe fn from_e8m0(p: *const u8) -> Self::F;
+    /// `LANES` numbers of type E4M3 without a sign, below 0x7F.
+    unsafe fn from_e4m3(p: *const u8) -> Self::F;
     unsafe fn from_i32(x: Self::I) -> Self::F;
     /// Rounds values in -128..=127 to bytes, ties to even, and stores them; returns their sum.
     unsafe fn store_i8(p: *mut i8, x: Self::F) -> i32;
@@ -87,6 +91,10 @@ pub(crate) trait Simd: Copy {
     unsafe fn low(x: Self::B) -> Self::B;
     /// The high nibble of each byte.
     unsafe fn high(x: Self::B) -> Self::B;
+    /// The two-bit field `FIELD` of each byte.
+    unsafe fn two_bits<const FIELD: u32>(x: Self::B) -> Self::B;
+    /// `codes`, below 4, with bit `STEP` of each byte of `bits` added as 4.
+    unsafe fn with_third<const STEP: u32>(codes: Self::B, bits: Self::B) -> Self::B;
     /// `codes` with bit `STEP` of each byte of `bits` added as 16.
     unsafe fn with_bit<const STEP: u32>(codes: Self::B, bits: Self::B) -> Self::B;
     /// `codes` with the two-bit field `FIELD` of each byte of `bits` added in units of 16.

@@ -1,7 +1,7 @@
 //! A product to be timed, for the benchmark of the kernels.
 
 use super::ops::{Executor, Input, Limits, Output};
-use super::{Forms, KernelError, Kernels, KvShape, KvType, PackedMatrix, PackedShape};
+use super::{Forms, KernelError, Kernels, KvShape, KvType, PackedMatrix, PackedShape, sample};
 use crate::blocks::BlockType;
 use crate::runtime::AllocError;
 
@@ -29,7 +29,8 @@ pub enum TrialError {
 }
 
 impl Product {
-    /// Packs a matrix of `rows` by `cols` values of `next`, to be multiplied with up to `tokens` inputs, likewise.
+    /// Packs a matrix of `rows` by `cols` values of `next`, which are between -0.5 and 0.5, to be multiplied with up to
+    /// `tokens` inputs, likewise. Of a type that is only read the values are whatever its blocks can be.
     ///
     /// # Errors
     /// If the columns are no whole blocks, a size is 0 or out of range, or there is no memory.
@@ -46,8 +47,14 @@ impl Product {
         let shape = PackedShape { block_type, rows, cols, packing: kernels.packing };
         let (mut packed, mut native) = (vec![0; shape.bytes()], vec![0; bytes]);
         for row in 0..rows {
-            let values: Vec<f32> = (0..cols).map(|_| next()).collect();
-            block_type.encode(&values, &mut native);
+            if block_type.is_written() {
+                let values: Vec<f32> = (0..cols).map(|_| next()).collect();
+                block_type.encode(&values, &mut native);
+            } else {
+                for block in native.chunks_exact_mut(block_type.block_bytes()) {
+                    sample::fill_block(block_type, block, &mut |block| random_bytes(block, next));
+                }
+            }
             shape.pack_rows(&native, row, &mut packed)?;
         }
         let kv = KvShape { kind: KvType::F16, heads: 1, dim: 16, positions: 16 };
@@ -74,4 +81,10 @@ impl Product {
     pub fn packed_bytes(&self) -> usize {
         self.packed.len()
     }
+}
+
+/// Fills `bytes` from numbers between -0.5 and 0.5.
+fn random_bytes(bytes: &mut [u8], next: &mut dyn FnMut() -> f32) {
+    // The cast saturates.
+    bytes.fill_with(|| ((next() + 0.5) * 256.0) as u8);
 }

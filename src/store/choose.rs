@@ -1,10 +1,12 @@
 //! Which of a repository's files.
 
 /// Quantizations that files are named after and that run here, the one to take first. Types of the same number of bits
-/// are in the order of speed; more bits come later.
+/// are in the order of speed; more bits come later, and last those of fewer bits, which lose much.
 const PREFERRED: &[&str] = &[
-    "Q4_0", "IQ4_NL", "Q4_K_M", "Q4_K_S", "Q4_1", "Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16",
-    "BF16", "F32",
+    "Q4_0", "IQ4_NL", "Q4_K_M", "Q4_K_S", "IQ4_XS", "Q4_1", "MXFP4", "NVFP4", "Q5_K_M", "Q5_K_S", "Q5_0",
+    "Q5_1", "Q6_K", "Q8_0", "F16", "BF16", "F32", "Q3_K_L", "Q3_K_M", "IQ3_M", "IQ3_S", "Q3_K_S", "IQ3_XS",
+    "IQ3_XXS", "Q2_K", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "Q2_0", "TQ2_0", "TQ1_0", "IQ1_M",
+    "IQ1_S", "Q1_0",
 ];
 
 /// What a file's name says of its quantization.

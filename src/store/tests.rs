@@ -55,7 +55,9 @@ fn labels_are_the_end_of_a_name() {
     assert_eq!(label("model_bf16.gguf"), Some("BF16"));
     assert_eq!(label("model-IQ4_NL.gguf"), Some("IQ4_NL"));
     assert_eq!(label("Q8_0.gguf"), Some("Q8_0"));
-    assert_eq!(label("model-IQ2_XS.gguf"), None);
+    assert_eq!(label("model-IQ2_XS.gguf"), Some("IQ2_XS"));
+    assert_eq!(label("model-TQ2_0.gguf"), Some("TQ2_0"));
+    assert_eq!(label("model-Q2_9.gguf"), None);
     assert_eq!(label("Q4_0-model.gguf"), None);
     assert_eq!(label("modelxQ4_0.gguf"), None);
 }

@@ -57,7 +57,7 @@ impl BudgetArgs {
 }
 
 fn menu_type(text: &str) -> Result<BlockType, String> {
-    let found: BlockType = text.trim().parse()?;
+    let found = BlockType::to_write(text.trim())?;
     if MENU.contains(&found) { Ok(found) } else { Err(format!("{found} is not a quantized type")) }
 }
 

@@ -1,7 +1,7 @@
 //! What the values of a block can be, format by format, and which scales are tried.
 
 use half::f16;
-use smolt::blocks::{self, Block, BlockType, IQ4_NL_VALUES};
+use smolt::blocks::{self, BlockType, Encode, IQ4_NL_VALUES};
 
 /// A block's values are `d * level + m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,7 +65,7 @@ const BOOK: &[f32] = &[
 pub(crate) const REFITS: u8 = 2;
 
 impl Format {
-    /// The format of a storage type; `None` for types that are not quantized.
+    /// The format of a storage type; `None` for types that are not quantized, or only read.
     pub(crate) fn of(block_type: BlockType) -> Option<Self> {
         let plain = |levels, extremes| Self {
             block_type,
@@ -91,7 +91,7 @@ impl Format {
             BlockType::Q6K => Self { cols: 16, ..plain(Levels::Integers(-32, 31), SIX_BITS) },
             BlockType::Q4_1 | BlockType::Q4K => affine(15),
             BlockType::Q5_1 | BlockType::Q5K => affine(31),
-            BlockType::F32 | BlockType::F16 | BlockType::BF16 => return None,
+            _ => return None,
         })
     }
 

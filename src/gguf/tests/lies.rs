@@ -95,7 +95,10 @@ lies! {
     elements_beyond_cap: one_tensor(&[1 << 21, 1 << 20], 8, 0, 32) => TooManyElements { .. }, "1099511627776";
     row_not_whole_blocks: one_tensor(&[33, 32], 2, 0, 4096) => RowLength { cols: 33, .. }, "multiple of 32 for Q4_0";
     row_not_whole_superblocks: one_tensor(&[128, 2], 12, 0, 4096) => RowLength { cols: 128, .. }, "multiple of 256 for Q4_K";
-    type_known_elsewhere: one_tensor(&[256], 17, 0, 4096) => UnsupportedType { id: 17, .. }, "17 (IQ2_XS), which is not supported; supported types are F32, F16,";
+    row_not_whole_small_superblocks: one_tensor(&[96, 2], 40, 0, 4096) => RowLength { cols: 96, .. }, "multiple of 64 for NVFP4";
+    row_not_whole_codebook_blocks: one_tensor(&[288, 2], 16, 0, 4096) => RowLength { cols: 288, .. }, "multiple of 256 for IQ2_XXS";
+    codes_cut_short: one_tensor(&[256], 11, 0, 109) => OutsideFile { bytes: 110, available: 109, .. }, "cut short";
+    type_known_elsewhere: one_tensor(&[256], 31, 0, 4096) => UnsupportedType { id: 31, .. }, "31 (Q4_0_4_4), which is not supported; supported types are F32, F16,";
     type_removed: one_tensor(&[256], 4, 0, 4096) => UnsupportedType { id: 4, .. }, "4 (Q4_2)";
     type_unknown: one_tensor(&[256], u32::MAX, 0, 4096) => UnsupportedType { id: u32::MAX, .. }, "4294967295 (unknown)";
     offset_misaligned: one_tensor(&[8], 0, 16, 64) => MisalignedTensor { offset: 16, alignment: 32, .. }, "multiple of 32";

@@ -77,7 +77,7 @@ fn opaque(codes: int8x16_t) -> int8x16_t {
     codes
 }
 
-/// Bytes shifted left by -3..=4, a constant where this is inlined: NEON's shifts by a register cost more.
+/// Bytes shifted left by -6..=4, a constant where this is inlined: NEON's shifts by a register cost more.
 #[inline]
 #[target_feature(enable = "neon")]
 fn shifted(bytes: int8x16_t, left: i32) -> int8x16_t {
@@ -90,8 +90,28 @@ fn shifted(bytes: int8x16_t, left: i32) -> int8x16_t {
         -1 => vshrq_n_u8::<1>(bytes),
         -2 => vshrq_n_u8::<2>(bytes),
         -3 => vshrq_n_u8::<3>(bytes),
+        -4 => vshrq_n_u8::<4>(bytes),
+        -5 => vshrq_n_u8::<5>(bytes),
+        -6 => vshrq_n_u8::<6>(bytes),
         _ => bytes,
     })
+}
+
+/// Four halves. The intrinsic for FCVTL is younger than this package's `rust-version`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn widened(halves: uint16x4_t) -> float32x4_t {
+    let floats: float32x4_t;
+    // SAFETY: the instruction works on these registers alone, and every processor with NEON has it.
+    unsafe {
+        std::arch::asm!(
+            "fcvtl {floats:v}.4s, {halves:v}.4h",
+            floats = out(vreg) floats,
+            halves = in(vreg) halves,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    floats
 }
 
 // SAFETY (for every block below): the contract of `Simd`, stated in its module: the pointers are valid for
@@ -173,18 +193,7 @@ impl<D: Dot> Simd for Arm<D> {
     }
     #[inline(always)]
     unsafe fn from_f16(p: *const u16) -> float32x4_t {
-        // The intrinsic for FCVTL is younger than this package's `rust-version`.
-        unsafe {
-            let halves = vld1_u16(p);
-            let floats: float32x4_t;
-            std::arch::asm!(
-                "fcvtl {floats:v}.4s, {halves:v}.4h",
-                floats = out(vreg) floats,
-                halves = in(vreg) halves,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-            floats
-        }
+        unsafe { widened(vld1_u16(p)) }
     }
     #[inline(always)]
     unsafe fn from_bf16(p: *const u16) -> float32x4_t {
@@ -202,6 +211,21 @@ impl<D: Dot> Simd for Arm<D> {
         unsafe {
             let words = vmovl_s8(vreinterpret_s8_u8(four_bytes(p.cast())));
             vcvtq_f32_s32(vmovl_s16(vget_low_s16(words)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_e8m0(p: *const u8) -> float32x4_t {
+        unsafe {
+            let bits = vshlq_n_u32::<23>(vmovl_u16(vget_low_u16(vmovl_u8(four_bytes(p)))));
+            vreinterpretq_f32_u32(vmaxq_u32(bits, vdupq_n_u32(0x0040_0000)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_e4m3(p: *const u8) -> float32x4_t {
+        unsafe {
+            // A half has the same mantissa at the same place and a bias that is larger by 8.
+            let halves = vget_low_u16(vshll_n_u8::<7>(four_bytes(p)));
+            vmulq_f32(widened(halves), vdupq_n_f32(256.0))
         }
     }
     #[inline(always)]
@@ -230,6 +254,14 @@ impl<D: Dot> Simd for Arm<D> {
     #[inline(always)]
     unsafe fn high(x: int8x16_t) -> int8x16_t {
         unsafe { opaque(vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(x)))) }
+    }
+    #[inline(always)]
+    unsafe fn two_bits<const FIELD: u32>(x: int8x16_t) -> int8x16_t {
+        unsafe { opaque(vandq_s8(shifted(x, -2 * (FIELD as i32)), vdupq_n_s8(0x03))) }
+    }
+    #[inline(always)]
+    unsafe fn with_third<const STEP: u32>(codes: int8x16_t, bits: int8x16_t) -> int8x16_t {
+        unsafe { vbslq_s8(vdupq_n_u8(0x04), shifted(bits, 2 - STEP as i32), codes) }
     }
     #[inline(always)]
     unsafe fn with_bit<const STEP: u32>(codes: int8x16_t, bits: int8x16_t) -> int8x16_t {

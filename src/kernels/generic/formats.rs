@@ -1,27 +1,31 @@
 //! How the blocks of each quantized format are unpacked, multiplied and scaled.
 //!
-//! A format says what its codes are and how to unpack a block; the product is the same for all.
+//! One definition for all: the [`Form`] of a format is a constant, and the branches on it leave no trace.
 
-use crate::blocks::{BlockType, IQ4_NL_VALUES};
+use crate::blocks::{BlockType, Book, Codes, Form, Levels, Minima, Scales};
 use crate::kernels::acts::ActScale;
 use crate::kernels::layout::{BLOCK, Offsets, Planes};
 use crate::kernels::simd::Simd;
 
-/// A block of a group, and the values it shares with seven others in the K formats.
+/// A block of a group, and the values it shares with seven others where scales are bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedBlock {
     pub(super) start: *const u8,
     pub(super) supers: *const u8,
+    /// What the codes stand for in formats with a book.
+    pub(super) book: &'static Book,
+    /// [`Form::unit`], likewise.
+    pub(super) unit: f32,
 }
 
 /// What the bytes of unpacked codes are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Codes {
-    /// Unsigned, below 16.
+pub(crate) enum Unsigned {
+    /// Below 16.
     FourBits,
-    /// Unsigned, below 32.
+    /// Below 32.
     FiveBits,
-    /// Unsigned, below 64.
+    /// Below 64.
     SixBits,
     /// Stored 8-bit codes.
     Bytes,
@@ -33,31 +37,46 @@ pub(crate) struct Unpacked<S: Simd> {
     codes: [S::B; 8],
     /// Of columns 0..16 and 16..32.
     scales: [S::F; 2],
-    min: S::F,
+    mins: [S::F; 2],
 }
 
 /// A quantized format. Implementations hold no data.
 pub(crate) trait Format<S: Simd> {
-    /// The storage type, or one with the same planes.
-    const TYPE: BlockType;
-    /// What [`Unpacked::codes`] are.
-    const CODES: Codes;
-    /// What is to be subtracted from the codes.
-    const ZERO: i32 = 0;
+    /// What its codes mean; of formats that share a kernel, the form of one.
+    const FORM: Form;
     /// Where the planes lie.
-    const AT: Offsets = Offsets::new(Planes::of(Self::TYPE), S::LANES);
-    /// Whether there is a minimum.
-    const HAS_MIN: bool = Planes::of(Self::TYPE).mins > 0;
+    const AT: Offsets = Offsets::new(Planes::of(&Self::FORM), S::LANES);
     /// Whether the halves of a block have scales of their own.
-    const HALVES: bool = false;
-    /// Whether scales and minima are zero or multiples of `2^-24` up to `2^24`, as halves and halves times bytes are.
-    const IS_MODERATE: bool = false;
+    const HALVES: bool = Self::FORM.has_halves();
+    /// Whether scales and minima are zero or multiples of `2^-27` up to `2^24`, as halves times bytes and units are.
+    const IS_MODERATE: bool = !matches!(Self::FORM.scales, Scales::Power);
+    /// What is added to the values of the book, so that a set that multiplies what it is given by signed bytes has
+    /// codes of few bits.
+    const LIFT: i8 = if S::BYTE_OFFSET == 0 { Self::FORM.levels().lift } else { 0 };
+    /// What [`Unpacked::codes`] are.
+    const CODES: Unsigned = match (Self::FORM.levels, Self::FORM.codes) {
+        (Levels::Book(_), _) if Self::LIFT != 0 => Unsigned::FiveBits,
+        (Levels::Book(_), _) | (_, Codes::Bytes | Codes::Floats(_)) => Unsigned::Bytes,
+        (_, Codes::Two | Codes::Three | Codes::Four) => Unsigned::FourBits,
+        (_, Codes::Five) => Unsigned::FiveBits,
+        (_, Codes::Six) => Unsigned::SixBits,
+    };
+    /// What is to be subtracted from the codes.
+    const ZERO: i32 = match Self::FORM.levels {
+        Levels::Book(_) if Self::LIFT != 0 => Self::LIFT as i32,
+        Levels::Less(zero) if !matches!(Self::FORM.codes, Codes::Bytes) => zero,
+        _ => S::BYTE_OFFSET,
+    };
+}
 
-    /// Unpacks a block.
-    ///
-    /// # Safety
-    /// As for [`Simd`]; the block is in this format.
-    unsafe fn unpack(block: PackedBlock) -> Unpacked<S>;
+/// The storage type with this number, and those that are packed as it is.
+pub(crate) struct Stored<const ID: u32>;
+
+impl<S: Simd, const ID: u32> Format<S> for Stored<ID> {
+    const FORM: Form = match BlockType::from_id(ID) {
+        Some(block_type) => block_type.form(),
+        None => panic!("no storage type has this number"),
+    };
 }
 
 /// Adds a block to the accumulator of each token of a tile of `T`; `acts` and `scales` are the activations
@@ -75,7 +94,7 @@ pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
     const { assert!(T == 1 || T == 2 || T == 4 || T == 8) };
     // SAFETY: the caller's contract covers the block and `T` tokens.
     unsafe {
-        let weights = W::unpack(block);
+        let weights = unpack::<S, W>(block);
         let pair = |t: usize| (acts.add(t * BLOCK), scales.add(t));
         // Written out, since the compiler does not unroll so long a loop: accumulators would leave their
         // registers.
@@ -121,16 +140,18 @@ unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
             let sums = dots::<S, W, 8, T>(&weights.codes, acts, scales.map(|s| s.sum));
             for t in 0..T {
                 let scale = S::mul(weights.scales[0], S::splat(scales[t].d));
-                acc[t] = if W::HAS_MIN {
-                    S::add_affine(acc[t], (sums[t], scale), (weights.min, scales[t].ds))
+                acc[t] = if W::FORM.has_min() {
+                    S::add_affine(acc[t], (sums[t], scale), (weights.mins[0], scales[t].ds))
                 } else {
                     S::add_scaled(acc[t], sums[t], scale)
                 };
             }
         }
-        if W::HALVES && W::HAS_MIN {
+        if W::HALVES && W::FORM.has_min() {
             for t in 0..T {
-                acc[t] = S::add_min(acc[t], weights.min, scales[t].ds);
+                let ActScale { d, sum, first, .. } = scales[t];
+                acc[t] = S::add_min(acc[t], weights.mins[0], d * first as f32);
+                acc[t] = S::add_min(acc[t], weights.mins[1], d * (sum - first) as f32);
             }
         }
     }
@@ -163,10 +184,84 @@ unsafe fn dot<S: Simd, W: Format<S>, const N: usize>(codes: &[S::B; N], acts: *c
     // SAFETY: the caller's contract: `4 * N` activations.
     unsafe {
         match W::CODES {
-            Codes::FourBits => S::dot::<4, N>(codes, acts, start),
-            Codes::FiveBits => S::dot::<5, N>(codes, acts, start),
-            Codes::SixBits => S::dot::<6, N>(codes, acts, start),
-            Codes::Bytes => S::dot_bytes::<N>(codes, acts, start),
+            Unsigned::FourBits => S::dot::<4, N>(codes, acts, start),
+            Unsigned::FiveBits => S::dot::<5, N>(codes, acts, start),
+            Unsigned::SixBits => S::dot::<6, N>(codes, acts, start),
+            Unsigned::Bytes => S::dot_bytes::<N>(codes, acts, start),
+        }
+    }
+}
+
+/// Unpacks a block.
+///
+/// # Safety
+/// As for [`Simd`]; the block is in format `W`.
+#[inline(always)]
+unsafe fn unpack<S: Simd, W: Format<S>>(block: PackedBlock) -> Unpacked<S> {
+    // SAFETY: the caller's contract covers every plane of the block.
+    unsafe {
+        let codes = codes::<S, W>(block.start);
+        let codes = match W::FORM.levels {
+            Levels::Book(_) if W::LIFT != 0 => codes.map(|c| S::lookup(c, &block.book.lifted)),
+            Levels::Book(_) => codes.map(|c| S::lookup(c, &block.book.values)),
+            Levels::Less(_) => codes,
+        };
+        Unpacked { codes, scales: scales::<S, W>(block), mins: minima::<S, W>(block) }
+    }
+}
+
+/// The codes as they are packed.
+#[inline(always)]
+unsafe fn codes<S: Simd, W: Format<S>>(start: *const u8) -> [S::B; 8] {
+    // SAFETY: the caller's contract covers every plane of the block.
+    unsafe {
+        let high = start.add(W::AT.high);
+        match W::FORM.codes {
+            Codes::Two => two_bits::<S>(start),
+            Codes::Three => {
+                let (c, bits) = (two_bits::<S>(start), S::bytes(high));
+                [
+                    S::with_third::<0>(c[0], bits),
+                    S::with_third::<1>(c[1], bits),
+                    S::with_third::<2>(c[2], bits),
+                    S::with_third::<3>(c[3], bits),
+                    S::with_third::<4>(c[4], bits),
+                    S::with_third::<5>(c[5], bits),
+                    S::with_third::<6>(c[6], bits),
+                    S::with_third::<7>(c[7], bits),
+                ]
+            }
+            Codes::Four => nibbles::<S>(start),
+            Codes::Five => {
+                let (c, bits) = (nibbles::<S>(start), S::bytes(high));
+                [
+                    S::with_bit::<0>(c[0], bits),
+                    S::with_bit::<1>(c[1], bits),
+                    S::with_bit::<2>(c[2], bits),
+                    S::with_bit::<3>(c[3], bits),
+                    S::with_bit::<4>(c[4], bits),
+                    S::with_bit::<5>(c[5], bits),
+                    S::with_bit::<6>(c[6], bits),
+                    S::with_bit::<7>(c[7], bits),
+                ]
+            }
+            Codes::Six => {
+                let c = nibbles::<S>(start);
+                let bits = [0, 1].map(|half| S::bytes(high.add(half * 4 * S::LANES)));
+                [
+                    S::with_field::<0>(c[0], bits[0]),
+                    S::with_field::<1>(c[1], bits[0]),
+                    S::with_field::<2>(c[2], bits[0]),
+                    S::with_field::<3>(c[3], bits[0]),
+                    S::with_field::<0>(c[4], bits[1]),
+                    S::with_field::<1>(c[5], bits[1]),
+                    S::with_field::<2>(c[6], bits[1]),
+                    S::with_field::<3>(c[7], bits[1]),
+                ]
+            }
+            Codes::Bytes | Codes::Floats(_) => {
+                [0, 1, 2, 3, 4, 5, 6, 7].map(|i| S::bytes(start.add(i * 4 * S::LANES)))
+            }
         }
     }
 }
@@ -183,166 +278,78 @@ unsafe fn nibbles<S: Simd>(codes: *const u8) -> [S::B; 8] {
     }
 }
 
-/// [`nibbles`], with the fifth bits of the plane behind them if there is one.
+/// The two-bit fields of two dwords per lane: columns 0..16 and 16..32.
 #[inline(always)]
-unsafe fn unsigned_codes<S: Simd, const FIVE_BITS: bool>(codes: *const u8) -> [S::B; 8] {
-    // SAFETY: the caller's contract: four dwords per lane, and one more with `FIVE_BITS`.
+unsafe fn two_bits<S: Simd>(codes: *const u8) -> [S::B; 8] {
+    // SAFETY: the caller's contract: two dwords per lane.
     unsafe {
-        let c = nibbles::<S>(codes);
-        if !FIVE_BITS {
-            return c;
-        }
-        let bits = S::bytes(codes.add(16 * S::LANES));
+        let [first, second] = [0, 1].map(|i| S::bytes(codes.add(i * 4 * S::LANES)));
         [
-            S::with_bit::<0>(c[0], bits),
-            S::with_bit::<1>(c[1], bits),
-            S::with_bit::<2>(c[2], bits),
-            S::with_bit::<3>(c[3], bits),
-            S::with_bit::<4>(c[4], bits),
-            S::with_bit::<5>(c[5], bits),
-            S::with_bit::<6>(c[6], bits),
-            S::with_bit::<7>(c[7], bits),
+            S::two_bits::<0>(first),
+            S::two_bits::<1>(first),
+            S::two_bits::<2>(first),
+            S::two_bits::<3>(first),
+            S::two_bits::<0>(second),
+            S::two_bits::<1>(second),
+            S::two_bits::<2>(second),
+            S::two_bits::<3>(second),
         ]
     }
 }
 
-const fn codes_of(five_bits: bool) -> Codes {
-    if five_bits { Codes::FiveBits } else { Codes::FourBits }
-}
-
-/// Q4_0 (zero 8) and, with `FIVE_BITS`, Q5_0 (zero 16): a half scale.
-pub(crate) struct Symmetric<const FIVE_BITS: bool>;
-
-impl<S: Simd, const FIVE_BITS: bool> Format<S> for Symmetric<FIVE_BITS> {
-    const TYPE: BlockType = if FIVE_BITS { BlockType::Q5_0 } else { BlockType::Q4_0 };
-    const CODES: Codes = codes_of(FIVE_BITS);
-    const ZERO: i32 = if FIVE_BITS { 16 } else { 8 };
-    const IS_MODERATE: bool = true;
-
-    #[inline(always)]
-    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
-        // SAFETY: the caller's contract covers every plane of the block.
-        unsafe {
-            let d = S::from_f16(block.start.add(<Self as Format<S>>::AT.scales).cast());
-            let codes = unsigned_codes::<S, FIVE_BITS>(block.start);
-            Unpacked { codes, scales: [d, d], min: S::splat(0.0) }
-        }
-    }
-}
-
-/// Q4_1 and Q5_1: a half scale and a half minimum.
-pub(crate) struct Affine<const FIVE_BITS: bool>;
-
-impl<S: Simd, const FIVE_BITS: bool> Format<S> for Affine<FIVE_BITS> {
-    const TYPE: BlockType = if FIVE_BITS { BlockType::Q5_1 } else { BlockType::Q4_1 };
-    const CODES: Codes = codes_of(FIVE_BITS);
-    const IS_MODERATE: bool = true;
-
-    #[inline(always)]
-    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
-        // SAFETY: the caller's contract covers every plane of the block.
-        unsafe {
-            let at = <Self as Format<S>>::AT;
-            let d = S::from_f16(block.start.add(at.scales).cast());
-            let min = S::from_f16(block.start.add(at.mins).cast());
-            Unpacked { codes: unsigned_codes::<S, FIVE_BITS>(block.start), scales: [d, d], min }
-        }
-    }
-}
-
-/// Q4_K and Q5_K: byte scales and minima under two halves per 256 columns.
-pub(crate) struct Super<const FIVE_BITS: bool>;
-
-impl<S: Simd, const FIVE_BITS: bool> Format<S> for Super<FIVE_BITS> {
-    const TYPE: BlockType = if FIVE_BITS { BlockType::Q5K } else { BlockType::Q4K };
-    const CODES: Codes = codes_of(FIVE_BITS);
-    const IS_MODERATE: bool = true;
-
-    #[inline(always)]
-    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
-        // SAFETY: the caller's contract covers every plane of the block.
-        unsafe {
-            let at = <Self as Format<S>>::AT;
+/// The scales of the halves of a block.
+#[inline(always)]
+unsafe fn scales<S: Simd, W: Format<S>>(block: PackedBlock) -> [S::F; 2] {
+    // SAFETY: the caller's contract covers every plane of the block.
+    unsafe {
+        let at = block.start.add(W::AT.scales);
+        let of_half = |half: usize| at.add(half * S::LANES);
+        // Of formats with bytes under a half.
+        let shared = || {
             let d = S::from_f16(block.supers.cast());
-            let dmin = S::from_f16(block.supers.add(at.dmin).cast());
-            let d = S::mul(d, S::from_u8(block.start.add(at.scales)));
-            let min = S::mul(dmin, S::from_u8(block.start.add(at.mins)));
-            let min = S::mul(min, S::splat(-1.0));
-            Unpacked { codes: unsigned_codes::<S, FIVE_BITS>(block.start), scales: [d, d], min }
+            if matches!(W::FORM.levels, Levels::Book(_)) { S::mul(d, S::splat(block.unit)) } else { d }
+        };
+        match W::FORM.scales {
+            Scales::None => [S::splat(1.0); 2],
+            Scales::Half => [S::from_f16(at.cast()); 2],
+            Scales::Byte => [S::mul(shared(), S::from_u8(at)); 2],
+            Scales::Signed => [S::mul(shared(), S::from_i8(at.cast())); 2],
+            Scales::SignedPair => [0, 1].map(|half| S::mul(shared(), S::from_i8(of_half(half).cast()))),
+            Scales::NibblePair => [0, 1].map(|half| S::mul(shared(), split::<S>(of_half(half))[0])),
+            Scales::Power => [S::mul(S::from_e8m0(at), S::splat(0.5)); 2],
+            Scales::MiniPair => [0, 1].map(|half| S::mul(S::from_e4m3(of_half(half)), S::splat(0.5))),
         }
     }
 }
 
-/// Q6_K: six bits, a signed byte scale per 16 columns under a half per 256.
-pub(crate) struct SixBits;
-
-impl<S: Simd> Format<S> for SixBits {
-    const TYPE: BlockType = BlockType::Q6K;
-    const CODES: Codes = Codes::SixBits;
-    const ZERO: i32 = 32;
-    const HALVES: bool = true;
-    const IS_MODERATE: bool = true;
-
-    #[inline(always)]
-    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
-        // SAFETY: the caller's contract covers every plane of the block.
-        unsafe {
-            let at = <Self as Format<S>>::AT;
-            let c = nibbles::<S>(block.start);
-            let bits = [0, 1].map(|half| S::bytes(block.start.add(at.high + half * 4 * S::LANES)));
-            let d = S::from_f16(block.supers.cast());
-            let scale = |half| S::from_i8(block.start.add(at.scales + half * S::LANES).cast());
-            let codes = [
-                S::with_field::<0>(c[0], bits[0]),
-                S::with_field::<1>(c[1], bits[0]),
-                S::with_field::<2>(c[2], bits[0]),
-                S::with_field::<3>(c[3], bits[0]),
-                S::with_field::<0>(c[4], bits[1]),
-                S::with_field::<1>(c[5], bits[1]),
-                S::with_field::<2>(c[6], bits[1]),
-                S::with_field::<3>(c[7], bits[1]),
-            ];
-            Unpacked { codes, scales: [S::mul(d, scale(0)), S::mul(d, scale(1))], min: S::splat(0.0) }
+/// The minima of the halves of a block.
+#[inline(always)]
+unsafe fn minima<S: Simd, W: Format<S>>(block: PackedBlock) -> [S::F; 2] {
+    // SAFETY: the caller's contract covers every plane of the block.
+    unsafe {
+        let at = block.start.add(W::AT.mins);
+        let minus = |x: S::F| S::mul(x, S::splat(-1.0));
+        let shared = || S::from_f16(block.supers.add(W::AT.dmin).cast());
+        match W::FORM.minima {
+            Minima::None => [S::splat(0.0); 2],
+            Minima::Half => [S::from_f16(at.cast()); 2],
+            Minima::Byte => [minus(S::mul(shared(), S::from_u8(at))); 2],
+            Minima::Nibbles => [0, 1].map(|half| {
+                let bytes = block.start.add(W::AT.scales + half * S::LANES);
+                minus(S::mul(shared(), split::<S>(bytes)[1]))
+            }),
         }
     }
 }
 
-/// Q8_0: bytes and a half scale.
-pub(crate) struct Bytes;
-
-impl<S: Simd> Format<S> for Bytes {
-    const TYPE: BlockType = BlockType::Q8_0;
-    const CODES: Codes = Codes::Bytes;
-    const ZERO: i32 = S::BYTE_OFFSET;
-    const IS_MODERATE: bool = true;
-
-    #[inline(always)]
-    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
-        // SAFETY: the caller's contract covers every plane of the block.
-        unsafe {
-            let codes = [0, 1, 2, 3, 4, 5, 6, 7].map(|i| S::bytes(block.start.add(i * 4 * S::LANES)));
-            let d = S::from_f16(block.start.add(<Self as Format<S>>::AT.scales).cast());
-            Unpacked { codes, scales: [d, d], min: S::splat(0.0) }
-        }
-    }
-}
-
-/// IQ4_NL: nibbles index a table; a half scale.
-pub(crate) struct Table;
-
-impl<S: Simd> Format<S> for Table {
-    const TYPE: BlockType = BlockType::IQ4NL;
-    const CODES: Codes = Codes::Bytes;
-    const ZERO: i32 = S::BYTE_OFFSET;
-    const IS_MODERATE: bool = true;
-
-    #[inline(always)]
-    unsafe fn unpack(block: PackedBlock) -> Unpacked<S> {
-        // SAFETY: the caller's contract covers every plane of the block.
-        unsafe {
-            let codes = nibbles::<S>(block.start).map(|c| S::lookup(c, &IQ4_NL_VALUES));
-            let d = S::from_f16(block.start.add(<Self as Format<S>>::AT.scales).cast());
-            Unpacked { codes, scales: [d, d], min: S::splat(0.0) }
-        }
+/// The lower and the upper four bits of a byte per lane.
+#[inline(always)]
+unsafe fn split<S: Simd>(bytes: *const u8) -> [S::F; 2] {
+    // SAFETY: the caller's contract: a byte per lane.
+    unsafe {
+        let whole = S::from_u8(bytes);
+        // Less 15 / 32, a sixteenth of the lower bits is between -1/2 and 1/2.
+        let upper = S::round(S::fma(whole, S::splat(1.0 / 16.0), S::splat(-15.0 / 32.0)));
+        [S::fma(upper, S::splat(-16.0), whole), upper]
     }
 }

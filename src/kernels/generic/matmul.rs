@@ -1,6 +1,7 @@
 //! Matrix products: the walk over groups of rows and tiles of tokens.
 
 use super::formats::{self, Format, PackedBlock};
+use crate::blocks::Form;
 use crate::kernels::acts::{ActScale, Acts, Tile};
 use crate::kernels::layout::{BLOCK, PackedMatrix};
 use crate::kernels::scalar::VIRTUAL;
@@ -131,15 +132,19 @@ unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
     groups: [*const u8; G],
     (codes, scales): (*const i8, *const ActScale),
     blocks: usize,
+    form: &Form,
 ) -> [[S::F; T]; G] {
     // SAFETY: the caller's contract: groups and activations have `blocks` blocks, the latter of `T` tokens.
     unsafe {
+        let (book, unit) = (form.levels(), form.unit);
         let mut acc = [[S::nothing(); T]; G];
         for b in 0..blocks {
             for g in 0..G {
                 let block = PackedBlock {
                     start: groups[g].add(W::AT.block_start(b)),
                     supers: groups[g].add(W::AT.super_start(b)),
+                    book,
+                    unit,
                 };
                 prefetch(block.start.wrapping_add(AHEAD), W::AT.block);
                 formats::add::<S, W, T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc[g]);
@@ -160,16 +165,17 @@ unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
     unsafe {
         let (codes, scales) = job.acts.quantized(tile);
         let (acts, blocks) = ((codes.as_ptr(), scales.as_ptr()), job.acts.blocks());
+        let form = job.weights.shape().block_type.form();
         let mut next = 0;
         while T == 1 && S::PAIRS && next + 2 <= panel.groups.len() {
             let groups = [panel.group(next), panel.group(next + 1)];
-            for acc in quantized_sums::<S, W, T, 2>(groups, acts, blocks) {
+            for acc in quantized_sums::<S, W, T, 2>(groups, acts, blocks, &form) {
                 store::<S, T>(&acc, job, tile, panel.groups.start + next);
                 next += 1;
             }
         }
         for index in next..panel.groups.len() {
-            let [acc] = quantized_sums::<S, W, T, 1>([panel.group(index)], acts, blocks);
+            let [acc] = quantized_sums::<S, W, T, 1>([panel.group(index)], acts, blocks, &form);
             store::<S, T>(&acc, job, tile, panel.groups.start + index);
         }
     }

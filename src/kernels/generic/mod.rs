@@ -15,6 +15,6 @@ mod vector;
 
 pub(crate) use activate::activate;
 pub(crate) use attention::{ChunkJob, MOST_QUERIES, attend, merge};
-pub(crate) use formats::{Affine, Bytes, SixBits, Super, Symmetric, Table};
+pub(crate) use formats::Stored;
 pub(crate) use matmul::{Brain, Half, MatmulJob, Single, floats, quantized};
 pub(crate) use vector::{layer_norm, quantize, scale_by, sum_squares};

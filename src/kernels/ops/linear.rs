@@ -67,7 +67,7 @@ impl Forms {
     /// Adds the form that matrices of this shape need.
     #[must_use]
     pub fn with(self, shape: &PackedShape) -> Self {
-        let float = shape.planes().scales == 0;
+        let float = shape.block_type.form().is_float();
         Self { codes: self.codes || !float, floats: self.floats || float }
     }
 }

@@ -151,6 +151,21 @@ impl<D: Dot> Simd for Avx<D> {
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
     }
     #[inline(always)]
+    unsafe fn from_e8m0(p: *const u8) -> __m256 {
+        unsafe {
+            let bits = _mm256_slli_epi32::<23>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())));
+            _mm256_castsi256_ps(_mm256_max_epi32(bits, _mm256_set1_epi32(0x0040_0000)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_e4m3(p: *const u8) -> __m256 {
+        unsafe {
+            // A half has the same mantissa at the same place and a bias that is larger by 8.
+            let halves = _mm_slli_epi16::<7>(_mm_cvtepu8_epi16(_mm_loadl_epi64(p.cast())));
+            _mm256_mul_ps(_mm256_cvtph_ps(halves), _mm256_set1_ps(256.0))
+        }
+    }
+    #[inline(always)]
     unsafe fn from_i32(x: __m256i) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(x) }
     }
@@ -179,6 +194,23 @@ impl<D: Dot> Simd for Avx<D> {
     #[inline(always)]
     unsafe fn high(x: __m256i) -> __m256i {
         unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(x), _mm256_set1_epi8(0x0F)) }
+    }
+    #[inline(always)]
+    unsafe fn two_bits<const FIELD: u32>(x: __m256i) -> __m256i {
+        unsafe {
+            let x = _mm256_srl_epi16(x, _mm_cvtsi32_si128(2 * FIELD as i32));
+            _mm256_and_si256(x, _mm256_set1_epi8(0x03))
+        }
+    }
+    #[inline(always)]
+    unsafe fn with_third<const STEP: u32>(codes: __m256i, bits: __m256i) -> __m256i {
+        unsafe {
+            let bits = match STEP {
+                0..=2 => _mm256_sll_epi16(bits, _mm_cvtsi32_si128(2 - STEP as i32)),
+                _ => _mm256_srl_epi16(bits, _mm_cvtsi32_si128(STEP as i32 - 2)),
+            };
+            _mm256_or_si256(codes, _mm256_and_si256(bits, _mm256_set1_epi8(0x04)))
+        }
     }
     #[inline(always)]
     unsafe fn with_bit<const STEP: u32>(codes: __m256i, bits: __m256i) -> __m256i {

@@ -135,6 +135,21 @@ impl Simd for Avx512Vnni {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
+    unsafe fn from_e8m0(p: *const u8) -> __m512 {
+        unsafe {
+            let bits = _mm512_slli_epi32::<23>(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())));
+            _mm512_castsi512_ps(_mm512_max_epi32(bits, _mm512_set1_epi32(0x0040_0000)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_e4m3(p: *const u8) -> __m512 {
+        unsafe {
+            // A half has the same mantissa at the same place and a bias that is larger by 8.
+            let halves = _mm256_slli_epi16::<7>(_mm256_cvtepu8_epi16(_mm_loadu_si128(p.cast())));
+            _mm512_mul_ps(_mm512_cvtph_ps(halves), _mm512_set1_ps(256.0))
+        }
+    }
+    #[inline(always)]
     unsafe fn from_i32(x: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(x) }
     }
@@ -160,6 +175,24 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     unsafe fn high(x: __m512i) -> __m512i {
         unsafe { _mm512_and_si512(_mm512_srli_epi16::<4>(x), _mm512_set1_epi8(0x0F)) }
+    }
+    #[inline(always)]
+    unsafe fn two_bits<const FIELD: u32>(x: __m512i) -> __m512i {
+        unsafe {
+            let x = _mm512_srl_epi16(x, _mm_cvtsi32_si128(2 * FIELD as i32));
+            _mm512_and_si512(x, _mm512_set1_epi8(0x03))
+        }
+    }
+    #[inline(always)]
+    unsafe fn with_third<const STEP: u32>(codes: __m512i, bits: __m512i) -> __m512i {
+        unsafe {
+            let bits = match STEP {
+                0..=2 => _mm512_sll_epi16(bits, _mm_cvtsi32_si128(2 - STEP as i32)),
+                _ => _mm512_srl_epi16(bits, _mm_cvtsi32_si128(STEP as i32 - 2)),
+            };
+            // codes | (bits & 4)
+            _mm512_ternarylogic_epi32::<0xF8>(codes, bits, _mm512_set1_epi8(0x04))
+        }
     }
     #[inline(always)]
     unsafe fn with_bit<const STEP: u32>(codes: __m512i, bits: __m512i) -> __m512i {

@@ -181,6 +181,22 @@ impl<A: Sums> Simd for Sse<A> {
         unsafe { _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(p.cast::<i32>().read_unaligned()))) }
     }
     #[inline(always)]
+    unsafe fn from_e8m0(p: *const u8) -> __m128 {
+        unsafe {
+            let bits = _mm_cvtepu8_epi32(_mm_cvtsi32_si128(p.cast::<i32>().read_unaligned()));
+            _mm_castsi128_ps(_mm_max_epi32(_mm_slli_epi32::<23>(bits), _mm_set1_epi32(0x0040_0000)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_e4m3(p: *const u8) -> __m128 {
+        // The bits at the end of the exponent of an f32 are the value times 2^-120, subnormals included.
+        const SCALE: f32 = f32::from_bits((127 + 120) << 23);
+        unsafe {
+            let bits = _mm_cvtepu8_epi32(_mm_cvtsi32_si128(p.cast::<i32>().read_unaligned()));
+            _mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32::<20>(bits)), _mm_set1_ps(SCALE))
+        }
+    }
+    #[inline(always)]
     unsafe fn from_i32(x: __m128i) -> __m128 {
         unsafe { _mm_cvtepi32_ps(x) }
     }
@@ -207,6 +223,23 @@ impl<A: Sums> Simd for Sse<A> {
     #[inline(always)]
     unsafe fn high(x: __m128i) -> __m128i {
         unsafe { _mm_and_si128(_mm_srli_epi16::<4>(x), _mm_set1_epi8(0x0F)) }
+    }
+    #[inline(always)]
+    unsafe fn two_bits<const FIELD: u32>(x: __m128i) -> __m128i {
+        unsafe {
+            let x = _mm_srl_epi16(x, _mm_cvtsi32_si128(2 * FIELD as i32));
+            _mm_and_si128(x, _mm_set1_epi8(0x03))
+        }
+    }
+    #[inline(always)]
+    unsafe fn with_third<const STEP: u32>(codes: __m128i, bits: __m128i) -> __m128i {
+        unsafe {
+            let bits = match STEP {
+                0..=2 => _mm_sll_epi16(bits, _mm_cvtsi32_si128(2 - STEP as i32)),
+                _ => _mm_srl_epi16(bits, _mm_cvtsi32_si128(STEP as i32 - 2)),
+            };
+            _mm_or_si128(codes, _mm_and_si128(bits, _mm_set1_epi8(0x04)))
+        }
     }
     #[inline(always)]
     unsafe fn with_bit<const STEP: u32>(codes: __m128i, bits: __m128i) -> __m128i {
