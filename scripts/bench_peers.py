@@ -56,6 +56,12 @@ ONE_ROW = Test(generate=64)
 TESTS = [ONE_ROW, Test(generate=32, depth=1024), Test(prompt=4), Test(prompt=8), Test(prompt=128), Test(prompt=512)]
 # Prompts so short that what counts is their cost beside that of a single token.
 STEPS = {test.name: test.prompt for test in TESTS if 1 < test.prompt <= 8}
+# By name: unit, factor, and what measures it.
+RESOURCES = {
+    "peak memory": ("MB", 1e-6, "peak_rss_bytes"),
+    "start to first token": ("ms", 1.0, "start_ms"),
+}
+ROWS = [test.name for test in TESTS] + list(RESOURCES)
 
 
 # --- The sides -------------------------------------------------------------------------------------------
@@ -251,10 +257,8 @@ class Comparison:
         self.add(self.case(model, threads, name, "tok/s"), [side["tok_s"] for side in found])
 
     def resources(self, index: int, model: str, threads: int) -> None:
-        for name, unit, scale, method in [
-            ("peak memory", "MB", 1e-6, "peak_rss_bytes"),
-            ("start to first token", "ms", 1.0, "start_ms"),
-        ]:
+        for name in (name for name in RESOURCES if name in self.args.rows):
+            unit, scale, method = RESOURCES[name]
             found = self.measure(index, method, model, threads)
             case = self.case(model, threads, name, unit, lower_is_better=True)
             self.add(case, [value * scale for value in found])
@@ -266,11 +270,15 @@ class Comparison:
         values = " : ".join(f"{value:.1f}" for value in found)
         print(f"  {Path(case.model).name} t={case.threads} {case.name}: {values} {case.unit}", file=sys.stderr)
 
+    def tests(self) -> list[Test]:
+        """Those asked for; decoding without a context is what others are compared with."""
+        return [test for test in TESTS if test is ONE_ROW or test.name in self.args.rows]
+
     def run(self) -> None:
         pairs = [(model, threads) for model in self.args.model for threads in self.args.threads]
         contexts = {model: self.ours.context(model) for model in self.args.model}
         tests = {
-            model: [test for test in TESTS if test.depth + test.prompt + test.generate <= context]
+            model: [test for test in self.tests() if test.depth + test.prompt + test.generate <= context]
             for model, context in contexts.items()
         }
         for model, threads in pairs:
@@ -329,6 +337,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--avx2", action="store_true",
                         help="hold all sides to AVX2: smolt by SMOLT_ISA, the peers as --install then builds them")
     parser.add_argument("-t", "--threads", type=numbers, default=[1, 2], help="default 1,2")
+    parser.add_argument("--rows", type=lambda text: text.split(","), default=ROWS,
+                        help=f"what to measure, default all: {', '.join(ROWS)}")
     parser.add_argument("--rounds", type=int, default=7, help="default 7")
     parser.add_argument("--flash", type=lambda text: text.split(","), default=list(FLASH), help="of llama.cpp, default auto,off,on")
     parser.add_argument("--busy", action="store_true", help="also beside a process that wants one core")
@@ -338,6 +348,8 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.model and not args.install:
         parser.error("name a model with -m, or --install DIR")
+    if not set(args.rows) <= set(ROWS):
+        parser.error(f"--rows must be of {', '.join(ROWS)}")
     if args.rounds < 1 or not set(args.flash) <= set(FLASH):
         parser.error(f"--rounds must be at least 1, --flash of {', '.join(FLASH)}")
     return args
