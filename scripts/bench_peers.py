@@ -123,6 +123,11 @@ class Theirs:
         out = call([self.python, str(WORKER), json.dumps(job | {"package": self.package})])
         return json.loads(out.splitlines()[-1])
 
+    def settings_text(self) -> str:
+        if self.package == "ik_llama_cpp":
+            return "weights packed at load, flash attention and fused stages on"
+        return f"flash attention: the fastest of {', '.join(self.settings)} for each test"
+
     def build(self) -> str:
         return self.work(kind="build")["build"]
 
@@ -303,9 +308,7 @@ class Comparison:
         cores = len(os.sched_getaffinity(0))
         facts = [
             f"{cpu_name()}, {cores} cores, {platform.system()} {platform.machine()}; processor class: {cpu_class()}",
-            *(f"{peer.name} through {peer.build()}, f16 KV cache" for peer in self.peers),
-            f"flash attention of llama.cpp: the fastest of {', '.join(self.args.flash)} for each test; ik_llama.cpp: "
-            "weights packed at load, flash attention and fused stages on",
+            *(f"{peer.name} through {peer.build()}, f16 KV cache; {peer.settings_text()}" for peer in self.peers),
             f"{self.args.rounds} rounds in alternation, each value from a process of its own; medians, "
             "in brackets the smallest and the largest; ratio: smolt to the one beside it",
         ]
