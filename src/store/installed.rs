@@ -97,7 +97,7 @@ impl Record {
     /// The record at the place of a model's, whatever the model is. What cannot be understood is none.
     pub(super) fn read(model: &Path) -> Result<Option<Self>, ReadError> {
         match read_text_if_there(&record_path(model), MAX_SMALL) {
-            Err(error @ ReadError::Io { .. }) => Err(error),
+            Err(error @ (ReadError::Io { .. } | ReadError::Folder { .. })) => Err(error),
             read => {
                 let record = read.ok().flatten().and_then(|text| serde_json::from_str(&text).ok());
                 Ok(record.filter(|record: &Self| files::is_hex(&record.sha256, 64)))

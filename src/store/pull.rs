@@ -16,7 +16,7 @@ use super::address::shown;
 use super::hub::{Failure, Hub, HubFile, Stream, cut};
 use super::installed::record_path;
 use super::{HubName, Installed, Record, Store, StoreError, choose, files};
-use crate::files::{Access, open_to_write, sha256_hex, write_whole};
+use crate::files::{Access, ReadError, open_to_write, sha256_hex, write_whole};
 
 /// Attempts without a single new byte before it is given up.
 const ATTEMPTS: u32 = 5;
@@ -95,7 +95,12 @@ pub fn pull(
     }
     // Until its own is written, what is there must not be taken for the record of this file. Of one of another size it
     // never is: it stays, for the model that stays where the file cannot take its place.
-    if Record::read(&target)?.is_some_and(|old| old.bytes == record.bytes) {
+    let is_in_the_way = match Record::read(&target) {
+        // Nothing could be written there.
+        Err(ReadError::Folder { .. }) => true,
+        read => read?.is_some_and(|old| old.bytes == record.bytes),
+    };
+    if is_in_the_way {
         fs::remove_file(record_path(&target)).map_err(StoreError::io("replace", &target))?;
     }
     files::rename(&part, &target).map_err(StoreError::io("install", &target))?;
