@@ -372,9 +372,10 @@ def install(args: argparse.Namespace) -> None:
         step(sys.executable, "-m", "venv", venv)
     if args.avx2:
         os.environ["CMAKE_ARGS"] = AVX2_BUILD
-    for peer in args.peer or PEERS:
-        # What was built for other instructions is not taken.
-        step(python, "-m", "pip", "install", "--quiet", "--no-cache-dir", PEERS[peer][1])
+    for package in (PEERS[peer][1] for peer in args.peer or PEERS):
+        # What is published compiled is for AVX2, and what was compiled here before may be for other instructions.
+        compiled = [] if args.avx2 else ["--no-binary", package]
+        step(python, "-m", "pip", "install", "--quiet", "--no-cache-dir", *compiled, package)
     args.python = str(python)
     if not args.model:
         for shape, recipe in SYNTHETIC:
