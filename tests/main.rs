@@ -4,6 +4,8 @@
 
 #[cfg(unix)]
 mod answers;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod baseline;
 mod batch;
 mod bench;
 #[cfg(feature = "trust")]
