@@ -23,7 +23,7 @@ use crate::calibrate::{
 use crate::compare::ReportArgs;
 use crate::convert::cli::ConvertArgs;
 use crate::files::MAX_TEXT_BYTES;
-use crate::{Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
+use crate::{Lattices, Plan, QuantizeError, QuantizeOptions, Report, TypeRule};
 
 /// Converts and quantizes small language models to GGUF.
 ///
@@ -228,7 +228,7 @@ impl SynthArgs {
 }
 
 impl QuantizeArgs {
-    fn options(&self) -> QuantizeOptions {
+    fn options(&self, lattices: &Lattices) -> QuantizeOptions {
         // Where a size is asked for, it chooses the types.
         let mut recipe = self.recipe.unwrap_or_default();
         if let Some(block_type) = self.embedding_type {
@@ -243,6 +243,7 @@ impl QuantizeArgs {
             chosen: HashMap::new(),
             strict: self.strict,
             allow_requantize: self.allow_requantize,
+            lattices: lattices.clone(),
         }
     }
 
@@ -255,9 +256,10 @@ impl QuantizeArgs {
                 return Err(QuantizeError::SameFile { path: text.display().to_string() });
             }
         }
+        let lattices = self.lattices(&input)?;
         let plan = match self.budget.budget() {
-            Some(budget) => self.allocated(&input, &texts, budget)?,
-            None => Plan::new(&input, &self.options())?,
+            Some(budget) => self.allocated(&input, &texts, (budget, &lattices))?,
+            None => Plan::new(&input, &self.options(&lattices))?,
         };
         for substitution in plan.substitutions() {
             say(format_args!("warning: {substitution}"));
@@ -280,12 +282,20 @@ impl QuantizeArgs {
         print_line(&report.summary())
     }
 
+    /// The tensors on a 4-bit lattice, if any are to be quantized.
+    fn lattices(&self, input: &GgufFile) -> Result<Lattices, QuantizeError> {
+        // What the plan refuses is refused before anything is read.
+        let plan = Plan::new(input, &self.options(&Lattices::default()))?;
+        let is_needed = plan.tensors().iter().any(|tensor| tensor.choice.stored.is_quantized());
+        if is_needed { Lattices::of(input, threads(self.threads)) } else { Ok(Lattices::default()) }
+    }
+
     /// The plan of least divergence within a budget.
     fn allocated<'a>(
         &self,
         input: &'a GgufFile,
         texts: &[(String, String)],
-        budget: Budget,
+        (budget, lattices): (Budget, &Lattices),
     ) -> Result<Plan<'a>, QuantizeError> {
         let kept = self.output.as_deref().filter(|_| !self.dry_run).map(|output| beside(output, SENSITIVITY));
         let allocation = Allocation {
@@ -297,7 +307,7 @@ impl QuantizeArgs {
             journal: kept.as_deref(),
         };
         let bar = bar(allocation.units()?, "{wide_bar} measuring sensitivities, {percent} %, {eta} left");
-        let plan = allocation.plan(&self.options(), &mut |units| bar.inc(units));
+        let plan = allocation.plan(&self.options(lattices), &mut |units| bar.inc(units));
         bar.finish_and_clear();
         plan
     }

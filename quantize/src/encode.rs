@@ -8,6 +8,8 @@ use smolt::gguf::{GgufError, GgufFile, TensorInfo};
 use smolt::runtime::Pool;
 
 use crate::QuantizeError;
+use crate::gptq::Format;
+use crate::lattice::{COLS, Lattice};
 
 /// Elements one thread encodes at a time: a whole number of blocks of every type.
 const CHUNK: usize = 1 << 16;
@@ -20,11 +22,18 @@ pub(crate) struct Tensor<'a> {
     source: &'a TensorInfo,
     data: &'a [u8],
     to: BlockType,
+    /// The format in which blocks on a lattice are kept, if they are.
+    lattice: Option<Format>,
 }
 
 impl<'a> Tensor<'a> {
     pub(crate) fn new(file: &'a GgufFile, source: &'a TensorInfo, to: BlockType) -> Result<Self, GgufError> {
-        Ok(Self { file, source, data: file.data(source)?, to })
+        Ok(Self { file, source, data: file.data(source)?, to, lattice: None })
+    }
+
+    /// Keeps the blocks that are on a lattice, if asked to, as they were trained.
+    pub(crate) fn with_lattice(self, is_kept: bool) -> Self {
+        Self { lattice: Format::of(self.to).filter(|_| is_kept), ..self }
     }
 
     /// Where elements lie in the source; `elements` begins and ends with whole blocks.
@@ -80,6 +89,16 @@ impl Worker {
         self.bytes.clear();
         if from == to {
             self.bytes.extend_from_slice(data);
+        } else if let (Some(format), None) = (&tensor.lattice, self.fault) {
+            for block in self.values.chunks_exact(COLS) {
+                let kept =
+                    Lattice::of(block, from).is_some_and(|lattice| lattice.encode(format, &mut self.bytes));
+                if !kept {
+                    let start = self.bytes.len();
+                    self.bytes.resize(start + to.block_bytes(), 0);
+                    to.encode(block, &mut self.bytes[start..]);
+                }
+            }
         } else if self.fault.is_none() {
             self.bytes.resize(elements.len() / to.block_len() * to.block_bytes(), 0);
             to.encode(&self.values, &mut self.bytes);

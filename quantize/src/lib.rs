@@ -10,6 +10,7 @@
 //! allocate the types of tensors for a given size
 //! calibrate  what the matrices read on a text, layer by layer
 //! gptq     rounding that makes up for itself, into GGUF blocks
+//! lattice  weights that were trained on 4 bits, found and kept
 //! compare  what quantization did to a model, on a text
 //! encode   decode, check and encode one tensor, in tiles, on all threads
 //! files    texts and paths
@@ -31,9 +32,11 @@ mod encode;
 mod error;
 mod files;
 mod gptq;
+mod lattice;
 mod plan;
 mod report;
 
 pub use self::error::QuantizeError;
+pub use self::lattice::{LatticeBlocks, Lattices};
 pub use self::plan::{Plan, PlannedTensor, QuantizeOptions, TypeRule};
 pub use self::report::Report;

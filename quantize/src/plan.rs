@@ -14,6 +14,7 @@ use smolt::gguf::{
 use crate::QuantizeError;
 use crate::calibrate::Calibrated;
 use crate::encode::{Encoder, Tensor};
+use crate::lattice::{Lattice, LatticeBlocks, Lattices};
 
 /// A type for the tensors with certain names.
 #[derive(Clone, Debug)]
@@ -46,6 +47,9 @@ pub struct QuantizeOptions {
     pub strict: bool,
     /// Accept an input with quantized tensors.
     pub allow_requantize: bool,
+    /// The tensors whose weights are on a 4-bit lattice. They are stored as Q4_0, or as the type asked for, if that holds
+    /// lattices, with the levels and scales that they were trained with.
+    pub lattices: Lattices,
 }
 
 /// One tensor of the output.
@@ -59,6 +63,8 @@ pub struct PlannedTensor {
     pub bytes: u64,
     /// Whether its type is the recipe's own choice, not asked for by a rule or for the embedding or head.
     pub is_free: bool,
+    /// Its blocks, if it is on a 4-bit lattice and stored in a type that holds lattices.
+    pub lattice: Option<LatticeBlocks>,
 }
 
 impl PlannedTensor {
@@ -86,6 +92,8 @@ pub struct Plan<'a> {
     input: &'a GgufFile,
     recipe: Recipe,
     tensors: Vec<PlannedTensor>,
+    /// Blocks that were looked at for lattices.
+    seen_blocks: u64,
     writer: GgufWriter,
     file_bytes: u64,
 }
@@ -112,7 +120,8 @@ impl<'a> Plan<'a> {
         }
         let writer = described(input, options.recipe, &tensors);
         let file_bytes = writer.file_bytes(input.name()).map_err(QuantizeError::Output)?;
-        Ok(Self { input, recipe: options.recipe, tensors, writer, file_bytes })
+        let seen_blocks = options.lattices.blocks();
+        Ok(Self { input, recipe: options.recipe, tensors, seen_blocks, writer, file_bytes })
     }
 
     /// The input file.
@@ -140,6 +149,14 @@ impl<'a> Plan<'a> {
         self.tensors.iter().filter(|tensor| tensor.substituted()).count()
     }
 
+    /// Blocks of 32 weights on a 4-bit lattice, the others of those that were looked at; `None` if none were.
+    pub fn lattice(&self) -> Option<LatticeBlocks> {
+        let kept = self.tensors.iter().filter_map(|tensor| tensor.lattice);
+        let kept = kept.fold(LatticeBlocks::default(), LatticeBlocks::plus);
+        let other = self.seen_blocks.saturating_sub(kept.exact + kept.scale_rounded);
+        (self.seen_blocks > 0).then_some(LatticeBlocks { other, ..kept })
+    }
+
     /// Bytes of the output file.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
@@ -160,6 +177,11 @@ impl<'a> Plan<'a> {
             return Err(QuantizeError::SameFile { path: path.display().to_string() });
         }
         GgufWriter::check_target(path).map_err(QuantizeError::Output)
+    }
+
+    /// Whether a tensor's lattice is kept.
+    pub(crate) fn is_on_lattice(&self, name: &str) -> bool {
+        self.tensors.iter().any(|tensor| tensor.source.name == name && tensor.lattice.is_some())
     }
 
     /// Writes the output with `threads` threads: the tensors of `calibrated` as they are there, all others rounded
@@ -184,7 +206,9 @@ impl<'a> Plan<'a> {
                 progress(source.bytes);
                 return out.write_all(&bytes);
             }
-            let tensor = Tensor::new(self.input, source, target.block_type).map_err(std::io::Error::other)?;
+            let planned =
+                Tensor::new(self.input, source, target.block_type).map_err(std::io::Error::other)?;
+            let tensor = planned.with_lattice(self.is_on_lattice(&target.name));
             let outcome = encoder.encode(&tensor, out, &mut |bytes| {
                 progress(bytes.len() as u64);
                 self.input.release(source, bytes);
@@ -220,9 +244,25 @@ fn planned(input: &GgufFile, options: &QuantizeOptions) -> Result<Vec<PlannedTen
         };
         let is_free =
             rule.is_none() && Recipe::decides(source) && options.recipe.asked_for(&source.name).is_none();
-        PlannedTensor { source: source.clone(), choice, bytes: bytes_as(source, choice.stored), is_free }
+        let on_lattice = options.lattices.tensor(&source.name).filter(|_| choice.stored.is_quantized());
+        let choice = if on_lattice.is_some() && is_free { lattice_choice(choice) } else { choice };
+        PlannedTensor {
+            source: source.clone(),
+            choice,
+            bytes: bytes_as(source, choice.stored),
+            is_free: is_free && on_lattice.is_none(),
+            lattice: on_lattice.filter(|_| Lattice::is_held_by(choice.stored)),
+        }
     };
     Ok(sources.into_iter().map(plan).collect())
+}
+
+/// The type of a tensor on a lattice for which the recipe has another choice: four bits hold it.
+fn lattice_choice(choice: Choice) -> Choice {
+    match choice.stored {
+        BlockType::Q4_0 | BlockType::Q4_1 => choice,
+        _ => Choice { wanted: BlockType::Q4_0, stored: BlockType::Q4_0 },
+    }
 }
 
 /// Bytes of a tensor whose rows are whole blocks of `block_type`. The reader's caps keep it within u64.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::Plan;
 use crate::calibrate::Calibrated;
+use crate::{LatticeBlocks, Plan};
 
 /// A planned or finished quantization. Sizes are in bytes, shapes list columns first.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +24,8 @@ pub struct Report {
     file_bytes: u64,
     /// Bits of tensor data per weight, scales and norms included.
     bits_per_weight: f64,
+    /// Blocks of 32 weights on a 4-bit lattice; null where nothing is quantized.
+    lattice: Option<LatticeBlocks>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -39,6 +41,8 @@ struct Row {
     bits_per_weight: f64,
     /// Of a calibrated tensor: squared error of its outputs over the text, divided by that of rounding to nearest.
     loss_ratio: Option<f64>,
+    /// Of a tensor whose weights are on a 4-bit lattice, which is kept.
+    lattice: Option<LatticeBlocks>,
 }
 
 impl Report {
@@ -53,6 +57,7 @@ impl Report {
             bytes: tensor.bytes,
             bits_per_weight: bits_per_weight(tensor.bytes, tensor.source.elements() as u64),
             loss_ratio: calibrated.loss_ratio(&tensor.source.name),
+            lattice: tensor.lattice,
         });
         let weights = plan.tensors().iter().map(|tensor| tensor.source.elements() as u64).sum();
         let tensor_bytes = plan.tensors().iter().map(|tensor| tensor.bytes).sum();
@@ -68,6 +73,7 @@ impl Report {
             tensor_bytes,
             file_bytes: plan.file_bytes(),
             bits_per_weight: bits_per_weight(tensor_bytes, weights),
+            lattice: plan.lattice(),
         }
     }
 
@@ -78,7 +84,11 @@ impl Report {
         let axes = shapes.iter().map(String::len).max().unwrap_or(0).max(5);
         let heading = ["tensor", "shape", "from", "to", "bytes", "bits/w", ""].map(str::to_owned);
         let rows = self.tensors.iter().zip(shapes).map(|(row, shape)| {
-            let replaced = if row.to == row.wanted { String::new() } else { format!("(not {})", row.wanted) };
+            let replaced = match row.lattice {
+                _ if row.to != row.wanted => format!("(not {})", row.wanted),
+                Some(blocks) => format!("({})", lattice_note(blocks)),
+                None => String::new(),
+            };
             let (bytes, bits) = (row.bytes.to_string(), format!("{:.2}", row.bits_per_weight));
             [row.name.clone(), shape, row.from.to_owned(), row.to.to_owned(), bytes, bits, replaced]
         });
@@ -108,9 +118,25 @@ impl Report {
             let mean = (ratios().map(|(ratio, _)| ratio.ln()).sum::<f64>() / ratios().count() as f64).exp();
             lines.push(format!("loss    {mean:.3} of rounding to nearest, at most {worst:.3} ({name})"));
         }
+        if let Some(blocks) = self.lattice {
+            let on_lattice = self.tensors.iter().filter(|row| row.lattice.is_some()).count();
+            lines.push(match on_lattice {
+                0 => format!("lattice none of {} blocks: not trained on 4 bits", blocks.total()),
+                _ => format!("lattice {}, in {on_lattice} tensors", lattice_note(blocks)),
+            });
+        }
         let (file, bits) = (self.file_bytes, self.bits_per_weight);
         lines.push(format!("file    {file:>12} bytes, {bits:.3} bits per weight"));
         lines.join("\n")
+    }
+}
+
+/// How many blocks are kept as they were trained.
+fn lattice_note(blocks: LatticeBlocks) -> String {
+    let note = format!("{} of {} blocks exact", blocks.exact, blocks.total());
+    match blocks.scale_rounded {
+        0 => note,
+        count => format!("{note}, {count} with their scale rounded"),
     }
 }
 

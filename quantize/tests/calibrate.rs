@@ -8,7 +8,7 @@ use smolt::eval::perplexity::PerplexityOptions;
 use smolt::gguf::GgufFile;
 use smolt_quantize::calibrate::{CalibrateOptions, Draw, calibrate};
 use smolt_quantize::compare::{CompareOptions, Text, compare};
-use smolt_quantize::{Plan, QuantizeOptions};
+use smolt_quantize::{Lattices, Plan, QuantizeOptions};
 
 use crate::fixture::{Scratch, quantize, run, tiny};
 
@@ -39,6 +39,7 @@ fn plan<'a>(input: &'a GgufFile, recipe: &str) -> Plan<'a> {
         chosen: HashMap::new(),
         strict: false,
         allow_requantize: false,
+        lattices: Lattices::default(),
     };
     Plan::new(input, &options).unwrap()
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use smolt::gguf::GgufFile;
 use smolt_quantize::calibrate::Calibrated;
-use smolt_quantize::{Plan, QuantizeOptions};
+use smolt_quantize::{Lattices, Plan, QuantizeOptions};
 
 use crate::fixture::Scratch;
 
@@ -32,6 +32,7 @@ fn both(scratch: &Scratch, recipe: &str, theirs: &str) -> Option<(GgufFile, Gguf
         chosen: HashMap::new(),
         strict: false,
         allow_requantize: false,
+        lattices: Lattices::default(),
     };
     let path = scratch.path("ours.gguf");
     Plan::new(&input, &options).unwrap().write(&path, 2, &Calibrated::none(), &mut |_| {}).unwrap();

@@ -10,6 +10,7 @@ mod families;
 mod faults;
 mod fixture;
 mod fuzz;
+mod lattice;
 mod llama_quantize;
 mod oracle;
 mod plan;

@@ -3,7 +3,7 @@
 use smolt::blocks::BlockType;
 use smolt::gguf::{FILE_TYPE_KEY, GgufFile, QUANTIZATION_VERSION_KEY, Recipe};
 use smolt_quantize::calibrate::Calibrated;
-use smolt_quantize::{Plan, QuantizeOptions};
+use smolt_quantize::{Lattices, Plan, QuantizeOptions};
 
 use crate::fixture::{Scratch, tiny};
 
@@ -14,6 +14,7 @@ fn options(recipe: &str) -> QuantizeOptions {
         chosen: std::collections::HashMap::new(),
         strict: false,
         allow_requantize: false,
+        lattices: Lattices::default(),
     }
 }
 

@@ -95,6 +95,8 @@ impl<'a> Allocation<'a, '_> {
             probing.tensors().iter().map(|tensor| (tensor.source.name.as_str(), tensor)).collect();
         let found: Vec<(&PlannedTensor, &Sensitivity)> =
             found.iter().filter_map(|one| Some((*planned.get(one.tensor.as_str())?, one))).collect();
+        // The type of the others was asked for, or their lattice decides it.
+        let found: Vec<_> = found.into_iter().filter(|(tensor, _)| tensor.is_free).collect();
         let padded = |bytes: u64| bytes.next_multiple_of(ALIGNMENT);
         let offers: Vec<Vec<Offer>> = found
             .iter()

@@ -53,6 +53,7 @@ pub(crate) use self::sensitivity::{PROBE, units};
 pub use self::text::Draw;
 use self::text::Sequences;
 use self::work::Work;
+use crate::encode::{Encoder, Tensor};
 use crate::gptq::{FactorOptions, REFITS};
 use crate::{Plan, QuantizeError};
 
@@ -167,8 +168,33 @@ pub fn calibrate(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Calibrated, QuantizeError> {
     let sequences = sequences(plan.input(), texts, options)?;
-    let journal = Journal::open(journal, key(plan, &sequences, options)?)?;
+    // Factors that move between matrices would take weights off their lattices.
+    let keeps_lattices = plan.tensors().iter().any(|tensor| tensor.lattice.is_some());
+    let options = &CalibrateOptions { fold: options.fold && !keeps_lattices, ..*options };
+    let mut journal = Journal::open(journal, key(plan, &sequences, options)?)?;
+    keep_lattices(plan, options.threads, &mut journal)?;
     Work::new(plan, options, Some(journal), progress)?.run(&sequences)
+}
+
+/// Puts the tensors on a lattice among those that are finished.
+fn keep_lattices(plan: &Plan<'_>, threads: usize, journal: &mut Journal) -> Result<(), QuantizeError> {
+    let mut encoder = Encoder::new(threads);
+    for planned in plan.tensors().iter().filter(|planned| planned.lattice.is_some()) {
+        let source = &planned.source;
+        if journal.record(&source.name).is_some() {
+            continue;
+        }
+        let tensor =
+            Tensor::new(plan.input(), source, planned.choice.stored).map_err(QuantizeError::Input)?;
+        let mut bytes = Vec::new();
+        let released = &mut |bytes| plan.input().release(source, bytes);
+        let encoded = encoder.encode(&tensor.with_lattice(true), &mut bytes, released);
+        if let Some(fault) = encoded.map_err(QuantizeError::Journal)? {
+            return Err(fault);
+        }
+        journal.put(&source.name, &bytes, 0.0, 0.0).map_err(QuantizeError::Journal)?;
+    }
+    Ok(())
 }
 
 /// Measures what it costs to store each tensor that has the type `PROBE` in `plan` in each type of `menu`. The result
@@ -244,6 +270,7 @@ fn key(plan: &Plan<'_>, sequences: &Sequences, options: &CalibrateOptions) -> Re
     plan.input().release_all();
     for tensor in plan.tensors() {
         hash.add(&tensor.choice.stored.id().to_le_bytes());
+        hash.add(&[u8::from(tensor.lattice.is_some())]);
     }
     sequences.tokens.iter().for_each(|token| hash.add(&token.to_le_bytes()));
     let same_threads = CalibrateOptions { threads: 1, ..*options };

@@ -31,5 +31,5 @@ mod sweep;
 mod tests;
 
 pub(crate) use self::factor::{Factor, FactorError, FactorOptions};
-pub(crate) use self::grid::{Format, REFITS};
+pub(crate) use self::grid::{Format, REFITS, Scale};
 pub(crate) use self::sweep::{Matrix, quantize};
