@@ -1,7 +1,7 @@
 //! Matrix products: the walk over groups of rows and tiles of tokens.
 
 use super::formats::{self, Format, PackedBlock};
-use crate::blocks::Form;
+use crate::blocks::{Form, Levels};
 use crate::kernels::acts::{ActScale, Acts, Tile};
 use crate::kernels::layout::{BLOCK, PackedMatrix};
 use crate::kernels::scalar::VIRTUAL;
@@ -165,7 +165,11 @@ unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
     unsafe {
         let (codes, scales) = job.acts.quantized(tile);
         let (acts, blocks) = ((codes.as_ptr(), scales.as_ptr()), job.acts.blocks());
-        let form = job.weights.shape().block_type.form();
+        // Types that share a kernel differ in their books only.
+        let form = match W::FORM.levels {
+            Levels::Book(_) => job.weights.shape().block_type.form(),
+            Levels::Less(_) => W::FORM,
+        };
         let mut next = 0;
         while T == 1 && S::PAIRS && next + 2 <= panel.groups.len() {
             let groups = [panel.group(next), panel.group(next + 1)];
