@@ -138,14 +138,15 @@ unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
     unsafe {
         let (book, unit) = (form.levels(), form.unit);
         let mut acc = [[S::nothing(); T]; G];
+        // Places that move on: the compiler does not always make them of products with `b`.
+        let (mut next, mut supers) = (groups, groups);
         for b in 0..blocks {
             for g in 0..G {
-                let block = PackedBlock {
-                    start: groups[g].add(W::AT.block_start(b)),
-                    supers: groups[g].add(W::AT.super_start(b)),
-                    book,
-                    unit,
-                };
+                if W::AT.supers > 0 && b.is_multiple_of(8) {
+                    (supers[g], next[g]) = (next[g], next[g].add(W::AT.supers));
+                }
+                let block = PackedBlock { start: next[g], supers: supers[g], book, unit };
+                next[g] = next[g].add(W::AT.block);
                 prefetch(block.start.wrapping_add(AHEAD), W::AT.block);
                 formats::add::<S, W, T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc[g]);
             }
