@@ -109,7 +109,7 @@ pub trait Block: bytemuck::Pod {
 
 /// A block that can be written.
 pub trait Encode: Block {
-    /// Encodes [`Self::LEN`] values, see the module for the choice of scales.
+    /// Encodes [`Block::LEN`] values, see the module for the choice of scales.
     ///
     /// # Panics
     /// May panic on another number of values.
