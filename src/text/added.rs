@@ -48,8 +48,9 @@ impl AddedTokens {
 
     /// Collects the added tokens, whose pieces are their texts.
     pub(super) fn new(tokens: &TokenList<'_>, pieces: &PieceTable) -> Result<AddedTokens, TextError> {
-        let found = tokens.iter_where(|kind, text| Wanted::All.has(kind) && !text.is_empty());
-        let mut sorted: Vec<(u32, TokenKind)> = found.map(|(id, kind, _)| (id, kind)).collect();
+        // Of the table and not of the file, whose texts may have changed since.
+        let is_found = |(id, kind): &(u32, TokenKind)| Wanted::All.has(*kind) && !pieces.get(*id).is_empty();
+        let mut sorted: Vec<_> = (0u32..).zip(tokens.kinds.iter().copied()).filter(is_found).collect();
         let bytes = sorted.iter().map(|(id, _)| pieces.get(*id).len()).sum();
         if bytes > MAX_ADDED_BYTES {
             let (what, limit) = ("the length of all control and user-defined tokens", MAX_ADDED_BYTES);

@@ -23,7 +23,7 @@ use super::{TextError, TextWarning, bpe, kinds, normal, special, spm};
 /// says. A key of this project.
 const KEY_NFC: &str = "smolt.tokenizer.nfc";
 
-/// Bytes of a text: places in it are 32-bit numbers, those of a space before it too.
+/// Bytes of a text: places in it are 32-bit numbers, also where it is composed, which makes it at most three times as long.
 const MAX_TEXT_BYTES: usize = u32::MAX as usize / 4;
 /// Bytes of a text that may become one byte when it is composed (Unicode NFC): those of three Hangul letters become three.
 const MAX_COMPOSED: usize = 3;
@@ -113,7 +113,7 @@ impl Tokenizer {
     /// composed or holds a `▁` that is a space, and is freed on return.
     ///
     /// # Errors
-    /// If the text holds a byte or character for which the vocabulary has no token, or is longer than 4 GiB.
+    /// If the text holds a byte or character for which the vocabulary has no token, or is longer than 1 GiB.
     pub fn encode(&self, text: &str, options: EncodeOptions, out: &mut Vec<u32>) -> Result<(), TextError> {
         self.check_length(text.len(), usize::MAX)?;
         let mut work = Work::new(self.longest_piece(), text.len(), usize::MAX);
