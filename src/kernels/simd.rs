@@ -14,6 +14,10 @@ pub(crate) trait Simd: Copy {
     const WIDEST: usize;
     /// Whether a single token meets two groups at once, to share what is loaded of it.
     const PAIRS: bool;
+    /// Whether activations are spread over vectors in memory before they meet weights, for a set whose dot products take
+    /// vectors from memory, but not a dword for all lanes; it has [`Self::spread`], [`Self::splat_i32`] and
+    /// [`Self::dot_spread`].
+    const SPREADS: bool = false;
     /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.
     const VECTORS: usize;
     /// Whether this is the set for moderate products of another.
@@ -111,6 +115,24 @@ pub(crate) trait Simd: Copy {
     ) -> Self::I;
     /// The same for stored 8-bit codes; the offset is not yet taken off.
     unsafe fn dot_bytes<const N: usize>(codes: &[Self::B; N], acts: *const i8, start: i32) -> Self::I;
+    /// Four activation codes, in all lanes.
+    #[inline(always)]
+    unsafe fn spread(_acts: *const i8) -> Self::B {
+        unreachable!("the set does not spread activations")
+    }
+    #[inline(always)]
+    unsafe fn splat_i32(_x: i32) -> Self::I {
+        unreachable!("the set does not spread activations")
+    }
+    /// [`Self::dot`] with activation codes that are spread, or, if `BITS` is 8, [`Self::dot_bytes`].
+    #[inline(always)]
+    unsafe fn dot_spread<const BITS: u32, const N: usize>(
+        _codes: &[Self::B; N],
+        _acts: &[Self::B; N],
+        _start: Option<Self::I>,
+    ) -> Self::I {
+        unreachable!("the set does not spread activations")
+    }
     /// The dot products of codes less `zero`, of whatever kind, with two tokens, which are [`BLOCK`] apart: only
     /// for a set that has an instruction for two tokens at once and a [`Self::BYTE_OFFSET`] of 0.
     ///

@@ -34,10 +34,10 @@ pub(crate) enum Unsigned {
 /// 32 columns of a group: `w = scale * (code - ZERO) + min`, per row.
 pub(crate) struct Unpacked<S: Simd> {
     /// Eight dwords per row: columns `4 * i ..`.
-    codes: [S::B; 8],
+    pub(super) codes: [S::B; 8],
     /// Of columns 0..16 and 16..32.
-    scales: [S::F; 2],
-    mins: [S::F; 2],
+    pub(super) scales: [S::F; 2],
+    pub(super) mins: [S::F; 2],
 }
 
 /// A quantized format. Implementations hold no data.
@@ -197,7 +197,7 @@ unsafe fn dot<S: Simd, W: Format<S>, const N: usize>(codes: &[S::B; N], acts: *c
 /// # Safety
 /// As for [`Simd`]; the block is in format `W`.
 #[inline(always)]
-unsafe fn unpack<S: Simd, W: Format<S>>(block: PackedBlock) -> Unpacked<S> {
+pub(super) unsafe fn unpack<S: Simd, W: Format<S>>(block: PackedBlock) -> Unpacked<S> {
     // SAFETY: the caller's contract covers every plane of the block.
     unsafe {
         let codes = codes::<S, W>(block.start);

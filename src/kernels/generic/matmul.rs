@@ -1,6 +1,7 @@
 //! Matrix products: the walk over groups of rows and tiles of tokens.
 
 use super::formats::{self, Format, PackedBlock};
+use super::spread::{self, MOST_GROUPS, Spread};
 use crate::blocks::{Form, Levels};
 use crate::kernels::acts::{ActScale, Acts, Tile};
 use crate::kernels::layout::{BLOCK, PackedMatrix};
@@ -29,12 +30,16 @@ pub(crate) struct MatmulJob<'a> {
 const PANEL_BYTES: usize = 16 << 10;
 
 impl MatmulJob<'_> {
-    /// Panels of the job's groups; one if there is one tile.
-    fn panels(&self) -> impl Iterator<Item = Panel> + '_ {
+    /// Groups of a panel that stays in the first-level cache; all if there is one tile.
+    fn groups_per_panel(&self) -> usize {
+        let bytes = if self.acts.tiles().nth(1).is_some() { PANEL_BYTES } else { usize::MAX };
+        (bytes / self.weights.shape().group_bytes()).max(1)
+    }
+
+    /// The job's groups in panels of `step`.
+    fn panels(&self, step: usize) -> impl Iterator<Item = Panel> + '_ {
         let Range { start, end } = self.groups;
         let group_bytes = self.weights.shape().group_bytes();
-        let bytes = if self.acts.tiles().nth(1).is_some() { PANEL_BYTES } else { usize::MAX };
-        let step = (bytes / group_bytes).max(1);
         (start..end).step_by(step).map(move |first| {
             let groups = first..end.min(first.saturating_add(step));
             Panel { start: self.weights.groups(groups.clone()).as_ptr(), group_bytes, groups }
@@ -186,6 +191,48 @@ unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
     }
 }
 
+/// A tile of `T` tokens, spread, against a panel of quantized weights: a chunk of blocks after the other, which meets
+/// all groups.
+#[inline(always)]
+unsafe fn spread_panel<S: Simd, W: Format<S>, const T: usize>(
+    spread: &mut Spread<S>,
+    panel: &Panel,
+    job: &MatmulJob<'_>,
+    tile: Tile,
+) {
+    // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens.
+    unsafe {
+        let form = match W::FORM.levels {
+            Levels::Book(_) => job.weights.shape().block_type.form(),
+            Levels::Less(_) => W::FORM,
+        };
+        let mut sums = [[S::nothing(); T]; MOST_GROUPS];
+        for first in (0..job.acts.blocks()).step_by(Spread::<S>::blocks(T)) {
+            let len = spread.fill::<W, T>(job.acts, tile, first);
+            for (index, sums) in sums[..panel.groups.len()].iter_mut().enumerate() {
+                let group = panel.group(index);
+                let mut next = group.add(W::AT.block_start(first) - W::AT.supers);
+                let mut block =
+                    PackedBlock { start: next, supers: next, book: form.levels(), unit: form.unit };
+                let mut acc = *sums;
+                for b in 0..len {
+                    if W::AT.supers > 0 && b.is_multiple_of(8) {
+                        (block.supers, next) = (next, next.add(W::AT.supers));
+                    }
+                    block.start = next;
+                    next = next.add(W::AT.block);
+                    prefetch(block.start.wrapping_add(AHEAD), W::AT.block);
+                    spread::add::<S, W, T>(block, spread.block::<T>(b), &mut acc);
+                }
+                *sums = acc;
+            }
+        }
+        for (index, sums) in sums[..panel.groups.len()].iter().enumerate() {
+            store::<S, T>(&sums.map(|sum| S::total(sum)), job, tile, panel.groups.start + index);
+        }
+    }
+}
+
 /// A job on quantized weights.
 ///
 /// # Safety
@@ -206,7 +253,17 @@ pub(crate) unsafe fn quantized<S: Simd, W: Format<S> + Format<S::Moderate>>(job:
 /// [`quantized`] by the operations of one set.
 #[inline(always)]
 unsafe fn quantized_panels<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
-    for panel in job.panels() {
+    if S::SPREADS {
+        let mut spread = Spread::<S>::new();
+        for panel in job.panels(MOST_GROUPS) {
+            for tile in job.acts.tiles() {
+                // SAFETY: the caller's contract; `tile.width` is the constant chosen.
+                unsafe { by_width!(tile.width, spread_panel::<S, W>(&mut spread, &panel, job, tile)) }
+            }
+        }
+        return;
+    }
+    for panel in job.panels(job.groups_per_panel()) {
         for tile in job.acts.tiles() {
             // SAFETY: the caller's contract; `tile.width` is the constant chosen.
             unsafe { by_width!(tile.width, quantized_panel::<S, W>(&panel, job, tile)) }
@@ -299,7 +356,7 @@ unsafe fn float_panel<S: Simd, W: FloatFormat<S>, const T: usize>(
 /// As for [`quantized`].
 #[inline(always)]
 pub(crate) unsafe fn floats<S: Simd, W: FloatFormat<S>>(job: &MatmulJob<'_>) {
-    for panel in job.panels() {
+    for panel in job.panels(job.groups_per_panel()) {
         for tile in job.acts.tiles() {
             // SAFETY: the caller's contract; `tile.width` is the constant chosen.
             unsafe { by_width!(tile.width, float_panel::<S, W>(&panel, job, tile)) }

@@ -5,12 +5,16 @@
 //! to bytes and used for every token of the tile. Symmetric formats store unsigned codes; their zero point
 //! enters as the start value of the integer sum, `-zero * sum(activations)`, so unpacking needs no
 //! subtraction.
+//!
+//! Sets that cannot multiply by a dword of memory in all lanes meet activations that are spread beforehand, a chunk of
+//! blocks at a time, once for many groups (`spread`).
 #![expect(clippy::needless_range_loop, reason = "an index walks several arrays at once")]
 
 mod activate;
 mod attention;
 mod formats;
 mod matmul;
+mod spread;
 mod vector;
 
 pub(crate) use activate::activate;
