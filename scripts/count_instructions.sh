@@ -3,7 +3,7 @@
 # fails (exit code 1) where a count exceeds its bar. Counts say nothing about time.
 #
 # usage: scripts/count_instructions.sh [TEST_PROGRAM]
-#   TEST_PROGRAM  the library's unit tests built for aarch64 by `cargo test --release`; built if not given
+#   TEST_PROGRAM  the unit tests of scripts/kernels built for aarch64 by `cargo test --release`; built if not given
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,7 +38,8 @@ trap 'rm -rf "$work"' EXIT
 program=${1:-}
 if [[ -z "$program" ]]; then
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-    cargo test --release --target "$target" --no-default-features --lib --no-run 2>&1 | tee "$work/log" >&2
+    cargo test --release --target "$target" --manifest-path scripts/kernels/Cargo.toml --target-dir target/kernels --lib \
+        --no-run 2>&1 | tee "$work/log" >&2
     program=$(sed -n 's/.*Executable.*(\(.*\)).*/\1/p' "$work/log")
 fi
 
