@@ -15,12 +15,6 @@ pub(crate) trait Dot: Copy {
     /// Whether the processor has what the dot product uses.
     fn is_available() -> bool;
 
-    /// [`Simd::dot_spread`].
-    unsafe fn dot_spread<const BITS: u32, const N: usize>(
-        codes: &[__m256i; N],
-        acts: &[__m256i; N],
-        start: Option<__m256i>,
-    ) -> __m256i;
     /// [`Simd::dot`].
     unsafe fn dot<const BITS: u32, const N: usize>(
         codes: &[__m256i; N],
@@ -62,7 +56,6 @@ impl<D: Dot> Simd for Avx<D> {
     const LANES: usize = 8;
     const WIDEST: usize = 4;
     const PAIRS: bool = false;
-    const SPREADS: bool = true;
     const VECTORS: usize = 2;
     const BYTE_OFFSET: i32 = D::BYTE_OFFSET;
     type F = __m256;
@@ -259,21 +252,5 @@ impl<D: Dot> Simd for Avx<D> {
     #[inline(always)]
     unsafe fn dot_bytes<const N: usize>(codes: &[__m256i; N], acts: *const i8, start: i32) -> __m256i {
         unsafe { D::dot_bytes(codes, acts, start) }
-    }
-    #[inline(always)]
-    unsafe fn spread(acts: *const i8) -> __m256i {
-        unsafe { broadcast(acts) }
-    }
-    #[inline(always)]
-    unsafe fn splat_i32(x: i32) -> __m256i {
-        unsafe { _mm256_set1_epi32(x) }
-    }
-    #[inline(always)]
-    unsafe fn dot_spread<const BITS: u32, const N: usize>(
-        codes: &[__m256i; N],
-        acts: &[__m256i; N],
-        start: Option<__m256i>,
-    ) -> __m256i {
-        unsafe { D::dot_spread::<BITS, N>(codes, acts, start) }
     }
 }

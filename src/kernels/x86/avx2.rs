@@ -20,29 +20,6 @@ unsafe fn widen(sum: __m256i, pairs: __m256i) -> __m256i {
     unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) }
 }
 
-/// `sum`, or nothing, plus `pairs`.
-#[inline(always)]
-unsafe fn widen_some(sum: Option<__m256i>, pairs: __m256i) -> __m256i {
-    // SAFETY: the contract of `Simd`: AVX2 is present.
-    unsafe {
-        match sum {
-            Some(sum) => widen(sum, pairs),
-            None => _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)),
-        }
-    }
-}
-
-/// Products of signed bytes, in pairs.
-#[inline(always)]
-unsafe fn bytes(weights: __m256i, acts: __m256i) -> __m256i {
-    // SAFETY: the contract of `Simd`: AVX2 is present.
-    unsafe {
-        // The first operand is unsigned: move the weight's sign to the activation. A pair is at most 2 * 128 * 127,
-        // which fits.
-        _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(acts, weights))
-    }
-}
-
 // SAFETY (for every block below): the contract of `Simd`: AVX2 is present and `acts` has `4 * N` codes.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
 impl Dot for Widening {
@@ -53,27 +30,6 @@ impl Dot for Widening {
         true
     }
 
-    #[inline(always)]
-    unsafe fn dot_spread<const BITS: u32, const N: usize>(
-        codes: &[__m256i; N],
-        acts: &[__m256i; N],
-        start: Option<__m256i>,
-    ) -> __m256i {
-        unsafe {
-            let run = if BITS == 8 { 1 } else { 128 >> BITS };
-            let mut sum = start;
-            let mut pairs = _mm256_setzero_si256();
-            for (i, (weights, acts)) in codes.iter().zip(acts).enumerate() {
-                let products =
-                    if BITS == 8 { bytes(*weights, *acts) } else { _mm256_maddubs_epi16(*weights, *acts) };
-                pairs = if i % run == 0 { products } else { _mm256_add_epi16(pairs, products) };
-                if i % run == run - 1 || i == N - 1 {
-                    sum = Some(widen_some(sum, pairs));
-                }
-            }
-            sum.unwrap_or(pairs)
-        }
-    }
     #[inline(always)]
     unsafe fn dot<const BITS: u32, const N: usize>(
         codes: &[__m256i; N],
@@ -100,7 +56,10 @@ impl Dot for Widening {
         unsafe {
             let mut sum = _mm256_set1_epi32(start);
             for (i, weights) in codes.iter().enumerate() {
-                sum = widen(sum, bytes(*weights, broadcast(acts.add(4 * i))));
+                // The first operand is unsigned: move the weight's sign to the activation. A pair is at most
+                // 2 * 128 * 127, which fits.
+                let acts = _mm256_sign_epi8(broadcast(acts.add(4 * i)), *weights);
+                sum = widen(sum, _mm256_maddubs_epi16(_mm256_abs_epi8(*weights), acts));
             }
             sum
         }

@@ -69,22 +69,6 @@ impl<E: Encoding> Dot for Dpbusd<E> {
     }
 
     #[inline(always)]
-    unsafe fn dot_spread<const BITS: u32, const N: usize>(
-        codes: &[__m256i; N],
-        acts: &[__m256i; N],
-        start: Option<__m256i>,
-    ) -> __m256i {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let mut sum = start.unwrap_or(_mm256_setzero_si256());
-            for (codes, acts) in codes.iter().zip(acts) {
-                sum = E::dpbusd(sum, *codes, *acts);
-            }
-            sum
-        }
-    }
-
-    #[inline(always)]
     unsafe fn dot<const BITS: u32, const N: usize>(
         codes: &[__m256i; N],
         acts: *const i8,
