@@ -100,7 +100,7 @@ fn the_library_speaks_of_values() {
         }
     }
     assert!(texts > 1000, "{texts} texts were looked at");
-    assert!(wrong.is_empty(), "hints are of cli/hint.rs and cli/error.rs:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "hints are of cli/error:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::kernels::KvType;
 use crate::load::{LoadError, LoadOptions, MAX_THREADS, Prepared};
 use crate::model::{MAX_CONTEXT, MAX_SLOTS};
 
+use super::demo;
 use super::memory::parse_bytes;
 use super::stored::StoredArgs;
 use super::trusted::TrustArgs;
@@ -38,6 +39,14 @@ pub(super) struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// What is named, as messages call it; nothing where no model is.
+    pub(super) fn named(&self) -> Option<String> {
+        match &self.model {
+            Some(model) => Some(model.display().to_string()),
+            None => self.is_demo.then(|| demo::NAME.to_owned()),
+        }
+    }
+
     /// The same with another model, of which the same is demanded.
     pub(super) fn of(&self, model: PathBuf) -> ModelArgs {
         ModelArgs { model: Some(model), is_demo: false, ..self.clone() }

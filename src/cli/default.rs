@@ -3,10 +3,13 @@
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use clap::Command;
+
+use super::demo;
 use super::error::{CliError, Exit};
-use super::line::{self, Named, named};
+use super::named::{Named, named};
 use super::output::{self, is_quiet, note};
-use super::{config, demo};
+use super::settings::default_model;
 use crate::console::Stream;
 use crate::store::Store;
 
@@ -35,27 +38,27 @@ pub struct UseArgs {
 }
 
 /// Shows, sets or removes the default model.
-pub(super) fn execute(args: &UseArgs) -> Result<Exit, CliError> {
+pub(super) fn execute(args: &UseArgs, command: &Command) -> Result<Exit, CliError> {
     let store = Store::of_user()?;
     let Some(name) = args.name.as_ref().filter(|name| named(name) != Some(Named::Demo)) else {
         if args.none || args.name.is_some() {
             store.clear_default()?;
             note(format_args!("where no model is named, {} is used", demo::NAME));
-            note_others(None)?;
+            note_others(None, command)?;
         } else {
-            show()?;
+            show(command)?;
         }
         return Ok(Exit::Ok);
     };
     let name = lasting(&store, name)?;
     store.set_default(&name)?;
     note(format_args!("where no model is named, {name} is used"));
-    note_others(Some(&name))?;
+    note_others(Some(&name), command)?;
     Ok(Exit::Ok)
 }
 
-fn show() -> Result<(), CliError> {
-    let chosen = config::default_model(&line::command())?;
+fn show(command: &Command) -> Result<(), CliError> {
+    let chosen = default_model(command)?;
     let name = chosen.as_ref().map_or(demo::SHORT, |(name, _)| name);
     output::write(format!("{name}\n").as_bytes())?;
     match &chosen {
@@ -79,8 +82,8 @@ fn lasting(store: &Store, name: &Path) -> Result<String, CliError> {
 }
 
 /// Says if something else decides here.
-fn note_others(name: Option<&str>) -> Result<(), CliError> {
-    let Some((model, place)) = config::default_model(&line::command())? else { return Ok(()) };
+fn note_others(name: Option<&str>, command: &Command) -> Result<(), CliError> {
+    let Some((model, place)) = default_model(command)? else { return Ok(()) };
     if name != Some(model.as_str()) {
         note(format_args!("here {model} is used all the same: {place}"));
     }
@@ -90,9 +93,9 @@ fn note_others(name: Option<&str>) -> Result<(), CliError> {
 /// After the first model was fetched: asks whether it is to be the default where somebody is there to be asked, else says
 /// how to make it so.
 #[cfg_attr(not(feature = "pull"), expect(dead_code, reason = "nothing is fetched"))]
-pub(super) fn offer(store: &Store, name: &str) -> Result<(), CliError> {
+pub(super) fn offer(store: &Store, name: &str, command: &Command) -> Result<(), CliError> {
     let is_first = store.list()?.len() == 1;
-    if !is_first || config::default_model(&line::command())?.is_some() {
+    if !is_first || default_model(command)?.is_some() {
         return Ok(());
     }
     if !io::stdin().is_terminal() || !Stream::Err.is_terminal() || is_quiet() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::error::{CliError, Exit};
 use super::output::note;
-use super::{stats, terminal};
+use super::{counting, terminal};
 use crate::generate::CancelHandle;
 
 /// From now on Ctrl-C stops the answer after the current token; a second one ends the process at once.
@@ -64,7 +64,7 @@ pub(super) fn on_signals(
 /// Ends the process at once.
 pub(super) fn end(exit: Exit) -> ! {
     terminal::restore();
-    stats::count_end(exit);
+    counting::count_end(exit);
     std::process::exit(exit as i32);
 }
 

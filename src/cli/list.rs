@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Command;
 use serde::Serialize;
 
 use super::error::{CliError, Exit};
 use super::memory::show_bytes;
 use super::output::{self, note};
-use super::{config, line, preset};
+use super::presets;
+use super::settings::{default_model, settings};
 use crate::store::{Alias, Installed, Store};
 
 /// Arguments of `smolt list`.
@@ -35,7 +37,7 @@ struct Listing {
     folder: PathBuf,
     models: Vec<Model>,
     aliases: Vec<Short>,
-    presets: Vec<preset::Row>,
+    presets: Vec<presets::Row>,
     /// Null for the built-in model.
     default: Option<Default>,
     /// Bytes of downloads that were stopped.
@@ -77,10 +79,10 @@ struct Default {
 }
 
 /// Lists the models.
-pub(super) fn execute(args: &ListArgs) -> Result<Exit, CliError> {
+pub(super) fn execute(args: &ListArgs, command: &Command) -> Result<Exit, CliError> {
     let store = Store::of_user()?;
     let unfinished = store.unfinished()?;
-    let listing = Listing::new(&store, unfinished.iter().map(|(_, bytes)| bytes).sum())?;
+    let listing = Listing::new(&store, unfinished.iter().map(|(_, bytes)| bytes).sum(), command)?;
     if args.json {
         output::write_json(&listing)?;
         return Ok(Exit::Ok);
@@ -104,9 +106,10 @@ pub(super) fn execute(args: &ListArgs) -> Result<Exit, CliError> {
 }
 
 impl Listing {
-    fn new(store: &Store, unfinished_bytes: u64) -> Result<Listing, CliError> {
-        let (models, aliases, presets) = (store.survey(), store.survey_aliases(), preset::rows()?);
-        let default = config::default_model(&line::command())?.map(|(name, from)| Default { name, from });
+    fn new(store: &Store, unfinished_bytes: u64, command: &Command) -> Result<Listing, CliError> {
+        let (models, aliases) = (store.survey(), store.survey_aliases());
+        let presets = presets::rows(&settings(command))?;
+        let default = default_model(command)?.map(|(name, from)| Default { name, from });
         let problems =
             models.problems.iter().chain(&aliases.problems).map(|problem| output::with_causes(problem));
         let problems = problems.chain(presets.iter().filter_map(|preset| preset.problem.clone())).collect();

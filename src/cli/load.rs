@@ -10,8 +10,9 @@ use super::args::{ModelArgs, ResourceArgs};
 use super::constrain::GrammarArgs;
 use super::demo;
 use super::error::CliError;
+use super::opened::Opened;
 use super::output::{note, with_causes};
-use super::preset;
+use super::presets;
 use super::prompt::PromptArgs;
 use crate::console::is_unsafe;
 use crate::eval::probe::{available_bytes, program_bytes};
@@ -19,7 +20,7 @@ use crate::generate::{Format, Session, Slots, loaded_grammar_bytes};
 use crate::gguf::GgufFile;
 use crate::kernels::Kernels;
 use crate::load::{self, DoesNotFit, LoadOptions, MemoryPlan, Prepared};
-use crate::model::{Misfit, Model, PackStatus, Runner, Verified};
+use crate::model::{Misfit, Model, PackStatus, Runner};
 use crate::runtime::has_unlocked_secrets;
 use crate::store::{Store, StoreError};
 use crate::text::Tokenizer;
@@ -60,7 +61,7 @@ pub(super) fn file(model: &Path) -> Result<Cow<'_, Path>, CliError> {
     };
     let (Some(name), false) = (model.to_str(), is_there) else { return Ok(Cow::Borrowed(model)) };
     match Store::of_user() {
-        Ok(_) if preset::exists(model) => Err(CliError::OnlyPreset { name: name.to_owned() }),
+        Ok(_) if presets::exists(model) => Err(CliError::OnlyPreset { name: name.to_owned() }),
         Ok(store) => match store.resolve(name) {
             // What the folder is will be said where it is opened.
             Err(StoreError::NotInstalled { .. }) if is_folder => Ok(Cow::Borrowed(model)),
@@ -70,25 +71,12 @@ pub(super) fn file(model: &Path) -> Result<Cow<'_, Path>, CliError> {
     }
 }
 
-/// A model file that was opened.
-pub(super) struct Opened {
-    pub(super) file: GgufFile,
-    /// What its pack is bound to, if it must be signed.
-    pub(super) verified: Option<Verified>,
-}
-
-impl From<GgufFile> for Opened {
-    fn from(file: GgufFile) -> Opened {
-        Opened { file, verified: None }
-    }
-}
-
 /// Opens the model, or the built-in one, which it says unless that was named. One that must be signed is read once.
 ///
 /// # Errors
 /// If the file is missing, not valid GGUF, or not signed as it must be.
 pub(super) fn open(args: &ModelArgs) -> Result<Opened, CliError> {
-    if let Some(opened) = args.stored.open(args)? {
+    if let Some(opened) = args.stored.open(args.named())? {
         return Ok(opened);
     }
     match &args.model {
@@ -102,11 +90,24 @@ pub(super) fn open(args: &ModelArgs) -> Result<Opened, CliError> {
         None => {
             args.trust.check_demo()?;
             if !args.is_demo {
-                demo::say();
+                say_demo();
             }
             Ok(demo::open()?.into())
         }
     }
+}
+
+/// Says that the built-in model is used, and how to get another.
+fn say_demo() {
+    let has_models = Store::of_user().and_then(|store| store.list()).is_ok_and(|models| !models.is_empty());
+    let how = if has_models {
+        ", smolt use NAME makes an installed one the default"
+    } else if cfg!(feature = "pull") {
+        ", smolt pull bartowski/SmolLM2-135M-Instruct-GGUF fetches one that knows more"
+    } else {
+        ""
+    };
+    note(format_args!("using {}; -m FILE names another{how}", demo::NAME));
 }
 
 /// Opens the model to look at what its header says. One that must be signed is read to its end before.
@@ -138,7 +139,7 @@ pub(super) fn plan(
         kernels: Some(Kernels::detect()?),
         ..resources.options()
     };
-    let (prepared, loaded) = match args.stored.load(args, &options)? {
+    let (prepared, loaded) = match args.stored.load(args.named(), &options)? {
         Some((prepared, loaded)) => (prepared, Some(loaded)),
         None => {
             let Opened { file, verified } = open(args)?;

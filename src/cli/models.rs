@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::{CliError, Exit};
 use super::memory::show_bytes;
 use super::output::{self, note};
-use super::{default, demo, preset};
+use super::{default, demo, presets};
 use crate::store::{Alias, Installed, Store, StoreError};
 
 /// Arguments of `smolt rm`.
@@ -68,7 +68,7 @@ impl Found {
         if store.has_alias(name) {
             return Ok(Found::Alias(name.to_owned()));
         }
-        if preset::exists(Path::new(name)) {
+        if presets::exists(Path::new(name)) {
             return Ok(Found::Preset(PathBuf::from(name)));
         }
         Ok(Found::Model(store.find(name)?))
@@ -102,7 +102,7 @@ pub(super) fn remove(args: &RmArgs) -> Result<Exit, CliError> {
         default::forgotten_with(&store, || {
             match &found {
                 Found::Alias(name) => store.remove_alias(name)?,
-                Found::Preset(name) => preset::remove(name)?,
+                Found::Preset(name) => presets::remove(name)?,
                 Found::Model(model) => store.remove(model)?,
             }
             note(format_args!("removed {what}"));
@@ -138,7 +138,7 @@ pub(super) fn alias(args: &AliasArgs) -> Result<Exit, CliError> {
     match (&args.name, &args.target) {
         (Some(name), Some(target)) => {
             let path = Path::new(name);
-            if preset::exists(path) || name == demo::SHORT {
+            if presets::exists(path) || name == demo::SHORT {
                 let what = if name == demo::SHORT { "the built-in model" } else { "a preset" };
                 return Err(CliError::TakenAlias { name: name.clone(), what });
             }

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::args::ModelArgs;
 use super::error::{CliError, Exit};
-use super::load::{self, Opened};
+use super::load;
 use super::memory::show_bytes;
+use super::opened::Opened;
 use super::output;
 use crate::kernels::Kernels;
 use crate::model::{write_pack, write_verified_pack};

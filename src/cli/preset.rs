@@ -1,67 +1,23 @@
 //! `smolt preset`: a model with its settings under one name.
-//!
-//! A preset is a file of the user's, with the keys of configuration files. Where its name is given for a model it is that
-//! model with these settings; what is typed on the command line wins over them.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind as ClapError;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
-use serde::Serialize;
 
 use super::chat::ChatArgs;
-use super::config::{self, Layer, MODEL, Origin, Setting, key_of};
-use super::error::{CliError, Exit};
-use super::line::{Named, is_number, is_switch, named};
+use super::error::{CliError, Exit, PresetError};
 use super::models::is_wanted;
+use super::named::{Named, named};
 use super::output::{self, note};
+use super::presets::{EXTENSION, Row, exists, folder, none, read, remove, rows};
 use super::run::RunArgs;
-use super::{default, demo, line};
+use super::settings::{self, MODEL, Setting, key_of};
+use super::value::{is_number, is_switch};
+use super::{default, demo};
 use crate::files::write_whole;
 use crate::store::{Store, check_alias};
-
-/// Most presets that are listed.
-const MAX_PRESETS: usize = 10_000;
-/// How the name of a preset's file ends.
-const EXTENSION: &str = "toml";
-
-/// Why a preset cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
-pub enum PresetError {
-    #[error("there is no preset {}", .name.display())]
-    None { name: PathBuf },
-    #[error("there is no folder for presets: neither XDG_CONFIG_HOME nor HOME is set")]
-    NoFolder,
-    #[error("{name} cannot be a preset: it is {what} already")]
-    Taken { name: String, what: &'static str },
-    #[error("{}: {MODEL} is missing", .file.display())]
-    NoModel { file: PathBuf },
-    #[error("{}, line {line}: {MODEL}: {model} is a preset; expected a file, an alias or an installed model", .file.display())]
-    Nested { file: PathBuf, line: usize, model: String },
-    #[error("{key}: {text:?} cannot be kept in a file")]
-    Text { key: String, text: String },
-    #[error("cannot {action} {}", .file.display())]
-    Io { action: &'static str, file: PathBuf, source: std::io::Error },
-}
-
-impl PresetError {
-    /// What to do about it, where the message does not say.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::None { .. } => Some("smolt preset lists them"),
-            Self::NoFolder => Some("set HOME"),
-            Self::Taken { .. } => Some("choose another name"),
-            Self::NoModel { .. } => {
-                Some("add a line such as model = \"small\"; \"demo\" is the built-in one")
-            }
-            _ => None,
-        }
-    }
-}
 
 /// Arguments of `smolt preset`.
 #[derive(Clone, Debug, clap::Args)]
@@ -197,127 +153,13 @@ impl FromArgMatches for Save {
     }
 }
 
-/// A preset that was read.
-#[derive(Clone, Debug)]
-pub(super) struct Preset {
-    pub(super) name: String,
-    pub(super) layer: Layer,
-    /// As the file names it.
-    pub(super) model: String,
-}
-
-/// Says that there is no such preset.
-pub(super) fn none(name: &Path) -> CliError {
-    PresetError::None { name: name.to_owned() }.into()
-}
-
-fn folder() -> Result<PathBuf, PresetError> {
-    config::user_folder().map(|folder| folder.join("presets")).ok_or(PresetError::NoFolder)
-}
-
-/// The file of a preset, which need not be there; nothing if there can be none of this name.
-fn file_of(name: &Path) -> Option<PathBuf> {
-    let name = name.to_str().filter(|name| check_alias(name).is_ok())?;
-    Some(folder().ok()?.join(format!("{name}.{EXTENSION}")))
-}
-
-/// Whether there is a preset of this name.
-pub(super) fn exists(name: &Path) -> bool {
-    file_of(name).is_some_and(|file| file.symlink_metadata().is_ok())
-}
-
-/// The preset of this name, unless there is a file called so.
-///
-/// # Errors
-/// If its file cannot be read, or is wrong.
-pub(super) fn find(name: &Path, settings: &[Setting]) -> Result<Option<Preset>, CliError> {
-    let is_file = fs::metadata(name).is_ok_and(|data| !data.is_dir());
-    if is_file || !exists(name) { Ok(None) } else { read(name, settings).map(Some) }
-}
-
-fn read(name: &Path, settings: &[Setting]) -> Result<Preset, CliError> {
-    let file = file_of(name).ok_or_else(|| none(name))?;
-    let layer = Layer::read(Origin::Preset, file.clone(), settings)?;
-    if layer.entries.is_none() {
-        return Err(none(name));
-    }
-    let model = layer.get(MODEL).ok_or(PresetError::NoModel { file: file.clone() })?;
-    if exists(Path::new(&model.text)) && !Path::new(&model.text).is_file() {
-        return Err(PresetError::Nested { file, line: model.line, model: model.text.clone() }.into());
-    }
-    let model = model.text.clone();
-    Ok(Preset { name: name.display().to_string(), layer, model })
-}
-
-/// The names of all presets.
-///
-/// # Errors
-/// If their folder cannot be read.
-pub(super) fn names() -> Result<Vec<String>, PresetError> {
-    let Ok(folder) = folder() else { return Ok(vec![]) };
-    let failed = |source| PresetError::Io { action: "read the folder", file: folder.clone(), source };
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut names = vec![];
-    for entry in entries.take(MAX_PRESETS) {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_stem().and_then(|name| name.to_str()).filter(|name| check_alias(name).is_ok());
-        if path.extension().is_some_and(|end| end == EXTENSION) {
-            names.extend(name.map(str::to_owned));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// A preset as lists show it.
-#[derive(Serialize)]
-pub(super) struct Row {
-    pub(super) name: String,
-    file: Option<PathBuf>,
-    /// Null if its file is wrong.
-    pub(super) model: Option<String>,
-    settings: serde_json::Map<String, serde_json::Value>,
-    /// What is wrong with its file.
-    pub(super) problem: Option<String>,
-}
-
-/// All presets; of those that are wrong, what is wrong.
-///
-/// # Errors
-/// If their folder cannot be read.
-pub(super) fn rows() -> Result<Vec<Row>, CliError> {
-    let settings = config::settings(&line::command());
-    Ok(names()?.into_iter().map(|name| Row::new(name, &settings)).collect())
-}
-
-impl Row {
-    fn new(name: String, settings: &[Setting]) -> Row {
-        let file = file_of(Path::new(&name));
-        match read(Path::new(&name), settings) {
-            Ok(preset) => {
-                let entries = preset.layer.entries.iter().flatten().filter(|entry| entry.key != MODEL);
-                let settings = entries.map(|entry| (entry.key.clone(), entry.text.clone().into())).collect();
-                Row { name, file, model: Some(preset.model), settings, problem: None }
-            }
-            Err(error) => {
-                let problem = Some(output::with_causes(&error));
-                Row { name, file, model: None, settings: serde_json::Map::new(), problem }
-            }
-        }
-    }
-}
-
 /// Saves, lists, shows or removes.
-pub(super) fn execute(args: &PresetArgs) -> Result<Exit, CliError> {
+pub(super) fn execute(args: &PresetArgs, command: &Command) -> Result<Exit, CliError> {
     match &args.action {
-        None => list(&List::default())?,
-        Some(Action::List(args)) => list(args)?,
-        Some(Action::Save(args)) => save(args)?,
-        Some(Action::Show(args)) => show(args)?,
+        None => list(&List::default(), command)?,
+        Some(Action::List(args)) => list(args, command)?,
+        Some(Action::Save(args)) => save(args, command)?,
+        Some(Action::Show(args)) => show(args, command)?,
         Some(Action::Rm(args)) => {
             for name in &args.names {
                 if !exists(name) {
@@ -344,17 +186,8 @@ pub(super) fn execute(args: &PresetArgs) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Removes a preset.
-///
-/// # Errors
-/// If it cannot be removed.
-pub(super) fn remove(name: &Path) -> Result<(), CliError> {
-    let file = file_of(name).ok_or_else(|| none(name))?;
-    fs::remove_file(&file).map_err(|source| PresetError::Io { action: "remove", file, source }.into())
-}
-
-fn list(args: &List) -> Result<(), CliError> {
-    let rows = rows()?;
+fn list(args: &List, command: &Command) -> Result<(), CliError> {
+    let rows = rows(&settings::settings(command))?;
     if args.json {
         return output::write_json(&rows);
     }
@@ -374,8 +207,8 @@ fn list(args: &List) -> Result<(), CliError> {
     Ok(())
 }
 
-fn show(args: &Show) -> Result<(), CliError> {
-    let settings = config::settings(&line::command());
+fn show(args: &Show, command: &Command) -> Result<(), CliError> {
+    let settings = settings::settings(command);
     if !exists(&args.name) {
         return Err(none(&args.name));
     }
@@ -383,15 +216,15 @@ fn show(args: &Show) -> Result<(), CliError> {
     if args.json {
         return output::write_json(&Row::new(preset.name, &settings));
     }
-    let entries: Vec<&config::Entry> = preset.layer.entries.iter().flatten().collect();
+    let entries: Vec<&settings::Entry> = preset.layer.entries.iter().flatten().collect();
     let width = entries.iter().map(|entry| entry.key.len()).max().unwrap_or(0);
-    let line = |entry: &&config::Entry| format!("{:<width$}  {}\n", entry.key, entry.text.escape_debug());
+    let line = |entry: &&settings::Entry| format!("{:<width$}  {}\n", entry.key, entry.text.escape_debug());
     output::table(&entries.iter().map(line).collect::<String>())?;
     note(preset.layer.file.display());
     Ok(())
 }
 
-fn save(args: &Save) -> Result<(), CliError> {
+fn save(args: &Save, command: &Command) -> Result<(), CliError> {
     let name = &args.name;
     check_alias(name)?;
     let taken = |what| PresetError::Taken { name: name.clone(), what };
@@ -401,12 +234,12 @@ fn save(args: &Save) -> Result<(), CliError> {
         Some(Named::Installed) => return Err(taken("an installed model").into()),
         Some(Named::File | Named::Preset) | None => {}
     }
-    let settings = config::settings(&line::command());
-    let text = text(args, &settings)?;
+    let settings = settings::settings(command);
+    let text = text(args, &settings, command)?;
     let folder = folder()?;
     let file = folder.join(format!("{name}.{EXTENSION}"));
     // What would not be read back is not written.
-    config::entries(&file.display().to_string(), &text, &settings)?;
+    settings::entries(&file.display().to_string(), &text, &settings)?;
     let existed = file.exists();
     let failed = |source| PresetError::Io { action: "make the folder", file: folder.clone(), source };
     fs::create_dir_all(&folder).map_err(failed)?;
@@ -420,11 +253,11 @@ fn save(args: &Save) -> Result<(), CliError> {
 }
 
 /// The file that keeps what was typed.
-fn text(args: &Save, settings: &[Setting]) -> Result<String, CliError> {
+fn text(args: &Save, settings: &[Setting], command: &Command) -> Result<String, CliError> {
     let typed = args.values.iter().find(|(key, _)| key == MODEL).map(|(_, model)| model.clone());
     let typed = match typed {
         Some(model) => Some(model),
-        None => config::default_model(&line::command())?.map(|(model, _)| model),
+        None => settings::default_model(command)?.map(|(model, _)| model),
     };
     let mut lines = format!("{MODEL} = {}\n", quoted(&model(typed.as_deref().unwrap_or(demo::SHORT))?));
     for (key, value) in args.values.iter().filter(|(key, _)| key != MODEL) {
@@ -488,6 +321,7 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line;
     use super::*;
 
     #[test]
@@ -509,7 +343,7 @@ mod tests {
             command.get_arguments().any(|arg| arg.get_id() == key)
         };
         let kept = kept();
-        for setting in config::settings(&command) {
+        for setting in settings::settings(&command) {
             // Where a server is and who may ask it is no part of a preset.
             if !of("run", setting.key.as_str()) && of("serve", setting.key.as_str()) {
                 continue;

@@ -63,7 +63,7 @@ struct Report<'a> {
 }
 
 /// Fetches and prints where the model is.
-pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
+pub(super) fn execute(args: &PullArgs, command: &clap::Command) -> Result<Exit, CliError> {
     let hub = Hub::of_user()?;
     let (name, revision) = hub.named(&args.name)?;
     let revision = revision.as_ref().filter(|_| args.revision == MAIN).unwrap_or(&args.revision);
@@ -102,7 +102,7 @@ pub(super) fn execute(args: &PullArgs) -> Result<Exit, CliError> {
     }
     let repository = name.repository();
     let short = args.alias.as_deref().unwrap_or(&repository);
-    default::offer(&store, if store.find(&repository).is_ok() { short } else { &model.name })?;
+    default::offer(&store, if store.find(&repository).is_ok() { short } else { &model.name }, command)?;
     Ok(Exit::Ok)
 }
 

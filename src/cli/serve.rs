@@ -7,18 +7,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::args::ParallelArgs;
+use super::counting;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::interrupt::{self, Signals};
 use super::load::{self, Planned};
 use super::memory::show_bytes;
 use super::output::{note, with_causes};
-use super::stats;
 use crate::ask::Prompts;
 use crate::generate::{Engine, Format, Origin, Slots};
-use crate::serve::{
-    Kiosk, Listen, ModelCard, ServeError, ServeOptions, State, Warmth, check, serve, warm, watch_panics,
-};
+use crate::serve::{Kiosk, Listen, ModelCard, ServeOptions, State, Warmth, check, serve, warm, watch_panics};
 
 /// Answers at once where none is asked for.
 const USUAL_SLOTS: usize = 2;
@@ -153,17 +151,6 @@ pub(super) fn execute(args: &ServeArgs) -> Result<Exit, CliError> {
     Ok(ends.into_iter().find(|exit| *exit as i32 == asked).unwrap_or(Exit::Ok))
 }
 
-/// The exit code of a server that does not serve.
-pub(super) fn exit_of(error: &ServeError) -> Exit {
-    match error {
-        ServeError::Bind { .. }
-        | ServeError::Resolve { .. }
-        | ServeError::Taken { .. }
-        | ServeError::Runtime(_) => Exit::Runtime,
-        _ => Exit::Usage,
-    }
-}
-
 /// Keeps what was counted, now and again; ends when it is dropped.
 struct Keeper(#[expect(dead_code, reason = "the thread ends when it is gone")] Sender<()>);
 
@@ -172,9 +159,9 @@ impl Keeper {
         let (end, ended) = channel::<()>();
         // Without a thread everything is kept at the end.
         _ = std::thread::Builder::new().spawn(move || {
-            stats::keep();
+            counting::keep();
             while ended.recv_timeout(KEEPING) == Err(RecvTimeoutError::Timeout) {
-                stats::keep();
+                counting::keep();
             }
         });
         Keeper(end)

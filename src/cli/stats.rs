@@ -1,18 +1,13 @@
-//! `smolt stats`, and the counts that it shows: of starts, ends and answers, where the user wants them kept.
+//! `smolt stats`: what was counted.
 
-use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
-use super::Command;
+use super::counting::file;
 use super::error::{CliError, Exit};
-use super::output::{self, note, with_causes};
-use crate::generate::{FIRST_TOKEN_MS, RATES, Tally, tally};
+use super::output;
+use crate::generate::{FIRST_TOKEN_MS, RATES};
 use crate::stats::Stats;
-
-/// The variable that names the file.
-const VARIABLE: &str = "SMOLT_STATS";
 
 /// Arguments of `smolt stats`.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,64 +42,6 @@ pub(super) fn execute(args: &StatsArgs) -> Result<Exit, CliError> {
         false => output::table(&table(&stats))?,
     }
     Ok(Exit::Ok)
-}
-
-/// What this process counts, and how much of it is kept already.
-struct Counting {
-    file: Option<PathBuf>,
-    start: Option<fn(&mut Stats) -> &mut u64>,
-    kept: Tally,
-}
-
-static COUNTING: Mutex<Counting> = Mutex::new(Counting { file: None, start: None, kept: Tally::NOTHING });
-
-fn file() -> Option<PathBuf> {
-    std::env::var_os(VARIABLE).filter(|name: &OsString| !name.is_empty()).map(PathBuf::from)
-}
-
-/// Begins to count a command that answers.
-pub(super) fn count_start(command: &Command) {
-    let (start, model): (fn(&mut Stats) -> &mut u64, _) = match command {
-        Command::Run(args) => (|stats| &mut stats.starts.run, &args.generation.model),
-        Command::Chat(args) => (|stats| &mut stats.starts.chat, &args.generation.model),
-        Command::Batch(args) => (|stats| &mut stats.starts.batch, &args.generation.model),
-        Command::Eval(args) => (|stats| &mut stats.starts.eval, &args.model),
-        #[cfg(feature = "serve")]
-        Command::Serve(args) => (|stats| &mut stats.starts.serve, &args.generation.model),
-        _ => return,
-    };
-    let mut counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    (counting.file, counting.start) = (file().or_else(|| model.stored.counts()), Some(start));
-}
-
-/// Keeps what was counted so far, if it is wanted. A start is kept once.
-#[cfg(feature = "serve")]
-pub(super) fn keep() {
-    add(Stats::default());
-}
-
-/// Keeps what was counted, and how the command ended.
-pub(super) fn count_end(exit: Exit) {
-    let mut stats = Stats::default();
-    *stats.ends.of(exit as i32) += 1;
-    add(stats);
-}
-
-fn add(mut stats: Stats) {
-    let mut counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(file) = counting.file.clone() else { return };
-    if let Some(start) = counting.start.take() {
-        *start(&mut stats) += 1;
-    }
-    let all = tally();
-    stats.answers = all;
-    stats.answers.subtract(&counting.kept);
-    counting.kept = all;
-    if let Err(error) = stats.add_to(&file) {
-        // Answers are worth more than their number.
-        counting.file = None;
-        note(format_args!("nothing is counted: {}", with_causes(&error)));
-    }
 }
 
 fn table(stats: &Stats) -> String {

@@ -6,12 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Command;
-use super::args::ModelArgs;
-use super::error::CliError;
-use super::load::Opened;
+use super::error::{CliError, SlotsError};
+use super::opened::Opened;
 use super::output::{note, with_causes};
-use super::slots::SlotsError;
 use crate::eval::probe::total_bytes;
 use crate::files;
 use crate::generate::tally;
@@ -29,8 +26,6 @@ pub(super) type Slots = updates::Store<Folder, Packages>;
 /// A version that may be started.
 pub(super) type Found<'a> = Candidate<'a, Folder, Packages>;
 
-/// How long a server must have run for a version to have proved itself, in seconds.
-const SERVED: u64 = 60;
 /// How often it is asked whether a version has proved itself.
 const LOOK: Duration = Duration::from_millis(100);
 /// Of a command that answers nothing.
@@ -82,15 +77,9 @@ pub(super) fn slots(path: &Path) -> Slots {
     Slots::new(folder(path), Packages::new(architectures(), total_bytes()), path.display().to_string())
 }
 
-/// Notes what the command is that begins: whether its answers prove a version, and after what time.
-pub(super) fn note_command(command: &Command) {
-    let after = match command {
-        Command::Run(_) | Command::Chat(_) | Command::Batch(_) | Command::Eval(_) => 0,
-        #[cfg(feature = "serve")]
-        Command::Serve(_) => SERVED,
-        _ => NEVER,
-    };
-    PROVES_AFTER.store(after, Ordering::Relaxed);
+/// Notes after how many seconds an answer of the command that begins proves a version, if it does.
+pub(super) fn note_command(proves_after: Option<u64>) {
+    PROVES_AFTER.store(proves_after.unwrap_or(NEVER), Ordering::Relaxed);
 }
 
 impl StoredArgs {
@@ -111,12 +100,8 @@ impl StoredArgs {
     }
 
     /// Refuses every other model where a store is used.
-    fn check(folder: &Path, args: &ModelArgs) -> Result<(), CliError> {
-        let model = match &args.model {
-            Some(model) => model.display().to_string(),
-            None if args.is_demo => super::demo::NAME.to_owned(),
-            None => return Ok(()),
-        };
+    fn check(folder: &Path, named: Option<String>) -> Result<(), CliError> {
+        let Some(model) = named else { return Ok(()) };
         Err(SlotsError::OtherModel { store: folder.display().to_string(), model }.into())
     }
 
@@ -124,9 +109,9 @@ impl StoredArgs {
     ///
     /// # Errors
     /// If it has none, or another model is named.
-    pub(super) fn open(&self, args: &ModelArgs) -> Result<Option<Opened>, CliError> {
+    pub(super) fn open(&self, named: Option<String>) -> Result<Option<Opened>, CliError> {
         let Some(folder) = &self.store else { return Ok(None) };
-        Self::check(folder, args)?;
+        Self::check(folder, named)?;
         let source = Source { folder, identity: self.identity.as_deref() };
         let started = slots(folder)
             .begin_good(&mut |mut found: Found<'_>| source.open(&mut found).map(|(opened, _)| opened));
@@ -142,11 +127,11 @@ impl StoredArgs {
     /// If it has none that runs, or another model is named.
     pub(super) fn load(
         &self,
-        args: &ModelArgs,
+        named: Option<String>,
         options: &LoadOptions,
     ) -> Result<Option<(Prepared, Loaded)>, CliError> {
         let Some(folder) = &self.store else { return Ok(None) };
-        Self::check(folder, args)?;
+        Self::check(folder, named)?;
         let source = Source { folder, identity: self.identity.as_deref() };
         let (slots, after) = (slots(folder), PROVES_AFTER.load(Ordering::Relaxed));
         let mut start = |found: Found<'_>| source.load(found, options);

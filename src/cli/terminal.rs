@@ -36,36 +36,6 @@ impl When {
     }
 }
 
-/// How answers look on a terminal.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Terminal")]
-pub(super) struct DisplayArgs {
-    /// When there are colours
-    #[arg(long, value_name = "WHEN", env = "SMOLT_COLOR", default_value = "auto", value_enum)]
-    color: When,
-
-    /// Let the terminal break the lines of answers, wherever they reach its edge
-    #[arg(long, env = "SMOLT_NO_WRAP", value_parser = clap::builder::FalseyValueParser::new())]
-    no_wrap: bool,
-}
-
-impl DisplayArgs {
-    /// From now on what is said has these colours and lines.
-    pub(super) fn apply(&self) {
-        super::output::display(self.color, self.wraps());
-    }
-
-    /// Whether lines are broken between words.
-    pub(super) fn wraps(&self) -> bool {
-        !self.no_wrap
-    }
-
-    /// Whether the lines that are typed have colours.
-    pub(super) fn has_colours(&self) -> bool {
-        self.color.holds(true)
-    }
-}
-
 pub(super) use self::system::{Quiet, remember, restore};
 
 #[cfg(unix)]

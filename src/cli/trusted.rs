@@ -4,16 +4,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::error::{CliError, Exit};
-use super::load::Opened;
+use super::error::{CliError, DemandError, PACK_KEY_BYTES};
+use super::opened::Opened;
 use super::stored::{architectures, identities};
 use crate::files;
 use crate::gguf::GgufFile;
-use crate::model::Verified;
 use crate::runtime::Secrecy;
 use crate::trust::{
-    Authority, Package, RELEASE_FILE, Refusal, Runner, SEALED_MAGIC, SignedFile, TrustError, Version,
-    open_sealed, open_signed,
+    Authority, Package, RELEASE_FILE, Refusal, Runner, SEALED_MAGIC, TrustError, Version, open_sealed,
+    open_signed,
 };
 
 /// Where an archive says that it is one.
@@ -23,8 +22,6 @@ const ARCHIVE_MAGIC: &[u8] = b"ustar";
 const FIRST_BYTES: usize = ARCHIVE_AT + ARCHIVE_MAGIC.len();
 /// Time keeps nothing from running that runs: certificates are judged at the time at which they begin.
 const NO_CLOCK: Option<SystemTime> = None;
-/// Bytes of the key under which packs are tagged.
-const PACK_KEY_BYTES: usize = 32;
 
 /// Whose models are taken.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -39,40 +36,6 @@ pub(super) struct TrustArgs {
     /// may read
     #[arg(long, value_name = "FILE", env = "SMOLT_PACK_KEY", hide_short_help = true)]
     pack_key: Option<PathBuf>,
-}
-
-/// Why a model is not taken.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DemandError {
-    #[error("the built-in model is not signed by anybody, and a signature is required")]
-    Demo,
-    #[error("{file}: is a signed package, and nobody is named whose signature counts")]
-    Package { file: String },
-    #[error("{file}: expected a file of {PACK_KEY_BYTES} bytes, found {found}")]
-    KeyBytes { file: String, found: u64 },
-    #[error("{file}: others may read it (mode {mode:o})")]
-    KeyMode { file: String, mode: u32 },
-}
-
-impl DemandError {
-    /// What to do about it, where the message does not say.
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
-            Self::Demo => "name a model with -m",
-            Self::Package { .. } => "--require-signature TRUST names the key",
-            Self::KeyBytes { .. } => "head -c 32 /dev/urandom > FILE makes one; chmod 600 it",
-            Self::KeyMode { .. } => "chmod 600 it",
-        }
-    }
-
-    /// The exit code.
-    pub(super) fn exit(&self) -> Exit {
-        match self {
-            Self::Demo | Self::Package { .. } => Exit::Untrusted,
-            Self::KeyBytes { .. } | Self::KeyMode { .. } => Exit::Usage,
-        }
-    }
 }
 
 impl TrustArgs {
@@ -139,23 +102,6 @@ impl TrustArgs {
     /// If it is.
     pub(super) fn check_demo(&self) -> Result<(), DemandError> {
         if self.require_signature.is_some() { Err(DemandError::Demo) } else { Ok(()) }
-    }
-}
-
-impl Opened {
-    /// Reads the header of a signed file that lies at `path`; packs of it are tagged under `key`, unless it is secret.
-    ///
-    /// # Errors
-    /// If it is not valid GGUF.
-    pub(super) fn signed(
-        signed: SignedFile,
-        path: &Path,
-        secrecy: Secrecy,
-        key: Option<[u8; PACK_KEY_BYTES]>,
-    ) -> Result<Opened, CliError> {
-        let verified = key.map(|key| Verified::new(path, signed.digest.bytes(), key));
-        let file = GgufFile::from_reader(&signed.name, signed.reader, signed.bytes, secrecy)?;
-        Ok(Opened { file, verified: verified.filter(|_| secrecy == Secrecy::Plain) })
     }
 }
 

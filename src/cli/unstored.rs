@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::Command;
-use super::args::ModelArgs;
 use super::error::CliError;
-use super::load::Opened;
+use super::opened::Opened;
 use crate::load::{LoadOptions, Loaded, Prepared};
 
 /// The store whose model is used: none.
@@ -25,19 +23,19 @@ impl StoredArgs {
         None
     }
 
-    pub(super) fn open(&self, _: &ModelArgs) -> Result<Option<Opened>, CliError> {
+    pub(super) fn open(&self, _: Option<String>) -> Result<Option<Opened>, CliError> {
         Ok(None)
     }
 
     pub(super) fn load(
         &self,
-        _: &ModelArgs,
+        _: Option<String>,
         _: &LoadOptions,
     ) -> Result<Option<(Prepared, Loaded)>, CliError> {
         Ok(None)
     }
 }
 
-pub(super) fn note_command(_: &Command) {}
+pub(super) fn note_command(_: Option<u64>) {}
 
 pub(super) fn end() {}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::CliError;
-use super::load::Opened;
+use super::opened::Opened;
 
 /// Whose models are taken: anybody's.
 #[derive(Clone, Debug, Default, clap::Args)]

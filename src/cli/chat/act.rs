@@ -1,17 +1,32 @@
 //! What the commands do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::super::error::{CliError, Exit};
+use super::super::error::{ChatError, CliError, Exit};
 use super::super::memory::show_bytes;
 use super::super::output::{note, say};
 use super::commands::{self, Action};
 use super::engine::Engine;
-use super::error::ChatError;
 use super::here::Here;
 use super::talk::Talk;
-use super::{Flow, editor, load_settings, report, settings};
+use super::{editor, load_settings, report, settings};
 use crate::text::EncodeOptions;
+
+/// What to do after a line.
+pub(super) enum Flow {
+    Continue,
+    Leave(Exit),
+    /// Go on with another model.
+    Switch(PathBuf),
+    /// Go on with the model loaded anew: this setting has this value.
+    Reload(&'static str, String),
+}
+
+impl From<Option<Exit>> for Flow {
+    fn from(exit: Option<Exit>) -> Flow {
+        exit.map_or(Flow::Continue, Flow::Leave)
+    }
+}
 
 /// Does what a command says; `argument` is what followed it.
 ///
@@ -36,7 +51,7 @@ pub(super) fn act(
         Action::Edit => return edit(engine, talk),
         Action::Result => return Ok(talk.result(engine, argument)?.into()),
         Action::System => system(argument, talk),
-        Action::Set if argument.is_empty() => say(&report::settings(talk, engine)),
+        Action::Set if argument.is_empty() => say(&report::settings(&talk.settings, engine)),
         Action::Set => {
             let (name, value) = settings::split(argument);
             if let Some(name) = load_settings::NAMES.iter().find(|known| **known == name) {
@@ -52,8 +67,8 @@ pub(super) fn act(
             talk.settings = changed;
         }
         Action::Show if argument == "history" => say(&report::history(&talk.conversation)),
-        Action::Show => say(&report::overview(talk, engine)),
-        Action::Context => say(&report::context(talk, engine)),
+        Action::Show => say(&report::overview(&talk.conversation, &talk.settings, engine)),
+        Action::Context => say(&report::context(&talk.conversation, engine)),
         Action::Stats => {
             let reply = talk.last.as_ref().ok_or(ChatError::NothingSaid)?;
             say(&report::stats(reply, engine));

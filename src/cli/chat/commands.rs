@@ -1,6 +1,6 @@
 //! The commands of a chat, as data.
 
-use super::error::ChatError;
+use super::super::error::ChatError;
 use crate::text::nearest;
 
 /// What a command does.

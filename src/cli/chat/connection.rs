@@ -3,10 +3,9 @@
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::error::ChatError;
-
-#[cfg(feature = "serve")]
 use super::super::connect::Address;
+#[cfg(feature = "serve")]
+use super::super::error::ChatError;
 
 /// A server that answers.
 #[cfg(feature = "serve")]

@@ -10,12 +10,11 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Editor};
 
-use super::super::error::CliError;
+use super::super::error::{ChatError, CliError};
 use super::super::input::STDIN_NAME;
 use super::super::output::{self, note};
 use super::super::session;
 use super::super::terminal::{self, Quiet};
-use super::error::ChatError;
 use super::helper::Assistant;
 use super::message;
 use crate::files::{self, ReadError};

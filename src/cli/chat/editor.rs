@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::error::ChatError;
+use super::super::error::ChatError;
 use crate::cli::session::Lock;
 use crate::files::{ReadError, read_text};
 use crate::text::MAX_MESSAGE_BYTES;

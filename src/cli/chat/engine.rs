@@ -1,11 +1,7 @@
 //! What answers: a model that is loaded here, or a server.
 
-use std::sync::Mutex;
-
-use super::super::error::CliError;
-use super::super::interrupt::Interrupts;
-use super::super::output::Answer;
-use super::error::ChatError;
+use super::super::error::{ChatError, CliError};
+use super::asking::Asking;
 use super::here::Here;
 use super::reply::Reply;
 use super::settings::Settings;
@@ -19,19 +15,6 @@ pub(super) enum Engine {
     Here(Box<Here>),
     #[cfg(feature = "serve")]
     There(Box<There>),
-}
-
-/// What an answer depends on besides the conversation, and where it goes.
-pub(super) struct Asking<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) interrupts: &'a Interrupts,
-    /// Of this answer.
-    pub(super) seed: u64,
-    /// Tokens to guess ahead.
-    pub(super) lookup: usize,
-    pub(super) printed: &'a Mutex<Answer>,
-    /// Whether it is more of the last answer.
-    pub(super) goes_on: bool,
 }
 
 impl Engine {

@@ -1,9 +1,9 @@
 //! What `/set` changes by loading the model anew: what was given when it was loaded.
 
 use super::super::args::{LookupArgs, context, parse_threads};
+use super::super::error::ChatError;
 use super::super::generation::GenerationArgs;
 use super::super::memory::{parse_bytes, show_bytes};
-use super::error::ChatError;
 use crate::kernels::KvType;
 
 /// Names of these settings.

@@ -1,6 +1,6 @@
 //! Messages of several lines.
 
-use super::error::ChatError;
+use super::super::error::ChatError;
 
 /// What a message of several lines starts and ends with.
 const QUOTES: &str = "\"\"\"";

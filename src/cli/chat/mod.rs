@@ -16,9 +16,9 @@
 //! engine       what answers
 //!   here       a model that is loaded here
 //!   there      a server
+//!   asking     what an answer depends on
 //!   reply      an answer that has ended
 //! connection   which of the two, as arguments say it
-//! error        what can go wrong besides the model
 //! ```
 //!
 //! Turns, prompts and the saved state are [`crate::generate`]'s. Answers go to standard output, all else to standard
@@ -26,13 +26,13 @@
 //! for every command.
 
 mod act;
+mod asking;
 mod commands;
 #[cfg(feature = "serve")]
 mod connection;
 mod console;
 mod editor;
 mod engine;
-mod error;
 mod helper;
 mod here;
 mod load_settings;
@@ -44,28 +44,27 @@ mod talk;
 #[cfg(feature = "serve")]
 mod there;
 
-pub use self::error::ChatError;
-
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::act::Flow;
 use self::commands::{Action, Input};
 use self::console::{Console, Read};
 use self::engine::Engine;
 use self::here::Here;
 use self::settings::{Asked, Settings};
 use self::talk::Talk;
+use super::answer::DisplayArgs;
 use super::args::ModelArgs;
 #[cfg(feature = "serve")]
 use super::connect;
 use super::error::{CliError, Exit};
 use super::generation::GenerationArgs;
 use super::interrupt::{Interrupts, Signals};
-use super::line;
+use super::named::settle_demo;
 use super::output::{self, Event, complain, note};
 use super::session::{SessionArgs, SessionFile};
-use super::terminal::DisplayArgs;
 use crate::ask::Form;
 use crate::generate::{CancelHandle, Conversation, SamplerOptions};
 
@@ -143,16 +142,6 @@ struct Parts {
     /// Nothing while another one is loaded.
     engine: Option<Engine>,
     talk: Talk,
-}
-
-/// What to do after a line.
-enum Flow {
-    Continue,
-    Leave(Exit),
-    /// Go on with another model.
-    Switch(PathBuf),
-    /// Go on with the model loaded anew: this setting has this value.
-    Reload(&'static str, String),
 }
 
 /// Loads the model and talks until there is no more to say.
@@ -358,7 +347,7 @@ impl Parts {
     fn switch(&mut self, path: PathBuf) -> Result<(), CliError> {
         let Some(Engine::Here(here)) = &self.engine else { return Ok(()) };
         let mut model = here.model.of(path);
-        line::settle_demo(&mut model);
+        settle_demo(&mut model);
         let generation = here.generation.clone();
         self.load(model, generation)?;
         if let Parts { engine: Some(Engine::Here(here)), talk } = self {
@@ -450,11 +439,5 @@ fn converse(args: &ChatArgs, chat: &Chat, console: &mut Console) -> Result<Exit,
             }
             Err(error) => return Err(error),
         }
-    }
-}
-
-impl From<Option<Exit>> for Flow {
-    fn from(exit: Option<Exit>) -> Flow {
-        exit.map_or(Flow::Continue, Flow::Leave)
     }
 }

@@ -5,7 +5,7 @@ use super::super::output::quoted;
 use super::engine::Engine;
 use super::load_settings;
 use super::reply::Reply;
-use super::talk::Talk;
+use super::settings::Settings;
 use crate::eval::probe::peak_rss;
 use crate::generate::Conversation;
 use crate::model::LanguageModel;
@@ -58,8 +58,8 @@ fn context_line(engine: &Engine) -> String {
 }
 
 /// How full the context is.
-pub(super) fn context(talk: &Talk, engine: &Engine) -> String {
-    format!("{}\n  turns    {}", context_line(engine), turns(talk.conversation.turns().len()))
+pub(super) fn context(conversation: &Conversation, engine: &Engine) -> String {
+    format!("{}\n  turns    {}", context_line(engine), turns(conversation.turns().len()))
 }
 
 /// A number of turns.
@@ -91,14 +91,14 @@ pub(super) fn system(conversation: &Conversation) -> String {
 }
 
 /// Model, settings and system prompt.
-pub(super) fn overview(talk: &Talk, engine: &Engine) -> String {
-    let (model, system) = (model(engine), system(&talk.conversation));
-    [model, context(talk, engine), system, settings(talk, engine)].join("\n")
+pub(super) fn overview(conversation: &Conversation, set: &Settings, engine: &Engine) -> String {
+    let (model, system) = (model(engine), system(conversation));
+    [model, context(conversation, engine), system, settings(set, engine)].join("\n")
 }
 
 /// All settings.
-pub(super) fn settings(talk: &Talk, engine: &Engine) -> String {
-    let settings = talk.settings.show();
+pub(super) fn settings(settings: &Settings, engine: &Engine) -> String {
+    let settings = settings.show();
     match engine {
         Engine::Here(here) => {
             let runner = here.loaded.session.model();

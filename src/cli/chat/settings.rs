@@ -6,10 +6,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::super::constrain;
-use super::super::error::CliError;
+use super::super::error::{ChatError, CliError};
 use super::super::generation::Length;
 use super::super::prompt;
-use super::error::ChatError;
 use super::load_settings;
 use crate::ask::Form;
 use crate::generate::{Grammar, SamplerOptions, Thinking};

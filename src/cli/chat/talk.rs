@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::super::answer::Answer;
 use super::super::constrain;
-use super::super::error::{CliError, Exit};
+use super::super::error::{ChatError, CliError, Exit};
 use super::super::interrupt::Interrupts;
-use super::super::output::{self, Answer, Event, complain, note, say, write_calls};
+use super::super::output::{self, Event, complain, note, say, write_calls};
 use super::super::session::{self, SessionFile};
-use super::engine::{Asking, Engine};
-use super::error::ChatError;
+use super::asking::Asking;
+use super::engine::Engine;
 use super::here::Here;
 use super::reply::Reply;
 use super::report;

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::super::connect::{Answering, Code, ConnectError, Replied, Server};
-use super::super::error::CliError;
+use super::super::answer::lock;
+use super::super::connect::{Answering, Replied, Server};
+use super::super::error::{CliError, Code, ConnectError};
 use super::super::generation::{Length, USUAL_TOKENS, answer_room};
-use super::super::output::{lock, note};
+use super::super::output::note;
 use super::super::session;
 use super::super::thoughts::Thoughts;
-use super::engine::Asking;
+use super::asking::Asking;
 use super::reply::{Counts, Reply};
 use super::settings::Settings;
 use crate::ask::{Form, FunctionCall};

@@ -2,7 +2,7 @@
 
 use httparse::{EMPTY_HEADER, Status};
 
-use super::ConnectError;
+use super::super::error::ConnectError;
 use super::address::Address;
 use super::wire::Wire;
 use crate::generate::CancelHandle;

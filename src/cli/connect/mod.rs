@@ -9,7 +9,6 @@
 //!   http    one request and its response
 //!   wire    bytes that come with time, until somebody has enough
 //! address   where it is: a URL or a socket
-//! error     ConnectError
 //! ```
 //!
 //! What a server sends is not trusted: every part has a named limit, and ends within a time. Nothing is kept open between
@@ -17,7 +16,6 @@
 //! the end of a cable or a tunnel.
 
 mod address;
-mod error;
 mod http;
 mod reply;
 mod server;
@@ -25,7 +23,5 @@ mod sse;
 mod wire;
 
 pub(super) use self::address::Address;
-pub(super) use self::error::Code;
-pub use self::error::ConnectError;
 pub(super) use self::reply::{Answering, Replied};
 pub(super) use self::server::Server;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ConnectError;
+use super::super::error::ConnectError;
 use super::sse::Events;
 use crate::text::ToolCall;
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::Code;
+use super::super::error::{Code, ConnectError};
+use super::Address;
 use super::http::{self, Request, Response};
 use super::reply::{Answering, message_of};
 use super::sse::Events;
-use super::{Address, ConnectError};
 use crate::generate::CancelHandle;
 
 /// Bytes of the list of models.

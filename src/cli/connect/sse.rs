@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::ConnectError;
+use super::super::error::ConnectError;
 use super::http::Body;
 
 /// Bytes of an event.

@@ -6,7 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::ConnectError;
+use super::super::error::ConnectError;
 use super::address::{Address, Place};
 use crate::generate::CancelHandle;
 

@@ -5,11 +5,13 @@
 //! check   which task files could be run
 //! show    results as a table or JSON
 //! page    results as one HTML page
+//! report  the results
 //! ```
 
 mod bound;
 mod check;
 mod page;
+mod report;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -17,15 +19,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::bound::Bound;
-use self::show::{ModelInfo, Report};
+use self::report::{ModelInfo, Report};
 use super::args::{ModelArgs, ParallelArgs, ResourceArgs, USUAL_PARALLEL};
 use super::batch::shard;
 use super::constrain::GrammarArgs;
 use super::error::{CliError, Exit};
+use super::named::settle_demo;
 use super::output::note;
 use super::progress::Progress;
 use super::prompt::PromptArgs;
-use super::{interrupt, line, load};
+use super::{interrupt, load};
 use crate::eval::batch::{BatchError, Journal};
 use crate::eval::tasks::{
     Chat, Comparison, Evaluation, EvaluationOptions, EvaluationProgress, Finished, LOGIT_ROWS, MAX_EXAMPLES,
@@ -283,7 +286,7 @@ fn compare_two(args: &EvalArgs) -> Result<Exit, CliError> {
             continue;
         }
         let mut model = args.model.of(path.clone());
-        line::settle_demo(&mut model);
+        settle_demo(&mut model);
         let mut output = Journal::stream("the samples", Box::new(std::io::sink()));
         let (finished, info) = ask(args, &model, &tasks, &mut output, &mut cancel)?;
         if finished.cancelled {

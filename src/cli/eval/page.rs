@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::show::{Report, Shown, metric, number, verdict};
+use super::report::{Report, Shown, metric, number, verdict};
 use crate::eval::html::escape;
 use crate::eval::tasks::{Comparison, Metric, Outcome};
 use crate::files::{WriteError, check_own};

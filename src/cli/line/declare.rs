@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command, CommandFactory};
 
-use super::super::Cli;
+use super::super::commands::Cli;
+use super::super::value::is_number;
 use super::help;
-use super::value::is_number;
 
 /// What other programs call an option. These names work and are not shown.
 const OTHER_NAMES: &[(&str, &[&str])] = &[

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use clap::Command;
 
-use super::super::error::CliError;
-use super::UsageError;
-use super::value::is_number;
+use super::super::error::{CliError, UsageError};
+use super::super::value::is_number;
 
 const PROCESSOR: &str = "smolt runs on the processor; leave it out";
 const ALONE: &str = "smolt decides this by itself; leave it out";

@@ -8,7 +8,6 @@
 //! words     whether the first word is the model
 //! usage     what is said of a line that makes no sense
 //! foreign   options of llama.cpp and ollama that there are not
-//! value     what an option's value may be
 //! ```
 //!
 //! A command declares its options once, with clap. All that is done to every command alike is done here.
@@ -17,7 +16,6 @@ mod declare;
 mod foreign;
 mod help;
 mod usage;
-mod value;
 mod words;
 
 use std::ffi::OsString;
@@ -27,16 +25,15 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches};
 
 pub(super) use self::declare::command;
-pub use self::usage::UsageError;
-pub(super) use self::value::{is_number, is_switch, refusal};
-pub(super) use self::words::{Named, Words, named, settle_demo};
 
 use self::declare::command_of;
 use self::words::Taken;
 
 use super::args::with_continue;
+use super::commands::Cli;
 use super::error::CliError;
-use super::{Cli, config, output, preset};
+use super::named::settle_demo;
+use super::{output, presets, settings};
 
 /// Reads the command line, with configuration files below it; asked for help, it ends the process as clap does.
 ///
@@ -45,8 +42,8 @@ use super::{Cli, config, output, preset};
 pub(super) fn parse() -> Result<Cli, CliError> {
     let arguments: Vec<OsString> = with_continue(std::env::args_os());
     let plain = command_of(&arguments);
-    let settings = config::settings(&plain);
-    let layers = match config::layers(&settings) {
+    let known = settings::settings(&plain);
+    let layers = match settings::layers(&known) {
         Ok(layers) => layers,
         Err(error) => {
             // Help is given all the same.
@@ -58,22 +55,23 @@ pub(super) fn parse() -> Result<Cli, CliError> {
             return Err(error.into());
         }
     };
-    let mut configured = config::without_empty(config::configured(plain, &layers));
+    let mut configured = settings::without_empty(settings::configured(plain, &layers));
     foreign::refuse(&configured, &arguments)?;
     let mut line = Line::read(&mut configured, &arguments)?;
     output::set_quiet(line.cli.quiet);
     let named = line.cli.command.model().and_then(|model| model.model.clone());
-    let preset = named.map_or(Ok(None), |name| preset::find(&name, &settings))?;
+    let preset = named.map_or(Ok(None), |name| presets::find(&name, &known))?;
     if let Some(preset) = &preset {
         // What is typed wins over what the preset says: it is read again.
         drop(configured);
-        let anew = config::with_preset(config::configured(command_of(&arguments), &layers), &preset.layer);
-        line = Line::read(&mut config::without_empty(anew), &arguments)?;
+        let anew =
+            settings::with_preset(settings::configured(command_of(&arguments), &layers), &preset.layer);
+        line = Line::read(&mut settings::without_empty(anew), &arguments)?;
     }
     let Line { mut cli, matches, word } = line;
     word.iter().for_each(Taken::say);
     let is_named = word.is_some() || preset.is_some();
-    config::note_local(&layers, &matches, preset.as_ref().map(|preset| &preset.layer), is_named);
+    settings::note_local(&layers, &matches, preset.as_ref().map(|preset| &preset.layer), is_named);
     if let Some(model) = cli.command.model() {
         if let Some(preset) = preset {
             model.model = Some(preset.model.into());
@@ -134,5 +132,5 @@ fn explained(error: &clap::Error, command: &Command, arguments: &[OsString]) -> 
     // Until it is built, options cannot say how they are written.
     let mut command = command.clone();
     command.build();
-    UsageError::new(error, &command, arguments).into()
+    usage::explain(error, &command, arguments).into()
 }

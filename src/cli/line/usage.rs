@@ -7,12 +7,13 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
-use super::{foreign, value};
-use crate::console::is_unsafe;
+use super::super::error::{UsageError, shown};
+use super::super::named::named;
+use super::super::settings::default_in_help;
+use super::super::value;
+use super::foreign;
 use crate::text::nearest;
 
-/// Characters of what was typed that are shown.
-const SHOWN_CHARS: usize = 80;
 /// What is said to those who look for a server.
 const SERVER: &str = if cfg!(feature = "serve") {
     "smolt serve answers programs and visitors"
@@ -34,48 +35,9 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["version"], "smolt --version"),
 ];
 
-/// A command line that makes no sense.
-#[derive(Debug, thiserror::Error)]
-#[error("{problem}")]
-pub struct UsageError {
-    problem: String,
-    hint: Option<String>,
-}
-
-impl UsageError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        self.hint.clone()
-    }
-
-    /// An option of another program.
-    pub(super) fn foreign(option: &str, instead: &str) -> UsageError {
-        UsageError {
-            problem: format!("there is no option {}", shown(option)),
-            hint: Some(instead.to_owned()),
-        }
-    }
-
-    /// A number that does not belong to the option before it.
-    pub(super) fn equals(option: &str, found: &str, expected: &str) -> UsageError {
-        let problem = format!("{option}: a value follows after =, found the word {found:?}");
-        UsageError { problem, hint: Some(format!("{expected}, or the prompt before {option}")) }
-    }
-
-    /// The model as a word and with `-m`.
-    pub(super) fn two_models(model: &Path, word: &Path) -> UsageError {
-        let problem = format!(
-            "the model is given twice: -m {} and {}",
-            model.display(),
-            shown(&word.to_string_lossy())
-        );
-        UsageError { problem, hint: Some("leave one out".to_owned()) }
-    }
-
-    /// What clap has against a line.
-    pub(super) fn new(error: &clap::Error, command: &Command, arguments: &[OsString]) -> UsageError {
-        Refused::new(error, command, arguments).explain()
-    }
+/// What clap has against a line.
+pub(super) fn explain(error: &clap::Error, command: &Command, arguments: &[OsString]) -> UsageError {
+    Refused::new(error, command, arguments).explain()
 }
 
 /// What clap says, with the command that it is about.
@@ -184,7 +146,7 @@ impl<'a> Refused<'a> {
         } else {
             format!("{place}: expected {expected}, found {:?}", shown(&found))
         };
-        let without = arg.and_then(super::super::config::default_in_help);
+        let without = arg.and_then(default_in_help);
         let hint = without.filter(|_| found.starts_with('-'));
         (problem, hint.map(|without| format!("without {place}: {without}")))
     }
@@ -255,7 +217,7 @@ impl<'a> Refused<'a> {
             (*hint).to_owned()
         } else if is_prompt {
             "smolt run \"…\" answers a prompt".to_owned()
-        } else if super::named(Path::new(&found)).is_some() {
+        } else if named(Path::new(&found)).is_some() {
             format!("smolt run {found} \"…\" asks this model, smolt chat {found} talks with it")
         } else if !suggested.is_empty() {
             format!("did you mean {}?", suggested.join(" or "))
@@ -333,15 +295,4 @@ fn first_word(text: &str) -> &str {
         .filter(|word| !word.is_empty())
         .unwrap_or(text)
         .trim_matches(['<', '>', '.'])
-}
-
-/// What was typed, shortened, and without what could move the cursor.
-fn shown(text: &str) -> String {
-    let mut chars =
-        text.chars().map(|c| if is_unsafe(c) || c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
-    let mut start: String = chars.by_ref().take(SHOWN_CHARS).collect();
-    if chars.next().is_some() {
-        start.push('…');
-    }
-    start
 }

@@ -4,85 +4,21 @@
 //! for a model is said. Words after `--` are never one.
 
 use std::ffi::OsString;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::super::args::ModelArgs;
-use super::super::error::CliError;
+use super::super::commands::{Command, Words};
+use super::super::error::{CliError, UsageError};
+use super::super::named::{has_extension, named};
 use super::super::output::note;
-use super::super::{Command, demo, preset};
-use super::UsageError;
-use crate::gguf::MAGIC;
-use crate::store::{Store, StoreError};
-
-/// Longest word that may name a model, in bytes.
-const MAX_NAME: usize = 4096;
-/// How the name of a model file ends.
-const EXTENSION: &str = ".gguf";
-
-/// The words of a command that are no options.
-pub(in crate::cli) enum Words<'a> {
-    /// A text, perhaps behind the model.
-    Text(&'a mut Vec<String>),
-    /// The model alone.
-    Model(&'a mut Option<PathBuf>),
-}
 
 /// A word that is the model.
 pub(super) struct Taken {
     name: PathBuf,
     /// Whether it was the first of a text.
     is_of_text: bool,
-}
-
-/// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Named {
-    File,
-    Preset,
-    Alias,
-    Installed,
-    /// The built-in model.
-    Demo,
-}
-
-/// What a name stands for; nothing if there is no such model.
-pub(in crate::cli) fn named(name: &Path) -> Option<Named> {
-    if is_model_file(name) {
-        return Some(Named::File);
-    }
-    let text = name.to_str().filter(|text| text.len() <= MAX_NAME && !text.contains(char::is_whitespace))?;
-    if preset::exists(name) {
-        return Some(Named::Preset);
-    }
-    let store = Store::of_user().ok();
-    let store = store.as_ref();
-    if store.is_some_and(|store| store.has_alias(text)) {
-        return Some(Named::Alias);
-    }
-    match store.map(|store| store.find(text)) {
-        Some(Ok(_) | Err(StoreError::Ambiguous { .. })) => Some(Named::Installed),
-        _ => (text == demo::SHORT).then_some(Named::Demo),
-    }
-}
-
-/// Whether it is a file that is a GGUF file by its name or its first bytes.
-fn is_model_file(path: &Path) -> bool {
-    // Neither a folder nor a pipe, which reading would drain.
-    if !std::fs::metadata(path).is_ok_and(|data| data.is_file()) {
-        return false;
-    }
-    let mut start = [0; MAGIC.len()];
-    let is_magic = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok();
-    has_extension(path) || is_magic && start == MAGIC
-}
-
-fn has_extension(path: &Path) -> bool {
-    path.to_str()
-        .is_some_and(|name| name.len() > EXTENSION.len() && name.to_ascii_lowercase().ends_with(EXTENSION))
 }
 
 /// Decides what the words are; the one that is the model.
@@ -127,12 +63,6 @@ impl Taken {
             note(format_args!("using {}", self.name.display()));
         }
     }
-}
-
-/// `demo` is the built-in model, unless something else is called so.
-pub(in crate::cli) fn settle_demo(model: &mut ModelArgs) {
-    let is_demo = |name: &PathBuf| name == Path::new(demo::SHORT) && named(name) == Some(Named::Demo);
-    model.is_demo |= model.model.take_if(|name| is_demo(name)).is_some();
 }
 
 /// Whether all words were typed after `--`.

@@ -9,16 +9,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use self::report::{Report, TokenReport};
+use super::answer::{Answer, DisplayArgs, lock};
 use super::constrain;
 use super::error::{CliError, Exit};
 use super::generation::{GenerationArgs, USUAL_TOKENS, answer_room};
 use super::input::PromptParts;
 use super::interrupt::{Interrupts, Signals};
 use super::load::{Loaded, Planned};
-use super::output::{self, Answer, lock, note};
+use super::output::{self, note};
 use super::pretty::Indent;
 use super::session::{self, SessionArgs, SessionFile};
-use super::terminal::{DisplayArgs, Quiet};
+use super::terminal::Quiet;
 use super::thoughts::Thoughts;
 use crate::ask::Form;
 use crate::generate::{

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::SessionError;
+use super::super::error::SessionError;
 use super::lock::Lock;
 use crate::files::{Access, is_there, write_stream};
-use crate::generate::{Origin, origin};
+use crate::generate::{Identity, Origin, origin};
 
 /// Sessions that are kept; of more the oldest are removed.
 const MAX_KEPT: usize = 20;
@@ -90,7 +90,7 @@ pub(super) fn last(wanted: &Origin) -> Result<Option<PathBuf>, SessionError> {
     let mut other = None;
     for path in kept() {
         let Ok(found) = origin(&path) else { continue };
-        if super::is_same(&found, wanted) {
+        if is_same(&found, wanted) {
             return Ok(Some(path));
         }
         other = other.or(Some(found));
@@ -101,6 +101,15 @@ pub(super) fn last(wanted: &Origin) -> Result<Option<PathBuf>, SessionError> {
             Err(SessionError::NoneOfThisModel { this: wanted.model.clone(), model, begun: source })
         }
     }
+}
+
+/// Whether two are of one model.
+fn is_same(a: &Origin, b: &Origin) -> bool {
+    let parts = |origin: &Origin| {
+        let Identity { model, model_bytes, tokenizer, .. } = origin.identity;
+        (model, model_bytes, tokenizer)
+    };
+    parts(a) == parts(b)
 }
 
 /// The name under which a file is kept that another is to replace: `NAME.1`, or the first number that is free.

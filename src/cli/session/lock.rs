@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::SessionError;
+use super::super::error::SessionError;
 use crate::files::{Access, check_own, leads_to, open_to_write};
 
 /// Bytes read of what the holder of a lock says about itself.

@@ -1,8 +1,8 @@
 //! `smolt store`: a folder with two slots for a signed model, which is updated in one and never lost in the other.
 
-mod error;
 mod export;
 mod show;
+mod source;
 #[cfg(feature = "pull")]
 mod url;
 
@@ -12,17 +12,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use self::error::SlotsError;
-pub(super) use self::error::{exit_of, hint_of};
-
-use super::error::{CliError, Exit};
+use self::source::Shown;
+use super::error::{CliError, Exit, SlotsError};
 use super::memory::show_bytes;
 use super::output::{self, note};
-use super::progress::Progress;
 use super::stored::{self, Slots};
 use crate::files;
 use crate::trust::{Package, TrustFile};
-use crate::updates::{MAX_TRUST, PackageId, Partial, StartError, UpdateError, trust_text};
+use crate::updates::{MAX_TRUST, PackageId, StartError, UpdateError, trust_text};
 
 /// Standard input as a source.
 const STDIN: &str = "-";
@@ -310,17 +307,6 @@ fn tell(installed: Option<&PackageId>, json: bool) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Says that a part of a package is there and is gone on with.
-#[cfg_attr(not(feature = "pull"), expect(dead_code, reason = "only of a server a part is kept"))]
-fn tell_part(part: &Partial) {
-    note(format_args!(
-        "going on with {}, {} of {} are there",
-        part.package,
-        show_bytes(part.bytes),
-        show_bytes(part.package.bytes)
-    ));
-}
-
 /// Commits the version on trial if it proves itself, or says how the last trial went.
 fn commit(args: &Commit) -> Result<Exit, CliError> {
     let slots = args.at.slots();
@@ -401,36 +387,4 @@ fn trust(args: &Trust) -> Result<Exit, CliError> {
     let version = args.at.slots().update_trust(&|now| trust_text(now, &next))?;
     note(format_args!("trust file {version} is in force"));
     Ok(Exit::Ok)
-}
-
-/// A source whose progress is shown.
-struct Shown<R> {
-    from: R,
-    done: u64,
-    total: Option<u64>,
-    progress: Progress,
-}
-
-impl<R: Read> Shown<R> {
-    fn new(from: R, total: Option<u64>) -> Self {
-        Self { from, done: 0, total, progress: Progress::new() }
-    }
-
-    #[cfg(feature = "pull")]
-    fn after(self, done: u64) -> Self {
-        Self { done, ..self }
-    }
-}
-
-impl<R: Read> Read for Shown<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.from.read(buffer)?;
-        self.done += read as u64;
-        if read == 0 {
-            self.progress.clear();
-        } else {
-            self.progress.show(self.done, self.total, show_bytes);
-        }
-        Ok(read)
-    }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::super::error::CliError;
+use super::super::error::{CliError, SlotsError};
 use super::super::output::{note, with_causes};
 use super::super::stored::Slots;
-use super::{Shown, SlotsError, tell_part};
+use super::source::{Shown, tell_part};
 use crate::store::web_agent;
 use crate::updates::{Origin, PackageId, Partial, UpdateError};
 

@@ -4,45 +4,28 @@ use std::any::TypeId;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
+use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
-use super::super::line::{is_number, is_switch, refusal};
-use super::Origin;
-use crate::files::{ReadError, read_text_if_there};
+use super::super::error::ConfigError;
+use super::super::value::{is_number, is_switch, refusal};
+use crate::files::read_text_if_there;
 
 /// Longest file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 /// Variables of options begin with this.
 const PREFIX: &str = "SMOLT_";
 
-/// Why a configuration file cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
-pub enum ConfigError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error("{file}, line {line}: {problem}")]
-    Syntax { file: String, line: usize, problem: String },
-    #[error("{file}, line {line}: unknown key {key:?}; known are {}", .known.join(", "))]
-    UnknownKey { file: String, line: usize, key: String, known: Vec<String> },
-    #[error("{file}, line {line}: {key}: expected {expected}, found {found}")]
-    Value { file: String, line: usize, key: String, expected: String, found: String },
-}
-
-impl ConfigError {
-    /// What to do about it, where the message does not say.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Syntax { .. } => {
-                Some("the format is TOML, e.g. threads = 2 or system = \"Be brief.\"".to_owned())
-            }
-            Self::UnknownKey { .. } => {
-                Some("keys are the long options with a variable; smolt config lists them".to_owned())
-            }
-            _ => None,
-        }
-    }
+/// What gives a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::cli) enum Origin {
+    Preset,
+    Environment,
+    File,
+    /// `smolt use`.
+    Use,
+    Default,
 }
 
 /// A value that a file gives.
@@ -66,9 +49,9 @@ pub(in crate::cli) struct Layer {
 /// An option that files may give.
 pub(in crate::cli) struct Setting {
     pub(in crate::cli) key: String,
-    pub(super) variable: String,
+    pub(in crate::cli) variable: String,
     /// What is done without it, as its help says.
-    pub(super) default: String,
+    pub(in crate::cli) default: String,
     pub(in crate::cli) arg: Arg,
 }
 

@@ -9,12 +9,12 @@ use clap::{Arg, Command};
 const BEYOND: [&str; 2] = ["-9223372036854775808", "9223372036854775807"];
 
 /// Whether an option is on or off.
-pub(in crate::cli) fn is_switch(arg: &Arg) -> bool {
+pub(super) fn is_switch(arg: &Arg) -> bool {
     !arg.get_action().takes_values()
 }
 
 /// Whether an option's value is a number, perhaps with a unit.
-pub(in crate::cli) fn is_number(arg: &Arg) -> bool {
+pub(super) fn is_number(arg: &Arg) -> bool {
     let types = [
         TypeId::of::<i64>(),
         TypeId::of::<usize>(),
@@ -28,7 +28,7 @@ pub(in crate::cli) fn is_number(arg: &Arg) -> bool {
 }
 
 /// What was expected instead of a value, if the option's parser does not take it.
-pub(in crate::cli) fn refusal(arg: &Arg, text: &str) -> Option<String> {
+pub(super) fn refusal(arg: &Arg, text: &str) -> Option<String> {
     let problem = problem(arg, text)?;
     let choices = arg.get_possible_values();
     if !choices.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::error::Exit;
+use super::exit::Exit;
 use crate::updates::UpdateError;
 
 /// Why something cannot be done with a store.
@@ -35,7 +35,7 @@ pub enum SlotsError {
 }
 
 impl SlotsError {
-    pub(in crate::cli) fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self {
             Self::OtherModel { .. } => Exit::Untrusted,
             Self::Failed { .. } => Exit::TrialFailed,
@@ -45,7 +45,7 @@ impl SlotsError {
         }
     }
 
-    pub(in crate::cli) fn hint(&self) -> Option<&'static str> {
+    pub(super) fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::OtherModel { .. } => "name no model, or leave --store and SMOLT_STORE out",
             Self::Failed { .. } => "the former version is in place; install a newer one",
@@ -58,7 +58,7 @@ impl SlotsError {
 }
 
 /// The exit code of what a store says.
-pub(in crate::cli) fn exit_of(error: &UpdateError) -> Exit {
+pub(super) fn exit_of(error: &UpdateError) -> Exit {
     match error {
         UpdateError::Busy => Exit::Busy,
         UpdateError::NoModel { .. } | UpdateError::NoOther => Exit::NoVersion,
@@ -78,7 +78,7 @@ pub(in crate::cli) fn exit_of(error: &UpdateError) -> Exit {
 }
 
 /// What to do about what a store says.
-pub(in crate::cli) fn hint_of(error: &UpdateError) -> Option<&'static str> {
+pub(super) fn hint_of(error: &UpdateError) -> Option<&'static str> {
     Some(match error {
         UpdateError::NotAStore { .. } => "smolt store init --store DIR --trust FILE makes one",
         UpdateError::Busy => "try again when it is done",

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::error::Exit;
+use super::exit::Exit;
 
 /// Why a server has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::error::Exit;
+use super::exit::Exit;
 use crate::files::ReadError;
 
 /// A command that cannot be done, or a line that cannot be read.

@@ -1,31 +1,101 @@
-//! What to do about errors of the layers below, which know nothing of commands and options.
+//! What to do about each error; those of the layers below know nothing of commands and options.
 
 use std::path::Path;
 
-use super::error::CliError;
+use super::all::CliError;
+#[cfg(feature = "serve")]
+use super::serve;
+#[cfg(feature = "trust")]
+use super::{slots, trust};
 use crate::eval::EvalError;
 use crate::files::Kind;
-use crate::generate::GenerateError;
+use crate::generate::{GenerateError, SavedError};
 use crate::gguf::GgufError;
 use crate::kernels::KernelError;
+use crate::load::{DoesNotFit, LoadError};
 use crate::model::ModelError;
 use crate::store::{HubName, Store, StoreError};
-use crate::text::{TextError, nearest};
+use crate::text::{TemplateError, TextError, nearest};
 
 /// Most files of a folder that are named.
 const MAX_NAMED: usize = 5;
 
-/// The hint for an error, if there is one.
-pub(super) fn of(error: &CliError) -> Option<String> {
+impl CliError {
+    /// What to do next, where the message does not say it.
+    pub fn hint(&self) -> Option<String> {
+        if let Some(hint) = of_below(self) {
+            return Some(hint);
+        }
+        let hint = match self {
+            Self::Load(LoadError::DoesNotFit(DoesNotFit { slots: 2.., .. })) => {
+                "work on fewer answers at once: a smaller --parallel"
+            }
+            Self::Load(LoadError::DoesNotFit(DoesNotFit { largest: Some(context), .. })) => {
+                return Some(format!("a context of {context} fits: -c {context}"));
+            }
+            Self::Load(LoadError::DoesNotFit(_)) => "use a smaller model or a stronger quantization",
+            Self::NoTask => "name a task file (YAML) or documents (JSONL); see smolt eval --help",
+            Self::NoStats => "name the file, or set SMOLT_STATS to it",
+            Self::KioskTemplate => "take a model that is tuned for chat, or name a template with --template",
+            Self::NoTemplate => "leave --chat off, or name a template with --template",
+            Self::NoPrompt => "give it as an argument, on standard input, or both; see smolt run --help",
+            Self::OnlyModel { model } => {
+                return Some(format!(
+                    "smolt chat {model} talks with it, smolt run {model} \"…\" asks it; after -- every word is the prompt"
+                ));
+            }
+            Self::TwoPrompts { .. } => "leave one out",
+            #[cfg(feature = "serve")]
+            Self::Serve(error) => return serve::hint(error).map(str::to_owned),
+            Self::Chat(error) => return error.hint(),
+            Self::Session(error) => return error.hint(),
+            Self::Saved(SavedError::Read { .. } | SavedError::Write(_) | SavedError::Append { .. }) => {
+                return None;
+            }
+            Self::Saved(_) => "remove it or name another; a new session needs no file",
+            Self::Config(error) => return error.hint(),
+            Self::Usage(error) => return error.hint(),
+            Self::Preset(error) => return error.hint().map(str::to_owned),
+            Self::TakenAlias { .. } => "choose another name",
+            Self::OnlyPreset { name } => {
+                return Some(format!(
+                    "smolt chat {name} begins with it; smolt preset show {name} tells its model"
+                ));
+            }
+            Self::NotAsked { .. } => "--yes removes without a question",
+            Self::Text(TextError::TooLong { .. })
+            | Self::Template(TemplateError::Text(TextError::TooLong { .. })) => "-c N sets the context",
+            Self::Template(TemplateError::Text(_)) => return None,
+            Self::Template(TemplateError::UnknownName { .. }) => "give one of these, or a file",
+            Self::Template(_) => "--raw runs without the chat template",
+            Self::Generate(GenerateError::PromptTooLong { .. }) => "-c N sets the context",
+            Self::Generate(GenerateError::FormTooLong { .. }) => {
+                "-n N allows more tokens, -c N a longer context"
+            }
+            Self::Model(ModelError::NoFile { .. }) => "the built-in model needs no pack; name a file with -m",
+            Self::Model(ModelError::UnknownArchitecture { .. } | ModelError::TensorShape { .. }) => {
+                "see smolt plan --help for what can be read, or convert another model"
+            }
+            Self::Model(
+                ModelError::MissingTensor { .. } | ModelError::NotFinite { .. } | ModelError::Pack { .. },
+            ) => "fetch or convert the model again",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// The hint for an error of the layers below, if there is one.
+fn of_below(error: &CliError) -> Option<String> {
     let hint = match error {
         CliError::Gguf(error) | CliError::Model(ModelError::Gguf(error)) => return of_file(error),
         CliError::Store(error) => return of_store(error),
         #[cfg(feature = "trust")]
         CliError::Demand(error) => error.hint(),
         #[cfg(feature = "trust")]
-        CliError::Trust(error) => return super::trust::hint(error),
+        CliError::Trust(error) => return trust::hint(error),
         #[cfg(feature = "trust")]
-        CliError::Update(error) => return super::slots::hint_of(error).map(str::to_owned),
+        CliError::Update(error) => return slots::hint_of(error).map(str::to_owned),
         #[cfg(feature = "trust")]
         CliError::Slots(error) => return error.hint().map(str::to_owned),
         #[cfg(feature = "serve")]

@@ -1,4 +1,4 @@
-//! Settings that hold without being typed, and `smolt config`.
+//! Settings that hold without being typed.
 //!
 //! # Design
 //!
@@ -26,62 +26,17 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use serde::Serialize;
 
-pub use self::file::ConfigError;
-pub(super) use self::file::{Entry, Layer, Setting, default_in_help, entries, key_of, settings};
+pub(super) use self::file::{Entry, Layer, Origin, Setting, default_in_help, entries, key_of, settings};
 
-use super::error::{CliError, Exit};
+use super::error::ConfigError;
+pub(super) use super::error::MODEL;
 use super::output::{self, note};
-use super::preset::{self, Preset};
 use crate::store::Store;
 
 /// The file of a project, in the working directory.
 const LOCAL: &str = "./smolt.toml";
 /// The key whose variable may be empty.
 const MAY_BE_EMPTY: &str = "system";
-/// The key that says which model.
-pub(super) const MODEL: &str = "model";
-
-/// What gives a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Origin {
-    Preset,
-    Environment,
-    File,
-    /// `smolt use`.
-    Use,
-    Default,
-}
-
-/// Arguments of `smolt config`.
-#[derive(Clone, Debug, clap::Args)]
-#[command(
-    args_override_self = true,
-    after_help = "\
-An option is taken from the command line, else from the preset that is the model, else from its variable, else from
-./smolt.toml, else from $XDG_CONFIG_HOME/smolt/config.toml (by default ~/.config/smolt/config.toml), else from smolt use,
-which gives a model only, else from the model or the program.
-The files are TOML; their keys are the first column of what this command prints. Paths in them are from the
-working directory.
-
-  model = \"small\"
-  threads = 2
-  system = \"Answer in one sentence.\"
-
-Examples:
-  smolt config
-  smolt config museum
-  smolt config --json"
-)]
-pub struct ConfigArgs {
-    /// Show what holds with this preset
-    #[arg(value_name = "PRESET")]
-    preset: Option<PathBuf>,
-
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
-}
 
 /// The commands, with what the files say as the options' default values.
 pub(super) fn configured(command: Command, layers: &[Layer]) -> Command {
@@ -189,10 +144,10 @@ pub(super) fn default_model(command: &Command) -> Result<Option<(String, String)
 
 /// A value in effect.
 #[derive(Serialize)]
-struct Row<'a> {
-    key: &'a str,
+pub(super) struct Row<'a> {
+    pub(super) key: &'a str,
     /// Null if the model or the program decides.
-    value: Option<String>,
+    pub(super) value: Option<String>,
     origin: Origin,
     /// What gives it, if that is a file.
     file: Option<String>,
@@ -202,59 +157,8 @@ struct Row<'a> {
     default: &'a str,
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
-    settings: Vec<Row<'a>>,
-    files: Vec<FileRow>,
-}
-
-#[derive(Serialize)]
-struct FileRow {
-    path: String,
-    exists: bool,
-}
-
-/// Prints each value and where it came from.
-pub(super) fn execute(args: &ConfigArgs, command: &Command) -> Result<Exit, CliError> {
-    let settings = settings(command);
-    let layers = layers(&settings)?;
-    let preset = preset(args, &settings, &layers)?;
-    let preset = preset.as_ref().map(|preset| &preset.layer);
-    let rows: Vec<Row<'_>> = settings.iter().map(|setting| Row::new(setting, &layers, preset)).collect();
-    let file =
-        |layer: &Layer| FileRow { path: layer.file.display().to_string(), exists: layer.entries.is_some() };
-    let files: Vec<FileRow> = preset.into_iter().chain(&layers).map(file).collect();
-    if args.json {
-        output::write_json(&Report { settings: rows, files })?;
-        return Ok(Exit::Ok);
-    }
-    let width = rows.iter().map(|row| row.key.len()).max().unwrap_or(0);
-    let line = |row: &Row<'_>| {
-        let value = row.value.as_ref().map_or("-".to_owned(), |value| value.escape_debug().to_string());
-        format!("{:<width$}  {value:<20}  {}\n", row.key, row.place())
-    };
-    output::table(&rows.iter().map(line).collect::<String>())?;
-    for FileRow { path, exists } in files {
-        note(format_args!("{path} is {}", if exists { "read" } else { "not there" }));
-    }
-    Ok(Exit::Ok)
-}
-
-/// The preset that is asked about, else the one that is the model.
-fn preset(args: &ConfigArgs, settings: &[Setting], layers: &[Layer]) -> Result<Option<Preset>, CliError> {
-    if let Some(name) = &args.preset {
-        let found = preset::find(name, settings)?;
-        return found.map_or_else(|| Err(preset::none(name)), |found| Ok(Some(found)));
-    }
-    let Some(setting) = settings.iter().find(|setting| setting.key == MODEL) else { return Ok(None) };
-    match Row::new(setting, layers, None).value {
-        Some(model) => preset::find(Path::new(&model), settings),
-        None => Ok(None),
-    }
-}
-
 impl<'a> Row<'a> {
-    fn new(setting: &'a Setting, layers: &[Layer], preset: Option<&Layer>) -> Self {
+    pub(super) fn new(setting: &'a Setting, layers: &[Layer], preset: Option<&Layer>) -> Self {
         let Setting { key, variable, default, .. } = setting;
         let row =
             Row { key, value: None, origin: Origin::Default, file: None, line: None, variable, default };
@@ -275,7 +179,8 @@ impl<'a> Row<'a> {
         row
     }
 
-    fn place(&self) -> String {
+    /// What gives it, as people read it.
+    pub(super) fn place(&self) -> String {
         match (&self.file, self.line, self.origin) {
             (_, _, Origin::Use) => "smolt use".to_owned(),
             (Some(file), Some(line), _) => format!("{file}:{line}"),
