@@ -1,6 +1,6 @@
 //! Working memory of the forward pass.
 
-use super::plan;
+use super::options;
 use super::spec::Spec;
 use crate::runtime::{AllocError, Buffer};
 
@@ -30,7 +30,7 @@ pub(super) struct Activations {
 impl Activations {
     pub(super) fn new(spec: &Spec, tokens: usize) -> Result<Self, AllocError> {
         let [residual, queries, keys, values, mixed, hidden, up, branch, words, gates, convolved, stated] =
-            plan::widths(spec).map(|width| Buffer::zeroed(tokens * width, "activations"));
+            options::widths(spec).map(|width| Buffer::zeroed(tokens * width, "activations"));
         Ok(Self {
             residual: residual?,
             queries: queries?,

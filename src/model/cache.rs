@@ -2,13 +2,11 @@
 
 use super::error::ModelError;
 use super::header::Model;
-use super::history::History;
-use super::plan::{self, RunOptions};
-use super::snapshot::Visit;
-use super::spec::Spec;
+use super::history::{History, Visit};
+use super::options::{self, RunOptions};
 use super::states::States;
 use crate::kernels::KvShape;
-use crate::runtime::{Buffer, page_rounded};
+use crate::runtime::Buffer;
 use std::io;
 use std::sync::Arc;
 
@@ -35,24 +33,19 @@ impl Cache {
     /// If the context is out of range or memory cannot be had.
     pub fn new(model: Arc<Model>, options: &RunOptions) -> Result<Self, ModelError> {
         let spec = &model.spec;
-        plan::check_context(spec, options.context)?;
-        let kv = plan::kv_shape(spec, options);
+        options::check_context(spec, options.context)?;
+        let kv = options::kv_shape(spec, options);
         // Each head of each layer has room for the whole context: huge pages would all be written to by a short text.
         let halves = if options.slots > 1 { Buffer::sparse } else { Buffer::zeroed };
         Ok(Self {
             kv,
-            keys: halves(plan::kv_len(spec, &kv), "the KV cache")?,
-            values: halves(plan::kv_len(spec, &kv), "the KV cache")?,
+            keys: halves(options::kv_len(spec, &kv), "the KV cache")?,
+            values: halves(options::kv_len(spec, &kv), "the KV cache")?,
             history: History::new(spec, options.context)?,
             states: States::new(spec)?,
             position: 0,
             model,
         })
-    }
-
-    pub(super) fn planned_bytes(spec: &Spec, options: &RunOptions) -> usize {
-        let kv = 2 * page_rounded(plan::kv_len(spec, &plan::kv_shape(spec, options)) * 2);
-        kv + History::planned_bytes(spec, options.context) + States::planned_bytes(spec)
     }
 
     /// Positions.
@@ -121,7 +114,7 @@ impl Cache {
     /// Writes to every page what it holds, so that the system gives it now.
     pub fn prefault(&mut self) {
         let prefaulted = self.visit(self.kv.positions, &mut |bytes| {
-            plan::prefault(bytes);
+            options::prefault(bytes);
             Ok(())
         });
         debug_assert!(prefaulted.is_ok(), "it cannot fail");

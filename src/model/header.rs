@@ -2,8 +2,9 @@
 
 use super::error::ModelError;
 use super::layout::Layout;
+use super::options::RunOptions;
 use super::packed::{self, PackStatus};
-use super::plan::{Plan, RunOptions};
+use super::plan::Plan;
 use super::spec::Spec;
 use super::tagged::Verified;
 use super::weights::Weights;

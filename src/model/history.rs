@@ -4,8 +4,7 @@
 //! ring, as long as a tile and what its first token sees, so that a run can go back by a tile at least. To go back
 //! further, those before every [`STEP`]-th position are kept as well: it then goes back to the last of these.
 
-use super::plan::TILE;
-use super::snapshot::Visit;
+use super::options::TILE;
 use super::spec::{Mixer, Spec};
 use crate::runtime::{AllocError, Buffer, page_rounded};
 use std::io;
@@ -13,6 +12,9 @@ use std::ops::Range;
 
 /// Positions from one place to which a run can always go back to the next.
 const STEP: usize = 64;
+
+/// Called with one part of a cache after the other, to be read or filled.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>;
 
 /// Inputs of all convolutions.
 pub(super) struct History {

@@ -5,7 +5,7 @@ use super::cache::Cache;
 use super::families::{Positions, QkNorm, RotaryPairs};
 use super::header::Model;
 use super::layout::MixerWeights;
-use super::plan::TILE;
+use super::options::TILE;
 use super::spec::{LayerSpec, Rotary};
 use super::tile::{Parts, SequencePart, Tile, input, norm, output};
 use super::worker::Worker;

@@ -3,10 +3,11 @@
 //! * `families`: a row of data per family; no code knows a family by name.
 //! * [`Spec`]: a model's shape, from the header.
 //! * `layout`: where each tensor goes; [`Header`]: a header that was read.
-//! * [`Plan`]: the memory a run takes; [`Model`]: the packed weights. Both come from a [`Header`].
-//! * `packed`: packed weights kept in a file, so that the next start need not pack them.
+//! * [`RunOptions`]: what a run needs room for; [`Plan`]: the memory it takes; [`Model`]: the packed weights. Both come from a [`Header`].
+//! * `packed`: packed weights kept in a file, so that the next start need not pack them; `write_pack` writes them.
 //! * [`Cache`]: what is kept of one sequence: KV cache, inputs of convolutions, states.
-//! * [`Worker`]: working memory and threads; [`Worker::step`] is the one forward pass, for any number of sequences.
+//! * [`Worker`]: working memory and threads; [`Worker::step`] is the one forward pass, for any number of sequences, in
+//!   `step`.
 //! * [`Runner`]: a worker with the cache of one sequence.
 //! * [`Tile`]: the stages of the pass, for those who look inside; `mix` is the one in which tokens meet.
 //! * `history`, `states`: what convolutions and state spaces remember, and how they go back.
@@ -23,6 +24,7 @@ mod history;
 mod layout;
 mod logits;
 mod mix;
+mod options;
 mod packed;
 mod plan;
 mod rope;
@@ -30,6 +32,7 @@ mod runner;
 mod snapshot;
 mod spec;
 mod states;
+mod step;
 #[cfg(feature = "trust")]
 mod tagged;
 #[cfg(not(feature = "trust"))]
@@ -40,6 +43,7 @@ mod tests;
 mod tile;
 mod weights;
 mod worker;
+mod write_pack;
 
 pub use cache::Cache;
 pub use error::ModelError;
@@ -48,14 +52,17 @@ pub use families::{
 };
 pub use header::{Header, Model};
 pub use logits::{LogitRows, Logits, logit_blocks};
-pub use packed::{Misfit, PackStatus, pack_path, write_pack, write_verified_pack};
-pub use plan::{MAX_CONTEXT, MAX_SLOTS, Plan, RunOptions, TILE};
+pub use options::{MAX_CONTEXT, MAX_SLOTS, RunOptions, TILE};
+pub use packed::{Misfit, PackStatus, pack_path};
+pub use plan::Plan;
 pub use runner::Runner;
 pub use snapshot::Resume;
 pub use spec::{FIRST_LAYER, LayerSpec, Mixer, Rope, Rotary, Spec, StateSpec, check_purpose};
+pub use step::{Piece, StepRows};
 pub use tagged::Verified;
 pub use tile::{Norm, Tile};
-pub use worker::{Piece, StepRows, Worker};
+pub use worker::Worker;
+pub use write_pack::{write_pack, write_verified_pack};
 
 /// A causal language model with a cache of the tokens it has read.
 pub trait LanguageModel {

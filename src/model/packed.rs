@@ -11,9 +11,7 @@
 //! What lies at the place of a pack and does not begin as one is somebody else's: it is not replaced.
 
 use super::error::ModelError;
-use super::header::Header;
 use super::layout::Layout;
-use super::tagged::Verified;
 use crate::blocks::BlockType;
 use crate::files::{check_own, checksum, first_bytes};
 use crate::gguf::{ALIGNMENT_KEY, GgufError, GgufFile, GgufWriter, MAGIC};
@@ -141,30 +139,6 @@ pub(super) fn begins_as_pack(first: &[u8]) -> bool {
     first.starts_with(&MAGIC) && first.windows(name.len()).any(|window| window == name)
 }
 
-/// Writes the pack of the model in `file` beside it; path and size. An older one is replaced.
-///
-/// # Errors
-/// If the model is not a file of its own or cannot be loaded, something else has the name of the pack, or the disk
-/// refuses.
-pub fn write_pack(file: &GgufFile, kernels: &'static Kernels) -> Result<(PathBuf, u64), ModelError> {
-    place(file, kernels)?;
-    let (_, packed) = super::weights::pack(file, kernels)?;
-    write(file, kernels, &packed)
-}
-
-/// Writes the pack of the verified model in `file`; path and size. One that is there is replaced.
-///
-/// # Errors
-/// As [`write_pack`]; if the model is not what was signed.
-pub fn write_verified_pack(
-    file: &GgufFile,
-    kernels: &'static Kernels,
-    verified: &Verified,
-) -> Result<(PathBuf, u64), ModelError> {
-    let model = Header::new(file, kernels)?.load(file, None, 1)?;
-    verified.write(file, kernels, model.weights.packed_here().unwrap_or_default(), model.weights.vectors())
-}
-
 /// Writes packed bytes as the pack of the model in `file`.
 pub(super) fn write(file: &GgufFile, kernels: &Kernels, packed: &[u8]) -> Result<(PathBuf, u64), ModelError> {
     let path = place(file, kernels)?;
@@ -175,7 +149,10 @@ pub(super) fn write(file: &GgufFile, kernels: &Kernels, packed: &[u8]) -> Result
 }
 
 /// Where a pack may be written.
-fn place(file: &GgufFile, kernels: &Kernels) -> Result<PathBuf, ModelError> {
+///
+/// # Errors
+/// If the model is not a file of its own, or something else has the name of the pack.
+pub(super) fn place(file: &GgufFile, kernels: &Kernels) -> Result<PathBuf, ModelError> {
     let model = file.path().ok_or_else(|| ModelError::NoFile { file: file.name().to_owned() })?;
     let path = pack_path(model, kernels);
     let foreign = |_| ModelError::ForeignPack { file: path.display().to_string() };

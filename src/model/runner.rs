@@ -5,9 +5,10 @@ use super::cache::Cache;
 use super::error::ModelError;
 use super::header::Model;
 use super::logits::LogitRows;
-use super::plan::{RunOptions, TILE};
+use super::options::{RunOptions, TILE};
+use super::step::Piece;
 use super::tile::{Parts, Tile};
-use super::worker::{Piece, Worker};
+use super::worker::Worker;
 use std::sync::Arc;
 
 /// A [`Worker`] with the [`Cache`] of one sequence.

@@ -14,9 +14,6 @@ use std::io;
 /// Changes with every change of what is stored or how.
 const VERSION: u8 = 2;
 
-/// Called with one part of a cache after the other, to be read or filled.
-pub(super) type Visit<'a> = &'a mut dyn FnMut(&mut [u8]) -> io::Result<()>;
-
 /// A model whose cache can be stored and restored, exactly.
 pub trait Resume: LanguageModel {
     /// A number that differs (with high probability) where the bytes of a state mean something else. It says

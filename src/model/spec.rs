@@ -1,19 +1,19 @@
 //! A model's shape, read from the header and checked before anything is allocated.
 
 mod keys;
+mod rope;
 
 use super::error::ModelError;
 use super::families::{FAMILIES, Family, NormPlaces, Parallel, Positions, Windows};
 use crate::gguf::{EMBEDDING_TENSOR, GgufFile, Purpose};
 use crate::kernels::Activation;
 use keys::Keys;
+pub use rope::Rope;
 
 /// Most layers of a model.
 const MAX_LAYERS: usize = 512;
 /// Widest dimension of a model.
 const MAX_WIDTH: usize = 1 << 20;
-/// Most query heads that share a KV head.
-const MAX_GROUP: usize = 64;
 /// Most columns of a head's state.
 const MAX_STATE: usize = 4096;
 /// Most tokens that a convolution sees.
@@ -21,22 +21,6 @@ const MAX_TAPS: usize = 16;
 /// In a file that holds only some layers of a model: the index of the first of them there. Keys with a value
 /// per layer are those of the whole model.
 pub const FIRST_LAYER: &str = "smolt.first_layer";
-
-/// Rotary embedding.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    /// Pairs of values that rotate.
-    pub pairs: usize,
-    /// Base of the frequencies.
-    pub base: f32,
-    /// Positions are divided by this (linear scaling; 1 without).
-    pub divisor: f32,
-}
-
-impl Rope {
-    /// Nothing rotates.
-    const NONE: Rope = Rope { pairs: 0, base: 10_000.0, divisor: 1.0 };
-}
 
 /// Which rotary embedding a layer uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

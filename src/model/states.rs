@@ -4,8 +4,7 @@
 //! run of several tokens and at every [`STEP`]-th position; the last [`COPIES`] of them are kept. A run that has
 //! to go back goes to the last copy that is early enough, or to the start.
 
-use super::history::History;
-use super::snapshot::Visit;
+use super::history::{History, Visit};
 use super::spec::{Spec, StateSpec};
 use crate::runtime::{AllocError, Buffer, page_rounded};
 use std::io;

@@ -24,7 +24,7 @@ use super::families::NormKind;
 use super::header::Model;
 use super::layout::{self, Linear, MixerWeights, Norms};
 use super::logits::LogitRows;
-use super::plan::TILE;
+use super::options::TILE;
 use super::weights::Weights;
 use super::worker::Worker;
 use crate::kernels::ops::{Executor, FeedForward, Input, Norm as RowNorm, Output};

@@ -1,8 +1,11 @@
 //! Metadata under the architecture's prefix, checked.
 
-use super::{MAX_GROUP, Rope};
+use super::rope::Rope;
 use crate::gguf::{GgufFile, Value};
 use crate::model::ModelError;
+
+/// Most query heads that share a KV head.
+const MAX_GROUP: usize = 64;
 
 /// Reads keys under the architecture's prefix.
 pub(super) struct Keys<'a> {
