@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::ReadError;
-use super::text::{Start, encoding, without_mark, wrong_byte};
+use super::text::{Start, encoding, wrong_byte};
+use super::{ReadError, without_mark};
 
 /// A line of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

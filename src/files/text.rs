@@ -3,54 +3,12 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::{Kind, open};
+use super::{Kind, ReadError, open, without_mark};
 
-/// The byte order mark of UTF-8, which some editors put before a text.
-const MARK: char = '\u{feff}';
 /// Bytes that are looked at to tell UTF-16 without a mark from other data.
 const GUESSED_BYTES: usize = 1 << 10;
 /// Fewer bytes tell nothing.
 const LEAST_GUESSED_BYTES: usize = 4;
-
-/// Why a text cannot be read. Offsets are bytes from the start of the file, lines count from 1.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
-pub enum ReadError {
-    #[error("{name}: no such file")]
-    NotFound { name: String },
-    #[error("{name}: is a folder, expected a file")]
-    Folder { name: String },
-    #[error("{name}: is {found}, expected a file; save it to a file first, or give it on standard input")]
-    NotAFile { name: String, found: &'static str },
-    #[error("cannot read {name}")]
-    Io { name: String, source: io::Error },
-    #[error("{name}: is longer than {limit} bytes, the most that is read of such a text")]
-    TooLong { name: String, limit: u64 },
-    #[error("{name}, line {line}: is longer than {limit} bytes, the most that is read of a line")]
-    LineTooLong { name: String, line: usize, limit: u64 },
-    #[error("{name}: is {found} text, expected UTF-8; convert it, e.g. with iconv -f {found} -t UTF-8")]
-    Encoding { name: String, found: &'static str },
-    #[error(
-        "{name}, line {line}: expected UTF-8 text, found the byte 0x{found:02X} at offset {offset}; convert it first, e.g. with iconv -t UTF-8"
-    )]
-    NotUtf8 { name: String, line: usize, offset: u64, found: u8 },
-    #[error("{name}: is {}, expected UTF-8 text", .found.what())]
-    Kind { name: String, found: Kind },
-    #[error("{name}, line {line}: expected text, found a NUL byte at offset {offset}; is it a binary file?")]
-    Nul { name: String, line: usize, offset: u64 },
-}
-
-impl ReadError {
-    /// Returns whether there is no such file, nor anything else of its name.
-    pub fn is_absence(&self) -> bool {
-        match self {
-            Self::NotFound { .. } => true,
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotADirectory,
-            _ => false,
-        }
-    }
-}
 
 /// Reads a file of UTF-8 text of at most `limit` bytes. A byte order mark at its start is left out.
 ///
@@ -98,11 +56,6 @@ pub fn read_text_from(from: impl Read, name: &str, limit: u64) -> Result<String,
     }
     text.drain(..text.len() - without_mark(&text).len());
     Ok(text)
-}
-
-/// Returns a text without the byte order mark at its start.
-pub fn without_mark(text: &str) -> &str {
-    text.trim_start_matches(MARK)
 }
 
 /// Where a part of a text begins.

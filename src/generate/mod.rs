@@ -54,6 +54,7 @@ mod generation;
 mod grammar;
 mod layout;
 mod likelihood;
+mod limits;
 mod logits;
 mod logprobs;
 mod lookup;

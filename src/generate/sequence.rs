@@ -7,13 +7,13 @@ use crate::model::Logits;
 use crate::text::{Detokenizer, Tokenizer, ToolCall};
 
 use super::layout::Splitter;
+use super::limits::{Limits, Rewind};
 use super::logprobs::Logprobs;
 use super::lookup::Lookup;
 use super::repetition::LoopGuard;
 use super::request::{FinishReason, Request, TokenEvent};
 use super::sampler::Sampler;
 use super::stop::{self, StopBuffer};
-use super::task::{Limits, Rewind};
 use super::{GenerateError, Layout, LogitFilter};
 
 /// Bytes reserved for the text of an answer at most; a longer text grows as it comes.

@@ -4,9 +4,10 @@
 
 use std::ops::Range;
 
-use crate::model::{Cache, LanguageModel, LogitRows};
+use crate::model::LogitRows;
 
 use super::GenerateError;
+pub(super) use super::limits::{Limits, Rewind};
 use super::sequence::{OnToken, Sequence};
 
 /// Tokens that one step has room for, and rows of logits that a task gets at once, at least one of each.
@@ -24,43 +25,6 @@ pub(super) struct Read {
     /// How many of them, the last ones, want logits: not more than there is room for, unless the task takes them some at a
     /// time.
     pub(super) rows: usize,
-}
-
-/// What a model gives and takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) context: usize,
-    pub(super) vocab: usize,
-    /// Most rows of logits for one sequence.
-    pub(super) rows: usize,
-}
-
-/// The cache of a sequence, as far as tasks know it.
-pub(super) trait Rewind {
-    fn position(&self) -> usize;
-
-    /// As [`LanguageModel::truncate`].
-    fn truncate(&mut self, position: usize);
-}
-
-impl<M: LanguageModel> Rewind for M {
-    fn position(&self) -> usize {
-        LanguageModel::position(self)
-    }
-
-    fn truncate(&mut self, position: usize) {
-        LanguageModel::truncate(self, position);
-    }
-}
-
-impl Rewind for Cache {
-    fn position(&self) -> usize {
-        Cache::position(self)
-    }
-
-    fn truncate(&mut self, position: usize) {
-        Cache::truncate(self, position);
-    }
 }
 
 pub(super) trait Task {

@@ -9,16 +9,6 @@ use crate::kernels::Kernels;
 use crate::model::{Plan, RunOptions, Spec};
 use crate::text;
 
-const UNITS: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
-
-/// Shows a number of bytes to a tenth of its unit.
-pub fn show_bytes(bytes: u64) -> String {
-    match UNITS.iter().find(|(_, unit)| bytes >= *unit) {
-        Some((letter, unit)) => format!("{:.1} {letter}iB", bytes as f64 / *unit as f64),
-        None => format!("{bytes} B"),
-    }
-}
-
 /// Bytes of everything that a model and its sessions or slots keep, by purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
@@ -127,13 +117,6 @@ fn largest_context(context: usize, fits: impl Fn(usize) -> bool) -> Option<usize
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_shown() {
-        assert_eq!(show_bytes(1023), "1023 B");
-        assert_eq!(show_bytes(1536), "1.5 KiB");
-        assert_eq!(show_bytes(200 << 20), "200.0 MiB");
-    }
 
     #[test]
     fn the_largest_fitting_context_is_found() {

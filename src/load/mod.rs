@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod bytes;
 mod error;
 mod loaded;
 mod memory;
@@ -38,11 +39,11 @@ mod options;
 mod prepared;
 mod self_test;
 
+#[doc(hidden)]
+pub use self::bytes::show_bytes;
 pub use self::error::{DoesNotFit, LoadError};
 pub use self::loaded::Loaded;
 pub use self::memory::MemoryPlan;
-#[doc(hidden)]
-pub use self::memory::show_bytes;
 pub use self::options::{LoadOptions, MAX_LOGIT_ROWS, MAX_THREADS, USUAL_CONTEXT, usual_threads};
 pub use self::prepared::{Prepared, tokenizer};
 pub use self::self_test::Continued;

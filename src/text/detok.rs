@@ -44,6 +44,23 @@ fn is_added(kind: Option<TokenKind>) -> bool {
     matches!(kind, Some(TokenKind::Control | TokenKind::UserDefined))
 }
 
+impl Tokenizer {
+    /// The bytes of `ids`, joined. Ids outside the vocabulary give nothing.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Vec<u8> {
+        let mut joiner = Joiner::new(self, &[], skip_special);
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            bytes.extend_from_slice(joiner.next(self, id));
+        }
+        bytes
+    }
+
+    /// Like [`Tokenizer::decode`], with U+FFFD for bytes that are not UTF-8.
+    pub fn decode_lossy(&self, ids: &[u32], skip_special: bool) -> String {
+        String::from_utf8_lossy(&self.decode(ids, skip_special)).into_owned()
+    }
+}
+
 /// Turns a stream of ids into a stream of text.
 ///
 /// Bytes are held back while they may still become a character; bytes that cannot become one give U+FFFD.

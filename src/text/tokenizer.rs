@@ -8,7 +8,6 @@ use crate::gguf::GgufFile;
 
 use super::added::{AddedTokens, Part, Wanted};
 use super::bpe::ByteLevel;
-use super::detok::Joiner;
 use super::merge::Sink;
 use super::pre::{self, PreRule};
 use super::special::SpecialIds;
@@ -255,21 +254,6 @@ impl Tokenizer {
                 })
             }
         }
-    }
-
-    /// The bytes of `ids`, joined. Ids outside the vocabulary give nothing.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Vec<u8> {
-        let mut joiner = Joiner::new(self, &[], skip_special);
-        let mut bytes = Vec::with_capacity(ids.len() * 4);
-        for &id in ids {
-            bytes.extend_from_slice(joiner.next(self, id));
-        }
-        bytes
-    }
-
-    /// Like [`Tokenizer::decode`], with U+FFFD for bytes that are not UTF-8.
-    pub fn decode_lossy(&self, ids: &[u32], skip_special: bool) -> String {
-        String::from_utf8_lossy(&self.decode(ids, skip_special)).into_owned()
     }
 
     /// The bytes a token stands for; control tokens have their written form. Empty outside the vocabulary.

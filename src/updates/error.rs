@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::record::{PackageId, SlotName};
+use super::names::{PackageId, SlotName};
 
 /// Why a package or a trust file is not accepted. It would not be accepted the next time either.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

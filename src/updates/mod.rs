@@ -16,6 +16,7 @@
 //! ```text
 //! disk     what is asked of a file system; real: a folder of one
 //! judge    what is asked about packages, which a store does not know; packages: signed ones, of releases
+//! names    what packages and slots are called
 //! record   records and markers; books: reading and writing them
 //! store    the folder, its lock, its trust file
 //! install, start, check, trust, status    what is done with it
@@ -27,6 +28,7 @@ mod disk;
 mod error;
 mod install;
 mod judge;
+mod names;
 mod packages;
 mod real;
 mod record;
@@ -44,9 +46,10 @@ pub use self::disk::{Access, Disk, DiskFile, Reader};
 pub use self::error::{NotAFile, Refused, UpdateError};
 pub use self::install::{Installer, Partial};
 pub use self::judge::{Head, HeadError, Judge, Purpose};
+pub use self::names::{Hex, PackageId, SlotName};
 pub use self::packages::{Packages, trust_text};
 pub use self::real::Folder;
-pub use self::record::{BLOCK, Hex, Origin, PackageId, Record, Slot, SlotName, State, TRIES, TrustAt};
+pub use self::record::{BLOCK, Origin, Record, Slot, State, TRIES, TrustAt};
 pub use self::start::{Candidate, Failure, Place, StartError, Started};
 pub use self::status::{GoldenStatus, Next, SlotStatus, Status};
 pub use self::store::{DEVICE_KEY, MAX_TRUST, Store};

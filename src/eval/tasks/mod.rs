@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! task        Task: a task file and its documents, ready to be asked
+//!   output_type  what kind of task it is
 //!   yaml      a task file with those that it includes
 //!   config    the YAML of lm-evaluation-harness that needs no Python
 //!   documents lines of JSON
@@ -45,6 +46,7 @@ mod filters;
 mod literal;
 mod merge;
 mod metrics;
+mod output_type;
 mod prompt;
 mod random;
 mod run;
@@ -60,8 +62,9 @@ pub use self::error::TaskError;
 pub use self::field::MAX_CHOICES;
 pub use self::merge::{MergedLine, merge, read_samples};
 pub use self::metrics::{Aggregation, METRICS, Metric, Sums};
+pub use self::output_type::OutputType;
 pub use self::prompt::Chat;
 pub use self::run::{Evaluation, EvaluationOptions, EvaluationProgress, Finished};
 pub use self::sample::{Excerpt, Sample};
 pub use self::score::LOGIT_ROWS;
-pub use self::task::{MAX_EXAMPLES, OutputType, Task};
+pub use self::task::{MAX_EXAMPLES, Task};

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::TaskError;
 use super::config::{Config, DataFiles, GenerationKwargs};
 use super::documents::{self, Document};
 use super::field::{Field, Place};
 use super::filters::Pipeline;
 use super::metrics::Measure;
 use super::yaml::TaskFile;
+use super::{OutputType, TaskError};
 use crate::files::Fnv;
 
 /// Most examples before a document.
@@ -19,28 +19,6 @@ pub const MAX_EXAMPLES: usize = 256;
 const MAX_LIST: usize = 64;
 /// Tokens of an answer where a task says nothing.
 const DEFAULT_TOKENS: usize = 256;
-
-/// What the model is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputType {
-    /// Which of several continuations is the most likely.
-    MultipleChoice,
-    /// How likely one continuation is.
-    Loglikelihood,
-    /// How likely a whole text is.
-    LoglikelihoodRolling,
-    /// An answer.
-    GenerateUntil,
-}
-
-impl OutputType {
-    const ALL: [(OutputType, &str); 4] = [
-        (OutputType::MultipleChoice, "multiple_choice"),
-        (OutputType::Loglikelihood, "loglikelihood"),
-        (OutputType::LoglikelihoodRolling, "loglikelihood_rolling"),
-        (OutputType::GenerateUntil, "generate_until"),
-    ];
-}
 
 /// How answers are generated.
 #[derive(Clone, Debug)]

@@ -11,8 +11,9 @@ use regex_automata::util::syntax;
 use crate::generate::CancelHandle;
 use crate::text::Tokenizer;
 
-use super::error::{message, shorten};
+use super::error::message;
 use super::scan::{Scan, Suspects};
+use super::shorten;
 use super::{Constraint, GrammarError, lark, objects, pattern, schema, vocabulary};
 
 /// Bytes of a schema, or of all choices.

@@ -1,9 +1,6 @@
 //! What can be wrong with a grammar.
 
-use super::pattern;
-
-/// Characters of the library's message that are shown.
-const SHOWN_CHARS: usize = 400;
+use super::{pattern, shorten};
 
 /// A grammar that cannot be followed.
 #[derive(Debug, thiserror::Error)]
@@ -50,13 +47,5 @@ pub(super) fn message(error: &impl std::fmt::Display) -> String {
     match text.lines().next().unwrap_or_default().trim() {
         "" | "NoExtensionBias" => "no token can follow".to_owned(),
         line => shorten(line),
-    }
-}
-
-/// The first characters.
-pub(in crate::generate) fn shorten(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
     }
 }

@@ -47,6 +47,7 @@ mod objects;
 mod pattern;
 mod scan;
 mod schema;
+mod shorten;
 mod vocabulary;
 
 #[cfg(doc)]
@@ -57,6 +58,6 @@ pub use self::compiler::{
 };
 pub use self::constraint::Constraint;
 pub use self::error::GrammarError;
-pub(super) use self::error::shorten;
 pub(super) use self::schema::prepare_value;
+pub(super) use self::shorten::shorten;
 pub use self::vocabulary::{loaded_grammar_bytes, planned_grammar_bytes};

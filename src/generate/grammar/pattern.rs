@@ -4,7 +4,7 @@ use llguidance::derivre::RegexBuilder;
 use llguidance::panic_utils::catch_unwind;
 use llguidance::regex_to_lark;
 
-use super::error::shorten;
+use super::shorten;
 
 /// Why text cannot be held to a pattern of a schema, if it cannot.
 pub(super) fn problem(pattern: &str) -> Option<String> {

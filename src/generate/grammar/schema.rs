@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::error::shorten;
+use super::shorten;
 use super::{GrammarError, objects, pattern};
 
 /// Escapes in strings. Without `u`, so that a property's name can be written in one way only.

@@ -8,9 +8,11 @@
 //!   language   texts, greetings and suggestions, built in or the operator's
 //!   theme      the operator's colours as a style sheet
 //!   logo       the operator's picture
+//!   asset      a file of the page
 //!   fields     values of the file, with their places for messages
 //! ```
 
+mod asset;
 mod fields;
 mod language;
 mod logo;
@@ -24,6 +26,7 @@ use std::path::Path;
 
 use crate::files::read_text;
 
+pub use self::asset::Asset;
 pub use self::fields::KioskError;
 use self::fields::{Field, Source};
 use self::logo::Logo;
@@ -47,15 +50,6 @@ pub struct Kiosk {
     json: String,
     theme: String,
     logo: Option<Logo>,
-}
-
-/// A file of the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asset<'a> {
-    /// For the header `Content-Type`.
-    pub content_type: &'static str,
-    /// What it holds.
-    pub bytes: &'a [u8],
 }
 
 impl Kiosk {

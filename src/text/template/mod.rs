@@ -10,14 +10,17 @@
 //!   date     strftime_now
 //!   cost     what looking into values costs
 //!   guard    writes that into the template
-//! arrival  whether what is said arrives, and in which form
+//! arrival  in which form what is said arrives
+//!   probe    finds out in which
 //! trace    which characters of a prompt come from messages
 //! message  turns of a conversation
 //! variables what else a template may use
 //! tools    how templates are told of functions
-//! thinking how templates ask for reasoning, and how models mark it
+//! thinking how templates ask for reasoning
+//!   marks    how models mark it
 //! builtin  templates by name
 //! document templates of evaluation tasks
+//! error    what can be wrong with a template
 //! ```
 //!
 //! A template is a Jinja program in the model file, and untrusted. Messages are untrusted too: the prompt says
@@ -30,9 +33,12 @@ mod cost;
 mod date;
 mod document;
 mod engine;
+mod error;
 mod guard;
 mod json;
+mod marks;
 mod message;
+mod probe;
 mod python;
 mod tags;
 mod thinking;
@@ -63,53 +69,11 @@ use crate::files::Fnv;
 
 pub use self::builtin::BUILTIN_TEMPLATES;
 pub use self::document::DocumentTemplate;
+pub use self::error::{MAX_MESSAGE_BYTES, MAX_TEMPLATE_BYTES, TemplateError};
+pub use self::marks::ReasoningMarks;
 use self::message::fold_system;
 pub use self::message::{Message, Role, ToolCall};
-pub use self::thinking::ReasoningMarks;
 pub use self::variables::{MAX_VARIABLES, TemplateVariables};
-
-/// Longest template; the longest published ones have about 30 KB.
-pub const MAX_TEMPLATE_BYTES: usize = 1 << 17;
-/// Most text in all messages together, and in all variables.
-pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
-
-/// A template that cannot be used, or messages it cannot render.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
-pub enum TemplateError {
-    #[error("the chat template has {found} bytes, the limit is {limit}")]
-    TooLarge { found: usize, limit: usize },
-    #[error("the messages have {found} bytes, the limit is {limit}")]
-    MessagesTooLarge { found: usize, limit: usize },
-    #[error("the chat template is not valid: {message}")]
-    Syntax { message: String },
-    #[error("the chat template failed: {message}")]
-    Render { message: String },
-    #[error("the chat template refused the messages: {message}")]
-    Refused { message: String },
-    #[error("the chat template was stopped: it takes more than {limit} steps")]
-    OutOfFuel { limit: u64 },
-    #[error("the chat template was stopped: it makes more than {limit} bytes")]
-    OutputTooLarge { limit: usize },
-    #[error("the chat template changes messages, so that user text cannot be told from its own")]
-    Untraceable,
-    #[error(
-        "the chat template leaves out what the {role} says, as text and as a list of parts; another template is needed"
-    )]
-    Lost { role: &'static str },
-    #[error("there is no built-in chat template \"{found}\"; there are: {known}")]
-    UnknownName { found: String, known: String },
-    #[error("the variables of the chat template are not a JSON object of names and values: {message}")]
-    Variables { message: String },
-    #[error("cannot start a thread for the chat template")]
-    Thread {
-        #[source]
-        source: std::io::Error,
-    },
-    #[error(transparent)]
-    Text(#[from] TextError),
-}
 
 /// A rendered prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,7 +235,7 @@ impl ChatTemplate {
             engine: Engine::new(source)?,
             source: source.into(),
             words: tags::words(source),
-            marks: thinking::find(source, tokenizer),
+            marks: marks::find(source, tokenizer),
             variables: TemplateVariables::default(),
             plans: if controls.is_empty() { vec![] } else { trace::plans(&strs(&controls)) },
             controls,
