@@ -1,5 +1,7 @@
 //! The arrow of the layers: a module uses only modules below it.
 
+mod circles;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
