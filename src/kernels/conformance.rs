@@ -223,6 +223,64 @@ fn products_of_very_large_and_small_activations_equal_the_specification() {
     }
 }
 
+/// Codes and the scale of block `b` of a single token, as a test wants them.
+type Block = ([i8; BLOCK], f32);
+
+/// A product with a single token whose activations are given in their rounded form.
+fn product_of_rounded(kernels: &Kernels, case: &Case, blocks: &[Block]) -> (Vec<u32>, Vec<u32>) {
+    let forms = Forms::default().with(&case.shape);
+    let mut acts = Acts::new(1, case.shape.cols, forms, kernels.widest).unwrap();
+    let put = |_: &[f32], sink: &mut QuantSink<'_>| {
+        for (b, (codes, d)) in blocks.iter().enumerate() {
+            *sink.codes(b) = *codes;
+            sink.put(b, *d, [0, 16].map(|at| codes[at..at + 16].iter().map(|&code| i32::from(code)).sum()));
+        }
+    };
+    acts.fill(1, case.shape.cols, forms, &put, &|_, row| row.fill(0.0));
+    let mut found = vec![0.0; case.shape.rows];
+    case.multiply(kernels, &acts, &mut found, false);
+    let row = |row| scalar::dot(&case.matrix().row(row), &acts, 0);
+    (bits(&found), (0..case.shape.rows).map(|r| row(r).to_bits()).collect())
+}
+
+/// The exact sum is beside the middle of two f32 by less than f64 can tell: rounding it twice goes to the wrong side.
+#[test]
+fn sums_beside_a_tie_are_rounded_once() {
+    // s * m is this much more than 2^38, an ulp of which, at the height of the tie, f64 lacks.
+    let beside = |s: u64| (s * (1u64 << 38).div_ceil(s)) - (1 << 38);
+    let mut tried = 0;
+    for s in (16_500..31_000u64).filter(|&s| (1..500).contains(&beside(s))) {
+        tried += 1;
+        // Weights are -8, the last of the second block is 1.
+        let (mut first, mut second) = ([0i8; BLOCK], [0i8; BLOCK]);
+        first[0] = -64;
+        second[31] = (s % 8) as i8;
+        let mut left = s / 8;
+        for code in &mut second[..31] {
+            let part = left.min(127);
+            *code = -(part as i8);
+            left -= part;
+        }
+        assert_eq!(left, 0);
+        let scale = (1u64 << 38).div_ceil(s) as f32 * 2f32.powi(-38);
+        for kernels in sets() {
+            let mut case = Case::new(1, BlockType::Q4_0, kernels.packing, (9, 64, 1));
+            for (i, block) in case.native.chunks_exact_mut(18).enumerate() {
+                // 512 * 2^-9 = 1, and s * m * 2^-62, a little more than 2^-24.
+                let (d, last) = [(0x1800u16, 0x00), (0x0001, 0x90)][i % 2];
+                block[..2].copy_from_slice(&d.to_le_bytes());
+                block[2..].fill(0x00);
+                block[17] = last;
+            }
+            case.shape.pack_rows(&case.native.clone(), 0, &mut case.packed).unwrap();
+            let (found, expected) = product_of_rounded(kernels, &case, &[(first, 1.0), (second, scale)]);
+            assert_eq!(expected, [(1.0 + f32::EPSILON).to_bits(); 9], "the case is none: {s}");
+            assert_eq!(found, expected, "{} {s}", kernels.name);
+        }
+    }
+    assert!(tried > 20, "{tried}");
+}
+
 #[test]
 fn all_sets_agree_bit_for_bit() {
     for &block_type in BlockType::ALL {

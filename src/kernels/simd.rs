@@ -35,6 +35,14 @@ pub(crate) trait Simd: Copy {
     /// The set for products of moderate activations with a format of moderate scales, of which no sum overflows and none
     /// that is not exact is below the normal range.
     type Moderate: Simd;
+    /// The set for a single token whose sums may come out wrong and then say so ([`Self::is_right`]): it is asked for
+    /// moderate products only, and what is wrong is computed again by the set that names it. Without
+    /// [`Self::IS_TENTATIVE`] there is none.
+    type Tentative: Simd;
+    /// Whether this is such a set.
+    const IS_TENTATIVE: bool = false;
+    /// What minima are multiplied with.
+    type Factor: Copy;
 
     unsafe fn splat(x: f32) -> Self::F;
     unsafe fn load(p: *const f32) -> Self::F;
@@ -50,15 +58,26 @@ pub(crate) trait Simd: Copy {
     /// `acc + sum * scale`, rounded once; sums are below `2^24`, so f32 has them.
     unsafe fn add_scaled(acc: Self::Acc, sum: Self::I, scale: Self::F) -> Self::Acc;
     /// `acc + min * factor`, rounded once.
-    unsafe fn add_min(acc: Self::Acc, min: Self::F, factor: f32) -> Self::Acc;
+    unsafe fn add_min(acc: Self::Acc, min: Self::F, factor: Self::Factor) -> Self::Acc;
     /// [`Self::add_scaled`], then [`Self::add_min`].
     #[inline(always)]
-    unsafe fn add_affine(acc: Self::Acc, of_codes: (Self::I, Self::F), of_min: (Self::F, f32)) -> Self::Acc {
+    unsafe fn add_affine(
+        acc: Self::Acc,
+        of_codes: (Self::I, Self::F),
+        of_min: (Self::F, Self::Factor),
+    ) -> Self::Acc {
         // SAFETY: the caller's contract.
         unsafe { Self::add_min(Self::add_scaled(acc, of_codes.0, of_codes.1), of_min.0, of_min.1) }
     }
+    /// A factor of minima.
+    unsafe fn factor(x: f32) -> Self::Factor;
     /// The values of the sums.
     unsafe fn total(acc: Self::Acc) -> Self::F;
+    /// Whether the sums of a set that is tentative are what they have to be; they are within `reach`.
+    #[inline(always)]
+    unsafe fn is_right(_acc: Self::Acc, _reach: Reach) -> bool {
+        true
+    }
     /// The larger; `b` where `a` is not a number.
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
     /// The smaller; `b` where `a` is not a number.
@@ -147,11 +166,29 @@ pub(crate) trait Simd: Copy {
     }
 }
 
+/// How far the sums of a row may go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reach {
+    /// The sum of the magnitudes of all integer sums, at most.
+    pub(crate) codes: f32,
+    /// Terms of minima.
+    pub(crate) minima: f32,
+    /// Significant bits of a minimum, at most.
+    pub(crate) minimum_bits: u32,
+}
+
+impl Reach {
+    /// Products of a row, of codes or of minima, of which the sum may be told to be right.
+    pub(crate) const MOST_TERMS: usize = 1 << 17;
+}
+
 /// Implements the sums of [`Simd`] for a set with an instruction for [`Simd::fma`].
 macro_rules! fused_sums {
     () => {
         type Acc = Self::F;
         type Moderate = Self;
+        type Tentative = Self;
+        type Factor = f32;
 
         #[inline(always)]
         unsafe fn nothing() -> Self::F {
@@ -167,6 +204,10 @@ macro_rules! fused_sums {
         unsafe fn add_min(acc: Self::F, min: Self::F, factor: f32) -> Self::F {
             // SAFETY: the caller's contract.
             unsafe { Self::fma(min, Self::splat(factor), acc) }
+        }
+        #[inline(always)]
+        unsafe fn factor(x: f32) -> f32 {
+            x
         }
         #[inline(always)]
         unsafe fn total(acc: Self::F) -> Self::F {

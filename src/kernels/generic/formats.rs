@@ -50,6 +50,27 @@ pub(crate) trait Format<S: Simd> {
     const HALVES: bool = Self::FORM.has_halves();
     /// Whether scales and minima are zero or multiples of `2^-27` up to `2^24`, as halves times bytes and units are.
     const IS_MODERATE: bool = !matches!(Self::FORM.scales, Scales::Power);
+    /// Significant bits of a minimum: a half's, times those of a byte or a nibble.
+    const MINIMUM_BITS: u32 = match Self::FORM.minima {
+        Minima::None | Minima::Half => 11,
+        Minima::Byte => 11 + 8,
+        Minima::Nibbles => 11 + 4,
+    };
+    /// The largest magnitude of a code that is multiplied.
+    const LARGEST: i32 = {
+        let codes = match Self::CODES {
+            Unsigned::FourBits => 16,
+            Unsigned::FiveBits => 32,
+            Unsigned::SixBits => 64,
+            Unsigned::Bytes => 256,
+        };
+        let above = codes - 1 - Self::ZERO;
+        match Self::CODES {
+            Unsigned::Bytes => 128,
+            _ if above > Self::ZERO => above,
+            _ => Self::ZERO,
+        }
+    };
     /// What is added to the values of the book, so that a set that multiplies what it is given by signed bytes has
     /// codes of few bits.
     const LIFT: i8 = if S::BYTE_OFFSET == 0 { Self::FORM.levels().lift } else { 0 };
@@ -141,7 +162,7 @@ unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
             for t in 0..T {
                 let scale = S::mul(weights.scales[0], S::splat(scales[t].d));
                 acc[t] = if W::FORM.has_min() {
-                    S::add_affine(acc[t], (sums[t], scale), (weights.mins[0], scales[t].ds))
+                    S::add_affine(acc[t], (sums[t], scale), (weights.mins[0], S::factor(scales[t].ds)))
                 } else {
                     S::add_scaled(acc[t], sums[t], scale)
                 };
@@ -150,8 +171,8 @@ unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
         if W::HALVES && W::FORM.has_min() {
             for t in 0..T {
                 let ActScale { d, sum, first, .. } = scales[t];
-                acc[t] = S::add_min(acc[t], weights.mins[0], d * first as f32);
-                acc[t] = S::add_min(acc[t], weights.mins[1], d * (sum - first) as f32);
+                acc[t] = S::add_min(acc[t], weights.mins[0], S::factor(d * first as f32));
+                acc[t] = S::add_min(acc[t], weights.mins[1], S::factor(d * (sum - first) as f32));
             }
         }
     }

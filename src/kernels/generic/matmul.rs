@@ -6,7 +6,7 @@ use crate::blocks::{Form, Levels};
 use crate::kernels::acts::{ActScale, Acts, Tile};
 use crate::kernels::layout::{BLOCK, PackedMatrix};
 use crate::kernels::scalar::VIRTUAL;
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{Reach, Simd};
 use std::ops::Range;
 
 /// One part's share of a matrix product.
@@ -191,44 +191,147 @@ unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
     }
 }
 
+/// A walk over the blocks of a group.
+struct Walk {
+    block: PackedBlock,
+    next: *const u8,
+}
+
+impl Walk {
+    /// From block `first` on, a multiple of 8.
+    ///
+    /// # Safety
+    /// The group has more than `first` blocks of format `W`.
+    #[inline(always)]
+    unsafe fn new<S: Simd, W: Format<S>>(group: *const u8, first: usize, form: &Form) -> Self {
+        // SAFETY: the caller's contract.
+        let next = unsafe { group.add(W::AT.block_start(first) - W::AT.supers) };
+        Self { block: PackedBlock { start: next, supers: next, book: form.levels(), unit: form.unit }, next }
+    }
+
+    /// The next block, the number of which is `b` more than a multiple of 8.
+    ///
+    /// # Safety
+    /// There is one.
+    #[inline(always)]
+    unsafe fn next<S: Simd, W: Format<S>>(&mut self, b: usize) -> PackedBlock {
+        // SAFETY: the caller's contract.
+        unsafe {
+            if W::AT.supers > 0 && b.is_multiple_of(8) {
+                (self.block.supers, self.next) = (self.next, self.next.add(W::AT.supers));
+            }
+            self.block.start = self.next;
+            self.next = self.next.add(W::AT.block);
+            prefetch(self.block.start.wrapping_add(AHEAD), W::AT.block);
+            self.block
+        }
+    }
+}
+
 /// A tile of `T` tokens, spread, against a panel of quantized weights: a chunk of blocks after the other, which meets
-/// all groups.
+/// all groups. Groups of which the set says that they came out wrong are computed again by the set `E`; returns how many.
 #[inline(always)]
-unsafe fn spread_panel<S: Simd, W: Format<S>, const T: usize>(
+unsafe fn spread_panel<S: Simd, E: Simd, W: Format<S> + Format<E>, const T: usize>(
     spread: &mut Spread<S>,
     panel: &Panel,
     job: &MatmulJob<'_>,
     tile: Tile,
-) {
+) -> usize {
     // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens.
     unsafe {
-        let form = match W::FORM.levels {
+        let form = match <W as Format<S>>::FORM.levels {
             Levels::Book(_) => job.weights.shape().block_type.form(),
-            Levels::Less(_) => W::FORM,
+            Levels::Less(_) => <W as Format<S>>::FORM,
         };
         let mut sums = [[S::nothing(); T]; MOST_GROUPS];
         for first in (0..job.acts.blocks()).step_by(Spread::<S>::blocks(T)) {
             let len = spread.fill::<W, T>(job.acts, tile, first);
             for (index, sums) in sums[..panel.groups.len()].iter_mut().enumerate() {
-                let group = panel.group(index);
-                let mut next = group.add(W::AT.block_start(first) - W::AT.supers);
-                let mut block =
-                    PackedBlock { start: next, supers: next, book: form.levels(), unit: form.unit };
+                let mut walk = Walk::new::<S, W>(panel.group(index), first, &form);
                 let mut acc = *sums;
-                for b in 0..len {
-                    if W::AT.supers > 0 && b.is_multiple_of(8) {
-                        (block.supers, next) = (next, next.add(W::AT.supers));
+                let mut b = 0;
+                // A block of such a set has no branch: two to a step.
+                while S::IS_TENTATIVE && b + 2 <= len {
+                    for _ in 0..2 {
+                        let block = walk.next::<S, W>(b);
+                        spread::add::<S, W, T>(block, spread.block::<T>(b), &mut acc);
+                        b += 1;
                     }
-                    block.start = next;
-                    next = next.add(W::AT.block);
-                    prefetch(block.start.wrapping_add(AHEAD), W::AT.block);
+                }
+                for b in b..len {
+                    let block = walk.next::<S, W>(b);
                     spread::add::<S, W, T>(block, spread.block::<T>(b), &mut acc);
                 }
                 *sums = acc;
             }
         }
-        for (index, sums) in sums[..panel.groups.len()].iter().enumerate() {
-            store::<S, T>(&sums.map(|sum| S::total(sum)), job, tile, panel.groups.start + index);
+        store_panel::<S, E, W, T>(&sums[..panel.groups.len()], (panel, &form), job, tile)
+    }
+}
+
+/// Writes the sums of a panel.
+#[inline(always)]
+unsafe fn store_panel<S: Simd, E: Simd, W: Format<S> + Format<E>, const T: usize>(
+    sums: &[[S::Acc; T]],
+    (panel, form): (&Panel, &Form),
+    job: &MatmulJob<'_>,
+    tile: Tile,
+) -> usize {
+    // SAFETY: the caller's contract: that of `spread_panel`.
+    unsafe {
+        let reach = if S::IS_TENTATIVE { spread::reach::<S, W>(job.acts, tile) } else { Reach::default() };
+        let mut again = 0;
+        for (index, sums) in sums.iter().enumerate() {
+            let group = panel.groups.start + index;
+            if S::IS_TENTATIVE && !sums.iter().all(|sum| S::is_right(*sum, reach)) {
+                again += 1;
+                let (codes, scales) = job.acts.quantized(tile);
+                let acts = (codes.as_ptr(), scales.as_ptr());
+                let groups = [panel.group(index)];
+                let [sums] = quantized_sums::<E, W, T, 1>(groups, acts, job.acts.blocks(), form);
+                store::<E, T>(&sums, job, tile, group);
+            } else {
+                store::<S, T>(&sums.map(|sum| S::total(sum)), job, tile, group);
+            }
+        }
+        again
+    }
+}
+
+/// [`spread_panel`] of a set whose sums are right.
+#[inline(always)]
+unsafe fn spread_tile<S: Simd, W: Format<S>, const T: usize>(
+    spread: &mut Spread<S>,
+    panel: &Panel,
+    job: &MatmulJob<'_>,
+    tile: Tile,
+) {
+    // SAFETY: the caller's contract.
+    unsafe { spread_panel::<S, S, W, T>(spread, panel, job, tile) };
+}
+
+/// A single token: the sums of a set that is tentative, and from the panel on in which many came out wrong those of the
+/// set itself.
+#[inline(always)]
+unsafe fn single_token<S, W>(job: &MatmulJob<'_>)
+where
+    S: Simd,
+    W: Format<S> + Format<S::Tentative>,
+{
+    // SAFETY: the caller's contract, which is that of the other set, too.
+    unsafe {
+        let tile = Tile { start: 0, width: 1 };
+        let mut spread = Spread::<S::Tentative>::new();
+        let mut panels = job.panels(MOST_GROUPS);
+        for panel in panels.by_ref() {
+            let again = spread_panel::<S::Tentative, S, W, 1>(&mut spread, &panel, job, tile);
+            if again > MOST_GROUPS / 8 {
+                break;
+            }
+        }
+        let mut spread = Spread::<S>::new();
+        for panel in panels {
+            spread_panel::<S, S, W, 1>(&mut spread, &panel, job, tile);
         }
     }
 }
@@ -239,11 +342,19 @@ unsafe fn spread_panel<S: Simd, W: Format<S>, const T: usize>(
 /// As for [`Simd`]; the job's weights are in format `W`, packed for `S`, have as many blocks as the
 /// activations, and `out` is valid for all tokens and the rows of `groups`.
 #[inline(always)]
-pub(crate) unsafe fn quantized<S: Simd, W: Format<S> + Format<S::Moderate>>(job: &MatmulJob<'_>) {
-    // SAFETY: the caller's contract, which is that of the set for moderate products, too.
+pub(crate) unsafe fn quantized<S, W>(job: &MatmulJob<'_>)
+where
+    S: Simd,
+    W: Format<S> + Format<S::Moderate> + Format<<S::Moderate as Simd>::Tentative>,
+{
+    // SAFETY: the caller's contract, which is that of the sets for moderate products, too.
     unsafe {
         if <S::Moderate as Simd>::IS_MODERATE && <W as Format<S>>::IS_MODERATE && job.acts.is_moderate() {
-            quantized_panels::<S::Moderate, W>(job);
+            if <<S::Moderate as Simd>::Tentative as Simd>::IS_TENTATIVE && job.acts.tokens() == 1 {
+                single_token::<S::Moderate, W>(job);
+            } else {
+                quantized_panels::<S::Moderate, W>(job);
+            }
         } else {
             quantized_panels::<S, W>(job);
         }
@@ -258,7 +369,7 @@ unsafe fn quantized_panels<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
         for panel in job.panels(MOST_GROUPS) {
             for tile in job.acts.tiles() {
                 // SAFETY: the caller's contract; `tile.width` is the constant chosen.
-                unsafe { by_width!(tile.width, spread_panel::<S, W>(&mut spread, &panel, job, tile)) }
+                unsafe { by_width!(tile.width, spread_tile::<S, W>(&mut spread, &panel, job, tile)) }
             }
         }
         return;

@@ -4,7 +4,7 @@
 use super::formats::{Format, PackedBlock, Unpacked, Unsigned, unpack};
 use crate::kernels::acts::{ActScale, Acts, Tile};
 use crate::kernels::layout::BLOCK;
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{Reach, Simd};
 use std::mem::MaybeUninit;
 
 /// Groups that meet a chunk of spread activations.
@@ -22,7 +22,7 @@ pub(super) struct Cell<S: Simd> {
     starts: [S::I; 2],
     scale: S::F,
     /// What minima are multiplied with: those of the block, or of its halves.
-    factors: [f32; 2],
+    factors: [S::Factor; 2],
 }
 
 /// A chunk of blocks of a tile, `[block][token]`.
@@ -95,10 +95,20 @@ impl<S: Simd> Cell<S> {
                 codes: [0, 4, 8, 12, 16, 20, 24, 28].map(|at| S::spread(codes.add(at))),
                 starts: totals.map(|total| S::splat_i32(-W::ZERO * total)),
                 scale: S::splat(d),
-                factors,
+                factors: factors.map(|factor| S::factor(factor)),
             }
         }
     }
+}
+
+/// How far the sums of a row of weights with the first token of a tile may go.
+#[inline(always)]
+pub(super) fn reach<S: Simd, W: Format<S>>(acts: &Acts, tile: Tile) -> Reach {
+    let (codes, scales) = acts.quantized(tile);
+    let size: u64 = codes.iter().map(|code| u64::from(code.unsigned_abs())).sum();
+    let terms = scales.len() * if W::HALVES { 2 } else { 1 };
+    let codes = if terms < Reach::MOST_TERMS { size as f32 * W::LARGEST as f32 } else { f32::INFINITY };
+    Reach { codes, minima: terms as f32, minimum_bits: W::MINIMUM_BITS }
 }
 
 /// [`super::formats::add`] with spread activations.

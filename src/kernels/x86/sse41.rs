@@ -2,9 +2,10 @@
 //! They have no fused multiply-add, of which the specification is made: see [`sums`].
 
 mod sums;
+mod tentative;
 
-use self::sums::{Exact, Sums};
-use crate::kernels::simd::Simd;
+use self::sums::{Exact, Factor, Sums};
+use crate::kernels::simd::{Reach, Simd};
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -48,6 +49,13 @@ unsafe fn widen(sum: __m128i, pairs: __m128i) -> __m128i {
     unsafe { _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi16(1))) }
 }
 
+/// Products of signed bytes, in pairs. As in AVX2: the weight's sign moves to the activation.
+#[inline(always)]
+unsafe fn bytes(weights: __m128i, acts: __m128i) -> __m128i {
+    // SAFETY: the contract of `Simd`: SSSE3 is present.
+    unsafe { _mm_maddubs_epi16(_mm_abs_epi8(weights), _mm_sign_epi8(acts, weights)) }
+}
+
 // SAFETY (for every block below): the contract of `Simd`, stated in its module: the features are present
 // and the pointers valid.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
@@ -55,6 +63,7 @@ impl<A: Sums> Simd for Sse<A> {
     const LANES: usize = 4;
     const WIDEST: usize = 4;
     const PAIRS: bool = false;
+    const SPREADS: bool = true;
     const VECTORS: usize = 2;
     const IS_MODERATE: bool = A::IS_FINITE;
     const BYTE_OFFSET: i32 = 0;
@@ -63,6 +72,9 @@ impl<A: Sums> Simd for Sse<A> {
     type B = __m128i;
     type Acc = A::Acc;
     type Moderate = Sse<A::Moderate>;
+    type Tentative = Sse<A::Tentative>;
+    const IS_TENTATIVE: bool = A::IS_TENTATIVE;
+    type Factor = Factor;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m128 {
@@ -105,12 +117,20 @@ impl<A: Sums> Simd for Sse<A> {
         unsafe { A::add_scaled(acc, sum, scale) }
     }
     #[inline(always)]
-    unsafe fn add_min(acc: A::Acc, min: __m128, factor: f32) -> A::Acc {
+    unsafe fn add_min(acc: A::Acc, min: __m128, factor: Factor) -> A::Acc {
         unsafe { A::add_min(acc, min, factor) }
     }
     #[inline(always)]
-    unsafe fn add_affine(acc: A::Acc, of_codes: (__m128i, __m128), of_min: (__m128, f32)) -> A::Acc {
+    unsafe fn add_affine(acc: A::Acc, of_codes: (__m128i, __m128), of_min: (__m128, Factor)) -> A::Acc {
         unsafe { A::add_affine(acc, of_codes, of_min) }
+    }
+    #[inline(always)]
+    unsafe fn factor(x: f32) -> Factor {
+        unsafe { Factor::new(x) }
+    }
+    #[inline(always)]
+    unsafe fn is_right(acc: A::Acc, reach: Reach) -> bool {
+        unsafe { A::is_right(acc, reach) }
     }
     #[inline(always)]
     unsafe fn total(acc: A::Acc) -> __m128 {
@@ -298,12 +318,40 @@ impl<A: Sums> Simd for Sse<A> {
             for (i, four) in codes.as_chunks::<4>().0.iter().enumerate() {
                 let acts = broadcast_four(acts.add(16 * i));
                 for (weights, acts) in four.iter().zip(acts) {
-                    // As in AVX2: the weight's sign moves to the activation.
-                    let acts = _mm_sign_epi8(acts, *weights);
-                    sum = widen(sum, _mm_maddubs_epi16(_mm_abs_epi8(*weights), acts));
+                    sum = widen(sum, bytes(*weights, acts));
                 }
             }
             sum
+        }
+    }
+    #[inline(always)]
+    unsafe fn spread(acts: *const i8) -> __m128i {
+        unsafe { _mm_set1_epi32(acts.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_i32(x: i32) -> __m128i {
+        unsafe { _mm_set1_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn dot_spread<const BITS: u32, const N: usize>(
+        codes: &[__m128i; N],
+        acts: &[__m128i; N],
+        start: Option<__m128i>,
+    ) -> __m128i {
+        unsafe {
+            let run = if BITS == 8 { 1 } else { 128 >> BITS };
+            let mut sum = start;
+            let mut pairs = _mm_setzero_si128();
+            for (i, (weights, acts)) in codes.iter().zip(acts).enumerate() {
+                let products =
+                    if BITS == 8 { bytes(*weights, *acts) } else { _mm_maddubs_epi16(*weights, *acts) };
+                pairs = if i % run == 0 { products } else { _mm_add_epi16(pairs, products) };
+                if i % run == run - 1 || i == N - 1 {
+                    let wide = _mm_madd_epi16(pairs, _mm_set1_epi16(1));
+                    sum = Some(sum.map_or(wide, |sum| _mm_add_epi32(sum, wide)));
+                }
+            }
+            sum.unwrap_or(pairs)
         }
     }
 }

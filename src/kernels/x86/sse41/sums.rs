@@ -5,15 +5,21 @@
 //! their subnormal range: the low bits of the sum tell the one, its exponent the other, and [`round_once`] decides such
 //! lanes.
 
+use super::tentative::Tentative;
+use crate::kernels::simd::Reach;
 use std::arch::x86_64::*;
 
 /// Four values in f64: lanes 0 and 1, then 2 and 3.
-type Wide = [__m128d; 2];
+pub(super) type Wide = [__m128d; 2];
 
 /// How scaled products are added; the contract is that of [`Simd`](crate::kernels::simd::Simd).
 pub(crate) trait Sums: Copy {
     /// `Simd::Moderate`.
     type Moderate: Sums;
+    /// `Simd::Tentative`.
+    type Tentative: Sums;
+    /// `Simd::IS_TENTATIVE`.
+    const IS_TENTATIVE: bool = false;
     /// `Simd::Acc`.
     type Acc: Copy;
     /// Whether halves are finite.
@@ -24,15 +30,35 @@ pub(crate) trait Sums: Copy {
     /// `Simd::add_scaled`.
     unsafe fn add_scaled(acc: Self::Acc, sum: __m128i, scale: __m128) -> Self::Acc;
     /// `Simd::add_min`.
-    unsafe fn add_min(acc: Self::Acc, min: __m128, factor: f32) -> Self::Acc;
+    unsafe fn add_min(acc: Self::Acc, min: __m128, factor: Factor) -> Self::Acc;
     /// `Simd::add_affine`.
     #[inline(always)]
-    unsafe fn add_affine(acc: Self::Acc, of_codes: (__m128i, __m128), of_min: (__m128, f32)) -> Self::Acc {
+    unsafe fn add_affine(acc: Self::Acc, of_codes: (__m128i, __m128), of_min: (__m128, Factor)) -> Self::Acc {
         // SAFETY: the caller's contract.
         unsafe { Self::add_min(Self::add_scaled(acc, of_codes.0, of_codes.1), of_min.0, of_min.1) }
     }
     /// `Simd::total`.
     unsafe fn total(acc: Self::Acc) -> __m128;
+    /// `Simd::is_right`.
+    #[inline(always)]
+    unsafe fn is_right(_acc: Self::Acc, _reach: Reach) -> bool {
+        true
+    }
+}
+
+/// What minima are multiplied with, in all lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Factor {
+    pub(super) narrow: __m128,
+    pub(super) wide: __m128d,
+}
+
+impl Factor {
+    #[inline(always)]
+    pub(super) unsafe fn new(x: f32) -> Self {
+        // SAFETY: SSE2 is part of every x86-64 processor.
+        unsafe { Self { narrow: _mm_set1_ps(x), wide: _mm_set1_pd(f64::from(x)) } }
+    }
 }
 
 /// For all numbers.
@@ -99,19 +125,19 @@ unsafe fn is_any(lanes: __m128i) -> bool {
 
 /// The values in f64.
 #[inline(always)]
-unsafe fn wide(x: __m128) -> Wide {
+pub(super) unsafe fn wide(x: __m128) -> Wide {
     // SAFETY: SSE2 is part of every x86-64 processor.
     unsafe { [_mm_cvtps_pd(x), _mm_cvtps_pd(_mm_movehl_ps(x, x))] }
 }
 
 #[inline(always)]
-unsafe fn wide_i32(x: __m128i) -> Wide {
+pub(super) unsafe fn wide_i32(x: __m128i) -> Wide {
     // SAFETY: SSE2 is part of every x86-64 processor.
     unsafe { [_mm_cvtepi32_pd(x), _mm_cvtepi32_pd(_mm_unpackhi_epi64(x, x))] }
 }
 
 #[inline(always)]
-unsafe fn mul_wide(a: Wide, b: Wide) -> Wide {
+pub(super) unsafe fn mul_wide(a: Wide, b: Wide) -> Wide {
     // SAFETY: SSE2 is part of every x86-64 processor.
     unsafe { [_mm_mul_pd(a[0], b[0]), _mm_mul_pd(a[1], b[1])] }
 }
@@ -151,6 +177,7 @@ pub(super) unsafe fn fma(a: __m128, b: __m128, c: __m128) -> __m128 {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
 impl Sums for Exact {
     type Moderate = Moderate;
+    type Tentative = Self;
     type Acc = __m128;
     const IS_FINITE: bool = false;
 
@@ -164,8 +191,8 @@ impl Sums for Exact {
         unsafe { add_wide::<false>(mul_wide(wide_i32(sum), wide(scale)), wide(acc)) }
     }
     #[inline(always)]
-    unsafe fn add_min(acc: __m128, min: __m128, factor: f32) -> __m128 {
-        unsafe { fma(min, _mm_set1_ps(factor), acc) }
+    unsafe fn add_min(acc: __m128, min: __m128, factor: Factor) -> __m128 {
+        unsafe { fma(min, factor.narrow, acc) }
     }
     #[inline(always)]
     unsafe fn total(acc: __m128) -> __m128 {
@@ -211,6 +238,7 @@ unsafe fn step_again(acc: Wide, products: Wide) -> Wide {
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, just above")]
 impl Sums for Moderate {
     type Moderate = Self;
+    type Tentative = Tentative;
     /// Values that f32 has.
     type Acc = Wide;
     const IS_FINITE: bool = true;
@@ -231,10 +259,9 @@ impl Sums for Moderate {
         }
     }
     #[inline(always)]
-    unsafe fn add_min(acc: Wide, min: __m128, factor: f32) -> Wide {
+    unsafe fn add_min(acc: Wide, min: __m128, factor: Factor) -> Wide {
         unsafe {
-            let factor = _mm_set1_pd(f64::from(factor));
-            let products = mul_wide(wide(min), [factor; 2]);
+            let products = mul_wide(wide(min), [factor.wide; 2]);
             let Step { rounded, cut } = step(acc, products);
             if is_any(_mm_cmpeq_epi32(cut, _mm_setzero_si128())) {
                 return step_again(acc, products);
@@ -243,12 +270,15 @@ impl Sums for Moderate {
         }
     }
     #[inline(always)]
-    unsafe fn add_affine(acc: Wide, (sum, scale): (__m128i, __m128), (min, factor): (__m128, f32)) -> Wide {
+    unsafe fn add_affine(
+        acc: Wide,
+        (sum, scale): (__m128i, __m128),
+        (min, factor): (__m128, Factor),
+    ) -> Wide {
         unsafe {
             let products = mul_wide(wide_i32(sum), wide(scale));
             let first = step(acc, products);
-            let factor = _mm_set1_pd(f64::from(factor));
-            let of_min = mul_wide(wide(min), [factor; 2]);
+            let of_min = mul_wide(wide(min), [factor.wide; 2]);
             let second = step(first.rounded, of_min);
             let cut = _mm_min_epu32(first.cut, second.cut);
             if is_any(_mm_cmpeq_epi32(cut, _mm_setzero_si128())) {
