@@ -233,11 +233,14 @@ impl<'a> Cursor<'a> {
 
     /// Reads a count or length and checks its cap.
     fn length(&mut self, what: &'static str, limit: u64) -> Result<usize, GgufError> {
-        let (place, offset) = (self.place.clone(), self.pos as u64);
+        let offset = self.pos as u64;
         let found = self.u64()?;
         match usize::try_from(found) {
             Ok(length) if found <= limit => Ok(length),
-            _ => Err(GgufError::LimitExceeded { file: self.file(), place, offset, what, found, limit }),
+            _ => {
+                let (file, place) = (self.file(), self.place.clone());
+                Err(GgufError::LimitExceeded { file, place, offset, what, found, limit })
+            }
         }
     }
 
@@ -263,10 +266,11 @@ impl<'a> Cursor<'a> {
     /// Reads text.
     fn text(&mut self, what: &'static str, limit: u64) -> Result<&'a str, GgufError> {
         let len = self.length(what, limit)?;
-        let (place, offset) = (self.place.clone(), self.pos as u64);
-        std::str::from_utf8(self.take(len)?).map_err(|fault| GgufError::NotUtf8 {
+        let offset = self.pos as u64;
+        let bytes = self.take(len)?;
+        std::str::from_utf8(bytes).map_err(|fault| GgufError::NotUtf8 {
             file: self.file(),
-            place,
+            place: self.place.clone(),
             offset: offset + fault.valid_up_to() as u64,
         })
     }

@@ -173,7 +173,13 @@ impl GgufFile {
             return streamed.fingerprint().ok_or_else(|| GgufError::NotRead { file: self.name().to_owned() });
         }
         let data = self.tensors().iter().map(|tensor| self.data(tensor)).collect::<Result<Vec<_>, _>>()?;
-        Ok(sample::fingerprint(self.tensors(), |number| sample::ends(data[number])))
+        Ok(sample::fingerprint(self.tensors(), |number| {
+            // What the system mapped around the samples of all tensors would be much.
+            if let Some(before) = number.checked_sub(1) {
+                self.release_around(&self.tensors()[before], 0..usize::MAX);
+            }
+            sample::ends(data[number])
+        }))
     }
 
     /// Whether what is in the file may reach a disk.
@@ -364,6 +370,11 @@ impl GgufFile {
         Some(info(&self.header.by_name[found]))
     }
 
+    /// Whether the data of tensors can be had by [`Self::data`], in any order and more than once.
+    pub fn is_in_place(&self) -> bool {
+        !matches!(self.source(), Source::Streamed(_))
+    }
+
     /// The data of a tensor: `tensor.bytes` bytes, row after row.
     ///
     /// # Errors
@@ -430,10 +441,28 @@ impl GgufFile {
     /// # Panics
     /// If `tensor` is not one of this file's and lies outside it.
     pub fn release(&self, tensor: &TensorInfo, bytes: Range<usize>) {
+        let (source, range) = self.part(tensor, bytes);
+        source.release(range);
+    }
+
+    /// As [`Self::release`], the grain of `bytes.end` included, so that parts release all that they passed in whatever
+    /// order.
+    pub(crate) fn release_around(&self, tensor: &TensorInfo, bytes: Range<usize>) {
+        let (source, range) = self.part(tensor, bytes);
+        source.release_around(range);
+    }
+
+    /// Where bytes of a tensor lie.
+    fn part(&self, tensor: &TensorInfo, bytes: Range<usize>) -> (&Source, Range<usize>) {
         let (part, range) = self.place(tensor);
         let end = range.start.saturating_add(bytes.end).min(range.end);
         let start = range.start.saturating_add(bytes.start).min(end);
-        part.source.release(start..end);
+        (&part.source, start..end)
+    }
+
+    /// Says that the data of tensors will be read in the order of the file. Advice, as [`Self::prefetch`].
+    pub fn advise_order(&self) {
+        self.files.iter().for_each(|part| part.source.advise_order());
     }
 
     /// Reads a mapped file into memory at once. Advice: where the system does not know it, nothing happens.

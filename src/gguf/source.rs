@@ -91,6 +91,23 @@ impl Source {
         }
     }
 
+    /// Says that a map will be read from front to back: storage is then read far ahead.
+    pub(super) fn advise_order(&self) {
+        #[cfg(unix)]
+        if let Self::Mapped { map, .. } = self {
+            // Advice only.
+            drop(map.advise(memmap2::Advice::Sequential));
+        }
+    }
+
+    /// As [`Self::release`], the grain of the end included.
+    pub(super) fn release_around(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        self.release(range.start..range.end.saturating_add(RELEASE_GRAIN - 1));
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
     /// Lets the pages of `range` leave the resident set of a map. They are read from the file again if they
     /// are touched later. Both ends are rounded down to [`RELEASE_GRAIN`], except the end of the file, so
     /// that consecutive ranges release everything they passed. Does nothing for the other sources.

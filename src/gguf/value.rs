@@ -186,6 +186,7 @@ impl<'a> Value<'a> {
     }
 
     /// Decodes a number or boolean from the bytes of exactly one value.
+    #[inline]
     pub(super) fn number(kind: Kind, bytes: &[u8]) -> Option<Self> {
         Some(match kind {
             Kind::U8 => Self::U8(u8::from_le_bytes(bytes.try_into().ok()?)),
@@ -249,6 +250,11 @@ impl<'a> Array<'a> {
         self.kind
     }
 
+    /// Bytes of all strings together; 0 if the elements are numbers.
+    pub fn text_bytes(&self) -> usize {
+        if self.kind == Kind::Str { self.bytes.len() - 8 * self.len } else { 0 }
+    }
+
     /// The strings in order; nothing if the elements are numbers.
     pub fn iter_str(self) -> impl ExactSizeIterator<Item = &'a str> + use<'a> {
         self.iter_bytes().map(checked_text)
@@ -261,7 +267,7 @@ impl<'a> Array<'a> {
     }
 
     /// The numbers in order, converted to f32 (booleans to 0 and 1); nothing if the elements are strings.
-    pub fn iter_f32(self) -> impl Iterator<Item = f32> + use<'a> {
+    pub fn iter_f32(self) -> impl Iterator<Item = f32> + Clone + use<'a> {
         self.numbers().map(|value| match value {
             Value::F32(v) => v,
             Value::F64(v) => v as f32,
@@ -283,7 +289,7 @@ impl<'a> Array<'a> {
         self.iter_str().map(Value::Str).chain(self.numbers())
     }
 
-    fn numbers(self) -> impl Iterator<Item = Value<'a>> + use<'a> {
+    fn numbers(self) -> impl Iterator<Item = Value<'a>> + Clone + use<'a> {
         let (width, bytes) = match self.kind.fixed_bytes() {
             Some(width) => (width, self.bytes),
             None => (1, &self.bytes[..0]),

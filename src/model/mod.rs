@@ -4,6 +4,7 @@
 //! * [`Spec`]: a model's shape, from the header.
 //! * `layout`: where each tensor goes; [`Header`]: a header that was read.
 //! * [`RunOptions`]: what a run needs room for; [`Plan`]: the memory it takes; [`Model`]: the packed weights. Both come from a [`Header`].
+//! * `filling`: what reads and packs them, on all threads.
 //! * `packed`: packed weights kept in a file, so that the next start need not pack them; `write_pack` writes them.
 //! * [`Cache`]: what is kept of one sequence: KV cache, inputs of convolutions, states.
 //! * [`Worker`]: working memory and threads; [`Worker::step`] is the one forward pass, for any number of sequences, in
@@ -19,6 +20,7 @@ mod activations;
 mod cache;
 mod error;
 mod families;
+mod filling;
 mod header;
 mod history;
 mod layout;
