@@ -9,6 +9,8 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 
+use crate::gguf::checked_text;
+
 use super::TextError;
 use super::index::TokenIndex;
 use super::joints::Joints;
@@ -75,6 +77,7 @@ impl ByteAlphabet {
 pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<(PieceTable, Spellings), TextError> {
     let alphabet = ByteAlphabet::new();
     PieceTable::new(tokens, |_, kind, text, bytes| {
+        let text = checked_text(text);
         if kind != TokenKind::Normal {
             bytes.extend_from_slice(text.as_bytes());
             return Ok(spelling(&alphabet, kind, text));

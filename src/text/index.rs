@@ -12,8 +12,11 @@ const ID_MASK: u32 = (1 << ID_BITS) - 1;
 const TAG_MASK: u32 = u32::MAX >> ID_BITS;
 /// A slot without a token. No tag has all bits set.
 const EMPTY: u32 = u32::MAX;
-/// Slots per token.
-const SLOTS: usize = 2;
+/// Slots for so many tokens: half as many again.
+const fn slots(tokens: usize) -> usize {
+    tokens + tokens / 2 + 1
+}
+
 /// Bits per token of the filter, which is small enough for a processor's cache.
 const FILTER_BITS: usize = 8;
 
@@ -34,12 +37,13 @@ pub(super) struct TokenIndex {
 impl TokenIndex {
     /// Heap bytes for so many tokens; rare spellings are not counted.
     pub(super) const fn planned_bytes(tokens: u64) -> u64 {
-        tokens * (SLOTS * size_of::<u32>()) as u64 + (tokens * FILTER_BITS as u64).next_multiple_of(64) / 8
+        let filter = (tokens * FILTER_BITS as u64).next_multiple_of(64) / 8;
+        (slots(tokens as usize) * size_of::<u32>()) as u64 + filter
     }
 
     /// Builds the index of the tokens that have a spelling.
     pub(super) fn new(pieces: &PieceTable, spellings: &Spellings) -> TokenIndex {
-        let slots = vec![EMPTY; pieces.len() * SLOTS].into();
+        let slots = vec![EMPTY; slots(pieces.len())].into();
         let filter = vec![0; (pieces.len() * FILTER_BITS).div_ceil(64)].into();
         let mut index = TokenIndex { slots, filter, hash: RandomState::default(), others: Box::default() };
         spellings.pieces(pieces).for_each(|(id, piece)| index.add(pieces, id, piece));

@@ -13,6 +13,7 @@
 //!   classes   Unicode classes of characters
 //!   bpe       byte-level BPE: vocabulary and merges as stored
 //!   spm       SentencePiece: merges by score
+//!   scores    scores of tokens
 //!   index     tokens by their bytes
 //!   joints    where text falls apart, whatever is merged
 //!   words     text as words that no merge can cross
@@ -52,6 +53,7 @@ mod nearest;
 mod normal;
 mod plan;
 mod pre;
+mod scores;
 mod special;
 mod split;
 mod spm;

@@ -6,8 +6,9 @@ use super::added::AddedTokens;
 use super::bpe::MergeTable;
 use super::index::TokenIndex;
 use super::joints;
+use super::scores::Scores;
 use super::stored::StoredTemplates;
-use super::vocab::{KEY_MERGES, KEY_TOKENS, KEY_TYPES, PieceTable, TokenKind};
+use super::vocab::{KEY_MERGES, KEY_SCORES, KEY_TOKENS, KEY_TYPES, PieceTable, TokenKind};
 
 /// Bytes of an id, in a list that doubles.
 const ID_BYTES: u64 = 8;
@@ -22,7 +23,7 @@ const FIXED: u64 = 8 << 10;
 pub fn planned_bytes(file: &GgufFile) -> u64 {
     let Ok(Some(texts)) = file.str_array(KEY_TOKENS) else { return 0 };
     let tokens = texts.len() as u64;
-    let bytes: usize = texts.iter_bytes().map(<[u8]>::len).sum();
+    let bytes = texts.text_bytes();
     let is_added = |kind: &i64| {
         [TokenKind::Control, TokenKind::UserDefined, TokenKind::Unknown]
             .iter()
@@ -31,7 +32,10 @@ pub fn planned_bytes(file: &GgufFile) -> u64 {
     let kinds = file.integer_array(KEY_TYPES).ok().flatten();
     let added = kinds.map_or(0, |kinds| kinds.iter_i64().filter(is_added).count());
     let scheme = match (file.str("tokenizer.ggml.model"), file.str_array(KEY_MERGES)) {
-        (Ok(Some("llama")), _) => tokens * size_of::<f32>() as u64,
+        (Ok(Some("llama")), _) => match file.f32_array(KEY_SCORES) {
+            Ok(Some(scores)) => Scores::planned_bytes(scores.iter_f32()),
+            _ => 0,
+        },
         (_, Ok(Some(merges))) => MergeTable::planned_bytes(merges.len() as u64),
         _ => 0,
     };

@@ -8,10 +8,13 @@
 
 use std::borrow::Cow;
 
+use crate::gguf::checked_text;
+
 use super::TextError;
 use super::index::TokenIndex;
 use super::joints::Joints;
 use super::merge::{Merger, Merges, UNKNOWN};
+use super::scores::Scores;
 use super::vocab::{PieceTable, Spelling, Spellings, TokenKind, TokenList};
 
 /// The text that stands for a space in the file.
@@ -21,7 +24,7 @@ const SPACE: &str = "▁";
 pub(super) struct SentencePiece {
     index: TokenIndex,
     /// Of each token; higher ones merge first.
-    scores: Box<[f32]>,
+    scores: Scores,
     /// The token of each ASCII character.
     ascii: Box<[Option<u32>; 128]>,
     /// The tokens of bytes of characters that have no token; all or none.
@@ -32,14 +35,37 @@ pub(super) struct SentencePiece {
 }
 
 /// How merging spells a token: with spaces. A file's own space never stands in a text that is merged.
-fn spelling(kind: TokenKind, text: &str, has_space: bool) -> Spelling {
-    if !kind.is_mergeable() || text.as_bytes().contains(&b' ') {
-        Spelling::Never
-    } else if kind == TokenKind::Normal || !has_space {
-        Spelling::Piece
-    } else {
-        Spelling::Other(text.replace(SPACE, " ").into_bytes().into())
+fn spelling(kind: TokenKind, text: &[u8]) -> Spelling {
+    if !kind.is_mergeable() || text.contains(&b' ') {
+        return Spelling::Never;
     }
+    if kind == TokenKind::Normal {
+        return Spelling::Piece;
+    }
+    let mut spelt = Vec::new();
+    write_spaces(text, &mut spelt);
+    if spelt == text { Spelling::Piece } else { Spelling::Other(spelt.into()) }
+}
+
+/// Appends a text with spaces.
+fn write_spaces(text: &[u8], out: &mut Vec<u8>) {
+    let space = SPACE.as_bytes();
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| *byte == space[0]) {
+        let (before, found) = rest.split_at(at);
+        out.extend_from_slice(before);
+        rest = match found.strip_prefix(space) {
+            Some(after) => {
+                out.push(b' ');
+                after
+            }
+            None => {
+                out.push(space[0]);
+                &found[1..]
+            }
+        };
+    }
+    out.extend_from_slice(rest);
 }
 
 impl SentencePiece {
@@ -49,7 +75,7 @@ impl SentencePiece {
         (pieces, spellings): (&PieceTable, &Spellings),
         unknown: Option<u32>,
     ) -> Result<SentencePiece, TextError> {
-        let scores = tokens.scores()?.into();
+        let scores = Scores::new(tokens.scores()?);
         let index = TokenIndex::new(pieces, spellings);
         let joints = Joints::new(pieces, spellings);
         let mut bytes = [UNKNOWN; 256];
@@ -122,7 +148,7 @@ impl Merges for Scored<'_> {
 
     fn merged(&self, _: u32, _: u32, joined: &[u8]) -> Option<(u32, u32)> {
         let id = self.tokens.index.get(self.pieces, joined)?;
-        Some((rank(self.tokens.scores[id as usize]), id))
+        Some((rank(self.tokens.scores.get(id)), id))
     }
 }
 
@@ -138,9 +164,9 @@ fn rank(score: f32) -> u32 {
 pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<(PieceTable, Spellings), TextError> {
     let mut seen = [false; 256];
     PieceTable::new(tokens, |id, kind, text, bytes| {
-        let has_space = text.as_bytes().contains(&SPACE.as_bytes()[0]) && text.contains(SPACE);
         match kind {
             TokenKind::Byte => {
+                let text = checked_text(text);
                 let byte =
                     parse_byte(text).filter(|byte| !std::mem::replace(&mut seen[usize::from(*byte)], true));
                 let Some(byte) = byte else {
@@ -149,17 +175,10 @@ pub(super) fn pieces(tokens: &TokenList<'_>) -> Result<(PieceTable, Spellings), 
                 };
                 bytes.push(byte);
             }
-            TokenKind::Normal if has_space => {
-                for (index, part) in text.split(SPACE).enumerate() {
-                    if index > 0 {
-                        bytes.push(b' ');
-                    }
-                    bytes.extend_from_slice(part.as_bytes());
-                }
-            }
-            _ => bytes.extend_from_slice(text.as_bytes()),
+            TokenKind::Normal => write_spaces(text, bytes),
+            _ => bytes.extend_from_slice(text),
         }
-        Ok(spelling(kind, text, has_space))
+        Ok(spelling(kind, text))
     })
 }
 

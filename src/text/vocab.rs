@@ -122,16 +122,15 @@ impl<'a> TokenList<'a> {
     }
 
     /// The scores of a SentencePiece vocabulary, one finite number per token.
-    pub(super) fn scores(&self) -> Result<Vec<f32>, TextError> {
+    pub(super) fn scores(&self) -> Result<impl Iterator<Item = f32> + Clone + use<'a>, TextError> {
         let name = self.file.name();
         let Some(scores) = self.file.f32_array(KEY_SCORES)? else {
             return Err(GgufError::MissingKey { file: name.to_owned(), key: KEY_SCORES.to_owned() }.into());
         };
         check_len(self.file, KEY_SCORES, scores.len(), self.len())?;
-        let scores: Vec<f32> = scores.iter_f32().collect();
-        match (0u32..).zip(&scores).find(|(_, score)| !score.is_finite()) {
+        match (0u32..).zip(scores.iter_f32()).find(|(_, score)| !score.is_finite()) {
             Some((id, _)) => Err(TextError::BadScore { file: name.to_owned(), id }),
-            None => Ok(scores),
+            None => Ok(scores.iter_f32()),
         }
     }
 
@@ -192,16 +191,17 @@ impl PieceTable {
         tokens * size_of::<u32>() as u64 + text_bytes
     }
 
-    /// Builds the table; `decode` appends the bytes of one token and says how merging spells it.
+    /// Builds the table; `decode` appends the bytes of one token, of whose text it gets the bytes, and says how merging
+    /// spells it.
     pub(super) fn new(
         tokens: &TokenList<'_>,
-        mut decode: impl FnMut(u32, TokenKind, &str, &mut Vec<u8>) -> Result<Spelling, TextError>,
+        mut decode: impl FnMut(u32, TokenKind, &[u8], &mut Vec<u8>) -> Result<Spelling, TextError>,
     ) -> Result<(PieceTable, Spellings), TextError> {
         let mut bytes = Vec::with_capacity(tokens.bytes);
         let mut ends = Vec::with_capacity(tokens.len());
         let (mut as_piece, mut others) = (Vec::with_capacity(tokens.len()), vec![]);
         let mut longest = 0;
-        for (id, kind, text) in tokens.iter() {
+        for ((id, kind), text) in (0u32..).zip(tokens.kinds.iter().copied()).zip(tokens.texts.iter_bytes()) {
             let start = bytes.len();
             let spelling = decode(id, kind, text, &mut bytes)?;
             as_piece.push(matches!(spelling, Spelling::Piece));
