@@ -10,15 +10,12 @@ use super::logits::{Peak, pick, weight, weight_sum};
 /// through is cut exactly afterwards.
 const FLOOR_MARGIN: f64 = 0.01;
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Candidate {
-    pub(super) id: u32,
-    pub(super) logit: f32,
-}
+/// Bytes that a candidate takes: its id, since its logit is among those of the model.
+pub(super) const CANDIDATE_BYTES: usize = size_of::<u32>();
 
 /// More likely first, of equal logits the lower id first. Logits are not NaN.
-fn order(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
+fn order(values: &[f32]) -> impl Fn(&u32, &u32) -> Ordering {
+    |a, b| values[*b as usize].partial_cmp(&values[*a as usize]).unwrap_or(Ordering::Equal).then(a.cmp(b))
 }
 
 /// The cuts by probability; 1 and 0 cut nothing.
@@ -30,9 +27,9 @@ pub(super) struct Cuts {
 
 /// Tokens that are still in question, the most likely first.
 ///
-/// Holds at most twice the wanted number, not the vocabulary.
+/// Holds ids, at most twice the wanted number, not the vocabulary. All calls for one choice take the same logits.
 #[derive(Debug, Default)]
-pub(super) struct Candidates(Vec<Candidate>);
+pub(super) struct Candidates(Vec<u32>);
 
 impl Candidates {
     /// Reserves memory for [`Candidates::take_top`] with this `count`.
@@ -46,7 +43,7 @@ impl Candidates {
         self.0.reserve_exact(count);
     }
 
-    pub(super) fn as_slice(&self) -> &[Candidate] {
+    pub(super) fn ids(&self) -> &[u32] {
         &self.0
     }
 
@@ -65,23 +62,23 @@ impl Candidates {
             }
             for (id, &logit) in (first..).zip(block) {
                 if logit > floor {
-                    list.push(Candidate { id, logit });
+                    list.push(id);
                     if list.len() == count.saturating_mul(2) {
-                        floor = keep_best(list, count);
+                        floor = keep_best(list, count, logits.values);
                     }
                 }
             }
         }
         if list.len() > count {
-            keep_best(list, count);
+            keep_best(list, count, logits.values);
         }
-        list.sort_unstable_by(order);
+        list.sort_unstable_by(order(logits.values));
     }
 
     /// Applies `cuts` to the tokens taken by [`Candidates::take_top`].
-    pub(super) fn cut(&mut self, cuts: Cuts, peak: Peak) {
-        let total = self.0.iter().map(|candidate| weight_of(candidate, peak)).sum();
-        self.cut_sorted(cuts, peak, total);
+    pub(super) fn cut(&mut self, logits: Logits<'_>, cuts: Cuts, peak: Peak) {
+        let total = self.0.iter().map(|id| weight_of(*id, logits, peak)).sum();
+        self.cut_sorted(logits, cuts, peak, total);
     }
 
     /// Takes the tokens of all `logits` that `cuts` leave.
@@ -103,46 +100,47 @@ impl Candidates {
         let blocks = logits.blocks().filter(|(_, peak, _)| *peak >= floor);
         let ids = blocks.flat_map(|(first, _, block)| (first..).zip(block));
         let ids = ids.filter(|(_, logit)| **logit >= floor && logit.is_finite());
-        self.0.extend(ids.map(|(id, &logit)| Candidate { id, logit }));
-        self.0.sort_unstable_by(order);
-        self.cut_sorted(cuts, peak, total);
+        self.0.extend(ids.map(|(id, _)| id));
+        self.0.sort_unstable_by(order(logits.values));
+        self.cut_sorted(logits, cuts, peak, total);
     }
 
     /// `total` is the weight of all tokens that `top_p` is a share of.
-    fn cut_sorted(&mut self, cuts: Cuts, peak: Peak, total: f64) {
+    fn cut_sorted(&mut self, logits: Logits<'_>, cuts: Cuts, peak: Peak, total: f64) {
         let list = &mut self.0;
         let mut kept = list.len();
         if cuts.top_p < 1.0 {
             let wanted = f64::from(cuts.top_p) * total;
             let mut sum = 0.0;
-            let reaches = |candidate: &Candidate| {
-                sum += weight_of(candidate, peak);
+            let reaches = |id: &u32| {
+                sum += weight_of(*id, logits, peak);
                 sum >= wanted
             };
             kept = list.iter().position(reaches).map_or(kept, |last| last + 1);
         }
         let least = f64::from(cuts.min_p);
-        kept = kept.min(list.partition_point(|candidate| weight_of(candidate, peak) >= least));
+        kept = kept.min(list.partition_point(|id| weight_of(*id, logits, peak) >= least));
         list.truncate(kept.max(1));
     }
 
     /// Draws an id at `temperature` with `unit`, uniform in `[0, 1)`.
-    pub(super) fn draw(&self, peak: Peak, temperature: f32, unit: f64) -> u32 {
-        let weights = self.0.iter().map(|c| (c.id, weight(c.logit, peak.logit, temperature)));
+    pub(super) fn draw(&self, logits: Logits<'_>, peak: Peak, temperature: f32, unit: f64) -> u32 {
+        let logit = |id: u32| logits.values[id as usize];
+        let weights = self.0.iter().map(|id| (*id, weight(logit(*id), peak.logit, temperature)));
         let total: f64 = weights.clone().map(|(_, weight)| f64::from(weight)).sum();
         pick(weights, unit * total).unwrap_or(peak.id)
     }
 }
 
 /// Probability relative to the most likely token, at temperature 1.
-fn weight_of(candidate: &Candidate, peak: Peak) -> f64 {
-    f64::from(weight(candidate.logit, peak.logit, 1.0))
+fn weight_of(id: u32, logits: Logits<'_>, peak: Peak) -> f64 {
+    f64::from(weight(logits.values[id as usize], peak.logit, 1.0))
 }
 
 /// Keeps the best `count` in any order and returns the lowest logit kept. `count` is from 1 to the length.
-fn keep_best(list: &mut Vec<Candidate>, count: usize) -> f32 {
-    let (_, last, _) = list.select_nth_unstable_by(count - 1, order);
-    let floor = last.logit;
+fn keep_best(list: &mut Vec<u32>, count: usize, values: &[f32]) -> f32 {
+    let (_, last, _) = list.select_nth_unstable_by(count - 1, order(values));
+    let floor = values[*last as usize];
     list.truncate(count);
     floor
 }

@@ -2,7 +2,7 @@
 
 use crate::model::Logits;
 
-use super::candidates::{Candidate, Candidates};
+use super::candidates::{CANDIDATE_BYTES, Candidates};
 use super::logits::{Peak, weight_sum};
 use super::{GenerateError, OptionError};
 
@@ -10,8 +10,7 @@ use super::{GenerateError, OptionError};
 pub const MAX_LOGPROBS: usize = 100;
 
 /// Bytes that [`Logprobs`] reserve at most.
-pub(super) const LOGPROB_BYTES: usize =
-    MAX_LOGPROBS * (2 * size_of::<Candidate>() + size_of::<TokenLogprob>());
+pub(super) const LOGPROB_BYTES: usize = MAX_LOGPROBS * (2 * CANDIDATE_BYTES + size_of::<TokenLogprob>());
 
 /// A token and its natural log-probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,10 +67,9 @@ impl Logprobs {
         self.chosen = logits.values.get(chosen as usize).map_or(f32::NEG_INFINITY, |logit| logprob(*logit));
         self.candidates.take_top(logits, count);
         self.top.clear();
-        let top = self.candidates.as_slice().iter();
-        self.top.extend(
-            top.map(|candidate| TokenLogprob { id: candidate.id, logprob: logprob(candidate.logit) }),
-        );
+        let top = self.candidates.ids().iter();
+        self.top
+            .extend(top.map(|id| TokenLogprob { id: *id, logprob: logprob(logits.values[*id as usize]) }));
         Ok(())
     }
 
@@ -115,7 +113,7 @@ impl Scorer {
             Some(token) => token,
             None => {
                 logprobs.candidates.take_top(logits, 1);
-                logprobs.candidates.as_slice().first().ok_or(GenerateError::NoTokenAllowed)?.id
+                *logprobs.candidates.ids().first().ok_or(GenerateError::NoTokenAllowed)?
             }
         };
         logprobs.measure(logits, token)?;

@@ -5,12 +5,12 @@ use rand::{Rng, SeedableRng};
 
 use crate::model::{Logits, logit_blocks};
 
-use super::candidates::{Candidate, Candidates, Cuts};
+use super::candidates::{CANDIDATE_BYTES, Candidates, Cuts};
 use super::logits::{self, Peak};
 use super::{GenerateError, LogitFilter, OptionError, SamplerOptions};
 
 /// Bytes per vocabulary entry that a [`Sampler`] reserves at most.
-pub(super) const SAMPLER_BYTES_PER_TOKEN: usize = size_of::<f32>() + size_of::<Candidate>();
+pub(super) const SAMPLER_BYTES_PER_TOKEN: usize = size_of::<f32>() + CANDIDATE_BYTES;
 
 /// Chooses tokens.
 ///
@@ -129,10 +129,10 @@ impl Sampler {
             Choice::Cut => self.candidates.take_cut(logits, cuts, peak),
             Choice::Top(count) => {
                 self.candidates.take_top(logits, count);
-                self.candidates.cut(cuts, peak);
+                self.candidates.cut(logits, cuts, peak);
             }
         }
-        self.candidates.draw(peak, temperature, unit)
+        self.candidates.draw(logits, peak, temperature, unit)
     }
 
     fn choice(&self) -> Choice {

@@ -77,11 +77,11 @@ fn kept(logits: &[f32], options: &SamplerOptions) -> Vec<u32> {
     let mut candidates = Candidates::default();
     if options.top_k > 0 {
         candidates.take_top(logits, options.top_k);
-        candidates.cut(cuts, peak);
+        candidates.cut(logits, cuts, peak);
     } else {
         candidates.take_cut(logits, cuts, peak);
     }
-    candidates.as_slice().iter().map(|candidate| candidate.id).collect()
+    candidates.ids().to_vec()
 }
 
 #[test]
