@@ -28,8 +28,7 @@
 
 use super::error::KernelError;
 use super::packed_row::PackedRow;
-use super::packer::{RowSink, TOGETHER};
-use crate::blocks::{self, BlockType, Codes, Form, Minima, Scales};
+use crate::blocks::{self, Block, BlockType, Codes, ColumnVisitor, Columnar, Columns, Form, Minima, Scales};
 
 /// Columns per block of the packed layout.
 pub(crate) const BLOCK: usize = blocks::COLUMNS;
@@ -173,38 +172,237 @@ impl PackedShape {
         {
             return Err(KernelError::Length { expected: row_bytes * self.rows, found: native.len() });
         }
-        let lanes = self.packing.lanes;
-        let (mut index, mut native) = (first_row, native);
-        while !native.is_empty() {
-            let has_room = index % lanes + TOGETHER <= lanes;
-            let count = if has_room && native.len() >= TOGETHER * row_bytes { TOGETHER } else { 1 };
-            let (rows, rest) = native.split_at(count * row_bytes);
-            let group = &mut packed[index / lanes * self.group_bytes()..][..self.group_bytes()];
-            match count {
-                1 => self.pack_together(index, [rows], group)?,
-                _ => {
-                    let row = |i: usize| &rows[i * row_bytes..(i + 1) * row_bytes];
-                    self.pack_together::<TOGETHER>(index, std::array::from_fn(row), group)?;
-                }
+        for (i, row) in native.chunks_exact(row_bytes).enumerate() {
+            let index = first_row + i;
+            let group = index / self.packing.lanes;
+            let bytes = &mut packed[group * self.group_bytes()..][..self.group_bytes()];
+            let mut sink = RowSink {
+                bytes,
+                offsets: self.offsets(),
+                packing: self.packing,
+                row: index % self.packing.lanes,
+                finite: true,
+            };
+            sink.pack(self.block_type, row);
+            if !sink.finite {
+                return Err(KernelError::NotFinite { row: index });
             }
-            (index, native) = (index + count, rest);
         }
         Ok(())
     }
+}
 
-    /// Packs rows `index ..` into the bytes of their group.
-    fn pack_together<const N: usize>(
-        &self,
-        index: usize,
-        rows: [&[u8]; N],
-        group: &mut [u8],
-    ) -> Result<(), KernelError> {
-        let (packing, row) = (self.packing, index % self.packing.lanes);
-        let mut sink = RowSink { bytes: group, offsets: self.offsets(), packing, row, finite: [true; N] };
-        sink.pack(self.block_type, rows);
-        match sink.finite.iter().position(|finite| !finite) {
-            Some(row) => Err(KernelError::NotFinite { row: index + row }),
-            None => Ok(()),
+fn is_finite_half(bits: [u8; 2]) -> bool {
+    half::f16::from_le_bytes(bits).is_finite()
+}
+
+/// Writes one row of a group.
+struct RowSink<'a> {
+    bytes: &'a mut [u8],
+    offsets: Offsets,
+    packing: Packing,
+    row: usize,
+    /// No scale or float written so far is infinite or not a number.
+    finite: bool,
+}
+
+impl RowSink<'_> {
+    fn pack(&mut self, block_type: BlockType, native: &[u8]) {
+        match block_type {
+            BlockType::F32 => self.floats(native, |bits| f32::from_le_bytes(bits).is_finite()),
+            BlockType::F16 => self.floats(native, is_finite_half),
+            BlockType::BF16 => self.floats(native, |bits| half::bf16::from_le_bytes(bits).is_finite()),
+            BlockType::Q8_0 => self.each(native, |sink, b, block: &blocks::BlockQ8_0| {
+                sink.bytes8(b, &block.qs);
+                sink.scale(b, block.d);
+            }),
+            BlockType::Q4_0 => self.each(native, |sink, b, block: &blocks::BlockQ4_0| {
+                sink.nibbles(b, &block.qs);
+                sink.scale(b, block.d);
+            }),
+            BlockType::IQ4NL => self.each(native, |sink, b, block: &blocks::BlockIQ4NL| {
+                sink.nibbles(b, &block.qs);
+                sink.scale(b, block.d);
+            }),
+            BlockType::Q4_1 => self.each(native, |sink, b, block: &blocks::BlockQ4_1| {
+                sink.nibbles(b, &block.qs);
+                sink.scale(b, block.d);
+                sink.min(b, block.m);
+            }),
+            BlockType::Q5_0 => self.each(native, |sink, b, block: &blocks::BlockQ5_0| {
+                sink.nibbles(b, &block.qs);
+                sink.fifth_bits(b, u32::from_le_bytes(block.qh));
+                sink.scale(b, block.d);
+            }),
+            BlockType::Q5_1 => self.each(native, |sink, b, block: &blocks::BlockQ5_1| {
+                sink.nibbles(b, &block.qs);
+                sink.fifth_bits(b, u32::from_le_bytes(block.qh));
+                sink.scale(b, block.d);
+                sink.min(b, block.m);
+            }),
+            BlockType::Q4K => self.each(native, |sink, b, block: &blocks::BlockQ4K| {
+                sink.supers(b, block.d, block.dmin);
+                sink.k_blocks(b, &block.qs, &block.scales);
+            }),
+            BlockType::Q5K => self.each(native, |sink, b, block: &blocks::BlockQ5K| {
+                sink.supers(b, block.d, block.dmin);
+                sink.k_blocks(b, &block.qs, &block.scales);
+                for s in 0..8 {
+                    let bits = (0..32).fold(0, |bits, k| bits | u32::from(block.qh[k] >> s & 1) << k);
+                    sink.fifth_bits(8 * b + s, bits);
+                }
+            }),
+            BlockType::Q6K => self.each(native, |sink, b, block: &blocks::BlockQ6K| sink.q6_k(b, block)),
+            read => _ = read.visit(native, self),
+        }
+    }
+
+    fn each<B: Block>(&mut self, native: &[u8], put: impl Fn(&mut Self, usize, &B)) {
+        for (b, block) in bytemuck::cast_slice::<u8, B>(native).iter().enumerate() {
+            put(self, b, block);
+        }
+    }
+
+    /// Writes element `index` of this row's column of a plane that starts at `plane`.
+    fn put<const N: usize>(&mut self, plane: usize, index: usize, value: [u8; N]) {
+        let at = plane + (index * self.packing.lanes + self.row) * N;
+        self.bytes[at..at + N].copy_from_slice(&value);
+    }
+
+    fn block(&self, b: usize) -> usize {
+        self.offsets.block_start(b)
+    }
+
+    fn floats<const N: usize>(&mut self, native: &[u8], is_finite: fn([u8; N]) -> bool) {
+        for (column, value) in native.as_chunks::<N>().0.iter().enumerate() {
+            self.finite &= is_finite(*value);
+            self.put(0, column, *value);
+        }
+    }
+
+    /// Writes a half, the only element of this row in its plane.
+    fn half(&mut self, plane: usize, value: [u8; 2]) {
+        self.finite &= is_finite_half(value);
+        self.put(plane, 0, value);
+    }
+
+    /// Writes this row's codes of a block: a word per step.
+    fn words<const STEPS: usize>(&mut self, b: usize, words: [[u8; 4]; STEPS]) {
+        let stride = 4 * self.packing.lanes;
+        let start = self.block(b) + 4 * self.row;
+        let columns = &mut self.bytes[start..start + stride * (STEPS - 1) + 4];
+        let mut at = 0;
+        for word in words {
+            columns[at..at + 4].copy_from_slice(&word);
+            at += stride;
+        }
+    }
+
+    fn nibbles(&mut self, b: usize, qs: &[u8; 16]) {
+        self.words::<4>(b, bytemuck::cast(*qs));
+    }
+
+    fn bytes8(&mut self, b: usize, qs: &[i8; 32]) {
+        let offset = if self.packing.offset_bytes { 0x8080_8080 } else { 0 };
+        let words: [[u8; 4]; 8] = bytemuck::cast(*qs);
+        self.words(b, words.map(|word| (u32::from_ne_bytes(word) ^ offset).to_ne_bytes()));
+    }
+
+    /// `bits`: bit `k` is the fifth bit of column `k`.
+    fn fifth_bits(&mut self, b: usize, bits: u32) {
+        let every_fourth = |j: u32| {
+            let bits = bits >> j & 0x1111_1111;
+            let bits = (bits | bits >> 3) & 0x0303_0303;
+            let bits = (bits | bits >> 6) & 0x000F_000F;
+            (bits | bits >> 12) as u8
+        };
+        self.put(self.block(b) + self.offsets.high, 0, [0, 1, 2, 3].map(every_fourth));
+    }
+
+    fn scale(&mut self, b: usize, d: [u8; 2]) {
+        self.half(self.block(b) + self.offsets.scales, d);
+    }
+
+    fn min(&mut self, b: usize, m: [u8; 2]) {
+        self.half(self.block(b) + self.offsets.mins, m);
+    }
+
+    /// Writes what eight blocks share; `index` counts blocks of 256 columns.
+    fn supers(&mut self, index: usize, d: [u8; 2], dmin: [u8; 2]) {
+        let start = self.offsets.super_start(8 * index);
+        self.half(start, d);
+        self.half(start + self.offsets.dmin, dmin);
+    }
+
+    /// Codes of two or three bits: a plane of two bits, and one of the third.
+    fn few_bits(&mut self, b: usize, codes: &[u8; BLOCK], has_third: bool) {
+        let words: [[u8; 4]; 8] = bytemuck::cast(*codes);
+        let words = words.map(u32::from_le_bytes);
+        let fields =
+            |half: usize| (0..4).fold(0, |all, f| all | (words[4 * half + f] & 0x0303_0303) << (2 * f));
+        self.words::<2>(b, [0, 1].map(|half| fields(half).to_le_bytes()));
+        if has_third {
+            let third = (0..8).fold(0, |all, s| all | (words[s] >> 2 & 0x0101_0101) << s);
+            self.put(self.block(b) + self.offsets.high, 0, third.to_le_bytes());
+        }
+    }
+
+    /// Codes, scales and minima of a Q4_K or Q5_K block: 64 columns per 32 bytes.
+    fn k_blocks(&mut self, b: usize, qs: &[u8; 128], scales: &[u8; 12]) {
+        for s in 0..8 {
+            let shift = 4 * (s % 2);
+            let half: &[u8] = &qs[s / 2 * 32..][..32];
+            let pair = |j: usize| (half[j] >> shift & 0x0F) | (half[j + 16] >> shift & 0x0F) << 4;
+            self.nibbles(8 * b + s, &std::array::from_fn(pair));
+            let (scale, min) = blocks::scale_min_k4(s, scales);
+            let block = self.block(8 * b + s);
+            self.put(block + self.offsets.scales, 0, [scale]);
+            self.put(block + self.offsets.mins, 0, [min]);
+        }
+    }
+
+    fn q6_k(&mut self, b: usize, block: &blocks::BlockQ6K) {
+        self.half(self.offsets.super_start(8 * b), block.d);
+        for s in 0..8 {
+            // 128 columns share 64 bytes of `ql` and 32 of `qh`; `s % 4` picks the quarter.
+            let (half, quarter) = (s / 4, s % 4);
+            let low = |k: usize| block.ql[half * 64 + quarter % 2 * 32 + k] >> (quarter / 2 * 4) & 0x0F;
+            let high = |k: usize| block.qh[half * 32 + k] >> (2 * quarter) & 3;
+            let target = 8 * b + s;
+            self.nibbles(target, &std::array::from_fn(|j| low(j) | low(j + 16) << 4));
+            for h in 0..2 {
+                let field = |j: usize| (0..4).fold(0, |byte, f| byte | high(16 * h + 4 * f + j) << (2 * f));
+                let start = self.block(target);
+                self.put::<4>(start + self.offsets.high, h, std::array::from_fn(field));
+                self.put(start + self.offsets.scales, h, [block.scales[2 * s + h] as u8]);
+            }
+        }
+    }
+}
+
+impl ColumnVisitor for RowSink<'_> {
+    fn take<B: Columnar>(&mut self, index: usize, block: &B) {
+        const { assert!(matches!(B::FORM.codes, Codes::Two | Codes::Three | Codes::Four)) };
+        let (supers, first) = (block.supers(), index * (B::LEN / BLOCK));
+        for (i, half) in supers[..B::FORM.supers()].iter().enumerate() {
+            self.put(self.offsets.super_start(first) + i * self.offsets.dmin, 0, *half);
+        }
+        for i in 0..B::LEN / BLOCK {
+            let Columns { codes, scales } = block.columns(i);
+            let b = first + i;
+            match B::FORM.codes {
+                Codes::Four => self.nibbles(b, &std::array::from_fn(|j| codes[j] | codes[j + 16] << 4)),
+                bits => self.few_bits(b, &codes, bits == Codes::Three),
+            }
+            let plane = self.block(b) + self.offsets.scales;
+            match B::FORM.scales {
+                Scales::Half => self.put(plane, 0, scales),
+                _ => {
+                    let count = if B::FORM.has_halves() { 2 } else { 1 };
+                    (0..count).for_each(|half| self.put(plane, half, [scales[half]]));
+                }
+            }
+            self.finite &= B::FORM.is_sound(supers, scales);
         }
     }
 }

@@ -41,7 +41,6 @@ mod layout;
 #[allow(unreachable_pub, reason = "what is public there is for this crate")]
 pub(crate) mod ops;
 mod packed_row;
-mod packer;
 #[cfg(test)]
 mod repeated;
 mod sample;
