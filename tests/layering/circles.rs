@@ -18,7 +18,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("kernels", "kv", "scalar"),
     ("kernels", "softmax", "scalar"),
     ("kernels", "packed_row", "layout"),
-    ("kernels", "packer", "layout"),
+    ("kernels::x86::sse41", "tentative", "sums"),
     ("kernels::ops", "attention", "mod"),
     ("kernels::ops::attention", "memory", "mod"),
     // Errors of two kinds, each of which may be the cause of the other, and a time that one of them names.
