@@ -9,6 +9,9 @@ use crate::kernels::Kernels;
 use crate::model::{Plan, RunOptions, Spec};
 use crate::text;
 
+/// What a process takes for itself is this many times the code that only grammars run.
+const GRAMMAR_CODE: u64 = 5;
+
 /// Bytes of everything that a model and its sessions or slots keep, by purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
@@ -20,7 +23,7 @@ pub struct MemoryPlan {
     pub scratch: u64,
     /// The vocabulary and what finds its tokens.
     pub tokenizer: u64,
-    /// To hold answers to a grammar; 0 without one.
+    /// To hold answers to a grammar, code included; 0 without one.
     pub grammar: u64,
     /// The process for itself: code, constants, what else it keeps.
     pub program: u64,
@@ -70,8 +73,13 @@ impl MemoryPlan {
         }
     }
 
-    /// Adds what answers to a grammar take, which is known.
-    pub fn add_grammar_bytes(&mut self, bytes: u64) {
+    /// Adds what answers to a grammar take, of which the heap is known.
+    pub fn add_grammar_bytes(&mut self, heap: u64) {
+        self.set_grammar(heap + self.program / GRAMMAR_CODE);
+    }
+
+    /// Sets all that answers to a grammar take, if that is not done.
+    pub(super) fn set_grammar(&mut self, bytes: u64) {
         if self.grammar == 0 {
             self.grammar = bytes;
             self.total += bytes;

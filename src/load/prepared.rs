@@ -97,7 +97,7 @@ impl Prepared {
         let options = RunOptions { slots, ..self.options };
         let mut plan = MemoryPlan::new(&self.file, self.kernels, &options, self.plan.program)?;
         if self.plan.grammar > 0 {
-            plan.add_grammar_bytes(self.plan.grammar);
+            plan.set_grammar(self.plan.grammar);
         }
         (self.options, self.plan) = (options, plan);
         Ok(())
