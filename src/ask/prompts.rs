@@ -24,6 +24,8 @@ pub struct Prompts {
     form: Option<Form>,
     tokenizer: Arc<Tokenizer>,
     compiler: OnceLock<GrammarCompiler>,
+    /// Held while it is made, so that memory for one is enough.
+    making: Mutex<()>,
     /// Why there is no memory for a grammar.
     refusal: Option<String>,
     /// The grammars used last, the last one at the end.
@@ -33,8 +35,17 @@ pub struct Prompts {
 impl Prompts {
     /// Renders in this format.
     pub fn new(format: Format, tokenizer: Arc<Tokenizer>) -> Self {
-        let (compiler, recent) = (OnceLock::new(), Mutex::new(vec![]));
-        Self { format, system: None, think: None, form: None, tokenizer, compiler, refusal: None, recent }
+        Self {
+            format,
+            system: None,
+            think: None,
+            form: None,
+            tokenizer,
+            compiler: OnceLock::new(),
+            making: Mutex::new(()),
+            refusal: None,
+            recent: Mutex::new(vec![]),
+        }
     }
 
     /// Tells the model this before every prompt that has no system prompt of its own.
@@ -94,6 +105,10 @@ impl Prompts {
         }
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone().into());
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(compiler) = self.compiler.get() {
+            return Ok(compiler);
         }
         let new =
             GrammarCompiler::new(Arc::clone(&self.tokenizer)).map_err(|error| ItemError::new(&error))?;
@@ -230,5 +245,33 @@ impl Prepare for Prompts {
         };
         let constraint = self.constraint(grammar, cancel)?;
         Ok(Rule::Filter(Box::new(constraint)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{LoadOptions, Prepared};
+    use std::time::Duration;
+
+    #[test]
+    fn who_asks_while_a_compiler_is_made_waits_for_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo.gguf");
+        let loaded = Prepared::open(path, &LoadOptions::default()).unwrap().load().unwrap();
+        let prompts = Prompts::new(loaded.format().unwrap(), Arc::clone(loaded.tokenizer()));
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let making = prompts.making.lock().unwrap();
+            let asks = scope.spawn(|| {
+                told.send(()).unwrap();
+                prompts.compiler().map(std::ptr::from_ref).unwrap() as usize
+            });
+            heard.recv().unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            let mine = GrammarCompiler::new(Arc::clone(&prompts.tokenizer)).unwrap();
+            assert!(prompts.compiler.set(mine).is_ok(), "another was made meanwhile");
+            drop(making);
+            assert_eq!(asks.join().unwrap(), std::ptr::from_ref(prompts.compiler.get().unwrap()) as usize);
+        });
     }
 }
