@@ -247,31 +247,3 @@ impl Prepare for Prompts {
         Ok(Rule::Filter(Box::new(constraint)))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::load::{LoadOptions, Prepared};
-    use std::time::Duration;
-
-    #[test]
-    fn who_asks_while_a_compiler_is_made_waits_for_it() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo.gguf");
-        let loaded = Prepared::open(path, &LoadOptions::default()).unwrap().load().unwrap();
-        let prompts = Prompts::new(loaded.format().unwrap(), Arc::clone(loaded.tokenizer()));
-        let (told, heard) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let making = prompts.making.lock().unwrap();
-            let asks = scope.spawn(|| {
-                told.send(()).unwrap();
-                prompts.compiler().map(std::ptr::from_ref).unwrap() as usize
-            });
-            heard.recv().unwrap();
-            std::thread::sleep(Duration::from_millis(300));
-            let mine = GrammarCompiler::new(Arc::clone(&prompts.tokenizer)).unwrap();
-            assert!(prompts.compiler.set(mine).is_ok(), "another was made meanwhile");
-            drop(making);
-            assert_eq!(asks.join().unwrap(), std::ptr::from_ref(prompts.compiler.get().unwrap()) as usize);
-        });
-    }
-}
