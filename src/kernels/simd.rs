@@ -14,9 +14,8 @@ pub(crate) trait Simd: Copy {
     const WIDEST: usize;
     /// Whether a single token meets two groups at once, to share what is loaded of it.
     const PAIRS: bool;
-    /// Whether activations are spread over vectors in memory before they meet weights, for a set whose dot products take
-    /// vectors from memory, but not a dword for all lanes; it has [`Self::spread`], [`Self::splat_i32`] and
-    /// [`Self::dot_spread`].
+    /// Whether activations are spread over vectors in memory before they meet weights; such a set has [`Self::spread`],
+    /// [`Self::splat_i32`] and [`Self::dot_spread`], and tiles of up to 4 tokens.
     const SPREADS: bool = false;
     /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.
     const VECTORS: usize;

@@ -6,8 +6,8 @@
 //! enters as the start value of the integer sum, `-zero * sum(activations)`, so unpacking needs no
 //! subtraction.
 //!
-//! Sets that cannot multiply by a dword of memory in all lanes meet activations that are spread beforehand, a chunk of
-//! blocks at a time, once for many groups (`spread`).
+//! For a set of few registers and narrow vectors (SSE4.1) activations are spread beforehand, a chunk of blocks at a time,
+//! once for many groups (`spread`). On AVX2 the same lost: what is spread takes the first-level cache from the weights.
 #![expect(clippy::needless_range_loop, reason = "an index walks several arrays at once")]
 
 mod activate;
