@@ -14,6 +14,7 @@
 
 use super::layout::BLOCK;
 use crate::runtime::{AllocError, Buffer, page_rounded};
+use std::sync::{Mutex, PoisonError};
 
 /// Scale and sums of 32 quantized activations `x[k] = d * q[k]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -59,13 +60,12 @@ pub(crate) fn tiles(tokens: usize, widest: usize) -> impl Iterator<Item = Tile> 
     })
 }
 
-/// Room for the activations of one thread.
+/// Room for activations.
 #[derive(Debug)]
 pub(crate) struct Acts {
     codes: Buffer<i8>,
     scales: Buffer<ActScale>,
     floats: Buffer<f32>,
-    row: Buffer<f32>,
     widest: usize,
     tokens: usize,
     blocks: usize,
@@ -80,7 +80,6 @@ impl Acts {
             codes: Buffer::zeroed(len(forms.codes, BLOCK), "8-bit activations")?,
             scales: Buffer::zeroed(len(forms.codes, 1), "activation scales")?,
             floats: Buffer::zeroed(len(forms.floats, BLOCK), "activations")?,
-            row: Buffer::zeroed(blocks * BLOCK, "an activation row")?,
             widest,
             tokens: 0,
             blocks: 0,
@@ -91,65 +90,37 @@ impl Acts {
     pub(crate) fn planned_bytes(tokens: usize, cols: usize, forms: Forms) -> usize {
         let elements = tokens * cols.div_ceil(BLOCK) * BLOCK;
         let codes = page_rounded(elements) + page_rounded(elements / BLOCK * size_of::<ActScale>());
-        page_rounded(cols.div_ceil(BLOCK) * BLOCK * 4)
-            + if forms.codes { codes } else { 0 }
-            + if forms.floats { page_rounded(elements * 4) } else { 0 }
+        let floats = page_rounded(elements * 4);
+        usize::from(forms.codes) * codes + usize::from(forms.floats) * floats
     }
 
-    /// Fills the activations: `fill(token, row)` writes the `cols` values of a token, and `quantize` (the
-    /// kernel of the chosen instruction set) rounds a row.
-    pub(crate) fn fill(
-        &mut self,
-        tokens: usize,
-        cols: usize,
-        forms: Forms,
-        quantize: &dyn Fn(&[f32], &mut QuantSink<'_>),
-        fill: &dyn Fn(usize, &mut [f32]),
-    ) {
+    /// Begins to fill the activations of `tokens` rows of `cols` columns.
+    pub(crate) fn filling(&mut self, tokens: usize, cols: usize, forms: Forms) -> Filling<'_> {
         self.tokens = tokens;
         self.blocks = cols.div_ceil(BLOCK);
-        for tile in tiles(tokens, self.widest) {
-            for index in 0..tile.width {
-                let row = &mut self.row[..self.blocks * BLOCK];
-                fill(tile.start + index, &mut row[..cols]);
-                row[cols..].fill(0.0);
-                let at = tile.start * self.blocks;
-                if forms.codes {
-                    let end = at + tile.width * self.blocks;
-                    let mut sink = QuantSink {
-                        codes: &mut self.codes[at * BLOCK..end * BLOCK],
-                        scales: &mut self.scales[at..end],
-                        width: tile.width,
-                        index,
-                    };
-                    quantize(row, &mut sink);
-                }
-                if forms.floats {
-                    let floats = &mut self.floats[at * BLOCK..][..tile.width * self.blocks * BLOCK];
-                    for (k, value) in row.iter().enumerate() {
-                        floats[k * tile.width + index] = *value;
-                    }
-                }
-            }
-        }
+        let Self { codes, scales, floats, widest, blocks, .. } = self;
+        let blocks = *blocks;
+        let len = |wanted: bool| usize::from(wanted) * tokens * blocks;
+        let rest = Rest {
+            start: 0,
+            codes: &mut codes[..len(forms.codes) * BLOCK],
+            scales: &mut scales[..len(forms.codes)],
+            floats: &mut floats[..len(forms.floats) * BLOCK],
+        };
+        Filling { rest: Mutex::new(rest), tokens, cols, widest: *widest }
     }
 
-    /// Room for `width` values, not more than the columns of [`Self::new`]; it keeps nothing.
-    pub(crate) fn row(&mut self, width: usize) -> &mut [f32] {
-        &mut self.row[..width]
-    }
-
-    /// Tokens of the last [`Self::fill`].
+    /// Tokens of the last [`Self::filling`].
     pub(crate) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Blocks per token of the last [`Self::fill`].
+    /// Blocks per token of the last [`Self::filling`].
     pub(crate) fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// The tiles of the last [`Self::fill`].
+    /// The tiles of the last [`Self::filling`].
     pub(crate) fn tiles(&self) -> impl Iterator<Item = Tile> + use<> {
         tiles(self.tokens, self.widest)
     }
@@ -176,6 +147,69 @@ impl Acts {
     pub(crate) fn floats(&self, tile: Tile) -> &[f32] {
         &self.floats[tile.start * self.blocks * BLOCK..][..tile.width * self.blocks * BLOCK]
     }
+}
+
+/// Activations that are being filled: threads take tiles of it until none is left.
+pub(crate) struct Filling<'a> {
+    rest: Mutex<Rest<'a>>,
+    tokens: usize,
+    cols: usize,
+    widest: usize,
+}
+
+/// What no thread has taken.
+struct Rest<'a> {
+    /// The first token.
+    start: usize,
+    codes: &'a mut [i8],
+    scales: &'a mut [ActScale],
+    floats: &'a mut [f32],
+}
+
+impl<'a> Filling<'a> {
+    /// Fills tiles until none is left: `fill(token, row)` writes the `cols` values of a token, and `quantize` (the
+    /// kernel of the chosen instruction set) rounds a row. `row` is room for a row of whole blocks.
+    pub(crate) fn fill(
+        &self,
+        row: &mut [f32],
+        quantize: &dyn Fn(&[f32], &mut QuantSink<'_>),
+        fill: &dyn Fn(usize, &mut [f32]),
+    ) {
+        let row = &mut row[..self.cols.next_multiple_of(BLOCK)];
+        while let Some((tile, Rest { codes, scales, floats, .. })) = self.next() {
+            for index in 0..tile.width {
+                fill(tile.start + index, &mut row[..self.cols]);
+                row[self.cols..].fill(0.0);
+                if !scales.is_empty() {
+                    quantize(row, &mut QuantSink { codes, scales, width: tile.width, index });
+                }
+                for (values, value) in floats.chunks_exact_mut(tile.width).zip(&*row) {
+                    values[index] = *value;
+                }
+            }
+        }
+    }
+
+    /// Takes the next tile.
+    fn next(&self) -> Option<(Tile, Rest<'a>)> {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let tile = tiles(self.tokens - rest.start, self.widest).next()?;
+        let blocks = tile.width * self.cols.div_ceil(BLOCK);
+        let taken = Rest {
+            start: rest.start,
+            codes: take(&mut rest.codes, blocks * BLOCK),
+            scales: take(&mut rest.scales, blocks),
+            floats: take(&mut rest.floats, blocks * BLOCK),
+        };
+        rest.start += tile.width;
+        Some((Tile { start: taken.start, ..tile }, taken))
+    }
+}
+
+/// The first `len` elements of `rest`, or none if it is empty.
+fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let len = len.min(rest.len());
+    rest.split_off_mut(..len).unwrap_or_default()
 }
 
 /// Where one token's quantized blocks go in its tile.
@@ -214,6 +248,35 @@ impl<'a> QuantSink<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::scalar;
+
+    /// Whoever takes a tile, in whatever order, the activations are the same.
+    #[test]
+    fn threads_fill_what_one_does() {
+        let forms = Forms { codes: true, floats: true };
+        let cols = 70;
+        let value = |token: usize, k: usize| (token * 131 + k * 7) as f32 % 17.0 - 8.0;
+        let fill = |token: usize, row: &mut [f32]| (0..cols).for_each(|k| row[k] = value(token, k));
+        for (tokens, widest) in [(1, 4), (3, 4), (13, 4), (64, 8), (31, 8)] {
+            let [mut alone, mut together] = [(); 2].map(|()| Acts::new(tokens, cols, forms, widest).unwrap());
+            alone.filling(tokens, cols, forms).fill(&mut [0.0; 96], &scalar::quantize, &fill);
+            let filling = together.filling(tokens, cols, forms);
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| filling.fill(&mut [0.0; 96], &scalar::quantize, &fill));
+                }
+            });
+            assert_eq!((together.tokens(), together.blocks()), (tokens, 3));
+            for tile in together.tiles() {
+                assert_eq!(together.quantized(tile), alone.quantized(tile));
+                assert_eq!(together.floats(tile), alone.floats(tile));
+                for index in 0..tile.width {
+                    let values = together.floats(tile)[index..].iter().step_by(tile.width);
+                    assert!(values.take(cols).enumerate().all(|(k, x)| *x == value(tile.start + index, k)));
+                }
+            }
+        }
+    }
 
     #[test]
     fn tiles_cover_all_tokens() {

@@ -133,7 +133,8 @@ impl Case {
         let cols = self.shape.cols;
         // SAFETY: only available sets are tested.
         let quantize = |row: &[f32], sink: &mut QuantSink<'_>| unsafe { (kernels.quantize)(row, sink) };
-        acts.fill(self.tokens, cols, forms, &quantize, &|token, row| {
+        let mut row = vec![0.0; cols.next_multiple_of(BLOCK)];
+        acts.filling(self.tokens, cols, forms).fill(&mut row, &quantize, &|token, row| {
             row.copy_from_slice(&self.x[token * cols..][..cols]);
         });
         acts
@@ -184,6 +185,8 @@ fn shapes(block_type: BlockType) -> Vec<(usize, usize, usize)> {
     for tokens in 2..=17 {
         shapes.push((19, unit.max(32) * 2, tokens));
     }
+    // So many that weights are unpacked once for all of them, and rows of several chunks.
+    shapes.extend([(19, unit.max(32) * 2, 64), (18, 3072, 67)]);
     if unit == 1 {
         shapes.extend([(5, 1, 1), (7, 31, 3), (16, 40, 9), (20, 77, 8)]);
     }
@@ -236,7 +239,8 @@ fn product_of_rounded(kernels: &Kernels, case: &Case, blocks: &[Block]) -> (Vec<
             sink.put(b, *d, [0, 16].map(|at| codes[at..at + 16].iter().map(|&code| i32::from(code)).sum()));
         }
     };
-    acts.fill(1, case.shape.cols, forms, &put, &|_, row| row.fill(0.0));
+    let mut row = vec![0.0; case.shape.cols.next_multiple_of(BLOCK)];
+    acts.filling(1, case.shape.cols, forms).fill(&mut row, &put, &|_, row| row.fill(0.0));
     let mut found = vec![0.0; case.shape.rows];
     case.multiply(kernels, &acts, &mut found, false);
     let row = |row| scalar::dot(&case.matrix().row(row), &acts, 0);

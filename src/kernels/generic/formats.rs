@@ -46,6 +46,8 @@ pub(crate) trait Format<S: Simd> {
     const FORM: Form;
     /// Where the planes lie.
     const AT: Offsets = Offsets::new(Planes::of(&Self::FORM), S::LANES);
+    /// Whether it takes long to unpack a block: it is done once for many tokens.
+    const UNPACKED: bool = !matches!((Self::FORM.codes, Self::FORM.levels), (Codes::Four, Levels::Less(_)));
     /// Whether the halves of a block have scales of their own.
     const HALVES: bool = Self::FORM.has_halves();
     /// Whether scales and minima are zero or multiples of `2^-27` up to `2^24`, as halves times bytes and units are.
@@ -112,22 +114,35 @@ pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
     scales: *const ActScale,
     acc: &mut [S::Acc; T],
 ) {
+    // SAFETY: the caller's contract.
+    unsafe { add_unpacked::<S, W, T>(&unpack::<S, W>(block), (acts, scales), acc) }
+}
+
+/// [`add`] of a block that was unpacked.
+///
+/// # Safety
+/// As for [`add`].
+#[inline(always)]
+pub(super) unsafe fn add_unpacked<S: Simd, W: Format<S>, const T: usize>(
+    weights: &Unpacked<S>,
+    (acts, scales): (*const i8, *const ActScale),
+    acc: &mut [S::Acc; T],
+) {
     const { assert!(T == 1 || T == 2 || T == 4 || T == 8) };
-    // SAFETY: the caller's contract covers the block and `T` tokens.
+    // SAFETY: the caller's contract covers `T` tokens.
     unsafe {
-        let weights = unpack::<S, W>(block);
         let pair = |t: usize| (acts.add(t * BLOCK), scales.add(t));
         // Written out, since the compiler does not unroll so long a loop: accumulators would leave their
         // registers.
         match acc.as_chunks_mut::<2>() {
-            ([], [acc]) => add_tokens::<S, W, 1>(&weights, pair(0), std::array::from_mut(acc)),
+            ([], [acc]) => add_tokens::<S, W, 1>(weights, pair(0), std::array::from_mut(acc)),
             ([first, rest @ ..], _) => {
-                add_tokens::<S, W, 2>(&weights, pair(0), first);
+                add_tokens::<S, W, 2>(weights, pair(0), first);
                 if let [second, rest @ ..] = rest {
-                    add_tokens::<S, W, 2>(&weights, pair(2), second);
+                    add_tokens::<S, W, 2>(weights, pair(2), second);
                     if let [third, fourth] = rest {
-                        add_tokens::<S, W, 2>(&weights, pair(4), third);
-                        add_tokens::<S, W, 2>(&weights, pair(6), fourth);
+                        add_tokens::<S, W, 2>(weights, pair(4), third);
+                        add_tokens::<S, W, 2>(weights, pair(6), fourth);
                     }
                 }
             }

@@ -1,7 +1,9 @@
 //! Matrix products: the walk over groups of rows and tiles of tokens.
 
+use super::fetch::{AHEAD, Ahead, CACHE_LINE, prefetch};
 use super::formats::{self, Format, PackedBlock};
 use super::spread::{self, MOST_GROUPS, Spread};
+use super::unpacked;
 use crate::blocks::{Form, Levels};
 use crate::kernels::acts::{ActScale, Acts, Tile};
 use crate::kernels::layout::{BLOCK, PackedMatrix};
@@ -25,8 +27,8 @@ pub(crate) struct MatmulJob<'a> {
     pub(crate) accumulate: bool,
 }
 
-/// Bytes of weights that meet every tile of tokens before the next weights are read: they should stay in the
-/// first-level cache beside a tile of activations.
+/// Bytes of weights that meet every tile of tokens before the next weights are read: they stay in the first-level cache
+/// beside a tile of activations.
 const PANEL_BYTES: usize = 16 << 10;
 
 impl MatmulJob<'_> {
@@ -36,8 +38,17 @@ impl MatmulJob<'_> {
         (bytes / self.weights.shape().group_bytes()).max(1)
     }
 
+    /// The form of the weights. Types that share a kernel differ in their books only.
+    #[inline(always)]
+    pub(super) fn form<S: Simd, W: Format<S>>(&self) -> Form {
+        match W::FORM.levels {
+            Levels::Book(_) => self.weights.shape().block_type.form(),
+            Levels::Less(_) => W::FORM,
+        }
+    }
+
     /// The job's groups in panels of `step`.
-    fn panels(&self, step: usize) -> impl Iterator<Item = Panel> + '_ {
+    pub(super) fn panels(&self, step: usize) -> impl Iterator<Item = Panel> + '_ {
         let Range { start, end } = self.groups;
         let group_bytes = self.weights.shape().group_bytes();
         (start..end).step_by(step).map(move |first| {
@@ -48,11 +59,11 @@ impl MatmulJob<'_> {
 }
 
 /// A run of groups.
-struct Panel {
+pub(super) struct Panel {
     /// The first byte.
     start: *const u8,
     group_bytes: usize,
-    groups: Range<usize>,
+    pub(super) groups: Range<usize>,
 }
 
 impl Panel {
@@ -61,7 +72,7 @@ impl Panel {
     /// # Safety
     /// The panel has more than `index` groups.
     #[inline(always)]
-    unsafe fn group(&self, index: usize) -> *const u8 {
+    pub(super) unsafe fn group(&self, index: usize) -> *const u8 {
         // SAFETY: the caller's contract.
         unsafe { self.start.add(index * self.group_bytes) }
     }
@@ -69,7 +80,12 @@ impl Panel {
 
 /// Writes the sums of group `group`: a lane per row, or the lanes that are rows in the last group.
 #[inline(always)]
-unsafe fn store<S: Simd, const T: usize>(acc: &[S::F; T], job: &MatmulJob<'_>, tile: Tile, group: usize) {
+pub(super) unsafe fn store<S: Simd, const T: usize>(
+    acc: &[S::F; T],
+    job: &MatmulJob<'_>,
+    tile: Tile,
+    group: usize,
+) {
     // SAFETY: the caller's contract: `out` has every row of the group for every token of the tile.
     unsafe {
         let first = group * S::LANES;
@@ -113,31 +129,17 @@ macro_rules! by_width {
     };
 }
 
-/// Bytes from a block to what is fetched while it is computed.
-const AHEAD: usize = 128;
-const CACHE_LINE: usize = 64;
+pub(super) use by_width;
 
-/// Asks for the cache lines of `bytes` bytes, in ascending order. The loads of a block are not: scales, which
-/// lie behind the codes, come first in some formats, and then the processor sees no stream to fetch ahead of.
-#[inline(always)]
-fn prefetch(start: *const u8, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..bytes).step_by(CACHE_LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint; it never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (start, bytes, CACHE_LINE);
-}
-
-/// The sums of a tile of `T` tokens for `G` groups of quantized weights.
+/// The sums of a tile of `T` tokens for `G` groups of quantized weights. Fetches what of the groups comes next, or the
+/// lines named.
 #[inline(always)]
 unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
     groups: [*const u8; G],
     (codes, scales): (*const i8, *const ActScale),
     blocks: usize,
     form: &Form,
+    lines: Option<(*const u8, usize)>,
 ) -> [[S::F; T]; G] {
     // SAFETY: the caller's contract: groups and activations have `blocks` blocks, the latter of `T` tokens.
     unsafe {
@@ -152,7 +154,10 @@ unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
                 }
                 let block = PackedBlock { start: next[g], supers: supers[g], book, unit };
                 next[g] = next[g].add(W::AT.block);
-                prefetch(block.start.wrapping_add(AHEAD), W::AT.block);
+                match lines {
+                    Some((first, stride)) => prefetch(first.wrapping_add(b * stride), CACHE_LINE),
+                    None => prefetch(block.start.wrapping_add(AHEAD), W::AT.block),
+                }
                 formats::add::<S, W, T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc[g]);
             }
         }
@@ -166,33 +171,31 @@ unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
     panel: &Panel,
     job: &MatmulJob<'_>,
     tile: Tile,
+    mut ahead: Option<&mut Ahead>,
 ) {
     // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens.
     unsafe {
         let (codes, scales) = job.acts.quantized(tile);
         let (acts, blocks) = ((codes.as_ptr(), scales.as_ptr()), job.acts.blocks());
-        // Types that share a kernel differ in their books only.
-        let form = match W::FORM.levels {
-            Levels::Book(_) => job.weights.shape().block_type.form(),
-            Levels::Less(_) => W::FORM,
-        };
+        let form = job.form::<S, W>();
         let mut next = 0;
         while T == 1 && S::PAIRS && next + 2 <= panel.groups.len() {
             let groups = [panel.group(next), panel.group(next + 1)];
-            for acc in quantized_sums::<S, W, T, 2>(groups, acts, blocks, &form) {
+            for acc in quantized_sums::<S, W, T, 2>(groups, acts, blocks, &form, None) {
                 store::<S, T>(&acc, job, tile, panel.groups.start + next);
                 next += 1;
             }
         }
         for index in next..panel.groups.len() {
-            let [acc] = quantized_sums::<S, W, T, 1>([panel.group(index)], acts, blocks, &form);
+            let lines = if T == 1 { None } else { ahead.as_mut().map(|ahead| ahead.lines(blocks)) };
+            let [acc] = quantized_sums::<S, W, T, 1>([panel.group(index)], acts, blocks, &form, lines);
             store::<S, T>(&acc, job, tile, panel.groups.start + index);
         }
     }
 }
 
 /// A walk over the blocks of a group.
-struct Walk {
+pub(super) struct Walk {
     block: PackedBlock,
     next: *const u8,
 }
@@ -203,7 +206,7 @@ impl Walk {
     /// # Safety
     /// The group has more than `first` blocks of format `W`.
     #[inline(always)]
-    unsafe fn new<S: Simd, W: Format<S>>(group: *const u8, first: usize, form: &Form) -> Self {
+    pub(super) unsafe fn new<S: Simd, W: Format<S>>(group: *const u8, first: usize, form: &Form) -> Self {
         // SAFETY: the caller's contract.
         let next = unsafe { group.add(W::AT.block_start(first) - W::AT.supers) };
         Self { block: PackedBlock { start: next, supers: next, book: form.levels(), unit: form.unit }, next }
@@ -214,7 +217,7 @@ impl Walk {
     /// # Safety
     /// There is one.
     #[inline(always)]
-    unsafe fn next<S: Simd, W: Format<S>>(&mut self, b: usize) -> PackedBlock {
+    pub(super) unsafe fn next<S: Simd, W: Format<S>>(&mut self, b: usize) -> PackedBlock {
         // SAFETY: the caller's contract.
         unsafe {
             if W::AT.supers > 0 && b.is_multiple_of(8) {
@@ -239,10 +242,7 @@ unsafe fn spread_panel<S: Simd, E: Simd, W: Format<S> + Format<E>, const T: usiz
 ) -> usize {
     // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens.
     unsafe {
-        let form = match <W as Format<S>>::FORM.levels {
-            Levels::Book(_) => job.weights.shape().block_type.form(),
-            Levels::Less(_) => <W as Format<S>>::FORM,
-        };
+        let form = job.form::<S, W>();
         let mut sums = [[S::nothing(); T]; MOST_GROUPS];
         for first in (0..job.acts.blocks()).step_by(Spread::<S>::blocks(T)) {
             let len = spread.fill::<W, T>(job.acts, tile, first);
@@ -288,7 +288,7 @@ unsafe fn store_panel<S: Simd, E: Simd, W: Format<S> + Format<E>, const T: usize
                 let (codes, scales) = job.acts.quantized(tile);
                 let acts = (codes.as_ptr(), scales.as_ptr());
                 let groups = [panel.group(index)];
-                let [sums] = quantized_sums::<E, W, T, 1>(groups, acts, job.acts.blocks(), form);
+                let [sums] = quantized_sums::<E, W, T, 1>(groups, acts, job.acts.blocks(), form, None);
                 store::<E, T>(&sums, job, tile, group);
             } else {
                 store::<S, T>(&sums.map(|sum| S::total(sum)), job, tile, group);
@@ -374,10 +374,19 @@ unsafe fn quantized_panels<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
         }
         return;
     }
+    if W::UNPACKED && job.acts.tokens() >= S::UNPACKS_FROM {
+        // SAFETY: the caller's contract.
+        return unsafe { unpacked::multiply::<S, W>(job) };
+    }
+    // With fewer tiles there is no time to fetch the next panel.
+    let (bytes, is_long) = (job.weights.shape().group_bytes(), job.acts.tiles().nth(3).is_some());
     for panel in job.panels(job.groups_per_panel()) {
+        let bytes = bytes * panel.groups.len();
+        let mut ahead = Ahead::new(panel.start, bytes, bytes);
         for tile in job.acts.tiles() {
+            let ahead = if is_long && tile.start > 0 { Some(&mut ahead) } else { None };
             // SAFETY: the caller's contract; `tile.width` is the constant chosen.
-            unsafe { by_width!(tile.width, quantized_panel::<S, W>(&panel, job, tile)) }
+            unsafe { by_width!(tile.width, quantized_panel::<S, W>(&panel, job, tile, ahead)) }
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The kernels, written once over [`Simd`].
 //!
 //! A matrix kernel walks the groups of a part; for each it walks the tiles of tokens and keeps one
-//! accumulator vector (a lane per row) per token. For each block of 32 columns the weights are unpacked once
-//! to bytes and used for every token of the tile. Symmetric formats store unsigned codes; their zero point
-//! enters as the start value of the integer sum, `-zero * sum(activations)`, so unpacking needs no
-//! subtraction.
+//! accumulator vector (a lane per row) per token. For each block of 32 columns the weights are unpacked to
+//! bytes and used for every token of the tile (`matmul`); weights that take longer to unpack, once for all
+//! tiles (`unpacked`). Symmetric formats store unsigned codes; their zero point enters as the start value of
+//! the integer sum, `-zero * sum(activations)`, so unpacking needs no subtraction.
 //!
 //! For a set of few registers and narrow vectors (SSE4.1) activations are spread beforehand, a chunk of blocks at a time,
 //! once for many groups (`spread`). On AVX2 the same lost: what is spread takes the first-level cache from the weights.
@@ -12,9 +12,11 @@
 
 mod activate;
 mod attention;
+mod fetch;
 mod formats;
 mod matmul;
 mod spread;
+mod unpacked;
 mod vector;
 
 pub(crate) use activate::activate;

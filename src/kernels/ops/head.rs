@@ -44,8 +44,7 @@ impl Executor {
         assert_eq!(peaks.len(), input.tokens() * blocks, "peaks");
         let (target, peaks) = (Target::new(output, input), Shared::new(peaks));
         let kernels = self.kernels;
-        self.pool.run_with(&mut self.scratch, &|part, scratch| {
-            input.prepare(kernels, scratch, forms);
+        self.run_on(input, forms, &|part, acts| {
             let mine = part.share(blocks);
             for start in mine.clone().step_by(RUN) {
                 let run = start..mine.end.min(start + RUN);
@@ -53,7 +52,7 @@ impl Executor {
                 let groups = group(run.start)..group(run.end);
                 let rows = target.rows(&groups);
                 // SAFETY: shares of different parts are disjoint, and so are the rows and peaks of their blocks.
-                unsafe { target.compute(kernels, groups, scratch) };
+                unsafe { target.compute(kernels, groups, acts) };
                 for token in 0..input.tokens() {
                     // SAFETY: as above.
                     let (logits, peaks) = unsafe {

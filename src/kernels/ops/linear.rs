@@ -1,9 +1,9 @@
 //! Linear layers: an input, perhaps normed, times one or several matrices.
 
-use super::{Executor, Norm, Scratch, Shared};
-use crate::kernels::acts::QuantSink;
+use super::{Executor, Norm, OWN_TOKENS, Scratch, Shared};
+use crate::kernels::acts::{Filling, QuantSink};
 use crate::kernels::generic::MatmulJob;
-use crate::kernels::{Activation, Forms, Kernels, PackedMatrix, PackedShape};
+use crate::kernels::{Activation, Acts, Forms, Kernels, PackedMatrix, PackedShape};
 use crate::runtime::{Part, split};
 use std::ops::Range;
 
@@ -23,10 +23,11 @@ impl Input<'_> {
         self.rows.len() / self.dim
     }
 
-    pub(super) fn prepare(&self, kernels: &Kernels, scratch: &mut Scratch, forms: Forms) {
+    /// Fills activations, together with other threads; `row` is room for a row of whole blocks.
+    fn fill(&self, kernels: &Kernels, filling: &Filling<'_>, row: &mut [f32]) {
         // SAFETY: the executor's kernels are available on this processor.
         let quantize = |row: &[f32], sink: &mut QuantSink<'_>| unsafe { (kernels.quantize)(row, sink) };
-        scratch.acts.fill(self.tokens(), self.dim, forms, &quantize, &|token, row| {
+        filling.fill(row, &quantize, &|token, row| {
             let x = &self.rows[token * self.dim..][..self.dim];
             match &self.norm {
                 Some(norm) => norm.apply(kernels, x, row),
@@ -105,14 +106,14 @@ impl<'a> Target<'a> {
     ///
     /// # Safety
     /// No other thread uses these rows of the output.
-    pub(super) unsafe fn compute(&self, kernels: &Kernels, groups: Range<usize>, scratch: &Scratch) {
+    pub(super) unsafe fn compute(&self, kernels: &Kernels, groups: Range<usize>, acts: &Acts) {
         let shape = self.weights.shape();
-        assert_eq!(scratch.acts.blocks(), shape.blocks());
+        assert_eq!(acts.blocks(), shape.blocks());
         let rows = self.rows(&groups);
         let job = MatmulJob {
             weights: self.weights,
             groups,
-            acts: &scratch.acts,
+            acts,
             out: self.out.start(),
             out_stride: shape.rows,
             accumulate: self.accumulate,
@@ -121,7 +122,7 @@ impl<'a> Target<'a> {
         // the kernels are available and the weights packed for them.
         unsafe { (kernels.matmul)(shape.block_type)(&job) };
         let Some(bias) = self.bias else { return };
-        for token in 0..scratch.acts.tokens() {
+        for token in 0..acts.tokens() {
             // SAFETY: the rows are ours by contract.
             let out = unsafe { self.part(token, rows.clone()) };
             for (out, bias) in out.iter_mut().zip(&bias[rows.clone()]) {
@@ -168,6 +169,23 @@ impl Executor {
         })
     }
 
+    /// Calls `job` for every part with the prepared input.
+    pub(super) fn run_on(&mut self, input: &Input<'_>, forms: Forms, job: &(dyn Fn(Part, &Acts) + Sync)) {
+        let Self { kernels, pool, scratch, acts, .. } = self;
+        let (tokens, dim) = (input.tokens(), input.dim);
+        if pool.threads() > 1 && tokens <= OWN_TOKENS {
+            pool.run_with(scratch, &|part, Scratch { row, acts, .. }| {
+                input.fill(kernels, &acts.filling(tokens, dim, forms), row);
+                job(part, acts);
+            });
+            return;
+        }
+        let filling = acts.filling(tokens, dim, forms);
+        pool.run_with(scratch, &|_, scratch| input.fill(kernels, &filling, &mut scratch.row));
+        let acts = &*acts;
+        pool.run(&|part| job(part, acts));
+    }
+
     /// Writes the input's rows, normed if it says so, `[token][dim]`.
     ///
     /// # Panics
@@ -193,11 +211,10 @@ impl Executor {
         let targets: [Option<Target<'_>>; MOST_OUTPUTS] =
             std::array::from_fn(|_| outputs.next().map(|output| Target::new(output, input)));
         let kernels = self.kernels;
-        self.pool.run_with(&mut self.scratch, &|part, scratch| {
-            input.prepare(kernels, scratch, forms);
+        self.run_on(input, forms, &|part, acts| {
             for (target, groups) in share(&targets, part) {
                 // SAFETY: shares of different parts are disjoint.
-                unsafe { target.compute(kernels, groups, scratch) };
+                unsafe { target.compute(kernels, groups, acts) };
             }
         });
     }
@@ -215,15 +232,14 @@ impl Executor {
         let shape = wide.weights.shape();
         assert!(factor.as_ref().is_none_or(|f| f.weights.shape().rows == shape.rows), "gate and up rows");
         let (kernels, activation) = (self.kernels, *activation);
-        self.pool.run_with(&mut self.scratch, &|part, scratch| {
-            input.prepare(kernels, scratch, forms);
+        self.run_on(input, forms, &|part, acts| {
             let groups = part.share(shape.groups());
             let rows = wide.rows(&groups);
             // SAFETY: shares of different parts are disjoint, and the kernels are available.
             unsafe {
-                wide.compute(kernels, groups.clone(), scratch);
+                wide.compute(kernels, groups.clone(), acts);
                 if let Some(factor) = &factor {
-                    factor.compute(kernels, groups, scratch);
+                    factor.compute(kernels, groups, acts);
                 }
                 for token in 0..input.tokens() {
                     let factors = factor.as_ref().map(|factor| &*factor.part(token, rows.clone()));

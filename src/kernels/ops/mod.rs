@@ -1,9 +1,9 @@
 //! Stages of the forward pass on a thread pool.
 //!
 //! An [`Executor`] owns the threads, the chosen kernels and the working memory of each thread. A stage is one
-//! call: every thread prepares the input for itself (norm and rounding of a few hundred values cost less
-//! than a barrier), computes its fixed, contiguous share of the output rows and finishes them (bias,
-//! activation, residual). A transformer layer is five stages:
+//! call: the input is prepared, every thread computes its fixed, contiguous share of the output rows and finishes
+//! them (bias, activation, residual). Of a few tokens every thread prepares the input for itself (norm and rounding
+//! of a few hundred values cost less than a barrier), of more each prepares some. A transformer layer is five stages:
 //!
 //! ```text
 //! norm, q k v | rope, KV write, attention | output + residual | norm, gate up, activation | down + residual
@@ -27,8 +27,9 @@ pub use linear::{FeedForward, Input, Output};
 pub use rows::Norm;
 pub use state_space::{SpaceState, StateSpace};
 
+use super::layout::BLOCK;
 use super::{Acts, Forms, Kernels, KvShape};
-use crate::runtime::{AllocError, Pool};
+use crate::runtime::{AllocError, Buffer, Pool, page_rounded};
 use std::ops::Range;
 
 /// What the stages of a model need of each thread's working memory.
@@ -53,13 +54,31 @@ impl Limits {
 
     /// Bytes an [`Executor`] of `threads` threads allocates.
     pub fn planned_bytes(&self, threads: usize) -> usize {
-        threads * Acts::planned_bytes(self.tokens, self.cols, self.forms)
+        Acts::planned_bytes(self.tokens, self.cols, self.forms)
+            + threads * page_rounded(self.row() * size_of::<f32>())
+            + threads * Acts::planned_bytes(self.own_tokens(threads), self.cols, self.forms)
             + self.attention().planned_bytes(threads)
+    }
+
+    /// Values of a row of whole blocks.
+    fn row(&self) -> usize {
+        self.cols.next_multiple_of(BLOCK)
+    }
+
+    /// Tokens whose activations every thread has room for.
+    fn own_tokens(&self, threads: usize) -> usize {
+        if threads > 1 { self.tokens.min(OWN_TOKENS) } else { 0 }
     }
 }
 
+/// Most tokens whose activations every thread prepares for itself.
+const OWN_TOKENS: usize = 8;
+
 /// One thread's working memory.
 struct Scratch {
+    /// A row of whole blocks.
+    row: Buffer<f32>,
+    /// Of at most [`OWN_TOKENS`] tokens.
     acts: Acts,
     attention: Working,
 }
@@ -69,6 +88,8 @@ pub struct Executor {
     kernels: &'static Kernels,
     pool: Pool,
     scratch: Vec<Scratch>,
+    /// Of more tokens, or of a single thread.
+    acts: Acts,
     cuts: Cuts,
 }
 
@@ -80,16 +101,18 @@ impl Executor {
     pub fn new(kernels: &'static Kernels, threads: usize, limits: &Limits) -> Result<Self, AllocError> {
         let pool = Pool::new(threads.max(1));
         let room = limits.attention();
+        let acts = |tokens| Acts::new(tokens, limits.cols, limits.forms, kernels.widest);
         let scratch = (0..pool.threads())
             .map(|_| {
                 Ok(Scratch {
-                    acts: Acts::new(limits.tokens, limits.cols, limits.forms, kernels.widest)?,
+                    row: Buffer::zeroed(limits.row(), "an activation row")?,
+                    acts: acts(limits.own_tokens(pool.threads()))?,
                     attention: Working::new(&room)?,
                 })
             })
             .collect::<Result<_, AllocError>>()?;
         let cuts = Cuts::new(&room, pool.threads())?;
-        Ok(Self { kernels, pool, scratch, cuts })
+        Ok(Self { kernels, pool, scratch, acts: acts(limits.tokens)?, cuts })
     }
 
     /// Number of threads.

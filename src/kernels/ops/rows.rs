@@ -106,13 +106,13 @@ impl Executor {
     fn each_row(&mut self, width: usize, rows: &mut [f32], f: RowJob<'_>) {
         assert!(width > 0 && rows.len().is_multiple_of(width), "whole rows");
         if let (true, Some(scratch)) = (rows.len() <= FEW, self.scratch.first_mut()) {
-            let copy = scratch.acts.row(width);
+            let copy = &mut scratch.row[..width];
             rows.chunks_exact_mut(width).enumerate().for_each(|(index, row)| f(index, row, copy));
             return;
         }
         let (count, rows) = (rows.len() / width, Shared::new(rows));
         self.pool.run_with(&mut self.scratch, &|part, scratch: &mut Scratch| {
-            let copy = scratch.acts.row(width);
+            let copy = &mut scratch.row[..width];
             for index in part.share(count) {
                 // SAFETY: each row belongs to one part.
                 f(index, unsafe { rows.part(index * width..(index + 1) * width) }, copy);

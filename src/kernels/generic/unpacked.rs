@@ -1,0 +1,136 @@
+//! Products of quantized weights with many tokens: a chunk of a group is unpacked once, into memory that stays in
+//! the first-level cache, and meets all tiles of tokens.
+
+use super::fetch::{Ahead, CACHE_LINE, prefetch};
+use super::formats::{self, Format, Unpacked};
+use super::matmul::{MatmulJob, Walk, by_width, store};
+use crate::kernels::acts::Tile;
+use crate::kernels::layout::BLOCK;
+use crate::kernels::simd::Simd;
+use std::mem::MaybeUninit;
+
+/// Bytes of unpacked weights.
+const ROOM: usize = 16 << 10;
+/// Most tokens that they meet before the next are unpacked. No tile is wider, and the widest divide it.
+const MOST_TOKENS: usize = 64;
+
+/// A chunk of unpacked blocks.
+#[repr(align(64))]
+struct Chunk {
+    bytes: [MaybeUninit<u8>; ROOM],
+}
+
+/// Blocks of a chunk: where they are, the first one's number, and how many there are.
+struct Blocks<S: Simd> {
+    weights: *const Unpacked<S>,
+    first: usize,
+    len: usize,
+}
+
+impl Chunk {
+    /// Blocks of each chunk of a row of `blocks` blocks, a multiple of 8 unless they are all.
+    fn len<S: Simd>(blocks: usize) -> usize {
+        const { assert!(align_of::<Unpacked<S>>() <= align_of::<Self>()) };
+        let room = ROOM / size_of::<Unpacked<S>>();
+        if blocks <= room {
+            return blocks;
+        }
+        let chunks = blocks.div_ceil(room / 8 * 8);
+        blocks.div_ceil(chunks).next_multiple_of(8)
+    }
+
+    /// Unpacks `len` blocks of a walk that comes to block `first`.
+    ///
+    /// # Safety
+    /// As for [`Simd`]; there are as many blocks of format `W`, and room for them.
+    #[inline(always)]
+    unsafe fn fill<S: Simd, W: Format<S>>(&mut self, mut walk: Walk, first: usize, len: usize) -> Blocks<S> {
+        let weights = self.bytes.as_mut_ptr().cast::<Unpacked<S>>();
+        for b in 0..len {
+            // SAFETY: the caller's contract.
+            unsafe { weights.add(b).write(formats::unpack::<S, W>(walk.next::<S, W>(b))) };
+        }
+        Blocks { weights, first, len }
+    }
+}
+
+/// A job on quantized weights.
+///
+/// # Safety
+/// That of [`super::matmul::quantized`].
+#[inline(always)]
+pub(super) unsafe fn multiply<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
+    let (form, blocks, bytes) = (job.form::<S, W>(), job.acts.blocks(), job.weights.shape().group_bytes());
+    let most = Chunk::len::<S>(blocks);
+    let mut chunk = Chunk { bytes: [MaybeUninit::uninit(); ROOM] };
+    // SAFETY: the caller's contract.
+    let mut sums = [unsafe { S::nothing() }; MOST_TOKENS];
+    for panel in job.panels(1) {
+        for start in (0..job.acts.tokens()).step_by(MOST_TOKENS) {
+            let batch = start..job.acts.tokens().min(start + MOST_TOKENS);
+            let sums = &mut sums[..batch.len()];
+            // SAFETY: the caller's contract: the group has all blocks of the activations.
+            unsafe {
+                sums.fill(S::nothing());
+                for first in (0..blocks).step_by(most) {
+                    let len = most.min(blocks - first);
+                    let walk = Walk::new::<S, W>(panel.group(0), first, &form);
+                    let chunk = chunk.fill::<S, W>(walk, first, len);
+                    let ahead =
+                        Ahead::new(panel.group(0), bytes + bytes * first / blocks, bytes * len / blocks);
+                    add_chunk::<S, W>(&chunk, job, start, sums, ahead);
+                }
+                for (start, sum) in batch.zip(sums) {
+                    store::<S, 1>(&[S::total(*sum)], job, Tile { start, width: 1 }, panel.groups.start);
+                }
+            }
+        }
+    }
+}
+
+/// Adds a chunk to the sums of the tokens from `start` on.
+///
+/// # Safety
+/// As for [`Simd`]; there are as many weights, and the sums are of whole tiles.
+#[inline(always)]
+unsafe fn add_chunk<S: Simd, W: Format<S>>(
+    chunk: &Blocks<S>,
+    job: &MatmulJob<'_>,
+    start: usize,
+    sums: &mut [S::Acc],
+    mut ahead: Ahead,
+) {
+    let batch = start..start + sums.len();
+    for tile in job.acts.tiles().filter(|tile| batch.contains(&tile.start)) {
+        let sums = sums[tile.start - start..].as_mut_ptr();
+        // SAFETY: the caller's contract.
+        unsafe { by_width!(tile.width, add_tile::<S, W>(chunk, job, tile, sums, ahead.lines(chunk.len))) };
+    }
+}
+
+/// Adds a chunk to the sums of a tile of `T` tokens.
+///
+/// # Safety
+/// As for [`Simd`]; there are as many weights and `T` sums.
+#[inline(always)]
+unsafe fn add_tile<S: Simd, W: Format<S>, const T: usize>(
+    chunk: &Blocks<S>,
+    job: &MatmulJob<'_>,
+    tile: Tile,
+    sums: *mut S::Acc,
+    (ahead, stride): (*const u8, usize),
+) {
+    let (codes, scales) = job.acts.quantized(tile);
+    let Blocks { weights, first, len } = *chunk;
+    let (codes, scales) = (codes[first * T * BLOCK..].as_ptr(), scales[first * T..].as_ptr());
+    // SAFETY: the caller's contract; the tile has activations of all blocks.
+    unsafe {
+        let mut acc = sums.cast::<[S::Acc; T]>().read();
+        for b in 0..len {
+            prefetch(ahead.wrapping_add(b * stride), CACHE_LINE);
+            let acts = (codes.add(b * T * BLOCK), scales.add(b * T));
+            formats::add_unpacked::<S, W, T>(&*weights.add(b), acts, &mut acc);
+        }
+        sums.cast::<[S::Acc; T]>().write(acc);
+    }
+}
