@@ -17,28 +17,3 @@ pub(super) fn prefetch(start: *const u8, bytes: usize) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (start, bytes, CACHE_LINE);
 }
-
-/// Packed weights that are fetched while others are computed, a cache line per block and tile.
-pub(super) struct Ahead {
-    next: *const u8,
-    end: *const u8,
-}
-
-impl Ahead {
-    /// The first `bytes` behind the first `from` of a run of groups.
-    pub(super) fn new(groups: *const u8, from: usize, bytes: usize) -> Self {
-        let next = groups.wrapping_add(from);
-        Self { next, end: next.wrapping_add(bytes) }
-    }
-
-    /// The first line for a tile of `blocks` blocks, and bytes from one line to the next.
-    #[inline(always)]
-    pub(super) fn lines(&mut self, blocks: usize) -> (*const u8, usize) {
-        let first = self.next;
-        if first >= self.end {
-            return (first, 0);
-        }
-        self.next = first.wrapping_add(blocks * CACHE_LINE);
-        (first, CACHE_LINE)
-    }
-}

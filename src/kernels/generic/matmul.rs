@@ -1,6 +1,6 @@
-//! Matrix products: the walk over groups of rows and tiles of tokens.
+//! Products of quantized weights: the walk over groups of rows and tiles of tokens.
 
-use super::fetch::{AHEAD, Ahead, CACHE_LINE, prefetch};
+use super::fetch::{AHEAD, prefetch};
 use super::formats::{self, Format, PackedBlock};
 use super::spread::{self, MOST_GROUPS, Spread};
 use super::unpacked;
@@ -33,7 +33,7 @@ const PANEL_BYTES: usize = 16 << 10;
 
 impl MatmulJob<'_> {
     /// Groups of a panel that stays in the first-level cache; all if there is one tile.
-    fn groups_per_panel(&self) -> usize {
+    pub(super) fn groups_per_panel(&self) -> usize {
         let bytes = if self.acts.tiles().nth(1).is_some() { PANEL_BYTES } else { usize::MAX };
         (bytes / self.weights.shape().group_bytes()).max(1)
     }
@@ -131,15 +131,30 @@ macro_rules! by_width {
 
 pub(super) use by_width;
 
-/// The sums of a tile of `T` tokens for `G` groups of quantized weights. Fetches what of the groups comes next, or the
-/// lines named.
+/// The activations of a tile: its codes and scales, and tokens from one block to the next.
+#[derive(Clone, Copy)]
+struct Codes {
+    codes: *const i8,
+    scales: *const ActScale,
+    step: usize,
+}
+
+impl Codes {
+    fn new(acts: &Acts, tile: Tile) -> Self {
+        let (codes, scales) = acts.quantized(tile);
+        Self { codes: codes.as_ptr(), scales: scales.as_ptr(), step: tile.width }
+    }
+}
+
+/// The sums of `T` adjacent tokens of a tile for `G` groups of quantized weights. With each block, the one `ahead` bytes
+/// behind it is fetched.
 #[inline(always)]
 unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
     groups: [*const u8; G],
-    (codes, scales): (*const i8, *const ActScale),
+    Codes { codes, scales, step }: Codes,
     blocks: usize,
     form: &Form,
-    lines: Option<(*const u8, usize)>,
+    ahead: usize,
 ) -> [[S::F; T]; G] {
     // SAFETY: the caller's contract: groups and activations have `blocks` blocks, the latter of `T` tokens.
     unsafe {
@@ -154,11 +169,9 @@ unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
                 }
                 let block = PackedBlock { start: next[g], supers: supers[g], book, unit };
                 next[g] = next[g].add(W::AT.block);
-                match lines {
-                    Some((first, stride)) => prefetch(first.wrapping_add(b * stride), CACHE_LINE),
-                    None => prefetch(block.start.wrapping_add(AHEAD), W::AT.block),
-                }
-                formats::add::<S, W, T>(block, codes.add(b * T * BLOCK), scales.add(b * T), &mut acc[g]);
+                prefetch(block.start.wrapping_add(ahead), W::AT.block);
+                let acts = (codes.add(b * step * BLOCK), scales.add(b * step));
+                formats::add::<S, W, T>(block, acts.0, acts.1, &mut acc[g]);
             }
         }
         acc.map(|sums| sums.map(|sum| S::total(sum)))
@@ -171,25 +184,43 @@ unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
     panel: &Panel,
     job: &MatmulJob<'_>,
     tile: Tile,
-    mut ahead: Option<&mut Ahead>,
+    ahead: usize,
 ) {
     // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens.
     unsafe {
-        let (codes, scales) = job.acts.quantized(tile);
-        let (acts, blocks) = ((codes.as_ptr(), scales.as_ptr()), job.acts.blocks());
-        let form = job.form::<S, W>();
+        let acts = Codes { step: T, ..Codes::new(job.acts, tile) };
+        let (form, blocks) = (job.form::<S, W>(), job.acts.blocks());
         let mut next = 0;
         while T == 1 && S::PAIRS && next + 2 <= panel.groups.len() {
             let groups = [panel.group(next), panel.group(next + 1)];
-            for acc in quantized_sums::<S, W, T, 2>(groups, acts, blocks, &form, None) {
+            for acc in quantized_sums::<S, W, T, 2>(groups, acts, blocks, &form, ahead) {
                 store::<S, T>(&acc, job, tile, panel.groups.start + next);
                 next += 1;
             }
         }
         for index in next..panel.groups.len() {
-            let lines = if T == 1 { None } else { ahead.as_mut().map(|ahead| ahead.lines(blocks)) };
-            let [acc] = quantized_sums::<S, W, T, 1>([panel.group(index)], acts, blocks, &form, lines);
+            let [acc] = quantized_sums::<S, W, T, 1>([panel.group(index)], acts, blocks, &form, ahead);
             store::<S, T>(&acc, job, tile, panel.groups.start + index);
+        }
+    }
+}
+
+/// A job by the operations of a set that serves what its set for moderate products does not: one token after the other.
+#[inline(always)]
+unsafe fn quantized_tokens<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
+    let (form, blocks) = (job.form::<S, W>(), job.acts.blocks());
+    for panel in job.panels(1) {
+        for tile in job.acts.tiles() {
+            for token in 0..tile.width {
+                // SAFETY: the caller's contract.
+                unsafe {
+                    let Codes { codes, scales, step } = Codes::new(job.acts, tile);
+                    let acts = Codes { codes: codes.add(token * BLOCK), scales: scales.add(token), step };
+                    let [acc] = quantized_sums::<S, W, 1, 1>([panel.group(0)], acts, blocks, &form, AHEAD);
+                    let tile = Tile { start: tile.start + token, width: 1 };
+                    store::<S, 1>(&acc, job, tile, panel.groups.start);
+                }
+            }
         }
     }
 }
@@ -285,10 +316,9 @@ unsafe fn store_panel<S: Simd, E: Simd, W: Format<S> + Format<E>, const T: usize
             let group = panel.groups.start + index;
             if S::IS_TENTATIVE && !sums.iter().all(|sum| S::is_right(*sum, reach)) {
                 again += 1;
-                let (codes, scales) = job.acts.quantized(tile);
-                let acts = (codes.as_ptr(), scales.as_ptr());
+                let acts = Codes { step: T, ..Codes::new(job.acts, tile) };
                 let groups = [panel.group(index)];
-                let [sums] = quantized_sums::<E, W, T, 1>(groups, acts, job.acts.blocks(), form, None);
+                let [sums] = quantized_sums::<E, W, T, 1>(groups, acts, job.acts.blocks(), form, AHEAD);
                 store::<E, T>(&sums, job, tile, group);
             } else {
                 store::<S, T>(&sums.map(|sum| S::total(sum)), job, tile, group);
@@ -355,6 +385,8 @@ where
             } else {
                 quantized_panels::<S::Moderate, W>(job);
             }
+        } else if <S::Moderate as Simd>::IS_MODERATE {
+            quantized_tokens::<S, W>(job);
         } else {
             quantized_panels::<S, W>(job);
         }
@@ -378,108 +410,14 @@ unsafe fn quantized_panels<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
         // SAFETY: the caller's contract.
         return unsafe { unpacked::multiply::<S, W>(job) };
     }
-    // With fewer tiles there is no time to fetch the next panel.
-    let (bytes, is_long) = (job.weights.shape().group_bytes(), job.acts.tiles().nth(3).is_some());
+    let tokens = job.acts.tokens();
     for panel in job.panels(job.groups_per_panel()) {
-        let bytes = bytes * panel.groups.len();
-        let mut ahead = Ahead::new(panel.start, bytes, bytes);
         for tile in job.acts.tiles() {
-            let ahead = if is_long && tile.start > 0 { Some(&mut ahead) } else { None };
+            // While the last of several tiles is computed, the next panel is fetched.
+            let is_last = tile.start > 0 && tile.start + tile.width == tokens;
+            let ahead = if is_last { panel.groups.len() * panel.group_bytes } else { AHEAD };
             // SAFETY: the caller's contract; `tile.width` is the constant chosen.
             unsafe { by_width!(tile.width, quantized_panel::<S, W>(&panel, job, tile, ahead)) }
-        }
-    }
-}
-
-/// Float storage formats.
-pub(crate) trait FloatFormat<S: Simd> {
-    /// Bytes per value.
-    const BYTES: usize;
-    /// Loads `LANES` values.
-    ///
-    /// # Safety
-    /// As for [`Simd`]; `p` is valid for `LANES` values.
-    unsafe fn load(p: *const u8) -> S::F;
-}
-
-/// F32.
-pub(crate) struct Single;
-/// F16.
-pub(crate) struct Half;
-/// BF16.
-pub(crate) struct Brain;
-
-impl<S: Simd> FloatFormat<S> for Single {
-    const BYTES: usize = 4;
-    #[inline(always)]
-    unsafe fn load(p: *const u8) -> S::F {
-        // SAFETY: the caller's contract; loads need no alignment.
-        unsafe { S::load(p.cast()) }
-    }
-}
-
-impl<S: Simd> FloatFormat<S> for Half {
-    const BYTES: usize = 2;
-    #[inline(always)]
-    unsafe fn load(p: *const u8) -> S::F {
-        // SAFETY: the caller's contract; loads need no alignment.
-        unsafe { S::from_f16(p.cast()) }
-    }
-}
-
-impl<S: Simd> FloatFormat<S> for Brain {
-    const BYTES: usize = 2;
-    #[inline(always)]
-    unsafe fn load(p: *const u8) -> S::F {
-        // SAFETY: the caller's contract; loads need no alignment.
-        unsafe { S::from_bf16(p.cast()) }
-    }
-}
-
-/// A tile of `T` tokens against a panel of float weights.
-#[inline(always)]
-unsafe fn float_panel<S: Simd, W: FloatFormat<S>, const T: usize>(
-    panel: &Panel,
-    job: &MatmulJob<'_>,
-    tile: Tile,
-) {
-    // SAFETY: the caller's contract; the tile has `T` values per column.
-    unsafe {
-        let (floats, pairs) = (job.acts.floats(tile).as_ptr(), job.acts.blocks() * BLOCK / 2);
-        for index in 0..panel.groups.len() {
-            let group = panel.group(index);
-            let mut acc = [[S::splat(0.0); T]; 2];
-            for pair in 0..pairs {
-                // A constant index keeps the sums in registers.
-                for odd in 0..2 {
-                    let k = 2 * pair + odd;
-                    let weights = W::load(group.add(k * W::BYTES * S::LANES));
-                    for t in 0..T {
-                        let x = S::splat(*floats.add(k * T + t));
-                        acc[odd][t] = S::fma(weights, x, acc[odd][t]);
-                    }
-                }
-            }
-            let [even, odd] = acc;
-            let mut total = even;
-            for t in 0..T {
-                total[t] = S::add(even[t], odd[t]);
-            }
-            store::<S, T>(&total, job, tile, panel.groups.start + index);
-        }
-    }
-}
-
-/// A job on float weights.
-///
-/// # Safety
-/// As for [`quantized`].
-#[inline(always)]
-pub(crate) unsafe fn floats<S: Simd, W: FloatFormat<S>>(job: &MatmulJob<'_>) {
-    for panel in job.panels(job.groups_per_panel()) {
-        for tile in job.acts.tiles() {
-            // SAFETY: the caller's contract; `tile.width` is the constant chosen.
-            unsafe { by_width!(tile.width, float_panel::<S, W>(&panel, job, tile)) }
         }
     }
 }

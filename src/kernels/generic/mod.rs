@@ -13,6 +13,7 @@
 mod activate;
 mod attention;
 mod fetch;
+mod floats;
 mod formats;
 mod matmul;
 mod spread;
@@ -21,6 +22,7 @@ mod vector;
 
 pub(crate) use activate::activate;
 pub(crate) use attention::{ChunkJob, MOST_QUERIES, attend, merge};
+pub(crate) use floats::{Brain, Half, Single, floats};
 pub(crate) use formats::Stored;
-pub(crate) use matmul::{Brain, Half, MatmulJob, Single, floats, quantized};
+pub(crate) use matmul::{MatmulJob, quantized};
 pub(crate) use vector::{layer_norm, quantize, scale_by, sum_squares};

@@ -1,9 +1,9 @@
 //! Products of quantized weights with many tokens: a chunk of a group is unpacked once, into memory that stays in
 //! the first-level cache, and meets all tiles of tokens.
 
-use super::fetch::{Ahead, CACHE_LINE, prefetch};
+use super::fetch::{CACHE_LINE, prefetch};
 use super::formats::{self, Format, Unpacked};
-use super::matmul::{MatmulJob, Walk, by_width, store};
+use super::matmul::{MatmulJob, Walk, store};
 use crate::kernels::acts::Tile;
 use crate::kernels::layout::BLOCK;
 use crate::kernels::simd::Simd;
@@ -51,6 +51,31 @@ impl Chunk {
             unsafe { weights.add(b).write(formats::unpack::<S, W>(walk.next::<S, W>(b))) };
         }
         Blocks { weights, first, len }
+    }
+}
+
+/// Packed weights that are fetched while others are computed, a cache line per block and tile.
+struct Ahead {
+    next: *const u8,
+    end: *const u8,
+}
+
+impl Ahead {
+    /// The first `bytes` behind the first `from` of a run of groups.
+    fn new(groups: *const u8, from: usize, bytes: usize) -> Self {
+        let next = groups.wrapping_add(from);
+        Self { next, end: next.wrapping_add(bytes) }
+    }
+
+    /// The first line for a tile of `blocks` blocks, and bytes from one line to the next.
+    #[inline(always)]
+    fn lines(&mut self, blocks: usize) -> (*const u8, usize) {
+        let first = self.next;
+        if first >= self.end {
+            return (first, 0);
+        }
+        self.next = first.wrapping_add(blocks * CACHE_LINE);
+        (first, CACHE_LINE)
     }
 }
 
@@ -103,32 +128,43 @@ unsafe fn add_chunk<S: Simd, W: Format<S>>(
     let batch = start..start + sums.len();
     for tile in job.acts.tiles().filter(|tile| batch.contains(&tile.start)) {
         let sums = sums[tile.start - start..].as_mut_ptr();
+        let lines = ahead.lines(chunk.len);
         // SAFETY: the caller's contract.
-        unsafe { by_width!(tile.width, add_tile::<S, W>(chunk, job, tile, sums, ahead.lines(chunk.len))) };
+        unsafe {
+            match tile.width {
+                8 if S::WIDEST == 8 => add_tokens::<S, W, 8>(chunk, job, (tile, 0), sums, lines),
+                4 if S::WIDEST == 4 => add_tokens::<S, W, 4>(chunk, job, (tile, 0), sums, lines),
+                _ => (0..tile.width).for_each(|token| {
+                    add_tokens::<S, W, 1>(chunk, job, (tile, token), sums.add(token), lines);
+                }),
+            }
+        }
     }
 }
 
-/// Adds a chunk to the sums of a tile of `T` tokens.
+/// Adds a chunk to the sums of `T` tokens of a tile from `token` on.
 ///
 /// # Safety
-/// As for [`Simd`]; there are as many weights and `T` sums.
+/// As for [`Simd`]; the tile has as many tokens, and there are `T` sums.
 #[inline(always)]
-unsafe fn add_tile<S: Simd, W: Format<S>, const T: usize>(
+unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
     chunk: &Blocks<S>,
     job: &MatmulJob<'_>,
-    tile: Tile,
+    (tile, token): (Tile, usize),
     sums: *mut S::Acc,
     (ahead, stride): (*const u8, usize),
 ) {
-    let (codes, scales) = job.acts.quantized(tile);
     let Blocks { weights, first, len } = *chunk;
-    let (codes, scales) = (codes[first * T * BLOCK..].as_ptr(), scales[first * T..].as_ptr());
+    let step = if T == 1 { tile.width } else { T };
+    let (codes, scales) = job.acts.quantized(tile);
+    let start = first * step + token;
+    let (codes, scales) = (codes[start * BLOCK..].as_ptr(), scales[start..].as_ptr());
     // SAFETY: the caller's contract; the tile has activations of all blocks.
     unsafe {
         let mut acc = sums.cast::<[S::Acc; T]>().read();
         for b in 0..len {
             prefetch(ahead.wrapping_add(b * stride), CACHE_LINE);
-            let acts = (codes.add(b * T * BLOCK), scales.add(b * T));
+            let acts = (codes.add(b * step * BLOCK), scales.add(b * step));
             formats::add_unpacked::<S, W, T>(&*weights.add(b), acts, &mut acc);
         }
         sums.cast::<[S::Acc; T]>().write(acc);
