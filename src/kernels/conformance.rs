@@ -186,7 +186,7 @@ fn shapes(block_type: BlockType) -> Vec<(usize, usize, usize)> {
         shapes.push((19, unit.max(32) * 2, tokens));
     }
     // So many that weights are unpacked once for all of them, and rows of several chunks.
-    shapes.extend([(19, unit.max(32) * 2, 64), (18, 3072, 67)]);
+    shapes.extend([(19, unit.max(32), 64), (5, 768, 67), (5, 3072, 17)]);
     if unit == 1 {
         shapes.extend([(5, 1, 1), (7, 31, 3), (16, 40, 9), (20, 77, 8)]);
     }
