@@ -13,6 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # A clean build reuses nothing, and the state kept for the next one is twice the size of what is built.
 export CARGO_INCREMENTAL=0
+# Nor does it need the lines of a backtrace; a panic says its own.
+export CARGO_PROFILE_DEV_DEBUG=false
 install="" fuzz=""
 for argument in "$@"; do
     case "$argument" in

@@ -12,8 +12,9 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Tokens per tile: as many accumulators as the registers hold.
     const WIDEST: usize;
-    /// Tokens from which on weights that take long to unpack are unpacked once for all.
-    const UNPACKS_FROM: usize = 2 * Self::WIDEST;
+    /// Tokens from which on weights that take long to unpack are unpacked once for all; none where vectors are so wide
+    /// that storing them takes as long.
+    const UNPACKS_FROM: Option<usize> = Some(2 * Self::WIDEST);
     /// Whether a single token meets two groups at once, to share what is loaded of it.
     const PAIRS: bool;
     /// Whether activations are spread over vectors in memory before they meet weights; such a set has [`Self::spread`],

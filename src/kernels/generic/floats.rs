@@ -1,6 +1,6 @@
 //! Products of float weights.
 
-use super::matmul::{MatmulJob, Panel, by_width, store};
+use super::job::{MatmulJob, Panel, by_width, store};
 use crate::kernels::acts::Tile;
 use crate::kernels::layout::BLOCK;
 use crate::kernels::simd::Simd;

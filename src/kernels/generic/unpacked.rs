@@ -3,7 +3,7 @@
 
 use super::fetch::{CACHE_LINE, prefetch};
 use super::formats::{self, Format, Unpacked};
-use super::matmul::{MatmulJob, Walk, store};
+use super::job::{MatmulJob, Walk, store};
 use crate::kernels::acts::Tile;
 use crate::kernels::layout::BLOCK;
 use crate::kernels::simd::Simd;

@@ -44,8 +44,7 @@ unsafe fn dot<const N: usize>(codes: &[__m512i; N], acts: *const i8, start: i32)
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const WIDEST: usize = 8;
-    // Unpacking takes less of the time than with narrower sets, and storing what was unpacked more.
-    const UNPACKS_FROM: usize = 8 * Self::WIDEST;
+    const UNPACKS_FROM: Option<usize> = None;
     const PAIRS: bool = false;
     const VECTORS: usize = 4;
     const BYTE_OFFSET: i32 = 128;
