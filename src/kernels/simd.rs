@@ -17,9 +17,6 @@ pub(crate) trait Simd: Copy {
     const UNPACKS_FROM: Option<usize> = Some(2 * Self::WIDEST);
     /// Whether a single token meets two groups at once, to share what is loaded of it.
     const PAIRS: bool;
-    /// Whether activations are spread over vectors in memory before they meet weights; such a set has [`Self::spread`],
-    /// [`Self::splat_i32`] and [`Self::dot_spread`], and tiles of up to 4 tokens.
-    const SPREADS: bool = false;
     /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.
     const VECTORS: usize;
     /// Whether this is the set for moderate products of another.
@@ -37,11 +34,11 @@ pub(crate) trait Simd: Copy {
     /// The set for products of moderate activations with a format of moderate scales, of which no sum overflows and none
     /// that is not exact is below the normal range.
     type Moderate: Simd;
-    /// The set for a single token whose sums may come out wrong and then say so ([`Self::is_right`]): it is asked for
-    /// moderate products only, and what is wrong is computed again by the set that names it. Without
-    /// [`Self::IS_TENTATIVE`] there is none.
+    /// The set whose sums may come out wrong and then say so ([`Self::is_right`]): it is asked for moderate products only,
+    /// and what is wrong is computed again by the set that names it. Without [`Self::IS_TENTATIVE`] there is none.
     type Tentative: Simd;
-    /// Whether this is such a set.
+    /// Whether this is such a set. Activations are spread over vectors in memory before they meet its weights; it has
+    /// [`Self::spread`], [`Self::splat_i32`] and [`Self::dot_spread`].
     const IS_TENTATIVE: bool = false;
     /// What minima are multiplied with.
     type Factor: Copy;

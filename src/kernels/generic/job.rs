@@ -3,8 +3,8 @@
 use super::fetch::{AHEAD, prefetch};
 use super::formats::{Format, PackedBlock};
 use crate::blocks::{Form, Levels};
-use crate::kernels::acts::{Acts, Tile};
-use crate::kernels::layout::PackedMatrix;
+use crate::kernels::acts::{ActScale, Acts, Tile};
+use crate::kernels::layout::{BLOCK, PackedMatrix};
 use crate::kernels::scalar::VIRTUAL;
 use crate::kernels::simd::Simd;
 use std::ops::Range;
@@ -73,6 +73,40 @@ impl Panel {
     pub(super) unsafe fn group(&self, index: usize) -> *const u8 {
         // SAFETY: the caller's contract.
         unsafe { self.start.add(index * self.group_bytes) }
+    }
+}
+
+/// The codes and scales of a tile's activations, `[block][token in tile]`, from some token on.
+#[derive(Clone, Copy)]
+pub(super) struct Codes {
+    codes: *const i8,
+    scales: *const ActScale,
+    /// Tokens from one block to the next.
+    step: usize,
+}
+
+impl Codes {
+    /// Of a tile of `T` tokens.
+    #[inline(always)]
+    pub(super) fn of_tile<const T: usize>(acts: &Acts, tile: Tile) -> Self {
+        Self { step: T, ..Self::of_token(acts, tile, 0) }
+    }
+
+    /// Of token `token` of a tile.
+    #[inline(always)]
+    pub(super) fn of_token(acts: &Acts, tile: Tile, token: usize) -> Self {
+        let (codes, scales) = acts.quantized(tile);
+        Self { codes: codes[token * BLOCK..].as_ptr(), scales: scales[token..].as_ptr(), step: tile.width }
+    }
+
+    /// Those of block `b`.
+    ///
+    /// # Safety
+    /// The activations have more than `b` blocks.
+    #[inline(always)]
+    pub(super) unsafe fn block(self, b: usize) -> (*const i8, *const ActScale) {
+        // SAFETY: the caller's contract.
+        unsafe { (self.codes.add(b * self.step * BLOCK), self.scales.add(b * self.step)) }
     }
 }
 

@@ -2,35 +2,19 @@
 
 use super::fetch::{AHEAD, prefetch};
 use super::formats::{self, Format, PackedBlock};
-use super::job::{MatmulJob, Panel, Walk, by_width, store};
+use super::job::{Codes, MatmulJob, Panel, Walk, by_width, store};
 use super::spread::{self, MOST_GROUPS, Spread};
 use super::unpacked;
 use crate::blocks::Form;
-use crate::kernels::acts::{ActScale, Acts, Tile};
-use crate::kernels::layout::BLOCK;
+use crate::kernels::acts::Tile;
 use crate::kernels::simd::{Reach, Simd};
-
-/// The activations of a tile: its codes and scales, and tokens from one block to the next.
-#[derive(Clone, Copy)]
-struct Codes {
-    codes: *const i8,
-    scales: *const ActScale,
-    step: usize,
-}
-
-impl Codes {
-    fn new(acts: &Acts, tile: Tile) -> Self {
-        let (codes, scales) = acts.quantized(tile);
-        Self { codes: codes.as_ptr(), scales: scales.as_ptr(), step: tile.width }
-    }
-}
 
 /// The sums of `T` adjacent tokens of a tile for `G` groups of quantized weights. With each block, the one `ahead` bytes
 /// behind it is fetched.
 #[inline(always)]
 unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
     groups: [*const u8; G],
-    Codes { codes, scales, step }: Codes,
+    acts: Codes,
     blocks: usize,
     form: &Form,
     ahead: usize,
@@ -49,8 +33,8 @@ unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
                 let block = PackedBlock { start: next[g], supers: supers[g], book, unit };
                 next[g] = next[g].add(W::AT.block);
                 prefetch(block.start.wrapping_add(ahead), W::AT.block);
-                let acts = (codes.add(b * step * BLOCK), scales.add(b * step));
-                formats::add::<S, W, T>(block, acts.0, acts.1, &mut acc[g]);
+                let (codes, scales) = acts.block(b);
+                formats::add::<S, W, T>(block, codes, scales, &mut acc[g]);
             }
         }
         acc.map(|sums| sums.map(|sum| S::total(sum)))
@@ -67,7 +51,7 @@ unsafe fn quantized_panel<S: Simd, W: Format<S>, const T: usize>(
 ) {
     // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens.
     unsafe {
-        let acts = Codes { step: T, ..Codes::new(job.acts, tile) };
+        let acts = Codes::of_tile::<T>(job.acts, tile);
         let (form, blocks) = (job.form::<S, W>(), job.acts.blocks());
         let mut next = 0;
         while T == 1 && S::PAIRS && next + 2 <= panel.groups.len() {
@@ -93,8 +77,7 @@ unsafe fn quantized_tokens<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
             for token in 0..tile.width {
                 // SAFETY: the caller's contract.
                 unsafe {
-                    let Codes { codes, scales, step } = Codes::new(job.acts, tile);
-                    let acts = Codes { codes: codes.add(token * BLOCK), scales: scales.add(token), step };
+                    let acts = Codes::of_token(job.acts, tile, token);
                     let [acc] = quantized_sums::<S, W, 1, 1>([panel.group(0)], acts, blocks, &form, AHEAD);
                     let tile = Tile { start: tile.start + token, width: 1 };
                     store::<S, 1>(&acc, job, tile, panel.groups.start);
@@ -104,106 +87,82 @@ unsafe fn quantized_tokens<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
     }
 }
 
-/// A tile of `T` tokens, spread, against a panel of quantized weights: a chunk of blocks after the other, which meets
-/// all groups. Groups of which the set says that they came out wrong are computed again by the set `E`; returns how many.
+/// `T` tokens of a tile from `token` on, spread, against groups of a panel of quantized weights, a bit each of `which`: a
+/// chunk of blocks after the other, which meets all of them. Returns the groups of which the set does not say that they
+/// came out right; they are not written.
 #[inline(always)]
-unsafe fn spread_panel<S: Simd, E: Simd, W: Format<S> + Format<E>, const T: usize>(
-    spread: &mut Spread<S>,
-    panel: &Panel,
-    job: &MatmulJob<'_>,
-    tile: Tile,
-) -> usize {
-    // SAFETY: the caller's contract; `quantized` checked that the tile has `T` tokens.
-    unsafe {
-        let form = job.form::<S, W>();
-        let mut sums = [[S::nothing(); T]; MOST_GROUPS];
-        for first in (0..job.acts.blocks()).step_by(Spread::<S>::blocks(T)) {
-            let len = spread.fill::<W, T>(job.acts, tile, first);
-            for (index, sums) in sums[..panel.groups.len()].iter_mut().enumerate() {
-                let mut walk = Walk::new::<S, W>(panel.group(index), first, &form);
-                let mut acc = *sums;
-                let mut b = 0;
-                // A block of such a set has no branch: two to a step.
-                while S::IS_TENTATIVE && b + 2 <= len {
-                    for _ in 0..2 {
-                        let block = walk.next::<S, W>(b);
-                        spread::add::<S, W, T>(block, spread.block::<T>(b), &mut acc);
-                        b += 1;
-                    }
-                }
-                for b in b..len {
-                    let block = walk.next::<S, W>(b);
-                    spread::add::<S, W, T>(block, spread.block::<T>(b), &mut acc);
-                }
-                *sums = acc;
-            }
-        }
-        store_panel::<S, E, W, T>(&sums[..panel.groups.len()], (panel, &form), job, tile)
-    }
-}
-
-/// Writes the sums of a panel.
-#[inline(always)]
-unsafe fn store_panel<S: Simd, E: Simd, W: Format<S> + Format<E>, const T: usize>(
-    sums: &[[S::Acc; T]],
+unsafe fn spread_panel<S: Simd, W: Format<S>, const T: usize>(
+    spread: &mut Spread<S, T>,
     (panel, form): (&Panel, &Form),
     job: &MatmulJob<'_>,
-    tile: Tile,
-) -> usize {
-    // SAFETY: the caller's contract: that of `spread_panel`.
-    unsafe {
-        let reach = if S::IS_TENTATIVE { spread::reach::<S, W>(job.acts, tile) } else { Reach::default() };
-        let mut again = 0;
-        for (index, sums) in sums.iter().enumerate() {
-            let group = panel.groups.start + index;
-            if S::IS_TENTATIVE && !sums.iter().all(|sum| S::is_right(*sum, reach)) {
-                again += 1;
-                let acts = Codes { step: T, ..Codes::new(job.acts, tile) };
-                let groups = [panel.group(index)];
-                let [sums] = quantized_sums::<E, W, T, 1>(groups, acts, job.acts.blocks(), form, AHEAD);
-                store::<E, T>(&sums, job, tile, group);
-            } else {
-                store::<S, T>(&sums.map(|sum| S::total(sum)), job, tile, group);
-            }
-        }
-        again
-    }
-}
-
-/// [`spread_panel`] of a set whose sums are right.
-#[inline(always)]
-unsafe fn spread_tile<S: Simd, W: Format<S>, const T: usize>(
-    spread: &mut Spread<S>,
-    panel: &Panel,
-    job: &MatmulJob<'_>,
-    tile: Tile,
-) {
+    (tile, token): (Tile, usize),
+    which: u64,
+) -> u64 {
+    let (acts, blocks) = (Codes::of_token(job.acts, tile, token), job.acts.blocks());
+    let tile = Tile { start: tile.start + token, width: T };
+    let mut wrong = 0;
     // SAFETY: the caller's contract.
-    unsafe { spread_panel::<S, S, W, T>(spread, panel, job, tile) };
-}
-
-/// A single token: the sums of a set that is tentative, and from the panel on in which many came out wrong those of the
-/// set itself.
-#[inline(always)]
-unsafe fn single_token<S, W>(job: &MatmulJob<'_>)
-where
-    S: Simd,
-    W: Format<S> + Format<S::Tentative>,
-{
-    // SAFETY: the caller's contract, which is that of the other set, too.
     unsafe {
-        let tile = Tile { start: 0, width: 1 };
-        let mut spread = Spread::<S::Tentative>::new();
-        let mut panels = job.panels(MOST_GROUPS);
-        for panel in panels.by_ref() {
-            let again = spread_panel::<S::Tentative, S, W, 1>(&mut spread, &panel, job, tile);
-            if again > MOST_GROUPS / 8 {
-                break;
+        let mut sums = [[S::nothing(); T]; MOST_GROUPS];
+        for first in (0..blocks).step_by(Spread::<S, T>::STEP) {
+            let cells = spread.fill::<W>(acts, blocks, tile.start, first);
+            for index in ones(which) {
+                let walk = Walk::new::<S, W>(panel.group(index), first, form);
+                spread::add_chunk::<S, W, T>(walk, cells, &mut sums[index]);
             }
         }
-        let mut spread = Spread::<S>::new();
-        for panel in panels {
-            spread_panel::<S, S, W, 1>(&mut spread, &panel, job, tile);
+        let reach = if S::IS_TENTATIVE { spread::reach::<S, W>(acts, blocks) } else { Reach::default() };
+        for index in ones(which) {
+            if sums[index].iter().all(|sum| S::is_right(*sum, reach)) {
+                store::<S, T>(&sums[index].map(|sum| S::total(sum)), job, tile, panel.groups.start + index);
+            } else {
+                wrong |= 1 << index;
+            }
+        }
+    }
+    wrong
+}
+
+/// The places of the ones of `bits`.
+#[inline(always)]
+fn ones(bits: u64) -> impl Iterator<Item = usize> {
+    let mut rest = bits;
+    std::iter::from_fn(move || {
+        let place = rest.trailing_zeros() as usize;
+        rest &= rest.checked_sub(1)?;
+        Some(place)
+    })
+}
+
+/// A job by a set that spreads activations: four tokens at once, and the tokens left one by one, first by the tentative
+/// set of `S`. What came out wrong is computed again by `S`, and where much did, so is the rest, without an attempt.
+#[inline(always)]
+unsafe fn quantized_spread<S: Simd, W: Format<S> + Format<S::Tentative>>(job: &MatmulJob<'_>) {
+    let form = job.form::<S, W>();
+    let (mut four, mut one, mut again) =
+        (Spread::<S, 4>::new(), Spread::<S::Tentative, 1>::new(), Spread::<S, 1>::new());
+    let mut is_tried = true;
+    for panel in job.panels(MOST_GROUPS) {
+        let all = u64::MAX >> (MOST_GROUPS - panel.groups.len());
+        let panel = (&panel, &form);
+        for tile in job.acts.tiles() {
+            // SAFETY: the caller's contract, which is that of the other set, too.
+            unsafe {
+                if tile.width == 4 {
+                    spread_panel::<S, W, 4>(&mut four, panel, job, (tile, 0), all);
+                    continue;
+                }
+                for token in 0..tile.width {
+                    let mut wrong = all;
+                    if is_tried {
+                        wrong = spread_panel::<_, W, 1>(&mut one, panel, job, (tile, token), all);
+                        is_tried = wrong.count_ones() as usize <= MOST_GROUPS / 8;
+                    }
+                    if wrong != 0 {
+                        spread_panel::<S, W, 1>(&mut again, panel, job, (tile, token), wrong);
+                    }
+                }
+            }
         }
     }
 }
@@ -221,16 +180,12 @@ where
 {
     // SAFETY: the caller's contract, which is that of the sets for moderate products, too.
     unsafe {
-        if <S::Moderate as Simd>::IS_MODERATE && <W as Format<S>>::IS_MODERATE && job.acts.is_moderate() {
-            if <<S::Moderate as Simd>::Tentative as Simd>::IS_TENTATIVE && job.acts.tokens() == 1 {
-                single_token::<S::Moderate, W>(job);
-            } else {
-                quantized_panels::<S::Moderate, W>(job);
-            }
-        } else if <S::Moderate as Simd>::IS_MODERATE {
-            quantized_tokens::<S, W>(job);
-        } else {
+        if !<S::Moderate as Simd>::IS_MODERATE {
             quantized_panels::<S, W>(job);
+        } else if <W as Format<S>>::IS_MODERATE && job.acts.is_moderate() {
+            quantized_spread::<S::Moderate, W>(job);
+        } else {
+            quantized_tokens::<S, W>(job);
         }
     }
 }
@@ -238,16 +193,6 @@ where
 /// [`quantized`] by the operations of one set.
 #[inline(always)]
 unsafe fn quantized_panels<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
-    if S::SPREADS {
-        let mut spread = Spread::<S>::new();
-        for panel in job.panels(MOST_GROUPS) {
-            for tile in job.acts.tiles() {
-                // SAFETY: the caller's contract; `tile.width` is the constant chosen.
-                unsafe { by_width!(tile.width, spread_tile::<S, W>(&mut spread, &panel, job, tile)) }
-            }
-        }
-        return;
-    }
     let tokens = job.acts.tokens();
     if W::UNPACKED
         && let Some(from) = S::UNPACKS_FROM

@@ -2,7 +2,8 @@
 //! needed, and not put together anew for each.
 
 use super::formats::{Format, PackedBlock, Unpacked, Unsigned, unpack};
-use crate::kernels::acts::{ActScale, Acts, Tile};
+use super::job::{Codes, Walk};
+use crate::kernels::acts::ActScale;
 use crate::kernels::layout::BLOCK;
 use crate::kernels::simd::{Reach, Simd};
 use std::mem::MaybeUninit;
@@ -25,57 +26,48 @@ pub(super) struct Cell<S: Simd> {
     factors: [S::Factor; 2],
 }
 
-/// A chunk of blocks of a tile, `[block][token]`.
-pub(super) struct Spread<S: Simd> {
+/// A chunk of blocks of `T` tokens, `[block][token]`.
+pub(super) struct Spread<S: Simd, const T: usize> {
     cells: [MaybeUninit<Cell<S>>; ROOM],
-    /// First token and first block.
+    /// The first token and the first block.
     holds: Option<(usize, usize)>,
 }
 
-impl<S: Simd> Spread<S> {
+impl<S: Simd, const T: usize> Spread<S, T> {
+    /// Blocks from one chunk to the next, a multiple of 8.
+    pub(super) const STEP: usize = if T == 1 { ROOM } else { ROOM / 2 / T };
+
     /// A chunk of nothing.
     #[inline(always)]
     pub(super) fn new() -> Self {
         Self { cells: [const { MaybeUninit::uninit() }; ROOM], holds: None }
     }
 
-    /// Blocks of a chunk of `tokens` tokens, a multiple of 8.
-    pub(super) const fn blocks(tokens: usize) -> usize {
-        let all = if tokens == 1 { ROOM } else { ROOM / 2 };
-        all / tokens
-    }
-
-    /// Takes a chunk of a tile of `T` tokens that begins with block `first`; returns how many blocks there are.
+    /// The chunk of the `T` tokens from `token` on that begins with block `first`.
     ///
     /// # Safety
-    /// As for [`Simd`]; the tile has `T` tokens and more than `first` blocks.
+    /// As for [`Simd`]; `acts` are the codes of the tokens, of `blocks` blocks.
     #[inline(always)]
-    pub(super) unsafe fn fill<W: Format<S>, const T: usize>(
+    pub(super) unsafe fn fill<W: Format<S>>(
         &mut self,
-        acts: &Acts,
-        tile: Tile,
+        acts: Codes,
+        blocks: usize,
+        token: usize,
         first: usize,
-    ) -> usize {
-        let len = Self::blocks(T).min(acts.blocks() - first);
-        let (codes, scales) = acts.quantized(tile);
-        if self.holds.replace((tile.start, first)) != Some((tile.start, first)) {
-            for (i, cell) in self.cells[..len * T].iter_mut().enumerate() {
-                let at = first * T + i;
-                // SAFETY: the caller's contract: the tile has as many codes and scales.
-                cell.write(unsafe { Cell::new::<W>(codes.as_ptr().add(at * BLOCK), &scales[at]) });
+    ) -> &[[Cell<S>; T]] {
+        let len = Self::STEP.min(blocks - first);
+        let cells = &mut self.cells[..len * T];
+        if self.holds.replace((token, first)) != Some((token, first)) {
+            for (i, cell) in cells.iter_mut().enumerate() {
+                // SAFETY: the caller's contract.
+                cell.write(unsafe {
+                    let (codes, scales) = acts.block(first + i / T);
+                    Cell::new::<W>(codes.add(i % T * BLOCK), &*scales.add(i % T))
+                });
             }
         }
-        len
-    }
-
-    /// Block `b` of the chunk.
-    ///
-    /// # Safety
-    /// [`Self::fill`] returned more than `b` for `T` tokens.
-    #[inline(always)]
-    pub(super) unsafe fn block<const T: usize>(&self, b: usize) -> &[Cell<S>; T] {
-        // SAFETY: the caller's contract: the cells were written.
-        unsafe { &*self.cells.as_ptr().add(b * T).cast() }
+        // SAFETY: all were written, now or when the chunk was taken.
+        unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), len) }
     }
 }
 
@@ -101,12 +93,19 @@ impl<S: Simd> Cell<S> {
     }
 }
 
-/// How far the sums of a row of weights with the first token of a tile may go.
+/// How far the sums of a row of weights with a token of `blocks` blocks may go.
+///
+/// # Safety
+/// `acts` has as many blocks.
 #[inline(always)]
-pub(super) fn reach<S: Simd, W: Format<S>>(acts: &Acts, tile: Tile) -> Reach {
-    let (codes, scales) = acts.quantized(tile);
-    let size: u64 = codes.iter().map(|code| u64::from(code.unsigned_abs())).sum();
-    let terms = scales.len() * if W::HALVES { 2 } else { 1 };
+pub(super) unsafe fn reach<S: Simd, W: Format<S>>(acts: Codes, blocks: usize) -> Reach {
+    let mut size = 0u64;
+    for b in 0..blocks {
+        // SAFETY: the caller's contract: 32 codes.
+        let codes = unsafe { &*acts.block(b).0.cast::<[i8; BLOCK]>() };
+        size += u64::from(codes.iter().map(|code| u32::from(code.unsigned_abs())).sum::<u32>());
+    }
+    let terms = blocks * if W::HALVES { 2 } else { 1 };
     let codes = if terms < Reach::MOST_TERMS { size as f32 * W::LARGEST as f32 } else { f32::INFINITY };
     Reach { codes, minima: terms as f32, minimum_bits: W::MINIMUM_BITS }
 }
@@ -116,7 +115,7 @@ pub(super) fn reach<S: Simd, W: Format<S>>(acts: &Acts, tile: Tile) -> Reach {
 /// # Safety
 /// As for [`Simd`]; the block is in format `W`.
 #[inline(always)]
-pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
+unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
     block: PackedBlock,
     cells: &[Cell<S>; T],
     acc: &mut [S::Acc; T],
@@ -150,6 +149,33 @@ pub(super) unsafe fn add<S: Simd, W: Format<S>, const T: usize>(
                 }
             }
         }
+    }
+}
+
+/// Adds a chunk to the sums of a group; `walk` comes to its first block.
+///
+/// # Safety
+/// As for [`Simd`]; the group is in format `W` and has as many blocks.
+#[inline(always)]
+pub(super) unsafe fn add_chunk<S: Simd, W: Format<S>, const T: usize>(
+    mut walk: Walk,
+    cells: &[[Cell<S>; T]],
+    sums: &mut [S::Acc; T],
+) {
+    // A block of a tentative set has no branch: two to a step.
+    let (pairs, rest) = if S::IS_TENTATIVE { cells.as_chunks::<2>() } else { (&[][..], cells) };
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut acc = *sums;
+        for (pair, cells) in pairs.iter().enumerate() {
+            for odd in 0..2 {
+                add::<S, W, T>(walk.next::<S, W>(2 * pair + odd), &cells[odd], &mut acc);
+            }
+        }
+        for (b, cell) in rest.iter().enumerate() {
+            add::<S, W, T>(walk.next::<S, W>(2 * pairs.len() + b), cell, &mut acc);
+        }
+        *sums = acc;
     }
 }
 

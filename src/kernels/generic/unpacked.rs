@@ -3,9 +3,8 @@
 
 use super::fetch::{CACHE_LINE, prefetch};
 use super::formats::{self, Format, Unpacked};
-use super::job::{MatmulJob, Walk, store};
+use super::job::{Codes, MatmulJob, Walk, store};
 use crate::kernels::acts::Tile;
-use crate::kernels::layout::BLOCK;
 use crate::kernels::simd::Simd;
 use std::mem::MaybeUninit;
 
@@ -155,17 +154,16 @@ unsafe fn add_tokens<S: Simd, W: Format<S>, const T: usize>(
     (ahead, stride): (*const u8, usize),
 ) {
     let Blocks { weights, first, len } = *chunk;
-    let step = if T == 1 { tile.width } else { T };
-    let (codes, scales) = job.acts.quantized(tile);
-    let start = first * step + token;
-    let (codes, scales) = (codes[start * BLOCK..].as_ptr(), scales[start..].as_ptr());
+    let acts = match T {
+        1 => Codes::of_token(job.acts, tile, token),
+        _ => Codes::of_tile::<T>(job.acts, tile),
+    };
     // SAFETY: the caller's contract; the tile has activations of all blocks.
     unsafe {
         let mut acc = sums.cast::<[S::Acc; T]>().read();
         for b in 0..len {
             prefetch(ahead.wrapping_add(b * stride), CACHE_LINE);
-            let acts = (codes.add(b * step * BLOCK), scales.add(b * step));
-            formats::add_unpacked::<S, W, T>(&*weights.add(b), acts, &mut acc);
+            formats::add_unpacked::<S, W, T>(&*weights.add(b), acts.block(first + b), &mut acc);
         }
         sums.cast::<[S::Acc; T]>().write(acc);
     }

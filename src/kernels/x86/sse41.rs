@@ -63,7 +63,6 @@ impl<A: Sums> Simd for Sse<A> {
     const LANES: usize = 4;
     const WIDEST: usize = 4;
     const PAIRS: bool = false;
-    const SPREADS: bool = true;
     const VECTORS: usize = 2;
     const IS_MODERATE: bool = A::IS_FINITE;
     const BYTE_OFFSET: i32 = 0;

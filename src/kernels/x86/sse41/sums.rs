@@ -73,9 +73,17 @@ pub(crate) struct Moderate;
 #[cold]
 #[inline(never)]
 fn round_once(products: &[f64; 4], addends: &[f64; 4]) -> [f32; 4] {
+    let sums: [f64; 4] = std::array::from_fn(|i| products[i] + addends[i]);
+    // Codes are small where one activation is large; then many sums are half way, nearly all of them exactly.
+    let is_exact = (0..4).fold(true, |all, i| {
+        let of_addend = sums[i] - products[i];
+        all & (of_addend == addends[i]) & (sums[i] - of_addend == products[i])
+    });
+    if is_exact {
+        return sums.map(|sum| sum as f32);
+    }
     std::array::from_fn(|i| {
-        let (a, b) = (products[i], addends[i]);
-        let sum = a + b;
+        let (a, b, sum) = (products[i], addends[i], sums[i]);
         // What the addition lost (Knuth's two-sum).
         let of_b = sum - a;
         let lost = (a - (sum - of_b)) + (b - of_b);
