@@ -6,7 +6,7 @@
 //! one reads: of halves, scores for the values and sums for the next keys; of bytes, whose scores take
 //! little time, sums for both.
 
-use super::vector;
+use super::{each, vector};
 use crate::kernels::acts::{ActScale, tiles};
 use crate::kernels::kv::{CHUNK, KvShape, KvType, Partial, Stored};
 use crate::kernels::layout::BLOCK;
@@ -96,13 +96,13 @@ macro_rules! by_queries {
     };
 }
 
-/// Calls `$kernel::<types, vectors, queries>` with both counts as constants.
+/// Calls `$kernel::<set, element, vectors, queries>` with both counts as constants.
 macro_rules! by_counts {
-    ($queries:expr, $vectors:expr, $kernel:ident[$($type:tt),*]$arguments:tt) => {
+    ($queries:expr, $vectors:expr, $kernel:ident[$set:tt, $element:tt]$arguments:tt) => {
         match $vectors {
-            4 => by_queries!($queries, $kernel[$($type,)* 4]$arguments),
-            2 => by_queries!($queries, $kernel[$($type,)* 2]$arguments),
-            _ => by_queries!($queries, $kernel[$($type,)* 1]$arguments),
+            4 if $set::VECTORS == 4 => by_queries!($queries, $kernel[$set, $element, 4]$arguments),
+            2 => by_queries!($queries, $kernel[$set, $element, 2]$arguments),
+            _ => by_queries!($queries, $kernel[$set, $element, 1]$arguments),
         }
     };
 }
@@ -200,12 +200,15 @@ pub(crate) unsafe fn attend<S: Simd>(job: &mut ChunkJob<'_>, out: &mut Partial<'
             };
         }
         out.mixed.fill(0.0);
+        // What the first token sees, all do; each further token sees some more.
         let Range { start, end: shared } = job.range(0);
-        weigh_all::<S>(job, 0..count, start..shared, out.mixed);
-        for first in (job.group..count).step_by(job.group) {
-            let seen = job.seen(first);
-            if seen > shared {
-                weigh_all::<S>(job, first..first + job.group, shared..seen, out.mixed);
+        for first in (0..count).step_by(job.group) {
+            let (queries, positions) = match first {
+                0 => (0..count, start..shared),
+                _ => (first..first + job.group, shared..job.seen(first)),
+            };
+            if !positions.is_empty() {
+                weigh_all::<S>(job, queries, positions, out.mixed);
             }
         }
     }
@@ -306,7 +309,7 @@ unsafe fn score_bytes<S: Simd, const Q: usize>(
         let mut acc = [S::nothing(); Q];
         for b in 0..blocks {
             let dwords = keys.add(b * BLOCK * VIRTUAL);
-            let codes: [S::B; 8] = std::array::from_fn(|i| S::bytes(dwords.add(i * 4 * VIRTUAL)));
+            let codes = each!(i in [0, 1, 2, 3, 4, 5, 6, 7] => S::bytes(dwords.add(i * 4 * VIRTUAL)));
             let scale = S::from_f16(scales.add(b * CHUNK));
             for q in 0..Q {
                 let query = &*queries.1.as_ptr().add(q * blocks + b);

@@ -2,6 +2,7 @@
 //!
 //! One definition for all: the [`Form`] of a format is a constant, and the branches on it leave no trace.
 
+use super::each;
 use crate::blocks::{BlockType, Book, Codes, Form, Levels, Minima, Scales};
 use crate::kernels::acts::ActScale;
 use crate::kernels::layout::{BLOCK, Offsets, Planes};
@@ -205,7 +206,9 @@ unsafe fn dots<S: Simd, W: Format<S>, const N: usize, const T: usize>(
         if T == 2
             && let Some(sums) = S::dot_two::<N>(codes, acts, W::ZERO as i8)
         {
-            return std::array::from_fn(|t| sums[t]);
+            let mut two = [sums[0]; T];
+            two[1] = sums[1];
+            return two;
         }
         let mut sums = [dot::<S, W, N>(codes, acts, -W::ZERO * totals[0]); T];
         for t in 1..T {
@@ -238,8 +241,12 @@ pub(super) unsafe fn unpack<S: Simd, W: Format<S>>(block: PackedBlock) -> Unpack
     unsafe {
         let codes = codes::<S, W>(block.start);
         let codes = match W::FORM.levels {
-            Levels::Book(_) if W::LIFT != 0 => codes.map(|c| S::lookup(c, &block.book.lifted)),
-            Levels::Book(_) => codes.map(|c| S::lookup(c, &block.book.values)),
+            Levels::Book(_) if W::LIFT != 0 => {
+                each!(i in [0, 1, 2, 3, 4, 5, 6, 7] => S::lookup(codes[i], &block.book.lifted))
+            }
+            Levels::Book(_) => {
+                each!(i in [0, 1, 2, 3, 4, 5, 6, 7] => S::lookup(codes[i], &block.book.values))
+            }
             Levels::Less(_) => codes,
         };
         Unpacked { codes, scales: scales::<S, W>(block), mins: minima::<S, W>(block) }
@@ -283,7 +290,7 @@ unsafe fn codes<S: Simd, W: Format<S>>(start: *const u8) -> [S::B; 8] {
             }
             Codes::Six => {
                 let c = nibbles::<S>(start);
-                let bits = [0, 1].map(|half| S::bytes(high.add(half * 4 * S::LANES)));
+                let bits = each!(half in [0, 1] => S::bytes(high.add(half * 4 * S::LANES)));
                 [
                     S::with_field::<0>(c[0], bits[0]),
                     S::with_field::<1>(c[1], bits[0]),
@@ -296,7 +303,7 @@ unsafe fn codes<S: Simd, W: Format<S>>(start: *const u8) -> [S::B; 8] {
                 ]
             }
             Codes::Bytes | Codes::Floats(_) => {
-                [0, 1, 2, 3, 4, 5, 6, 7].map(|i| S::bytes(start.add(i * 4 * S::LANES)))
+                each!(i in [0, 1, 2, 3, 4, 5, 6, 7] => S::bytes(start.add(i * 4 * S::LANES)))
             }
         }
     }
@@ -307,10 +314,9 @@ unsafe fn codes<S: Simd, W: Format<S>>(start: *const u8) -> [S::B; 8] {
 unsafe fn nibbles<S: Simd>(codes: *const u8) -> [S::B; 8] {
     // SAFETY: the caller's contract: four dwords per lane.
     unsafe {
-        let packed: [S::B; 4] = [0, 1, 2, 3].map(|i| S::bytes(codes.add(i * 4 * S::LANES)));
-        let low = packed.map(|x| S::low(x));
-        let high = packed.map(|x| S::high(x));
-        [low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]]
+        let packed: [S::B; 4] = each!(i in [0, 1, 2, 3] => S::bytes(codes.add(i * 4 * S::LANES)));
+        let [a, b, c, d] = packed;
+        [S::low(a), S::low(b), S::low(c), S::low(d), S::high(a), S::high(b), S::high(c), S::high(d)]
     }
 }
 
@@ -319,7 +325,7 @@ unsafe fn nibbles<S: Simd>(codes: *const u8) -> [S::B; 8] {
 unsafe fn two_bits<S: Simd>(codes: *const u8) -> [S::B; 8] {
     // SAFETY: the caller's contract: two dwords per lane.
     unsafe {
-        let [first, second] = [0, 1].map(|i| S::bytes(codes.add(i * 4 * S::LANES)));
+        let [first, second] = each!(i in [0, 1] => S::bytes(codes.add(i * 4 * S::LANES)));
         [
             S::two_bits::<0>(first),
             S::two_bits::<1>(first),
@@ -350,10 +356,10 @@ unsafe fn scales<S: Simd, W: Format<S>>(block: PackedBlock) -> [S::F; 2] {
             Scales::Half => [S::from_f16(at.cast()); 2],
             Scales::Byte => [S::mul(shared(), S::from_u8(at)); 2],
             Scales::Signed => [S::mul(shared(), S::from_i8(at.cast())); 2],
-            Scales::SignedPair => [0, 1].map(|half| S::mul(shared(), S::from_i8(of_half(half).cast()))),
-            Scales::NibblePair => [0, 1].map(|half| S::mul(shared(), split::<S>(of_half(half))[0])),
+            Scales::SignedPair => each!(half in [0, 1] => S::mul(shared(), S::from_i8(of_half(half).cast()))),
+            Scales::NibblePair => each!(half in [0, 1] => S::mul(shared(), split::<S>(of_half(half))[0])),
             Scales::Power => [S::mul(S::from_e8m0(at), S::splat(0.5)); 2],
-            Scales::MiniPair => [0, 1].map(|half| S::mul(S::from_e4m3(of_half(half)), S::splat(0.5))),
+            Scales::MiniPair => each!(half in [0, 1] => S::mul(S::from_e4m3(of_half(half)), S::splat(0.5))),
         }
     }
 }
@@ -370,7 +376,7 @@ unsafe fn minima<S: Simd, W: Format<S>>(block: PackedBlock) -> [S::F; 2] {
             Minima::None => [S::splat(0.0); 2],
             Minima::Half => [S::from_f16(at.cast()); 2],
             Minima::Byte => [minus(S::mul(shared(), S::from_u8(at))); 2],
-            Minima::Nibbles => [0, 1].map(|half| {
+            Minima::Nibbles => each!(half in [0, 1] => {
                 let bytes = block.start.add(W::AT.scales + half * S::LANES);
                 minus(S::mul(shared(), split::<S>(bytes)[1]))
             }),

@@ -37,7 +37,24 @@ unsafe fn quantized_sums<S: Simd, W: Format<S>, const T: usize, const G: usize>(
                 formats::add::<S, W, T>(block, codes, scales, &mut acc[g]);
             }
         }
-        acc.map(|sums| sums.map(|sum| S::total(sum)))
+        let mut totals = [[S::splat(0.0); T]; G];
+        for g in 0..G {
+            totals[g] = totals_of::<S, T>(&acc[g]);
+        }
+        totals
+    }
+}
+
+/// The values of sums.
+#[inline(always)]
+unsafe fn totals_of<S: Simd, const T: usize>(sums: &[S::Acc; T]) -> [S::F; T] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut totals = [S::splat(0.0); T];
+        for t in 0..T {
+            totals[t] = S::total(sums[t]);
+        }
+        totals
     }
 }
 
@@ -114,7 +131,7 @@ unsafe fn spread_panel<S: Simd, W: Format<S>, const T: usize>(
         let reach = if S::IS_TENTATIVE { spread::reach::<S, W>(acts, blocks) } else { Reach::default() };
         for index in ones(which) {
             if sums[index].iter().all(|sum| S::is_right(*sum, reach)) {
-                store::<S, T>(&sums[index].map(|sum| S::total(sum)), job, tile, panel.groups.start + index);
+                store::<S, T>(&totals_of::<S, T>(&sums[index]), job, tile, panel.groups.start + index);
             } else {
                 wrong |= 1 << index;
             }

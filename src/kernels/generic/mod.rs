@@ -10,6 +10,18 @@
 //! once for many groups (`spread`). On AVX2 the same lost: what is spread takes the first-level cache from the weights.
 #![expect(clippy::needless_range_loop, reason = "an index walks several arrays at once")]
 
+/// The array of what an expression is for each value. With closures (`map`), there would be some functions more for each
+/// array of each kernel, thousands to compile.
+macro_rules! each {
+    ($name:ident in [$($value:expr),*] => $result:expr) => {
+        [$({
+            let $name = $value;
+            $result
+        }),*]
+    };
+}
+use each;
+
 mod activate;
 mod attention;
 mod fetch;

@@ -1,6 +1,7 @@
 //! Activations spread over vectors in memory: what the products of many groups of weights take of them is loaded as it is
 //! needed, and not put together anew for each.
 
+use super::each;
 use super::formats::{Format, PackedBlock, Unpacked, Unsigned, unpack};
 use super::job::{Codes, Walk};
 use crate::kernels::acts::ActScale;
@@ -84,10 +85,10 @@ impl<S: Simd> Cell<S> {
         // SAFETY: the caller's contract: 32 codes.
         unsafe {
             Self {
-                codes: [0, 4, 8, 12, 16, 20, 24, 28].map(|at| S::spread(codes.add(at))),
-                starts: totals.map(|total| S::splat_i32(-W::ZERO * total)),
+                codes: each!(at in [0, 4, 8, 12, 16, 20, 24, 28] => S::spread(codes.add(at))),
+                starts: each!(half in [0, 1] => S::splat_i32(-W::ZERO * totals[half])),
                 scale: S::splat(d),
-                factors: factors.map(|factor| S::factor(factor)),
+                factors: each!(half in [0, 1] => S::factor(factors[half])),
             }
         }
     }

@@ -119,7 +119,7 @@ unsafe fn round_once_wide(products: Wide, addends: Wide) -> __m128 {
 unsafe fn low_dwords(x: Wide) -> __m128i {
     // SAFETY: SSE2 is part of every x86-64 processor.
     unsafe {
-        let [first, second] = x.map(|half| _mm_castpd_ps(half));
+        let [first, second] = [_mm_castpd_ps(x[0]), _mm_castpd_ps(x[1])];
         _mm_castps_si128(_mm_shuffle_ps::<0b10_00_10_00>(first, second))
     }
 }
@@ -161,7 +161,7 @@ unsafe fn add_wide<const TINY: bool>(products: Wide, addends: Wide) -> __m128 {
         if TINY {
             // Not zero and below the least normal f32, compared without the sign as unsigned numbers less 1.
             const LEAST: i32 = (1023 - 126) << 21;
-            let [first, second] = sums.map(|half| _mm_castpd_ps(half));
+            let [first, second] = [_mm_castpd_ps(sums[0]), _mm_castpd_ps(sums[1])];
             let high = _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(first, second));
             let less_one = _mm_add_epi32(_mm_slli_epi32::<1>(high), _mm_set1_epi32(-1));
             let capped = _mm_min_epu32(less_one, _mm_set1_epi32(LEAST - 2));

@@ -73,7 +73,7 @@ unsafe fn step(sums: Wide, products: Wide) -> Wide {
     // SAFETY: SSE2 is part of every x86-64 processor.
     unsafe {
         let sums = [_mm_add_pd(sums[0], products[0]), _mm_add_pd(sums[1], products[1])];
-        sums.map(|sum| _mm_cvtps_pd(_mm_cvtpd_ps(sum)))
+        [_mm_cvtps_pd(_mm_cvtpd_ps(sums[0])), _mm_cvtps_pd(_mm_cvtpd_ps(sums[1]))]
     }
 }
 
