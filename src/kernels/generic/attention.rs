@@ -6,7 +6,7 @@
 //! one reads: of halves, scores for the values and sums for the next keys; of bytes, whose scores take
 //! little time, sums for both.
 
-use super::{each, vector};
+use super::vector;
 use crate::kernels::acts::{ActScale, tiles};
 use crate::kernels::kv::{CHUNK, KvShape, KvType, Partial, Stored};
 use crate::kernels::layout::BLOCK;

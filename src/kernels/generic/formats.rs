@@ -2,7 +2,6 @@
 //!
 //! One definition for all: the [`Form`] of a format is a constant, and the branches on it leave no trace.
 
-use super::each;
 use crate::blocks::{BlockType, Book, Codes, Form, Levels, Minima, Scales};
 use crate::kernels::acts::ActScale;
 use crate::kernels::layout::{BLOCK, Offsets, Planes};

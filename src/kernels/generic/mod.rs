@@ -20,7 +20,6 @@ macro_rules! each {
         }),*]
     };
 }
-use each;
 
 mod activate;
 mod attention;

@@ -1,7 +1,6 @@
 //! Activations spread over vectors in memory: what the products of many groups of weights take of them is loaded as it is
 //! needed, and not put together anew for each.
 
-use super::each;
 use super::formats::{Format, PackedBlock, Unpacked, Unsigned, unpack};
 use super::job::{Codes, Walk};
 use crate::kernels::acts::ActScale;
