@@ -240,11 +240,9 @@ pub(super) unsafe fn unpack<S: Simd, W: Format<S>>(block: PackedBlock) -> Unpack
     unsafe {
         let codes = codes::<S, W>(block.start);
         let codes = match W::FORM.levels {
-            Levels::Book(_) if W::LIFT != 0 => {
-                each!(i in [0, 1, 2, 3, 4, 5, 6, 7] => S::lookup(codes[i], &block.book.lifted))
-            }
             Levels::Book(_) => {
-                each!(i in [0, 1, 2, 3, 4, 5, 6, 7] => S::lookup(codes[i], &block.book.values))
+                let book = if W::LIFT != 0 { &block.book.lifted } else { &block.book.values };
+                each!(i in [0, 1, 2, 3, 4, 5, 6, 7] => S::lookup(codes[i], book))
             }
             Levels::Less(_) => codes,
         };
@@ -313,8 +311,7 @@ unsafe fn codes<S: Simd, W: Format<S>>(start: *const u8) -> [S::B; 8] {
 unsafe fn nibbles<S: Simd>(codes: *const u8) -> [S::B; 8] {
     // SAFETY: the caller's contract: four dwords per lane.
     unsafe {
-        let packed: [S::B; 4] = each!(i in [0, 1, 2, 3] => S::bytes(codes.add(i * 4 * S::LANES)));
-        let [a, b, c, d] = packed;
+        let [a, b, c, d] = each!(i in [0, 1, 2, 3] => S::bytes(codes.add(i * 4 * S::LANES)));
         [S::low(a), S::low(b), S::low(c), S::low(d), S::high(a), S::high(b), S::high(c), S::high(d)]
     }
 }
