@@ -41,27 +41,22 @@ required_sets() {
 step format
 cargo fmt --all --check
 
-real_models=""
+log=$(mktemp)
+trap 'rm -f "$log"; kill $(jobs -p) 2>/dev/null || true' EXIT
+
+# The network is waited for while the processor works, and what keeps one core busy goes beside what does. The step of
+# aarch64 says again what fails here.
+scripts/cross_arm.sh $install --build >/dev/null 2>&1 &
+cross=$!
+real_models="" ray="" signing=""
+python_tool() { python3 -m venv "$1" && "$1/bin/pip" install --quiet --disable-pip-version-check "${@:2}"; }
 if [ "$install" = --install ]; then
-    # The network is waited for while the processor works.
     scripts/real_models.sh target/real &
     real_models=$!
-    step ray
-    if python3 -m venv target/ray && target/ray/bin/pip install --quiet --disable-pip-version-check ray; then
-        export SMOLT_RAY_PYTHON=$PWD/target/ray/bin/python
-    else
-        echo "SKIPPED: ray cannot be installed, scripts/eval_ray.py is not tested" >&2
-    fi
-    step model-signing
-    if python3 -m venv target/oms && target/oms/bin/pip install --quiet --disable-pip-version-check model-signing pyopenssl; then
-        export SMOLT_OMS_PYTHON=$PWD/target/oms/bin/python
-    else
-        echo "SKIPPED: model-signing cannot be installed, scripts/trust/oms_round_trip.py is not tested" >&2
-    fi
-    step age
-    if ! command -v age >/dev/null && ! apt-get install --yes --quiet=2 age >/dev/null; then
-        echo "SKIPPED: age cannot be installed, scripts/trust/age_round_trip.sh is not tested" >&2
-    fi
+    python_tool target/ray ray &
+    ray=$!
+    python_tool target/oms model-signing pyopenssl &
+    signing=$!
 fi
 
 step lints
@@ -75,9 +70,6 @@ cargo clippy -p smolt --no-default-features --features trust --lib --examples --
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --examples
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-
 step dependencies
 if cargo deny --version >/dev/null 2>&1; then
     cargo deny --all-features check licenses bans sources
@@ -90,12 +82,25 @@ else
     echo "SKIPPED: no cargo-deny, the dependencies are not judged by deny.toml" | tee -a "$log" >&2
 fi
 
-if [ -n "$real_models" ]; then
-    step "real models"
+if [ "$install" = --install ]; then
+    step tools
     if wait "$real_models"; then
         export SMOLT_REAL_MODELS=$PWD/target/real
     else
         echo "SKIPPED: the real models cannot be had" >&2
+    fi
+    if wait "$ray"; then
+        export SMOLT_RAY_PYTHON=$PWD/target/ray/bin/python
+    else
+        echo "SKIPPED: ray cannot be installed, scripts/eval_ray.py is not tested" >&2
+    fi
+    if wait "$signing"; then
+        export SMOLT_OMS_PYTHON=$PWD/target/oms/bin/python
+    else
+        echo "SKIPPED: model-signing cannot be installed, scripts/trust/oms_round_trip.py is not tested" >&2
+    fi
+    if ! command -v age >/dev/null && ! apt-get -o DPkg::Lock::Timeout=60 install --yes --quiet=2 age >/dev/null; then
+        echo "SKIPPED: age cannot be installed, scripts/trust/age_round_trip.sh is not tested" >&2
     fi
 fi
 
@@ -111,6 +116,7 @@ cargo test --workspace
 unset RUST_TEST_NOCAPTURE SMOLT_REQUIRE_ISA
 
 step aarch64
+wait "$cross" || true
 scripts/cross_arm.sh $install ${install:+--require}
 
 if [ -n "$fuzz" ]; then

@@ -3,8 +3,9 @@
 # bit for bit, on the processors that have it and on those that lack it, as released; and the count of instructions
 # of the matrix kernels against its bars. It cannot measure speed.
 #
-# usage: scripts/cross_arm.sh [--install] [--require]
+# usage: scripts/cross_arm.sh [--install] [--build] [--require]
 #   --install  first install what is missing (apt-get, as root; rustup)
+#   --build    build only
 #   --require  fail (exit code 3) instead of skipping when something is missing
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,13 +20,15 @@ processors=(
 )
 
 install=false
+build_only=false
 require=false
 for argument in "$@"; do
     case "$argument" in
         --install) install=true ;;
+        --build) build_only=true ;;
         --require) require=true ;;
         *)
-            sed -n '6,8s/^# //p' "$0" >&2
+            sed -n '6,9s/^# //p' "$0" >&2
             exit 2
             ;;
     esac
@@ -58,6 +61,7 @@ trap 'rm -f "$log" "$log".*' EXIT
 # The kernels and what they stand on: the rest of the library would take minutes and tell nothing about them.
 cargo test --release --target "$target" --manifest-path scripts/kernels/Cargo.toml --target-dir target/kernels --lib --no-run \
     2>&1 | tee "$log" >&2
+if $build_only; then exit 0; fi
 program=$(sed -n 's/.*Executable.*(\(.*\)).*/\1/p' "$log")
 # One processor, its output in a file of its own.
 emulate() {

@@ -115,8 +115,11 @@ pub(crate) fn library() -> Option<&'static Path> {
 struct Folder(PathBuf);
 
 impl Folder {
+    /// In memory where there is some: the thousands of runs would wait for the disk more than half of their time.
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("smolt-faults-{}-{name}", std::process::id()));
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let path = parent.join(format!("smolt-faults-{}-{name}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
