@@ -172,17 +172,29 @@ impl PackedShape {
         {
             return Err(KernelError::Length { expected: row_bytes * self.rows, found: native.len() });
         }
+        match self.packing.lanes {
+            4 => self.pack_lanes::<4>(native, row_bytes, first_row, packed),
+            8 => self.pack_lanes::<8>(native, row_bytes, first_row, packed),
+            16 => self.pack_lanes::<16>(native, row_bytes, first_row, packed),
+            lanes => unreachable!("groups of {lanes} rows"),
+        }
+    }
+
+    /// [`Self::pack_rows`] for groups of `LANES` rows: it pays that distances in a group are constants.
+    fn pack_lanes<const LANES: usize>(
+        &self,
+        native: &[u8],
+        row_bytes: usize,
+        first_row: usize,
+        packed: &mut [u8],
+    ) -> Result<(), KernelError> {
+        let (offsets, offset_bytes, group_bytes) =
+            (self.offsets(), self.packing.offset_bytes, self.group_bytes());
         for (i, row) in native.chunks_exact(row_bytes).enumerate() {
             let index = first_row + i;
-            let group = index / self.packing.lanes;
-            let bytes = &mut packed[group * self.group_bytes()..][..self.group_bytes()];
-            let mut sink = RowSink {
-                bytes,
-                offsets: self.offsets(),
-                packing: self.packing,
-                row: index % self.packing.lanes,
-                finite: true,
-            };
+            let bytes = &mut packed[index / LANES * group_bytes..][..group_bytes];
+            let mut sink =
+                RowSink::<LANES> { bytes, offsets, offset_bytes, row: index % LANES, finite: true };
             sink.pack(self.block_type, row);
             if !sink.finite {
                 return Err(KernelError::NotFinite { row: index });
@@ -197,16 +209,16 @@ fn is_finite_half(bits: [u8; 2]) -> bool {
 }
 
 /// Writes one row of a group.
-struct RowSink<'a> {
+struct RowSink<'a, const LANES: usize> {
     bytes: &'a mut [u8],
     offsets: Offsets,
-    packing: Packing,
+    offset_bytes: bool,
     row: usize,
     /// No scale or float written so far is infinite or not a number.
     finite: bool,
 }
 
-impl RowSink<'_> {
+impl<const LANES: usize> RowSink<'_, LANES> {
     fn pack(&mut self, block_type: BlockType, native: &[u8]) {
         match block_type {
             BlockType::F32 => self.floats(native, |bits| f32::from_le_bytes(bits).is_finite()),
@@ -247,9 +259,9 @@ impl RowSink<'_> {
             BlockType::Q5K => self.each(native, |sink, b, block: &blocks::BlockQ5K| {
                 sink.supers(b, block.d, block.dmin);
                 sink.k_blocks(b, &block.qs, &block.scales);
+                let qh: [u32; 8] = bytemuck::cast(block.qh);
                 for s in 0..8 {
-                    let bits = (0..32).fold(0, |bits, k| bits | u32::from(block.qh[k] >> s & 1) << k);
-                    sink.fifth_bits(8 * b + s, bits);
+                    sink.upper_bits(8 * b + s, qh.map(|word| u32::from_le(word) >> s));
                 }
             }),
             BlockType::Q6K => self.each(native, |sink, b, block: &blocks::BlockQ6K| sink.q6_k(b, block)),
@@ -265,7 +277,7 @@ impl RowSink<'_> {
 
     /// Writes element `index` of this row's column of a plane that starts at `plane`.
     fn put<const N: usize>(&mut self, plane: usize, index: usize, value: [u8; N]) {
-        let at = plane + (index * self.packing.lanes + self.row) * N;
+        let at = plane + (index * LANES + self.row) * N;
         self.bytes[at..at + N].copy_from_slice(&value);
     }
 
@@ -288,13 +300,11 @@ impl RowSink<'_> {
 
     /// Writes this row's codes of a block: a word per step.
     fn words<const STEPS: usize>(&mut self, b: usize, words: [[u8; 4]; STEPS]) {
-        let stride = 4 * self.packing.lanes;
+        let stride = 4 * LANES;
         let start = self.block(b) + 4 * self.row;
         let columns = &mut self.bytes[start..start + stride * (STEPS - 1) + 4];
-        let mut at = 0;
-        for word in words {
-            columns[at..at + 4].copy_from_slice(&word);
-            at += stride;
+        for (step, word) in words.iter().enumerate() {
+            columns[stride * step..][..4].copy_from_slice(word);
         }
     }
 
@@ -303,7 +313,7 @@ impl RowSink<'_> {
     }
 
     fn bytes8(&mut self, b: usize, qs: &[i8; 32]) {
-        let offset = if self.packing.offset_bytes { 0x8080_8080 } else { 0 };
+        let offset = if self.offset_bytes { 0x8080_8080 } else { 0 };
         let words: [[u8; 4]; 8] = bytemuck::cast(*qs);
         self.words(b, words.map(|word| (u32::from_ne_bytes(word) ^ offset).to_ne_bytes()));
     }
@@ -336,24 +346,26 @@ impl RowSink<'_> {
 
     /// Codes of two or three bits: a plane of two bits, and one of the third.
     fn few_bits(&mut self, b: usize, codes: &[u8; BLOCK], has_third: bool) {
-        let words: [[u8; 4]; 8] = bytemuck::cast(*codes);
-        let words = words.map(u32::from_le_bytes);
-        let fields =
-            |half: usize| (0..4).fold(0, |all, f| all | (words[4 * half + f] & 0x0303_0303) << (2 * f));
-        self.words::<2>(b, [0, 1].map(|half| fields(half).to_le_bytes()));
+        let words: [u32; 8] = bytemuck::cast(*codes);
+        let words = words.map(u32::from_le);
+        let (halves, _) = words.as_chunks::<4>();
+        self.words::<2>(b, [0, 1].map(|half| pairs(&halves[half]).to_le_bytes()));
         if has_third {
-            let third = (0..8).fold(0, |all, s| all | (words[s] >> 2 & 0x0101_0101) << s);
-            self.put(self.block(b) + self.offsets.high, 0, third.to_le_bytes());
+            self.upper_bits(b, words.map(|word| word >> 2));
         }
+    }
+
+    /// The lowest bits of columns, four in a word.
+    fn upper_bits(&mut self, b: usize, words: [u32; 8]) {
+        let bits = (0..8).fold(0, |all, s| all | (words[s] & 0x0101_0101) << s);
+        self.put(self.block(b) + self.offsets.high, 0, bits.to_le_bytes());
     }
 
     /// Codes, scales and minima of a Q4_K or Q5_K block: 64 columns per 32 bytes.
     fn k_blocks(&mut self, b: usize, qs: &[u8; 128], scales: &[u8; 12]) {
         for s in 0..8 {
-            let shift = 4 * (s % 2);
-            let half: &[u8] = &qs[s / 2 * 32..][..32];
-            let pair = |j: usize| (half[j] >> shift & 0x0F) | (half[j + 16] >> shift & 0x0F) << 4;
-            self.nibbles(8 * b + s, &std::array::from_fn(pair));
+            let [low, high] = [0, 16].map(|at| fields(&qs[s / 2 * 32 + at..], 4 * (s % 2), 0x0F));
+            self.nibbles(8 * b + s, &(low | high << 4).to_le_bytes());
             let (scale, min) = blocks::scale_min_k4(s, scales);
             let block = self.block(8 * b + s);
             self.put(block + self.offsets.scales, 0, [scale]);
@@ -366,21 +378,33 @@ impl RowSink<'_> {
         for s in 0..8 {
             // 128 columns share 64 bytes of `ql` and 32 of `qh`; `s % 4` picks the quarter.
             let (half, quarter) = (s / 4, s % 4);
-            let low = |k: usize| block.ql[half * 64 + quarter % 2 * 32 + k] >> (quarter / 2 * 4) & 0x0F;
-            let high = |k: usize| block.qh[half * 32 + k] >> (2 * quarter) & 3;
             let target = 8 * b + s;
-            self.nibbles(target, &std::array::from_fn(|j| low(j) | low(j + 16) << 4));
+            let low = &block.ql[half * 64 + quarter % 2 * 32..];
+            let [low, high] = [0, 16].map(|at| fields(&low[at..], quarter / 2 * 4, 0x0F));
+            self.nibbles(target, &(low | high << 4).to_le_bytes());
             for h in 0..2 {
-                let field = |j: usize| (0..4).fold(0, |byte, f| byte | high(16 * h + 4 * f + j) << (2 * f));
+                let high = fields(&block.qh[half * 32 + 16 * h..], 2 * quarter, 0x03);
+                let words: [u32; 4] = bytemuck::cast(high.to_le_bytes());
                 let start = self.block(target);
-                self.put::<4>(start + self.offsets.high, h, std::array::from_fn(field));
+                self.put(start + self.offsets.high, h, pairs(&words.map(u32::from_le)).to_le_bytes());
                 self.put(start + self.offsets.scales, h, [block.scales[2 * s + h] as u8]);
             }
         }
     }
 }
 
-impl ColumnVisitor for RowSink<'_> {
+/// A field of each of the first 16 bytes: what `mask` leaves from bit `shift` on.
+fn fields(bytes: &[u8], shift: usize, mask: u8) -> u128 {
+    let bytes: [u8; 16] = bytes[..16].try_into().expect("16 bytes");
+    u128::from_le_bytes(bytes) >> shift & u128::from_le_bytes([mask; 16])
+}
+
+/// The lowest two bits of columns, four in a word, as the fields of one.
+fn pairs(words: &[u32; 4]) -> u32 {
+    (0..4).fold(0, |all, f| all | (words[f] & 0x0303_0303) << (2 * f))
+}
+
+impl<const LANES: usize> ColumnVisitor for RowSink<'_, LANES> {
     fn take<B: Columnar>(&mut self, index: usize, block: &B) {
         const { assert!(matches!(B::FORM.codes, Codes::Two | Codes::Three | Codes::Four)) };
         let (supers, first) = (block.supers(), index * (B::LEN / BLOCK));
