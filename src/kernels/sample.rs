@@ -13,7 +13,7 @@ const MOST_TRIES: usize = 1 << 14;
 /// If `next` gives no such bytes in many tries.
 pub(super) fn fill_block(block_type: BlockType, block: &mut [u8], next: &mut dyn FnMut(&mut [u8])) {
     let cols = block_type.block_len();
-    let shape = PackedShape { block_type, rows: 1, cols, packing: Packing { lanes: 1, offset_bytes: false } };
+    let shape = PackedShape { block_type, rows: 1, cols, packing: Packing { lanes: 4, offset_bytes: false } };
     let (mut values, mut packed) = (vec![0.0f32; cols], vec![0; shape.bytes()]);
     for _ in 0..MOST_TRIES {
         next(block);

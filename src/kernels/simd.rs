@@ -12,9 +12,11 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Tokens per tile: as many accumulators as the registers hold.
     const WIDEST: usize;
-    /// Tokens from which on weights that take long to unpack are unpacked once for all; none where vectors are so wide
-    /// that storing them takes as long.
-    const UNPACKS_FROM: Option<usize> = Some(2 * Self::WIDEST);
+    /// Tokens from which on weights that take long to unpack are unpacked once for all.
+    const UNPACKS_FROM: usize = 2 * Self::WIDEST;
+    /// Whether that pays for all of them, or only for those whose halves have scales of their own: vectors may be so wide
+    /// that storing others takes as long.
+    const UNPACKS_ALL: bool = true;
     /// Whether a single token meets two groups at once, to share what is loaded of it.
     const PAIRS: bool;
     /// Vectors of results per query that attention keeps in registers: 4, 2 or 1.

@@ -211,10 +211,7 @@ where
 #[inline(always)]
 unsafe fn quantized_panels<S: Simd, W: Format<S>>(job: &MatmulJob<'_>) {
     let tokens = job.acts.tokens();
-    if W::UNPACKED
-        && let Some(from) = S::UNPACKS_FROM
-        && tokens >= from
-    {
+    if W::UNPACKED && (S::UNPACKS_ALL || W::HALVES) && tokens >= S::UNPACKS_FROM {
         // SAFETY: the caller's contract.
         return unsafe { unpacked::multiply::<S, W>(job) };
     }

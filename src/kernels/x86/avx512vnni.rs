@@ -44,7 +44,8 @@ unsafe fn dot<const N: usize>(codes: &[__m512i; N], acts: *const i8, start: i32)
 impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const WIDEST: usize = 8;
-    const UNPACKS_FROM: Option<usize> = None;
+    const UNPACKS_FROM: usize = 6 * Self::WIDEST;
+    const UNPACKS_ALL: bool = false;
     const PAIRS: bool = false;
     const VECTORS: usize = 4;
     const BYTE_OFFSET: i32 = 128;
