@@ -60,12 +60,12 @@ if [ "$install" = --install ]; then
 fi
 
 step lints
-# With examples everywhere, so that the dependencies of tests belong to each: else the features of shared packages would
-# differ, and they would be compiled once more.
+# The lints and the documentation of all with examples, so that the dependencies of tests belong to both: else the features
+# of shared packages would differ, and they would be checked once more.
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy -p smolt --no-default-features --lib --examples -- -D warnings
-cargo clippy -p smolt --no-default-features --features cli --lib --bins --examples -- -D warnings
-cargo clippy -p smolt --no-default-features --features trust --lib --examples -- -D warnings
+cargo clippy -p smolt --no-default-features --features cli --lib --bins -- -D warnings
+cargo clippy -p smolt --no-default-features --features trust --lib -- -D warnings
 
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --examples
