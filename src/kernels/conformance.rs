@@ -1,7 +1,7 @@
 //! Every kernel of every instruction set against the specification, bit for bit.
 //!
 //! The suite walks [`ALL`], so a set that is declared is tested. Sets the processor lacks are printed, and
-//! `SMOLT_REQUIRE_ISA=avx2,avx512vnni` makes their absence a failure.
+//! `SMOLT_REQUIRE_ISA=avx2,avx512vnni` makes their absence a failure. `SMOLT_SKIP_ISA` names sets that are tested elsewhere.
 
 use super::acts::{Acts, Forms, QuantSink};
 use super::generic::MatmulJob;
@@ -38,11 +38,19 @@ fn sets() -> Vec<&'static Kernels> {
     if !missing.is_empty() {
         eprintln!("NOT TESTED, this processor lacks: {}", missing.join(", "));
     }
-    let required = std::env::var("SMOLT_REQUIRE_ISA").unwrap_or_default();
-    for name in required.split(',').filter(|name| !name.is_empty()) {
-        assert!(Kernels::named(name).is_ok(), "SMOLT_REQUIRE_ISA names {name}, which is not available");
-    }
-    Kernels::available().chain(STAND_INS.iter().copied().filter(|k| (k.is_available)())).collect()
+    let listed = |variable: &str| -> Vec<&Kernels> {
+        let names = std::env::var(variable).unwrap_or_default();
+        let found =
+            |name| Kernels::named(name).unwrap_or_else(|error| panic!("{variable} names {name}: {error}"));
+        names.split(',').filter(|name| !name.is_empty()).map(found).collect()
+    };
+    listed("SMOLT_REQUIRE_ISA");
+    let skipped: Vec<_> = listed("SMOLT_SKIP_ISA").iter().map(|k| k.name).collect();
+    let stand_ins = STAND_INS.iter().copied().filter(|k| (k.is_available)());
+    let tested = Kernels::available().filter(|k| !skipped.contains(&k.name)).chain(stand_ins);
+    let tested: Vec<_> = tested.collect();
+    assert!(!tested.is_empty(), "SMOLT_SKIP_ISA leaves nothing to test");
+    tested
 }
 
 /// Random rows in native form: any codes, scales of either sign between 2^-14 and 1.
