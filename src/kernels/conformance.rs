@@ -46,6 +46,9 @@ fn sets() -> Vec<&'static Kernels> {
     };
     listed("SMOLT_REQUIRE_ISA");
     let skipped: Vec<_> = listed("SMOLT_SKIP_ISA").iter().map(|k| k.name).collect();
+    if !skipped.is_empty() {
+        eprintln!("NOT TESTED, by SMOLT_SKIP_ISA: {}", skipped.join(", "));
+    }
     let stand_ins = STAND_INS.iter().copied().filter(|k| (k.is_available)());
     let tested = Kernels::available().filter(|k| !skipped.contains(&k.name)).chain(stand_ins);
     let tested: Vec<_> = tested.collect();

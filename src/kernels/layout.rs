@@ -312,6 +312,12 @@ impl<const LANES: usize> RowSink<'_, LANES> {
         self.words::<4>(b, bytemuck::cast(*qs));
     }
 
+    /// Four bits of each of 32 bytes, from bit `shift` on.
+    fn half_bytes(&mut self, b: usize, bytes: &[u8], shift: usize) {
+        let [low, high] = [0, 16].map(|at| fields(&bytes[at..], shift, 0x0F));
+        self.nibbles(b, &(low | high << 4).to_le_bytes());
+    }
+
     fn bytes8(&mut self, b: usize, qs: &[i8; 32]) {
         let offset = if self.offset_bytes { 0x8080_8080 } else { 0 };
         let words: [[u8; 4]; 8] = bytemuck::cast(*qs);
@@ -364,8 +370,7 @@ impl<const LANES: usize> RowSink<'_, LANES> {
     /// Codes, scales and minima of a Q4_K or Q5_K block: 64 columns per 32 bytes.
     fn k_blocks(&mut self, b: usize, qs: &[u8; 128], scales: &[u8; 12]) {
         for s in 0..8 {
-            let [low, high] = [0, 16].map(|at| fields(&qs[s / 2 * 32 + at..], 4 * (s % 2), 0x0F));
-            self.nibbles(8 * b + s, &(low | high << 4).to_le_bytes());
+            self.half_bytes(8 * b + s, &qs[s / 2 * 32..], 4 * (s % 2));
             let (scale, min) = blocks::scale_min_k4(s, scales);
             let block = self.block(8 * b + s);
             self.put(block + self.offsets.scales, 0, [scale]);
@@ -379,9 +384,7 @@ impl<const LANES: usize> RowSink<'_, LANES> {
             // 128 columns share 64 bytes of `ql` and 32 of `qh`; `s % 4` picks the quarter.
             let (half, quarter) = (s / 4, s % 4);
             let target = 8 * b + s;
-            let low = &block.ql[half * 64 + quarter % 2 * 32..];
-            let [low, high] = [0, 16].map(|at| fields(&low[at..], quarter / 2 * 4, 0x0F));
-            self.nibbles(target, &(low | high << 4).to_le_bytes());
+            self.half_bytes(target, &block.ql[half * 64 + quarter % 2 * 32..], quarter / 2 * 4);
             for h in 0..2 {
                 let high = fields(&block.qh[half * 32 + 16 * h..], 2 * quarter, 0x03);
                 let words: [u32; 4] = bytemuck::cast(high.to_le_bytes());

@@ -117,11 +117,10 @@ struct Folder(PathBuf);
 impl Folder {
     /// In memory where there is some: the thousands of runs would wait for the disk more than half of their time.
     fn new(name: &str) -> Self {
-        let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let path = parent.join(format!("smolt-faults-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        let name = format!("smolt-faults-{}-{name}", std::process::id());
+        let mut places =
+            [PathBuf::from("/dev/shm"), std::env::temp_dir()].map(|parent| parent.join(&name)).into_iter();
+        Self(places.find(|path| fs::create_dir(path).is_ok()).expect("a folder for files"))
     }
 }
 
