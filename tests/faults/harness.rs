@@ -94,12 +94,15 @@ pub(crate) fn library() -> Option<&'static Path> {
             .ancestors()
             .map(|folder| folder.join("tests/faults/faults.c"));
         let source = source.into_iter().find(|path| path.exists()).unwrap();
-        let target = std::env::temp_dir().join(format!("smolt-faults-{}.so", std::process::id()));
+        // Below target/, and renamed: tests of the other package may run at the same time.
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.so");
+        let built = target.with_extension(std::process::id().to_string());
         let mut command = Command::new("cc");
-        command.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&target).arg(source).arg("-ldl");
+        command.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&built).arg(source).arg("-ldl");
         match command.output() {
             Ok(done) => {
                 assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+                fs::rename(&built, &target).unwrap();
                 Some(target)
             }
             Err(_) => None,
