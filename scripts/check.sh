@@ -111,9 +111,12 @@ echo "instruction sets that must be tested: ${SMOLT_REQUIRE_ISA:-none}" >&2
 # Tests say what they skip; the harness would keep it to itself.
 export RUST_TEST_NOCAPTURE=1
 cargo test --workspace --no-run
-# Emulation takes what the tests leave: these wait for clocks, children and terminals a fifth of their time.
+# Emulation takes what the tests leave: these wait for clocks, children and terminals a fifth of their time. Niced, it would
+# delay threads that wait for each other.
 wait "$cross" || true
-nice -n 19 scripts/cross_arm.sh $install ${install:+--require} >"$log.cross" 2>&1 &
+when_idle=()
+if command -v chrt >/dev/null; then when_idle=(chrt --idle 0); fi
+"${when_idle[@]}" scripts/cross_arm.sh $install ${install:+--require} >"$log.cross" 2>&1 &
 cross=$!
 {
 cargo test --workspace

@@ -83,7 +83,7 @@ fn a_long_prompt_is_shown_to_be_read() {
     let mut command = chat(&folder, &model, &["--template", "chatml"]);
     command.env("SMOLT_ISA", "scalar");
     let mut terminal = Terminal::start(command);
-    let from = terminal.send(&format!("{}\r", "words ".repeat(150)));
+    let from = terminal.send(&format!("{}\r", "words ".repeat(60)));
     let text = terminal.wait(from, "answer", |text| text.contains('\u{1F600}'));
     assert!(text.contains("reading: ") && text.contains(" % "), "{text}");
     // The line is taken away before the answer.
