@@ -46,6 +46,8 @@ impl Kind {
         let holds = |text: &[u8]| first.windows(text.len()).any(|window| window == text);
         Some(match () {
             () if starts(&[b"GGUF"]) => Self::Gguf,
+            // Before the others: its length may begin as any of them does.
+            () if is_safetensors(first) => Self::Safetensors,
             () if starts(&[b"version https://git-lfs", b"version https://hawser"]) => Self::LfsPointer,
             () if starts(&[b"lmgg", b"fmgg", b"tjgg", b"algg"]) => Self::OldGgml,
             () if starts(&[b"PK\x03\x04"]) && (holds(b"data.pkl") || holds(b".format_version")) => {
@@ -68,7 +70,6 @@ impl Kind {
             () if starts(&[b"\x7fELF", b"MZ\x90", b"\xcf\xfa\xed\xfe"]) => Self::Program,
             () if starts(&[b"smoltses"]) => Self::Session,
             () if starts(&[b"SQLite format 3"]) => Self::Sqlite,
-            () if is_safetensors(first) => Self::Safetensors,
             () if is_imatrix(first) => Self::Imatrix,
             () if first.len() >= 16 && first.iter().all(|byte| *byte == 0) => Self::Zeros,
             () => return text(first),
@@ -213,5 +214,15 @@ mod tests {
         ] {
             assert_eq!(Kind::of(bytes), kind, "{:?}", bytes.escape_ascii().to_string());
         }
+    }
+
+    /// 0x0280 to 0x0580 begin as a pickle does.
+    #[test]
+    fn safetensors_may_have_any_length() {
+        for length in (2..1u64 << 17).chain([0x0108_8b1f, 0x0403_4b50, MAX_SAFETENSORS_HEADER]) {
+            let first = [&length.to_le_bytes()[..], b"{\"w\":{\"dtype\":"].concat();
+            assert_eq!(Kind::of(&first), Some(Kind::Safetensors), "{length:#x}");
+        }
+        assert_ne!(Kind::of(&[&[0; 8][..], b"{}"].concat()), Some(Kind::Safetensors));
     }
 }
