@@ -105,19 +105,19 @@ if [ "$install" = --install ]; then
 fi
 
 step tests
-SMOLT_REQUIRE_ISA=$(required_sets | paste -sd,)
-export SMOLT_REQUIRE_ISA
-echo "instruction sets that must be tested: ${SMOLT_REQUIRE_ISA:-none}" >&2
-# Tests say what they skip; the harness would keep it to itself.
-export RUST_TEST_NOCAPTURE=1
 cargo test --workspace --no-run
 # Emulation takes what the tests leave: these wait for clocks, children and terminals a fifth of their time. Niced, it would
 # delay threads that wait for each other.
 wait "$cross" || true
 when_idle=()
-if command -v chrt >/dev/null; then when_idle=(chrt --idle 0); fi
+if chrt --idle 0 true 2>/dev/null; then when_idle=(chrt --idle 0); fi
 "${when_idle[@]}" scripts/cross_arm.sh $install ${install:+--require} >"$log.cross" 2>&1 &
 cross=$!
+SMOLT_REQUIRE_ISA=$(required_sets | paste -sd,)
+export SMOLT_REQUIRE_ISA
+echo "instruction sets that must be tested: ${SMOLT_REQUIRE_ISA:-none}" >&2
+# Tests say what they skip; the harness would keep it to itself.
+export RUST_TEST_NOCAPTURE=1
 {
 cargo test --workspace
 } 2>&1 | tee -a "$log"
